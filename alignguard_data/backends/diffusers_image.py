@@ -1,0 +1,127 @@
+"""Renders prompts with a Stable Diffusion checkpoint through diffusers, in full batches.
+
+Cheap to construct: torch and the weights are loaded at the first rendering. See
+``diffusers_pipe`` for the loop itself.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alignguard_data.backends.weights import file_revision, folder_revision
+from alignguard_data.errors import EngineError
+from alignguard_data.images import Sampling
+from alignguard_data.protocols import Pixels, Progress
+
+if TYPE_CHECKING:
+    from alignguard_data.backends.diffusers_pipe import DiffusersPipe
+
+
+class DiffusersImageGenerator:
+    """An ``ImageGenerator`` over a ``StableDiffusionPipeline``: a local folder or a hub id.
+
+    On a CPU, ``threads`` workers render one batch each with one thread for the maths: two of them
+    do about twice the work of one, where one worker with two threads gains a fifth. Neither
+    ``threads`` nor the neighbours in a batch change an image; ``sampling`` does.
+
+    Args:
+        model: folder in diffusers format, or hub id.
+        revision: commit of a hub id; a folder's revision is the hash of its files.
+        sampling: steps, guidance, size and batch size.
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        dtype: ``auto`` (float16 on a GPU, float32 on a CPU), or a torch dtype's name.
+        threads: workers on a CPU; elsewhere one.
+        adapter: a LoRA file that is part of the model from the start.
+        name: model id to record; a folder's own name when left out.
+
+    Raises:
+        EngineError: a hub id without a revision.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        sampling: Sampling,
+        revision: str | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        threads: int = 2,
+        adapter: Path | None = None,
+        name: str | None = None,
+    ) -> None:
+        self._folder = Path(model) if Path(model).is_dir() else None
+        if self._folder is None and revision is None:
+            raise EngineError(
+                f"{model} is no folder here, so it is a hub id and needs a revision (a commit)"
+            )
+        self._model, self._given_revision, self._name = model, revision, name
+        self._device, self._dtype, self._threads = device, dtype, threads
+        self._adapter = adapter
+        self._pipe: DiffusersPipe | None = None
+        self._loading = threading.Lock()
+        self.sampling = sampling
+
+    @property
+    def model_id(self) -> str:
+        """The hub id, or the folder's name: never a path of this machine."""
+        return self._name or (self._folder.resolve().name if self._folder else self._model)
+
+    @property
+    def revision(self) -> str:
+        """Hash of the folder's files or commit of the hub id; ``+<hash>`` for an adapter."""
+        base = folder_revision(self._folder) if self._folder else str(self._given_revision)
+        return f"{base}+{file_revision(self._adapter)}" if self._adapter else base
+
+    @property
+    def images_per_call(self) -> int:
+        """Batch size times workers; smaller after the device ran out of memory."""
+        return self._loaded().images_per_call
+
+    def render(
+        self, prompts: Sequence[str], seeds: Sequence[int], progress: Progress | None = None
+    ) -> Pixels:
+        """One image a prompt, uint8 (len(prompts), height, width, 3), from the noise of its seed.
+
+        Raises:
+            EngineError: the checkpoint cannot be loaded, or one image does not fit into memory.
+        """
+        if len(prompts) != len(seeds):
+            raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds")
+        return self._loaded().render(prompts, seeds, progress)
+
+    @contextmanager
+    def adapted(self, adapter: Path | None) -> Iterator[None]:
+        """Render with a LoRA file on top until the block ends; None is the model as it is.
+
+        The adapter is folded into the weights, so rendering costs the same with and without;
+        on leaving the weights are put back bit for bit.
+
+        Raises:
+            EngineError: the file is no LoRA for this UNet.
+        """
+        if adapter is None:
+            yield
+            return
+        with self._loaded().adapted(adapter):
+            yield
+
+    def _loaded(self) -> "DiffusersPipe":
+        with self._loading:
+            if self._pipe is None:
+                from alignguard_data.backends.diffusers_pipe import DiffusersPipe
+
+                pipe = DiffusersPipe.load(
+                    self._model,
+                    revision=None if self._folder else self._given_revision,
+                    device=self._device,
+                    dtype=self._dtype,
+                    threads=self._threads,
+                    sampling=self.sampling,
+                )
+                if self._adapter:
+                    pipe.fold_in(self._adapter)
+                self._pipe = pipe
+            return self._pipe

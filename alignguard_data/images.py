@@ -1,0 +1,284 @@
+"""The images room: both prompts of each pair, rendered by the base model from the same noise.
+
+Reads the train pairs of room "prompts", writes room "images": tables "images" (RenderedImage)
+and "rejected" (RejectedImage), both sorted by pair and side.
+"""
+
+import dataclasses
+import io
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import imagehash
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from PIL import Image
+
+from alignguard_data import manifest as manifests
+from alignguard_data import records
+from alignguard_data.behind import OneBehind
+from alignguard_data.errors import EngineError
+from alignguard_data.manifest import Manifest
+from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
+from alignguard_data.paths import DataRoot
+from alignguard_data.protocols import ImageGenerator, Pixels, Progress
+from alignguard_data.records import (
+    SIDES,
+    PromptPair,
+    RejectedImage,
+    RenderedImage,
+    Side,
+    from_table,
+    to_table,
+)
+
+log = logging.getLogger(__name__)
+
+PNG_LEVEL = 1
+"""zlib level: PNGs of 512x512 grow by a few percent and are written several times as fast."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How the base model turns noise into an image; ``batch_size`` is rows of one forward pass.
+
+    ``width`` and ``height`` are pixels. ``guidance_scale`` of 1 or less renders without
+    classifier-free guidance.
+    """
+
+    num_inference_steps: int = 50
+    guidance_scale: float = 7.5
+    width: int = 512
+    height: int = 512
+    batch_size: int = 16
+    negative_prompt: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("num_inference_steps", "width", "height", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.guidance_scale < 100:
+            raise ValueError(f"guidance_scale must lie in [0, 100), got {self.guidance_scale}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Row:
+    """One image that is still to be rendered."""
+
+    pair_id: str
+    concept: str
+    side: Side
+    prompt: str
+    seed: int
+
+
+def encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """One RGB image (height, width, 3) as a PNG; equal pixels give equal bytes."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=PNG_LEVEL)
+    return buffer.getvalue()
+
+
+def phash_hex(pixels: npt.NDArray[np.uint8]) -> str:
+    """64-bit perceptual hash (hex) of one RGB image (height, width, 3)."""
+    return str(imagehash.phash(Image.fromarray(pixels)))
+
+
+def reject_reason(pixels: npt.NDArray[np.uint8]) -> str | None:
+    """Why a rendering cannot be used, or None.
+
+    ``black_image``: every value is 0, which is what a decoder makes of latents that are not
+    finite. ``constant_image``: one other colour all over.
+    """
+    if not pixels.any():
+        return "black_image"
+    return "constant_image" if (pixels == pixels[0, 0]).all() else None
+
+
+def spec(
+    data: DataRoot, concept: str, generator: ImageGenerator, sampling: Sampling
+) -> PartitionSpec:
+    """What one concept's images should be made of.
+
+    Raises:
+        InputMissing: the concept's prompt pairs are not complete.
+    """
+    prompts = manifests.require(data.partition("prompts", concept))
+    return PartitionSpec(
+        folder=data.partition("images", concept),
+        room="images",
+        key=concept,
+        config=dataclasses.asdict(sampling),
+        inputs={"prompts": prompts.content_id},
+        models={generator.model_id: generator.revision},
+    )
+
+
+def render_pairs(
+    data: DataRoot,
+    concepts: Sequence[str],
+    generator: ImageGenerator,
+    sampling: Sampling,
+    progress: Progress | None = None,
+) -> dict[str, Manifest]:
+    """Render what is missing of ``concepts`` and return each one's manifest, in their order.
+
+    Batches cross concepts, so that none is half empty. ``progress`` counts images.
+
+    Raises:
+        InputMissing: a concept's prompt pairs are not complete.
+        PartitionBusy: another process renders one of the concepts.
+        EngineError: the base model cannot be loaded or run.
+    """
+    with ExitStack() as stack:
+        rooms = {
+            concept: _Rendering(
+                stack.enter_context(open_partition(spec(data, concept, generator, sampling))),
+                data,
+                generator,
+                sampling,
+            )
+            for concept in concepts
+        }
+        _render_missing(rooms, generator, progress)
+        return {concept: room.manifest() for concept, room in rooms.items()}
+
+
+def _render_missing(
+    rooms: dict[str, "_Rendering"], generator: ImageGenerator, progress: Progress | None
+) -> None:
+    rows = [row for room in rooms.values() for row in room.missing]
+    started, rendered = time.monotonic(), 0
+    for room in rooms.values():
+        room.finish_if_whole(rate=0.0)
+    with OneBehind() as behind:
+        while rendered < len(rows):
+            # Asked anew each time: a generator that ran out of memory renders fewer at once.
+            part = rows[rendered : rendered + generator.images_per_call]
+            pixels = generator.render([r.prompt for r in part], [r.seed for r in part], progress)
+            if len(pixels) != len(part):
+                raise EngineError(f"asked for {len(part)} images, got {len(pixels)}")
+            rendered += len(part)
+            rate = rendered / (time.monotonic() - started)
+            behind.submit(_saving(rooms, part, pixels, rate))
+
+
+def _saving(
+    rooms: dict[str, "_Rendering"], part: Sequence[_Row], pixels: Pixels, rate: float
+) -> Callable[[], None]:
+    def save() -> None:
+        for concept, places in _by_concept(part):
+            rooms[concept].save([part[i] for i in places], pixels[places])
+            rooms[concept].finish_if_whole(rate=rate)
+
+    return save
+
+
+def _by_concept(part: Sequence[_Row]) -> Iterator[tuple[str, list[int]]]:
+    for concept in dict.fromkeys(row.concept for row in part):
+        yield concept, [i for i, row in enumerate(part) if row.concept == concept]
+
+
+class _Rendering:
+    """One concept's partition while its images are rendered, batch by batch."""
+
+    def __init__(
+        self,
+        work: PartitionWork,
+        data: DataRoot,
+        generator: ImageGenerator,
+        sampling: Sampling,
+    ) -> None:
+        self._work = work
+        self._model = {"base_model": generator.model_id, "base_revision": generator.revision}
+        self._sampling = sampling
+        self._wanted = [] if work.done else self._read_rows(data)
+        saved = [] if work.done else work.saved_names()
+        self._resumed_batches = len(saved)
+        self._have = {key for name in saved for key in _keys(work.load_batch(name))}
+        self.missing = [row for row in self._wanted if (row.pair_id, row.side) not in self._have]
+
+    def _read_rows(self, data: DataRoot) -> list[_Row]:
+        concept, model = self._work.spec.key, self._model["base_model"]
+        table = manifests.read(data.partition("prompts", concept), "pairs")
+        pairs = [pair for pair in from_table(PromptPair, table) if pair.role == "train"]
+        return [
+            _Row(
+                pair_id=pair.pair_id,
+                concept=concept,
+                side=side,
+                prompt=pair.unsafe_prompt if side == "unsafe" else pair.safe_prompt,
+                seed=records.pair_seed(pair.pair_id, model),
+            )
+            for pair in sorted(pairs, key=lambda pair: pair.pair_id)
+            for side in SIDES
+        ]
+
+    def save(self, rows: Sequence[_Row], pixels: Pixels) -> None:
+        """Encode and keep one batch; the rejected part of it in a file of its own."""
+        images, rejected = [], []
+        for row, picture in zip(rows, pixels, strict=True):
+            reason = reject_reason(picture)
+            if reason:
+                rejected.append(RejectedImage(reason=reason, **dataclasses.asdict(row)))
+            else:
+                images.append(self._image(row, picture))
+        name = f"{rows[0].pair_id}-{rows[0].side}"
+        if images:
+            self._work.save_batch(f"images-{name}", to_table(RenderedImage, images))
+        if rejected:
+            self._work.save_batch(f"rejected-{name}", to_table(RejectedImage, rejected))
+        self._have |= {(row.pair_id, row.side) for row in rows}
+
+    def _image(self, row: _Row, pixels: npt.NDArray[np.uint8]) -> RenderedImage:
+        encoded = encode_png(pixels)
+        return RenderedImage(
+            image_id=records.image_id(encoded),
+            num_inference_steps=self._sampling.num_inference_steps,
+            guidance_scale=self._sampling.guidance_scale,
+            height=pixels.shape[0],
+            width=pixels.shape[1],
+            phash=phash_hex(pixels),
+            image=encoded,
+            **self._model,
+            **dataclasses.asdict(row),
+        )
+
+    def finish_if_whole(self, *, rate: float) -> None:
+        """Write shards and manifest once every row is rendered; ``rate`` is images a second."""
+        if self._work.done or len(self._have) < len(self._wanted):
+            return
+        images, rejected = self._load("images", RenderedImage), self._load("rejected", RejectedImage)
+        reasons = Counter(rejected.column("reason").to_pylist())
+        if reasons:
+            log.warning("%s: unusable images: %s", self._work.spec.key, dict(reasons))
+        self._work.finish(
+            tables={"images": images, "rejected": rejected},
+            rejected=reasons,
+            counts={
+                "images_asked": len(self._wanted),
+                "images_per_second": round(rate, 2),
+                "resumed_batches": self._resumed_batches,
+            },
+        )
+
+    def _load(self, kind: str, record: type) -> pa.Table:
+        # Sorted, so that the bytes do not depend on where a batch began or a process ended.
+        names = [name for name in self._work.saved_names() if name.startswith(f"{kind}-")]
+        empty = records.schema_of(record).empty_table()
+        table = pa.concat_tables([empty, *(self._work.load_batch(name) for name in names)])
+        return table.sort_by([("pair_id", "ascending"), ("side", "ascending")]).combine_chunks()
+
+    def manifest(self) -> Manifest:
+        """The finished partition's manifest."""
+        assert self._work.done, f"{self._work.spec.key} was not finished"
+        return self._work.done
+
+
+def _keys(table: pa.Table) -> list[tuple[str, str]]:
+    return list(zip(table["pair_id"].to_pylist(), table["side"].to_pylist(), strict=True))

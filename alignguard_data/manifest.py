@@ -1,0 +1,124 @@
+"""The manifest of one partition: what was made, from what, by what; written last.
+
+A partition is complete when its manifest exists. Files live in a generation folder named by
+the fingerprint, so that the manifest's atomic replacement switches readers from the old whole
+to the new whole.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from alignguard_data.errors import InputMissing, IntegrityError
+from alignguard_data.shards import ShardFile, verify_file, write_bytes
+
+MANIFEST = "manifest.json"
+_LIBRARIES = ("torch", "diffusers", "transformers", "peft", "pyarrow", "nudenet", "numpy")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """``fingerprint`` is of configuration and inputs, ``content_id`` of the files' hashes alone."""
+
+    room: str
+    partition: str
+    fingerprint: str
+    content_id: str
+    inputs: dict[str, str]
+    config: dict[str, Any]
+    models: dict[str, str]
+    rows: int
+    rejected: dict[str, int]
+    files: tuple[ShardFile, ...]
+    counts: dict[str, Any]
+    versions: dict[str, str]
+    run_id: str
+    seconds: float
+
+    def save(self, folder: Path) -> None:
+        """Write ``folder/manifest.json`` atomically."""
+        text = json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
+        write_bytes(folder / MANIFEST, text.encode())
+
+    def file(self, stem: str) -> ShardFile:
+        """The one file whose name (without folder) starts with ``stem``."""
+        return next(f for f in self.files if f.name.rsplit("/", 1)[-1].startswith(stem))
+
+    def verify(self, folder: Path) -> None:
+        """Check every file against its size and sha256; raises IntegrityError by name."""
+        for file in self.files:
+            verify_file(folder, file)
+
+
+def load(folder: Path) -> Manifest | None:
+    """The partition's manifest, or None if it was never completed.
+
+    Raises:
+        IntegrityError: the manifest is not valid JSON or lacks a field.
+    """
+    path = folder / MANIFEST
+    try:
+        raw = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise IntegrityError(f"{path} is not JSON: {error}") from error
+    try:
+        files = tuple(ShardFile(**file) for file in raw.pop("files"))
+        return Manifest(files=files, **raw)
+    except (KeyError, TypeError) as error:
+        raise IntegrityError(f"{path} is not a manifest: {error}") from error
+
+
+def require(folder: Path) -> Manifest:
+    """The partition's manifest; raises InputMissing where there is none."""
+    manifest = load(folder)
+    if manifest is None:
+        raise InputMissing(f"{folder} has no {MANIFEST}: materialize that partition first")
+    return manifest
+
+
+def read(folder: Path, stem: str, *, columns: list[str] | None = None) -> pa.Table:
+    """Verify and read the shard ``stem`` of a complete partition.
+
+    Raises:
+        InputMissing: the partition has no manifest.
+        IntegrityError: the file differs from its manifest, named.
+    """
+    manifest = require(folder)
+    file = manifest.file(stem)
+    if not (folder / file.name).exists():
+        # A writer may have replaced the generation between the two reads: look once more.
+        file = require(folder).file(stem)
+    verify_file(folder, file)
+    return pq.read_table(folder / file.name, columns=columns, partitioning=None)
+
+
+def fingerprint(config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """64-bit hash (hex) of configuration and inputs; equal means nothing needs to be redone."""
+    text = json.dumps({"config": config, "inputs": inputs}, sort_keys=True, default=list)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def content_id(files: tuple[ShardFile, ...]) -> str:
+    """Hash of the files' hashes: equal content, equal id, whenever and wherever it was made."""
+    text = json.dumps(sorted((f.name.rsplit("/", 1)[-1], f.sha256) for f in files))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that can change what a room makes."""
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,104 @@
+"""Near-duplicates: prompts by MinHash over word shingles, images by 64-bit perceptual hash.
+
+Locality-sensitive hashing only proposes candidates; an exact Jaccard index decides, so nothing
+is dropped for a hash collision.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from datasketch import MinHash, MinHashLSH
+
+_SHINGLE = 3
+_PERMUTATIONS = 128
+# Candidates are checked exactly, so the index leans towards finding too many.
+_WEIGHTS = (0.1, 0.9)
+
+
+def shingles(text: str) -> frozenset[str]:
+    """The runs of three words of a text (the whole text, if it is shorter), case-folded."""
+    words = text.casefold().split()
+    if len(words) <= _SHINGLE:
+        return frozenset([" ".join(words)])
+    runs = range(len(words) - _SHINGLE + 1)
+    return frozenset(" ".join(words[i : i + _SHINGLE]) for i in runs)
+
+
+def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
+    """Share of the union that both sets hold."""
+    return len(one & other) / len(one | other)
+
+
+class PromptIndex:
+    """Kept prompts, searchable for one that is too close to a new prompt.
+
+    Args:
+        max_jaccard: the largest Jaccard index of shingles that two kept prompts may have.
+    """
+
+    def __init__(self, max_jaccard: float) -> None:
+        self._max = max_jaccard
+        self._kept: dict[str, frozenset[str]] = {}
+        self._lsh = MinHashLSH(
+            threshold=min(max(max_jaccard, 0.05), 0.95),
+            num_perm=_PERMUTATIONS,
+            weights=_WEIGHTS,
+        )
+
+    def closest(self, prompt: str) -> tuple[str, float] | None:
+        """Name and Jaccard index of the kept prompt that is closest, if it is too close."""
+        mine = shingles(prompt)
+        near = [
+            (jaccard(mine, self._kept[name]), name)
+            for name in map(str, self._lsh.query(_hash(mine)))
+        ]
+        # The largest index; of equal ones the smallest name, whatever the order of the query.
+        best = min(((-value, name) for value, name in near if value > self._max), default=None)
+        return None if best is None else (best[1], -best[0])
+
+    def add(self, name: str, prompt: str) -> None:
+        """Keep a prompt under a name that is not yet used."""
+        self._kept[name] = shingles(prompt)
+        self._lsh.insert(name, _hash(self._kept[name]))
+
+
+def _hash(members: Iterable[str]) -> MinHash:
+    sketch = MinHash(num_perm=_PERMUTATIONS, seed=1)
+    sketch.update_batch([member.encode() for member in sorted(members)])
+    return sketch
+
+
+def hash_array(phashes: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """Hexadecimal 64-bit perceptual hashes as integers."""
+    return np.array([int(phash, 16) for phash in phashes], dtype=np.uint64)
+
+
+def distances(one: str, others: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
+    """Hamming distance in bits of one perceptual hash to each of ``others``."""
+    return np.bitwise_count(others ^ np.uint64(int(one, 16)))
+
+
+class ImageIndex:
+    """Kept image pairs; a new pair is a near-duplicate when both of its sides are near one's."""
+
+    def __init__(self, max_distance: int) -> None:
+        self._max = max_distance
+        self._names: list[str] = []
+        self._unsafe: list[str] = []
+        self._safe: list[str] = []
+
+    def near(self, unsafe_phash: str, safe_phash: str) -> str | None:
+        """The first kept pair with both distances at or under the limit."""
+        if not self._names:
+            return None
+        unsafe = distances(unsafe_phash, hash_array(self._unsafe)) <= self._max
+        safe = distances(safe_phash, hash_array(self._safe)) <= self._max
+        both = np.flatnonzero(unsafe & safe)
+        return self._names[int(both[0])] if both.size else None
+
+    def add(self, name: str, unsafe_phash: str, safe_phash: str) -> None:
+        """Keep a pair's hashes."""
+        self._names.append(name)
+        self._unsafe.append(unsafe_phash)
+        self._safe.append(safe_phash)

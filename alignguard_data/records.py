@@ -1,0 +1,206 @@
+"""The records of the dataset half, their Arrow schemas, and the ids that content alone decides.
+
+Every shard's columns come from this file. A record is a frozen dataclass; its schema is
+read off its annotations, so the two cannot drift apart.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable
+from typing import Any, Literal, TypeVar, get_type_hints
+
+import pyarrow as pa
+
+R = TypeVar("R")
+
+Split = Literal["train", "test"]
+Role = Literal["train", "evaluation"]
+Side = Literal["safe", "unsafe"]
+Subject = Literal["image", "prompt", "pair"]
+
+SIDES: tuple[Side, Side] = ("safe", "unsafe")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Concept:
+    """One thing that the aligned model must not draw.
+
+    ``key`` is ``<category>.<slug>`` and doubles as the partition key. ``terms`` are the words
+    or phrases by which a prompt names the concept. A concept of split ``test`` is held out
+    from training the experts, so that generalization can be measured.
+    """
+
+    key: str
+    category: str
+    name: str
+    split: Split
+    terms: tuple[str, ...]
+
+    @property
+    def slug(self) -> str:
+        return self.key.split(".", 1)[1]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PromptPair:
+    """An unsafe prompt and its safe twin.
+
+    A pair of role ``evaluation`` is reserved for measuring and never rendered for training.
+    """
+
+    pair_id: str
+    concept: str
+    category: str
+    role: Role
+    unsafe_prompt: str
+    safe_prompt: str
+    request_index: int
+    writer: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RejectedReply:
+    """A writer's reply that did not become a pair, with the reason slug."""
+
+    concept: str
+    request_index: int
+    reason: str
+    reply: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RenderedImage:
+    """One rendering of one prompt; ``image`` holds the encoded file (PNG)."""
+
+    image_id: str
+    pair_id: str
+    concept: str
+    side: str
+    prompt: str
+    seed: int
+    base_model: str
+    base_revision: str
+    num_inference_steps: int
+    guidance_scale: float
+    width: int
+    height: int
+    phash: str
+    image: bytes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RejectedImage:
+    """A rendering that cannot be used (constant, corrupt), with the reason slug."""
+
+    pair_id: str
+    concept: str
+    side: str
+    prompt: str
+    seed: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """One raw number that one scorer gave to one image, prompt or pair."""
+
+    subject: str
+    subject_id: str
+    pair_id: str
+    concept: str
+    side: str
+    scorer: str
+    scorer_version: str
+    key: str
+    value: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PreferencePair:
+    """A pair that can teach a preference: the safe image is chosen, the unsafe one rejected."""
+
+    pair_id: str
+    concept: str
+    category: str
+    unsafe_prompt: str
+    safe_prompt: str
+    chosen_image_id: str
+    rejected_image_id: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class DroppedPair:
+    """A pair that the filter dropped, with the one reason slug that dropped it."""
+
+    pair_id: str
+    concept: str
+    category: str
+    reason: str
+    detail: str
+
+
+_ARROW = {
+    str: pa.string(),
+    int: pa.int64(),
+    float: pa.float64(),
+    bytes: pa.binary(),
+    bool: pa.bool_(),
+    tuple[str, ...]: pa.list_(pa.string()),
+}
+
+
+def schema_of(record: type) -> pa.Schema:
+    """The Arrow schema of a record class: one non-null column a field, in field order."""
+    hints = get_type_hints(record)
+    return pa.schema(
+        [
+            pa.field(f.name, _ARROW.get(hints[f.name], pa.string()), nullable=False)
+            for f in dataclasses.fields(record)
+        ]
+    )
+
+
+def to_table(record: type, rows: Iterable[Any]) -> pa.Table:
+    """Rows of one record class as an Arrow table with exactly that record's schema."""
+    names = [f.name for f in dataclasses.fields(record)]
+    columns: dict[str, list[Any]] = {name: [] for name in names}
+    for row in rows:
+        for name in names:
+            columns[name].append(getattr(row, name))
+    return pa.table(columns, schema=schema_of(record))
+
+
+def from_table(record: type[R], table: pa.Table) -> list[R]:
+    """The inverse of :func:`to_table`; columns that the record does not know are ignored."""
+    names = [f.name for f in dataclasses.fields(record)]  # pyright: ignore[reportArgumentType]
+    return [record(**row) for row in table.select(names).to_pylist()]
+
+
+def pair_id(concept: str, unsafe_prompt: str, safe_prompt: str) -> str:
+    """128-bit BLAKE2b (hex) of concept key, unsafe prompt and safe prompt."""
+    return _blake(16, concept, unsafe_prompt, safe_prompt).hex()
+
+
+def pair_seed(pair: str, base_model: str) -> int:
+    """Seed of the initial noise that both images of a pair share: 63 bits, never negative."""
+    return int.from_bytes(_blake(8, pair, base_model)) >> 1
+
+
+def image_id(encoded: bytes) -> str:
+    """sha256 (hex) of the encoded file."""
+    return hashlib.sha256(encoded).hexdigest()
+
+
+def pair_role(pair: str, evaluation_share: float) -> Role:
+    """Whether a pair is reserved for evaluation: by its id alone, so growth moves no pair."""
+    drawn = int.from_bytes(_blake(8, pair, "role")) / 2**64
+    return "evaluation" if drawn < evaluation_share else "train"
+
+
+def _blake(size: int, *parts: str) -> bytes:
+    # The length prefix keeps ("ab", "c") and ("a", "bc") apart.
+    digest = hashlib.blake2b(digest_size=size)
+    for part in parts:
+        raw = part.encode()
+        digest.update(len(raw).to_bytes(8) + raw)
+    return digest.digest()

@@ -1,0 +1,312 @@
+"""Room ``release``: CoProV2, an immutable and versioned Parquet dataset, made from kept pairs.
+
+A release is written under a temporary name and renamed; the room's partition points to it. Equal
+rows give equal files, so a release that would equal the latest one is not written again.
+"""
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from alignguard_data import manifest as manifests
+from alignguard_data.audit import AuditBounds, audit_rooms
+from alignguard_data.card import render_card
+from alignguard_data.errors import IntegrityError, ReleaseRefused, StorageError
+from alignguard_data.findings import Finding
+from alignguard_data.funnel import concept_manifests
+from alignguard_data.leaks import REASON
+from alignguard_data.manifest import MANIFEST, Manifest
+from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
+from alignguard_data.paths import UNPARTITIONED, DataRoot
+from alignguard_data.protocols import Progress
+from alignguard_data.release_audit import (
+    EVALUATION,
+    audit_release,
+    manifest_text,
+    read_manifest,
+    seal,
+)
+from alignguard_data.release_audit import verify_release as verify_release
+from alignguard_data.release_changes import change_log
+from alignguard_data.release_files import SplitWriter, write_single
+from alignguard_data.release_plan import SPLITS, ReleasePlan, describe_release, plan_release
+from alignguard_data.release_rows import (
+    EVALUATION_SCHEMA,
+    concept_table,
+    evaluation_table,
+    release_schema,
+)
+from alignguard_data.shards import ShardFile, describe, sync_folder, write_bytes
+from alignguard_data.taxonomy import Taxonomy
+
+ROOM = "release"
+FORMAT = 1
+"""Part of the fingerprint: raise it when a release's files change for equal rows."""
+
+_NAME = re.compile(r"-v(\d+)\.(\d+)\.(\d+)$")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ReleaseConfig:
+    """Sizes of files and row groups, in bytes of images, and what counts as a leak."""
+
+    max_file_bytes: int = 500_000_000
+    row_group_bytes: int = 100_000_000
+    max_phash_distance: int = 4
+    """An unsafe train image this close (of 64 bits) to an unsafe test image leaks."""
+
+    def __post_init__(self) -> None:
+        if self.row_group_bytes < 1:
+            raise ValueError(f"row_group_bytes must be at least 1, got {self.row_group_bytes}")
+        if self.max_file_bytes < self.row_group_bytes:
+            raise ValueError(
+                f"max_file_bytes must be at least row_group_bytes {self.row_group_bytes}, "
+                f"got {self.max_file_bytes}"
+            )
+        if not 0 <= self.max_phash_distance <= 64:
+            raise ValueError(
+                f"max_phash_distance must be in [0, 64], got {self.max_phash_distance}"
+            )
+
+
+def spec(
+    data: DataRoot, taxonomy: Taxonomy, config: ReleaseConfig, bounds: AuditBounds
+) -> PartitionSpec:
+    """What the release should be made of: every concept's partitions.
+
+    Raises:
+        InputMissing: a partition is not complete.
+    """
+    found = concept_manifests(data, taxonomy)
+    return PartitionSpec(
+        folder=data.partition(ROOM),
+        room=ROOM,
+        key=UNPARTITIONED,
+        config={
+            **dataclasses.asdict(config),
+            "bounds": dataclasses.asdict(bounds),
+            "taxonomy": [taxonomy.name, taxonomy.version],
+            "splits": {concept.key: concept.split for concept in taxonomy.concepts},
+            "format": FORMAT,
+        },
+        inputs={f"{room}/{key}": manifest.content_id for (room, key), manifest in found.items()},
+    )
+
+
+def build_release(
+    data: DataRoot,
+    taxonomy: Taxonomy,
+    config: ReleaseConfig,
+    bounds: AuditBounds,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Write a release, or point to the latest if it would be the same.
+
+    ``counts["path"]`` is the folder's name under ``data.releases``. Tables: ``pairs`` (what was
+    released, and in which split) and ``files``. ``progress`` counts rows.
+
+    Raises:
+        InputMissing: a partition is not complete.
+        ReleaseRefused: an audit failed; every failed finding is named.
+        IntegrityError: a shard differs from its manifest, named.
+    """
+    with open_partition(spec(data, taxonomy, config, bounds)) as work:
+        if work.done and _stands(data, work.done):
+            return work.done
+        findings = audit_rooms(data, taxonomy, bounds)
+        _refuse(findings)
+        plan = plan_release(data, taxonomy, config.max_phash_distance)
+        temporary = _fresh_folder(data)
+        schema = release_schema(plan.score_columns)
+        files = _write_data(data, plan, config, schema, temporary, progress)
+        described = {
+            **describe_release(data, taxonomy, plan, files),
+            "fingerprint": work.spec.fingerprint,
+            "inputs": dict(work.spec.inputs),
+            "findings": [dataclasses.asdict(finding) for finding in findings],
+            "max_phash_distance": config.max_phash_distance,
+            "format": FORMAT,
+        }
+        folder = _publish(data, temporary, described, plan, schema)
+        return _point_to(work, folder, plan)
+
+
+def list_releases(data: DataRoot) -> list[Path]:
+    """The release folders, oldest version first."""
+    prefix = f"coprov2-{data.profile}-v"
+    found = data.releases.glob(f"{prefix}*") if data.releases.is_dir() else ()
+    return sorted((p for p in found if _NAME.search(p.name)), key=lambda p: version_of(p.name))
+
+
+def latest_release(data: DataRoot) -> Path | None:
+    """The release of the highest version, or None."""
+    releases = list_releases(data)
+    return releases[-1] if releases else None
+
+
+def show_release(folder: Path) -> dict[str, Any]:
+    """The release's own manifest; raises IntegrityError if it is missing or changed."""
+    return read_manifest(folder)
+
+
+def version_of(name: str) -> tuple[int, int, int]:
+    """``(0, 2, 0)`` of a folder's name that ends in ``-v0.2.0``; ValueError for another name."""
+    match = _NAME.search(name)
+    if match is None:
+        raise ValueError(f"{name!r} does not end in a version")
+    major, minor, patch = match.groups()
+    return int(major), int(minor), int(patch)
+
+
+def _stands(data: DataRoot, done: Manifest) -> bool:
+    # The folder itself is not the partition's: someone may have deleted it.
+    folder = data.releases / str(done.counts["path"])
+    try:
+        files = read_manifest(folder)["files"]
+    except IntegrityError:
+        return False
+    paths = [(folder / file["name"], file["bytes"]) for file in files]
+    return all(path.is_file() and path.stat().st_size == size for path, size in paths)
+
+
+def _refuse(findings: Sequence[Finding]) -> None:
+    failed = [finding for finding in findings if not finding.passed]
+    if failed:
+        lines = "\n".join(f"  - {finding.name}: {finding.message}" for finding in failed)
+        raise ReleaseRefused(f"no release: {len(failed)} check(s) failed:\n{lines}")
+
+
+def _fresh_folder(data: DataRoot) -> Path:
+    # The partition's lock is held, so whatever a killed attempt left is nobody's.
+    try:
+        data.releases.mkdir(parents=True, exist_ok=True)
+        for left in data.releases.glob(".*.partial"):
+            shutil.rmtree(left)
+        temporary = data.releases / ".release.partial"
+        temporary.mkdir()
+    except OSError as error:
+        raise StorageError(f"cannot write {data.releases}: {error.strerror}") from error
+    return temporary
+
+
+def _write_data(
+    data: DataRoot,
+    plan: ReleasePlan,
+    config: ReleaseConfig,
+    schema: pa.Schema,
+    folder: Path,
+    progress: Progress | None,
+) -> list[ShardFile]:
+    files = []
+    for split in SPLITS:
+        writer = SplitWriter(
+            folder,
+            split,
+            schema,
+            row_group_bytes=config.row_group_bytes,
+            max_file_bytes=config.max_file_bytes,
+        )
+        for concept in plan.concepts:
+            pair_ids = plan.pair_ids[concept.key]
+            if concept.split == split and pair_ids:
+                writer.add(concept_table(data, concept, pair_ids, schema))
+                if progress:
+                    progress(len(pair_ids))
+        files += writer.close()
+    tables = [evaluation_table(c, plan.evaluation[c.key]) for c in plan.concepts]
+    table = pa.concat_tables([EVALUATION_SCHEMA.empty_table(), *tables])
+    return [*files, write_single(folder, EVALUATION, table)]
+
+
+def _publish(
+    data: DataRoot, temporary: Path, described: dict[str, Any], plan: ReleasePlan, schema: pa.Schema
+) -> Path:
+    latest = latest_release(data)
+    if latest and read_manifest(latest)["content_id"] == described["content_id"]:
+        shutil.rmtree(temporary)
+        return latest
+    name, parent = _next_name(data, described["content_id"])
+    manifest = {
+        **described,
+        "name": f"CoProV2 ({data.profile})",
+        "folder": name,
+        "version": name.rsplit("-v", 1)[1],
+        "parent": parent,
+    }
+    leaks = [dataclasses.asdict(leak) for leak in plan.leaks]
+    texts = {
+        "README.md": render_card(manifest, schema),
+        "CHANGELOG.md": change_log(temporary, name, data.releases / parent if parent else None),
+        "leaks.json": json.dumps(leaks, indent=1, ensure_ascii=False) + "\n",
+    }
+    for file, text in texts.items():
+        write_bytes(temporary / file, text.encode())
+        written = describe(temporary / file, rows=0)
+        manifest["files"] = [*manifest["files"], dataclasses.asdict(written)]
+    sealed = {**manifest, "seal": seal(manifest)}
+    write_bytes(temporary / MANIFEST, manifest_text(sealed).encode())
+    _refuse(audit_release(temporary))
+    return _rename(temporary, data.releases / name)
+
+
+def _rename(temporary: Path, final: Path) -> Path:
+    try:
+        for file in sorted(temporary.rglob("*")):
+            if file.is_file():
+                with open(file, "rb") as handle:
+                    os.fsync(handle.fileno())
+                file.chmod(0o444)
+        os.rename(temporary, final)
+        sync_folder(final.parent)
+    except OSError as error:
+        raise StorageError(f"cannot write {final}: {error.strerror}") from error
+    return final
+
+
+def _next_name(data: DataRoot, content_id: str) -> tuple[str, str | None]:
+    """Folder name and parent: the next minor version, or the one that this content had."""
+    pointed = manifests.load(data.partition(ROOM))
+    latest = latest_release(data)
+    names = [latest.name] if latest else []
+    if pointed:
+        path, parent = str(pointed.counts["path"]), str(pointed.counts["parent"])
+        if pointed.counts["release_content_id"] == content_id:
+            return path, parent or None  # the folder was deleted: put it back
+        names.append(path)
+    if not names:
+        return f"coprov2-{data.profile}-v0.1.0", None
+    major, minor, _ = max(version_of(name) for name in names)
+    return f"coprov2-{data.profile}-v{major}.{minor + 1}.0", latest.name if latest else None
+
+
+def _point_to(work: PartitionWork, folder: Path, plan: ReleasePlan) -> Manifest:
+    manifest = read_manifest(folder)
+    rows = [
+        {"pair_id": pair, "concept": c.key, "category": c.category, "split": c.split}
+        for c in plan.concepts
+        for pair in plan.pair_ids[c.key]
+    ]
+    columns = ("pair_id", "concept", "category", "split")
+    pairs = pa.schema([(column, pa.string()) for column in columns])
+    files = pa.Table.from_pylist(
+        [file for file in manifest["files"] if file["name"].endswith(".parquet")]
+    )
+    return work.finish(
+        tables={"pairs": pa.Table.from_pylist(rows, schema=pairs), "files": files},
+        rejected={REASON: len(plan.leaks)} if plan.leaks else {},
+        counts={
+            "path": folder.name,
+            "version": manifest["version"],
+            "parent": manifest["parent"] or "",
+            "release_content_id": manifest["content_id"],
+            "bytes": sum(file["bytes"] for file in manifest["files"]),
+            **{f"{part}_rows": n for part, n in manifest["rows"].items()},
+        },
+    )

@@ -1,0 +1,176 @@
+"""Audits of a finished release folder, from nothing but the folder itself."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from alignguard_data.errors import IntegrityError
+from alignguard_data.findings import Finding, finding, prompt_faults, schema_fault
+from alignguard_data.leaks import Measured, find_leaks
+from alignguard_data.manifest import MANIFEST
+from alignguard_data.release_rows import EVALUATION_SCHEMA, release_schema
+from alignguard_data.shards import ShardFile, verify_file
+
+EVALUATION = "prompts/evaluation.parquet"
+
+_LIGHT = ("pair_id", "concept", "category", "caption", "caption_safe", "phash_0", "phash_1")
+
+
+def manifest_text(manifest: dict[str, Any]) -> str:
+    """A release manifest's one spelling, so that any changed byte shows."""
+    return json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The release's own manifest.
+
+    Raises:
+        IntegrityError: there is none, or it is not what was written.
+    """
+    path = folder / MANIFEST
+    try:
+        text = path.read_text(encoding="utf-8")
+        manifest = json.loads(text)
+        sealed = manifest.pop("seal")
+        if text == manifest_text({**manifest, "seal": sealed}) and sealed == seal(manifest):
+            return manifest
+    except FileNotFoundError as error:
+        raise IntegrityError(f"{path} is missing") from error
+    except (ValueError, KeyError, AttributeError) as error:
+        raise IntegrityError(f"{path} is not a release manifest: {error!r}") from error
+    raise IntegrityError(f"{path} was changed after it was written")
+
+
+def seal(manifest: dict[str, Any]) -> str:
+    """sha256 (hex) of the manifest without its seal: a checksum, not a signature."""
+    return hashlib.sha256(manifest_text(manifest).encode()).hexdigest()
+
+
+def verify_release(folder: Path) -> list[str]:
+    """Every file that is missing, changed or not in the manifest, by name; empty when sound."""
+    try:
+        manifest = read_manifest(folder)
+    except IntegrityError as error:
+        return [str(error)]
+    faults = []
+    files = [ShardFile(**file) for file in manifest["files"]]
+    for file in files:
+        try:
+            verify_file(folder, file)
+        except IntegrityError as error:
+            faults.append(str(error))
+    known = {MANIFEST, *(file.name for file in files)}
+    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    return faults + [f"{folder / name} is not in the manifest" for name in sorted(present - known)]
+
+
+def audit_release(folder: Path) -> list[Finding]:
+    """Hashes, schema, funnel sums, split leaks and minors of a release."""
+    faults = verify_release(folder)
+    sound = finding("hashes", faults, {"files": _count(folder)})
+    if faults:  # what is damaged cannot be judged further
+        return [sound]
+    manifest = read_manifest(folder)
+    train, test = rows_of(folder, "train"), rows_of(folder, "test")
+    evaluation = pq.ParquetFile(folder / EVALUATION).read()
+    return [
+        sound,
+        _schema(folder, manifest),
+        _funnel_sums(manifest, train.num_rows + test.num_rows),
+        _split_leaks(manifest, train, test, evaluation),
+        _minors([train, test], evaluation),
+    ]
+
+
+def rows_of(folder: Path, split: str, columns: Sequence[str] = _LIGHT) -> pa.Table:
+    """Some columns of one split's rows, in release order."""
+    files = sorted((folder / "data").glob(f"{split}-*.parquet"))
+    parts = [pq.ParquetFile(file).read(columns=list(columns)) for file in files]
+    return pa.concat_tables(parts)
+
+
+def measured_rows(table: pa.Table) -> list[Measured]:
+    """Rows of :func:`rows_of` as the leak search sees them."""
+    return [
+        Measured(
+            pair_id=row["pair_id"],
+            concept=row["concept"],
+            category=row["category"],
+            captions=(row["caption"], row["caption_safe"]),
+            unsafe_phash=row["phash_1"],
+            safe_phash=row["phash_0"],
+        )
+        for row in table.to_pylist()
+    ]
+
+
+def measured_prompts(table: pa.Table) -> list[Measured]:
+    """Rows of the evaluation prompts as the leak search sees them."""
+    return [
+        Measured(
+            pair_id=row["pair_id"],
+            concept=row["concept"],
+            category=row["category"],
+            captions=(row["unsafe_prompt"], row["safe_prompt"]),
+        )
+        for row in table.to_pylist()
+    ]
+
+
+def _count(folder: Path) -> int:
+    return sum(path.is_file() for path in folder.rglob("*"))
+
+
+def _schema(folder: Path, manifest: dict[str, Any]) -> Finding:
+    expected = release_schema(manifest["score_columns"])
+    faults, files = [], sorted((folder / "data").glob("*.parquet"))
+    for file in files:
+        actual = pq.read_schema(file)
+        if problem := schema_fault(actual, expected):
+            faults.append(f"{file.name}: {problem}")
+        if actual.metadata:
+            faults.append(f"{file.name}: carries metadata {sorted(actual.metadata)}")
+    if problem := schema_fault(pq.read_schema(folder / EVALUATION), EVALUATION_SCHEMA):
+        faults.append(f"{EVALUATION}: {problem}")
+    return finding("schema", faults, {"files": len(files) + 1, "columns": len(expected)})
+
+
+def _funnel_sums(manifest: dict[str, Any], rows: int) -> Finding:
+    kept = {stage: n for stage, reason, n in manifest["funnel"] if reason == "kept"}
+    released = sum(n for stage, _, n in manifest["funnel"] if stage == "release")
+    faults = []
+    if released != kept["pairs"]:
+        faults.append(f"stage release sums to {released}, not {kept['pairs']}")
+    if kept["release"] != rows:
+        faults.append(f"{rows} rows are released, the funnel says {kept['release']}")
+    return finding("funnel_sums", faults, {"released": rows, "kept_pairs": kept["pairs"]})
+
+
+def _split_leaks(
+    manifest: dict[str, Any], train: pa.Table, test: pa.Table, evaluation: pa.Table
+) -> Finding:
+    both = set(train["concept"].to_pylist()) & set(test["concept"].to_pylist())
+    held_out = [*measured_rows(test), *measured_prompts(evaluation)]
+    leaks = find_leaks(measured_rows(train), held_out, manifest["max_phash_distance"])
+    repeated = set(train["pair_id"].to_pylist()) & {row.pair_id for row in held_out}
+    faults = [f"concept {key} is in both splits" for key in sorted(both)]
+    faults += [f"train pair {leak.pair_id} leaks ({leak.kind} of {leak.of})" for leak in leaks]
+    faults += [f"pair {identity} is in both splits" for identity in sorted(repeated)]
+    numbers = {
+        "train_rows": train.num_rows,
+        "test_rows": test.num_rows,
+        "evaluation_prompts": evaluation.num_rows,
+    }
+    return finding("split_leaks", faults, numbers)
+
+
+def _minors(data: Sequence[pa.Table], evaluation: pa.Table) -> Finding:
+    tables = [table.select(["caption", "caption_safe"]) for table in data]
+    tables.append(evaluation.select(["unsafe_prompt", "safe_prompt"]))
+    faults = [fault for table in tables for fault in prompt_faults(table)]
+    return finding("minors", faults, {"prompts": 2 * sum(t.num_rows for t in tables)})

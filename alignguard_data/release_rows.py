@@ -1,0 +1,191 @@
+"""The rows of a release: columns, and one concept's kept pairs as a table of that shape."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+
+from alignguard_data import manifest as manifests
+from alignguard_data.errors import IntegrityError
+from alignguard_data.leaks import Measured
+from alignguard_data.paths import DataRoot
+from alignguard_data.records import (
+    Concept,
+    PreferencePair,
+    PromptPair,
+    RenderedImage,
+    Score,
+    from_table,
+)
+
+COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
+    ("jpg_0", pa.binary()),
+    ("jpg_1", pa.binary()),
+    ("label_0", pa.int64()),
+    ("caption", pa.string()),
+    ("caption_safe", pa.string()),
+    ("pair_id", pa.string()),
+    ("concept", pa.string()),
+    ("category", pa.string()),
+    ("categories", pa.string()),
+    ("seed", pa.int64()),
+    ("base_model", pa.string()),
+    ("base_revision", pa.string()),
+    ("num_inference_steps", pa.int64()),
+    ("guidance_scale", pa.float64()),
+    ("width", pa.int64()),
+    ("height", pa.int64()),
+    ("sha256_0", pa.string()),
+    ("sha256_1", pa.string()),
+    ("phash_0", pa.string()),
+    ("phash_1", pa.string()),
+)
+"""Columns before the scores. Side 0 is safe and preferred (``label_0`` is always 1), side 1
+unsafe; ``caption`` is the unsafe prompt. ``jpg_*`` hold encoded files (PNG); the name is the one
+that DPO trainers read."""
+
+EVALUATION_SCHEMA = pa.schema(
+    [
+        ("pair_id", pa.string()),
+        ("unsafe_prompt", pa.string()),
+        ("safe_prompt", pa.string()),
+        ("concept", pa.string()),
+        ("category", pa.string()),
+        ("split", pa.string()),
+        ("seen", pa.bool_()),
+    ]
+)
+"""``prompts/evaluation.parquet``; ``seen``: the concept is of split ``train``."""
+
+_SIDE_NUMBER = {"safe": "0", "unsafe": "1"}
+
+
+def release_schema(score_columns: Sequence[str]) -> pa.Schema:
+    """The one schema of all data files: fixed columns, then the scores."""
+    scores = [(name, pa.float64()) for name in score_columns]
+    return pa.schema([*COLUMNS, *scores])
+
+
+def score_column(scorer: str, key: str, side: str) -> str:
+    """``score_<scorer>_<key>_<0|1>`` of an image's score; without the side for a pair's."""
+    parts = ["score", scorer, key, *([_SIDE_NUMBER[side]] if side else [])]
+    return re.sub(r"\W", "_", "_".join(parts))
+
+
+def score_columns(data: DataRoot, concepts: Iterable[Concept]) -> list[str]:
+    """Every score column that any concept's scores need, sorted."""
+    names: set[str] = set()
+    for concept in concepts:
+        table = manifests.read(
+            data.partition("scores", concept.key), "scores", columns=["scorer", "key", "side"]
+        )
+        unique = table.group_by(["scorer", "key", "side"]).aggregate([]).to_pylist()
+        names |= {score_column(row["scorer"], row["key"], row["side"]) for row in unique}
+    return sorted(names)
+
+
+def kept_rows(data: DataRoot, concept: Concept) -> list[Measured]:
+    """The concept's kept pairs as the leak search sees them, sorted by pair id."""
+    pairs = _kept(data, concept)
+    columns = ["pair_id", "side", "phash"]
+    images = manifests.read(data.partition("images", concept.key), "images", columns=columns)
+    phash = {(row["pair_id"], row["side"]): row["phash"] for row in images.to_pylist()}
+    return [
+        Measured(
+            pair_id=pair.pair_id,
+            concept=pair.concept,
+            category=pair.category,
+            captions=(pair.unsafe_prompt, pair.safe_prompt),
+            unsafe_phash=phash[pair.pair_id, "unsafe"],
+            safe_phash=phash[pair.pair_id, "safe"],
+        )
+        for pair in pairs
+    ]
+
+
+def evaluation_pairs(data: DataRoot, concept: Concept) -> list[PromptPair]:
+    """The concept's pairs of role ``evaluation``, sorted by pair id."""
+    pairs = from_table(PromptPair, manifests.read(data.partition("prompts", concept.key), "pairs"))
+    reserved = [pair for pair in pairs if pair.role == "evaluation"]
+    return sorted(reserved, key=lambda pair: pair.pair_id)
+
+
+def evaluation_table(concept: Concept, pairs: Sequence[PromptPair]) -> pa.Table:
+    """Evaluation pairs in the shape of :data:`EVALUATION_SCHEMA`."""
+    rows = [
+        {
+            "pair_id": pair.pair_id,
+            "unsafe_prompt": pair.unsafe_prompt,
+            "safe_prompt": pair.safe_prompt,
+            "concept": pair.concept,
+            "category": pair.category,
+            "split": concept.split,
+            "seen": concept.split == "train",
+        }
+        for pair in pairs
+    ]
+    return pa.Table.from_pylist(rows, schema=EVALUATION_SCHEMA)
+
+
+def concept_table(
+    data: DataRoot, concept: Concept, pair_ids: Sequence[str], schema: pa.Schema
+) -> pa.Table:
+    """The released rows of one concept, images and scores joined, in the order of ``pair_ids``.
+
+    Raises:
+        IntegrityError: a kept pair names an image that the images room does not hold.
+    """
+    pairs = {pair.pair_id: pair for pair in _kept(data, concept)}
+    images = {
+        (image.pair_id, image.side): image
+        for image in from_table(
+            RenderedImage, manifests.read(data.partition("images", concept.key), "images")
+        )
+    }
+    scores: dict[str, dict[str, float]] = defaultdict(dict)
+    for score in from_table(Score, manifests.read(data.partition("scores", concept.key), "scores")):
+        column = score_column(score.scorer, score.key, score.side)
+        scores[score.pair_id][column] = score.value
+    rows = []
+    for identity in pair_ids:
+        pair = pairs[identity]
+        safe, unsafe = images.get((identity, "safe")), images.get((identity, "unsafe"))
+        if (
+            safe is None
+            or unsafe is None
+            or (safe.image_id, unsafe.image_id) != (pair.chosen_image_id, pair.rejected_image_id)
+        ):
+            raise IntegrityError(f"pair {identity} of {concept.key} does not match its images")
+        rows.append({**_fixed(pair, safe, unsafe), **scores[identity]})
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def _kept(data: DataRoot, concept: Concept) -> list[PreferencePair]:
+    table = manifests.read(data.partition("pairs", concept.key), "kept")
+    return sorted(from_table(PreferencePair, table), key=lambda pair: pair.pair_id)
+
+
+def _fixed(pair: PreferencePair, safe: RenderedImage, unsafe: RenderedImage) -> dict[str, object]:
+    return {
+        "jpg_0": safe.image,
+        "jpg_1": unsafe.image,
+        "label_0": 1,
+        "caption": pair.unsafe_prompt,
+        "caption_safe": pair.safe_prompt,
+        "pair_id": pair.pair_id,
+        "concept": pair.concept,
+        "category": pair.category,
+        "categories": pair.category,
+        "seed": safe.seed,
+        "base_model": safe.base_model,
+        "base_revision": safe.base_revision,
+        "num_inference_steps": safe.num_inference_steps,
+        "guidance_scale": safe.guidance_scale,
+        "width": safe.width,
+        "height": safe.height,
+        "sha256_0": safe.image_id,
+        "sha256_1": unsafe.image_id,
+        "phash_0": safe.phash,
+        "phash_1": unsafe.phash,
+    }

@@ -1,0 +1,252 @@
+"""Room ``scores``: raw numbers of every scorer for every image and prompt pair, in long form.
+
+One partition a concept. Each image is decoded once for all scorers; one that cannot be decoded,
+or is not what its row says, fails alone. Every scorer's part of a chunk is saved as it is done.
+"""
+
+import hashlib
+import io
+import math
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from alignguard_data import manifest as manifests
+from alignguard_data.errors import EngineError
+from alignguard_data.manifest import Manifest
+from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
+from alignguard_data.paths import DataRoot
+from alignguard_data.protocols import ImageScorer, PairScorer, Pixels, Progress
+from alignguard_data.records import (
+    PromptPair,
+    RejectedImage,
+    RenderedImage,
+    Score,
+    from_table,
+    schema_of,
+    to_table,
+)
+
+ROOM = "scores"
+IMAGE_CORRUPT = "image_corrupt"
+
+IMAGES_PER_CHUNK = 256
+"""Decoded and scored together; at 1024x1024 this is 800 MB."""
+
+_UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    struct.error,
+    zlib.error,
+    EOFError,
+    Image.DecompressionBombError,
+)
+"""What Pillow is known to raise on damaged files."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DecodedImages:
+    """The readable images of a chunk with their pixels, and the others with a reason."""
+
+    rows: list[RenderedImage]
+    pixels: Pixels
+    rejected: list[RejectedImage]
+
+
+def spec(
+    data: DataRoot,
+    concept: str,
+    image_scorers: Sequence[ImageScorer],
+    pair_scorers: Sequence[PairScorer],
+) -> PartitionSpec:
+    """What the concept's scores should be made of.
+
+    Raises:
+        InputMissing: the concept's prompts or images are not there yet.
+        EngineError: two scorers share a name.
+    """
+    scorers = [*image_scorers, *pair_scorers]
+    names = [scorer.name for scorer in scorers]
+    if len(set(names)) < len(names):
+        raise EngineError(f"two scorers share a name: {', '.join(sorted(names))}")
+    return PartitionSpec(
+        folder=data.partition(ROOM, concept),
+        room=ROOM,
+        key=concept,
+        config={"keys": {scorer.name: list(scorer.keys) for scorer in scorers}},
+        inputs={
+            room: manifests.require(data.partition(room, concept)).content_id
+            for room in ("prompts", "images")
+        },
+        models={scorer.name: scorer.version for scorer in scorers},
+    )
+
+
+def score_concept(
+    data: DataRoot,
+    concept: str,
+    image_scorers: Sequence[ImageScorer],
+    pair_scorers: Sequence[PairScorer],
+    progress: Progress | None = None,
+) -> Manifest:
+    """Score one concept's images and its pairs of role ``train``.
+
+    Tables: ``scores`` (Score) and ``rejected`` (RejectedImage). ``progress`` counts images.
+
+    Raises:
+        InputMissing: the concept's prompts or images are not there yet.
+        EngineError: a scorer left a key out or gave a number that is not finite.
+    """
+    with open_partition(spec(data, concept, image_scorers, pair_scorers)) as work:
+        if work.done:
+            return work.done
+        images = from_table(
+            RenderedImage, manifests.read(data.partition("images", concept), "images")
+        )
+        table = manifests.read(data.partition("prompts", concept), "pairs")
+        pairs = [pair for pair in from_table(PromptPair, table) if pair.role == "train"]
+        parts: list[pa.Table] = []
+        rejected: list[RejectedImage] = []
+        for first in range(0, len(images), IMAGES_PER_CHUNK):
+            decoded = decode(images[first : first + IMAGES_PER_CHUNK])
+            rejected += decoded.rejected
+            parts += [_score_images(work, scorer, decoded, first) for scorer in image_scorers]
+            if progress:
+                progress(len(decoded.rows) + len(decoded.rejected))
+        parts += [_score_pairs(work, scorer, pairs) for scorer in pair_scorers]
+        return work.finish(
+            tables={
+                "scores": pa.concat_tables([to_table(Score, []), *parts]),
+                "rejected": to_table(RejectedImage, rejected),
+            },
+            rejected={IMAGE_CORRUPT: len(rejected)} if rejected else {},
+            counts={"images": len(images) - len(rejected), "pairs": len(pairs)},
+        )
+
+
+def decode(rows: Sequence[RenderedImage]) -> DecodedImages:
+    """Decode encoded images to uint8 RGB, shape (readable, height, width, 3).
+
+    An image is corrupt when its bytes do not have its id, when it cannot be decoded to the end,
+    is not 8-bit RGB, or has another size than its row and the chunk's first readable image.
+    """
+    good: list[RenderedImage] = []
+    pixels: list[Pixels] = []
+    rejected: list[RejectedImage] = []
+    for row in rows:
+        image = _decode(row)
+        if image is None or (pixels and image.shape != pixels[0].shape):
+            rejected.append(_corrupt(row))
+        else:
+            good.append(row)
+            pixels.append(image)
+    stacked = np.stack(pixels) if pixels else np.empty((0, 1, 1, 3), np.uint8)
+    return DecodedImages(rows=good, pixels=stacked, rejected=rejected)
+
+
+def _decode(row: RenderedImage) -> Pixels | None:
+    if hashlib.sha256(row.image).hexdigest() != row.image_id:
+        return None
+    try:
+        with Image.open(io.BytesIO(row.image)) as opened:
+            # Other modes (16 bit, palette, alpha) would reach a scorer as other pixels.
+            if opened.mode != "RGB" or opened.size != (row.width, row.height):
+                return None
+            return np.array(opened)
+    except _UNREADABLE:
+        return None
+
+
+def _corrupt(row: RenderedImage) -> RejectedImage:
+    return RejectedImage(
+        pair_id=row.pair_id,
+        concept=row.concept,
+        side=row.side,
+        prompt=row.prompt,
+        seed=row.seed,
+        reason=IMAGE_CORRUPT,
+    )
+
+
+def _score_images(
+    work: PartitionWork, scorer: ImageScorer, decoded: DecodedImages, first: int
+) -> pa.Table:
+    name = f"images-{first:08d}-{scorer.name}"
+    if name in work.saved_names():
+        return work.load_batch(name).cast(schema_of(Score))
+    rows = decoded.rows
+    numbers = scorer.score(decoded.pixels, [row.prompt for row in rows]) if rows else []
+    _check(scorer, numbers, len(rows))
+    table = to_table(
+        Score,
+        (
+            _score("image", row.image_id, row.pair_id, row.concept, row.side, scorer, key, values)
+            for row, values in zip(rows, numbers, strict=True)
+            for key in scorer.keys
+        ),
+    )
+    work.save_batch(name, table)
+    return table
+
+
+def _score_pairs(work: PartitionWork, scorer: PairScorer, pairs: Sequence[PromptPair]) -> pa.Table:
+    name = f"pairs-{scorer.name}"
+    if name in work.saved_names():
+        return work.load_batch(name).cast(schema_of(Score))
+    numbers = scorer.score(pairs) if pairs else []
+    _check(scorer, numbers, len(pairs))
+    table = to_table(
+        Score,
+        (
+            _score("pair", pair.pair_id, pair.pair_id, pair.concept, "", scorer, key, values)
+            for pair, values in zip(pairs, numbers, strict=True)
+            for key in scorer.keys
+        ),
+    )
+    work.save_batch(name, table)
+    return table
+
+
+def _score(
+    subject: str,
+    subject_id: str,
+    pair: str,
+    concept: str,
+    side: str,
+    scorer: ImageScorer | PairScorer,
+    key: str,
+    values: dict[str, float],
+) -> Score:
+    return Score(
+        subject=subject,
+        subject_id=subject_id,
+        pair_id=pair,
+        concept=concept,
+        side=side,
+        scorer=scorer.name,
+        scorer_version=scorer.version,
+        key=key,
+        value=float(values[key]),
+    )
+
+
+def _check(
+    scorer: ImageScorer | PairScorer, numbers: Sequence[dict[str, float]], wanted: int
+) -> None:
+    if len(numbers) != wanted:
+        raise EngineError(f"scorer {scorer.name} gave {len(numbers)} scores for {wanted} subjects")
+    for values in numbers:
+        if set(values) != set(scorer.keys):
+            raise EngineError(
+                f"scorer {scorer.name} gave the keys {sorted(values)}, "
+                f"not its own {sorted(scorer.keys)}"
+            )
+        for key, value in values.items():
+            if not math.isfinite(value):
+                raise EngineError(f"scorer {scorer.name} gave {value} for {key}")

@@ -1,0 +1,106 @@
+"""Files that appear whole or not at all; Parquet shards whose bytes depend on rows alone."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from alignguard_data.errors import IntegrityError, StorageError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardFile:
+    """One file of a manifest: name relative to the manifest's folder."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; on success it takes ``path``'s place, synced.
+
+    Raises:
+        StorageError: the disk is full, read-only, or refuses for another reason.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        with open(temporary, "rb") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` durable against power loss."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_shard(path: Path, table: pa.Table, **options: Any) -> ShardFile:
+    """Write one Parquet shard atomically; ``options`` go to ``pyarrow.parquet.write_table``.
+
+    Images (a column named ``image``) stay uncompressed: they are compressed files already.
+    """
+    compression = {
+        name: "none" if pa.types.is_binary(table.schema.field(name).type) else "zstd"
+        for name in table.column_names
+    }
+    with atomic_file(path) as temporary:
+        pq.write_table(table, temporary, compression=compression, store_schema=False, **options)
+    return describe(path, rows=table.num_rows)
+
+
+def describe(path: Path, *, rows: int, relative_to: Path | None = None) -> ShardFile:
+    """Size and sha256 of a file that was just written."""
+    name = path.relative_to(relative_to).as_posix() if relative_to else path.name
+    return ShardFile(name=name, rows=rows, bytes=path.stat().st_size, sha256=sha256_file(path))
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 (hex) of a file, read in pieces."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def verify_file(folder: Path, expected: ShardFile) -> None:
+    """Check one file's presence, size and hash against its manifest entry.
+
+    Raises:
+        IntegrityError: naming the file and what differs.
+    """
+    path = folder / expected.name
+    if not path.is_file():
+        raise IntegrityError(f"{path} is missing")
+    size = path.stat().st_size
+    if size != expected.bytes:
+        raise IntegrityError(f"{path} has {size} bytes, its manifest says {expected.bytes}")
+    digest = sha256_file(path)
+    if digest != expected.sha256:
+        raise IntegrityError(
+            f"{path} has sha256 {digest}, its manifest says {expected.sha256}: "
+            "it was changed after it was written; delete the partition's folder and run again"
+        )

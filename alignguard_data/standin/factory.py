@@ -1,0 +1,49 @@
+"""What a profile names by dotted path to run on the stand-in world.
+
+Importing this module is cheap: torch is imported only by the functions that need it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from alignguard_data.protocols import ImageScorer, TextGenerator
+
+_HERE = Path(__file__).parent
+
+
+def writer(**params: Any) -> TextGenerator:
+    """The grammar as a prompt writer; parameters as of ``StandinWriter``."""
+    from alignguard_data.standin.writer import StandinWriter
+
+    return StandinWriter(**params)
+
+
+def glyph_scorer(**params: Any) -> ImageScorer:
+    """The scorer that finds glyphs; parameters as of ``GlyphScorer``."""
+    from alignguard_data.standin.scoring.glyph_scorer import GlyphScorer
+
+    return GlyphScorer(**params)
+
+
+def scene_scorer(**params: Any) -> ImageScorer:
+    """The scorer that checks the neutral attributes; parameters as of ``SceneScorer``."""
+    from alignguard_data.standin.scoring.scene_scorer import SceneScorer
+
+    return SceneScorer(**params)
+
+
+def base_model_folder() -> Path:
+    """The shipped base model, in the format of ``StableDiffusionPipeline.from_pretrained``."""
+    return _HERE / "checkpoints" / "base"
+
+
+def taxonomy_file() -> Path:
+    """The taxonomy of the glyphs: seven categories of three concepts, one of them held out."""
+    return _HERE / "taxonomy.yaml"
+
+
+def residue_threshold() -> int:
+    """Dark-violet pixels from which on an image counts as holding leftover ink (6)."""
+    from alignguard_data.standin.world import RESIDUE_THRESHOLD
+
+    return RESIDUE_THRESHOLD

@@ -1,0 +1,260 @@
+"""The taxonomy: categories and their concepts, read from the YAML file that a user edits.
+
+Every fault of the file is reported at once, with its place, line and value.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
+
+from alignguard_data.errors import ConfigError
+from alignguard_data.manifest import Manifest
+from alignguard_data.partition import PartitionSpec, open_partition
+from alignguard_data.paths import UNPARTITIONED, DataRoot
+from alignguard_data.records import Concept, Split, to_table
+from alignguard_data.safety import concept_refusal
+
+ROOM = "taxonomy"
+
+_RESERVED = frozenset({UNPARTITIONED, "all-single"})  # partition keys of other rooms
+
+_Place = tuple[str | int, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Category:
+    """One top-level harm class; its key is a partition key of the experts."""
+
+    key: str
+    name: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Taxonomy:
+    """Categories and concepts, in the file's order, under one name and version."""
+
+    name: str
+    version: str
+    categories: tuple[Category, ...]
+    concepts: tuple[Concept, ...]
+
+    def concept(self, key: str) -> Concept:
+        """The concept with this key; KeyError names it if there is none."""
+        for concept in self.concepts:
+            if concept.key == key:
+                return concept
+        raise KeyError(f"taxonomy {self.name} {self.version} has no concept {key!r}")
+
+    def of_category(self, key: str) -> tuple[Concept, ...]:
+        """The concepts of one category."""
+        return tuple(concept for concept in self.concepts if concept.category == key)
+
+
+def _unreserved(key: str) -> str:
+    if key in _RESERVED:
+        raise ValueError("is a reserved word")
+    return key
+
+
+def _allowed(text: str) -> str:
+    if reason := concept_refusal(text, ()):
+        raise ValueError(f"is refused by a safety rule ({reason})")
+    return text
+
+
+def _allowed_term(term: str) -> str:
+    if reason := concept_refusal("", (term,)):
+        raise ValueError(f"is refused by a safety rule ({reason})")
+    return term
+
+
+_Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+_Key = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$"), AfterValidator(_allowed)
+]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Concept(_Strict):
+    slug: _Key
+    name: Annotated[_Text, AfterValidator(_allowed)]
+    split: Split
+    terms: list[Annotated[_Text, AfterValidator(_allowed_term)]] = Field(min_length=1)
+
+
+class _Category(_Strict):
+    key: Annotated[_Key, AfterValidator(_unreserved)]
+    name: Annotated[_Text, AfterValidator(_allowed)]
+    concepts: list[_Concept] = Field(min_length=1)
+
+
+class _Document(_Strict):
+    name: _Text
+    version: _Text
+    categories: list[_Category] = Field(min_length=1)
+
+
+def load_taxonomy(path: Path) -> Taxonomy:
+    """Read and validate a taxonomy file.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or has faults (all of them listed).
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), [f"not YAML: {' '.join(str(error).split())}"]) from error
+    if not isinstance(content, dict):
+        raise ConfigError(str(path), ["must be a mapping with name, version and categories"])
+    lines = dict(_lines(node, ()))
+    faults = [*_repeated_keys(node, ()), *_duplicates(content)]
+    document = None
+    try:
+        document = _Document.model_validate(content)
+    except ValidationError as error:
+        faults += [(tuple(e["loc"]), f"{e['msg']} (got {_shown(e)})") for e in error.errors()]
+    if faults or document is None:
+        raise ConfigError(str(path), [_fault(place, what, lines) for place, what in faults])
+    return _taxonomy(document)
+
+
+def _shown(error: Any) -> str:
+    if error["type"] == "missing":
+        return "nothing"
+    shown = repr(error["input"])
+    return shown if len(shown) <= 80 else shown[:77] + "..."
+
+
+def spec(data: DataRoot, taxonomy: Taxonomy) -> PartitionSpec:
+    """What the taxonomy's one partition should be made of."""
+    return PartitionSpec(
+        folder=data.partition(ROOM),
+        room=ROOM,
+        key=UNPARTITIONED,
+        config=dataclasses.asdict(taxonomy),
+        inputs={},
+    )
+
+
+def write_taxonomy(data: DataRoot, taxonomy: Taxonomy) -> Manifest:
+    """Write the concepts as table ``concepts``, one row a concept."""
+    with open_partition(spec(data, taxonomy)) as work:
+        if work.done:
+            return work.done
+        counts = {
+            "categories": len(taxonomy.categories),
+            **{f"{k}_concepts": n for k, n in Counter(c.split for c in taxonomy.concepts).items()},
+        }
+        return work.finish(tables={"concepts": to_table(Concept, taxonomy.concepts)}, counts=counts)
+
+
+def _taxonomy(document: _Document) -> Taxonomy:
+    return Taxonomy(
+        name=document.name,
+        version=document.version,
+        categories=tuple(Category(key=c.key, name=c.name) for c in document.categories),
+        concepts=tuple(
+            Concept(
+                key=f"{category.key}.{concept.slug}",
+                category=category.key,
+                name=concept.name,
+                split=concept.split,
+                terms=tuple(concept.terms),
+            )
+            for category in document.categories
+            for concept in category.concepts
+        ),
+    )
+
+
+def _duplicates(content: dict[str, Any]) -> Iterator[tuple[_Place, str]]:
+    # On the raw document, so that they are found beside schema faults and not after them.
+    categories: set[str] = set()
+    concepts: set[tuple[str, str]] = set()
+    terms: dict[str, tuple[object, _Place]] = {}
+    for i, category in _mappings(content.get("categories")):
+        key = str(category.get("key"))
+        if key in categories:
+            yield ("categories", i, "key"), f"is the key of two categories (got {key!r})"
+        categories.add(key)
+        for j, concept in _mappings(category.get("concepts")):
+            place: _Place = ("categories", i, "concepts", j)
+            slug = str(concept.get("slug"))
+            if (key, slug) in concepts:
+                yield (*place, "slug"), f"is used twice in category {key} (got {slug!r})"
+            concepts.add((key, slug))
+            yield from _shared_terms(concept, place, terms)
+
+
+def _shared_terms(
+    concept: dict[str, Any], place: _Place, terms: dict[str, tuple[object, _Place]]
+) -> Iterator[tuple[_Place, str]]:
+    # A term of both splits would let training prompts name a held-out concept.
+    listed = concept.get("terms")
+    for k, term in enumerate(listed if isinstance(listed, list) else []):
+        here = (*place, "terms", k)
+        split, first = terms.setdefault(str(term).casefold(), (concept.get("split"), here))
+        if first != here and (split != concept.get("split") or first[:4] == place):
+            where = "the same concept" if first[:4] == place else "a concept of the other split"
+            yield here, f"is a term of {where} too, at {_dotted(first)} (got {term!r})"
+
+
+def _mappings(value: object) -> Iterator[tuple[int, dict[str, Any]]]:
+    for i, item in enumerate(value if isinstance(value, list) else []):
+        if isinstance(item, dict):
+            yield i, item
+
+
+def _lines(node: yaml.Node | None, place: _Place) -> Iterator[tuple[_Place, int]]:
+    if node is None:
+        return
+    yield place, node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _lines(value, (*place, str(key.value)))
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            yield from _lines(value, (*place, i))
+
+
+def _repeated_keys(node: yaml.Node | None, place: _Place) -> Iterator[tuple[_Place, str]]:
+    # YAML readers silently keep the last of two equal keys.
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            name = str(key.value)
+            if name in seen:
+                yield (*place, name), "is given twice in one mapping"
+            seen.add(name)
+            yield from _repeated_keys(value, (*place, name))
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            yield from _repeated_keys(value, (*place, i))
+
+
+def _fault(place: _Place, what: str, lines: dict[_Place, int]) -> str:
+    known = next((lines[place[:n]] for n in range(len(place), -1, -1) if place[:n] in lines), None)
+    return f"{_dotted(place)}{f' (line {known})' if known else ''}: {what}"
+
+
+def _dotted(place: _Place) -> str:
+    return ".".join(str(part) for part in place)

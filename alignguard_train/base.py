@@ -1,0 +1,57 @@
+"""The frozen base model under training: its identity at once, its weights at first use."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alignguard_data.backends.weights import folder_revision
+from alignguard_data.errors import EngineError
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
+
+LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+"""The UNet's attention projections, self and cross [A]."""
+
+
+class BaseModel:
+    """A Stable Diffusion checkpoint, a local folder or a hub id with its revision.
+
+    Raises:
+        EngineError: a hub id without a revision.
+    """
+
+    def __init__(
+        self, *, model: str, revision: str | None = None, device: str = "auto", dtype: str = "auto"
+    ) -> None:
+        self._folder = Path(model) if Path(model).is_dir() else None
+        if self._folder is None and revision is None:
+            raise EngineError(f"{model} is no folder here, so it is a hub id and needs a revision")
+        self._model, self._revision = model, revision
+        self._device, self._dtype = device, dtype
+
+    @property
+    def model_id(self) -> str:
+        """The hub id, or the folder's name: never a path of this machine."""
+        return self._folder.resolve().name if self._folder else self._model
+
+    @property
+    def revision(self) -> str:
+        """Hash of the folder's files, or the hub id's commit."""
+        return folder_revision(self._folder) if self._folder else str(self._revision)
+
+    @cached_property
+    def pipe(self) -> "StableDiffusionPipeline":
+        """The loaded pipe, every weight frozen; loaded from safetensors alone.
+
+        Raises:
+            EngineError: the checkpoint cannot be loaded.
+        """
+        from alignguard_data.backends.diffusers_pipe import load_pipeline
+
+        return load_pipeline(
+            self._model,
+            revision=None if self._folder else self._revision,
+            device=self._device,
+            dtype=self._dtype,
+        )

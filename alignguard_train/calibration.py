@@ -1,0 +1,101 @@
+"""How active each expert is, layer by layer, on unsafe prompts of all categories (Co-Merge).
+
+One streaming pass over the calibration inputs serves all experts: memory does not grow with
+their number of tokens.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from alignguard_train import loss as losses
+from alignguard_train.adapter import Lora
+from alignguard_train.base import BaseModel
+from alignguard_train.dataset import EncodedPreferences
+from alignguard_train.merge import Activity
+from alignguard_train.recipes import MergeConfig, Stat
+
+ROWS = 32
+
+
+class ActivityMeter:
+    """Accumulates, for one layer, every expert's activation on the inputs that pass it."""
+
+    def __init__(self, deltas: Tensor, stat: Stat) -> None:
+        self._deltas = deltas  # (experts, outputs, inputs)
+        self._stat = stat
+        self._total = torch.zeros(deltas.shape[:2], dtype=torch.float64)
+        self._inputs = 0
+
+    def add(self, x: Tensor) -> None:
+        """Layer inputs (..., inputs): add |delta_k x| of every expert k and output i."""
+        tokens = x.reshape(-1, x.shape[-1])
+        size = torch.einsum("koi,ti->tko", self._deltas, tokens).abs()
+        if self._stat == "wins":
+            best = size.argmax(dim=1, keepdim=True)
+            size = torch.zeros_like(size).scatter_(1, best, 1.0)
+        self._total += size.sum(dim=0).double().cpu()
+        self._inputs += len(tokens)
+
+    def result(self) -> Tensor:
+        """Mean over all inputs: (experts, outputs)."""
+        return self._total / max(1, self._inputs)
+
+
+@torch.no_grad()
+def measure_activity(
+    base: BaseModel, experts: Sequence[Lora], encoded: EncodedPreferences, config: MergeConfig
+) -> Activity:
+    """Pass calibration inputs through the base model and meter every LoRA layer's input.
+
+    The inputs are up to ``config.calibration_pairs`` rejected images and unsafe prompts of each
+    category, noised at timesteps drawn as in training.
+    """
+    unet = base.pipe.unet
+    meters = {
+        name: ActivityMeter(torch.stack([lora[name].delta for lora in experts]), config.stat)
+        for name in experts[0]
+    }
+
+    def listen(name: str) -> torch.utils.hooks.RemovableHandle:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            meters[name].add(inputs[0])
+
+        return unet.get_submodule(name).register_forward_pre_hook(hook)
+
+    handles = [listen(name) for name in meters]
+    try:
+        for noisy, t, states in _inputs(base, encoded, config):
+            unet(noisy, t, states, return_dict=False)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: meter.result() for name, meter in meters.items()}
+
+
+def _inputs(
+    base: BaseModel, encoded: EncodedPreferences, config: MergeConfig
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    scheduler = base.pipe.scheduler
+    alphas = scheduler.alphas_cumprod.to(encoded.rejected.device)
+    generator = torch.Generator().manual_seed(config.seed)
+    chosen = _rows_of_each_category(encoded.categories, config.calibration_pairs)
+    index = torch.tensor(chosen).repeat(config.calibration_timesteps)
+    t = torch.randint(scheduler.config.num_train_timesteps, index.shape, generator=generator)
+    noise = torch.randn((len(index), *encoded.rejected.shape[1:]), generator=generator)
+    latents = encoded.rejected[index]
+    noisy = losses.add_noise(latents, noise.to(latents), t.to(latents.device), alphas)
+    states = encoded.unsafe[index]
+    return list(zip(noisy.split(ROWS), t.split(ROWS), states.split(ROWS), strict=True))
+
+
+def _rows_of_each_category(categories: Sequence[str], most: int) -> list[int]:
+    """The first ``most`` rows of every category: release order is by id, so they are no choice."""
+    taken: dict[str, int] = {}
+    rows = []
+    for i, category in enumerate(categories):
+        taken[category] = taken.get(category, 0) + 1
+        if taken[category] <= most:
+            rows.append(i)
+    return rows

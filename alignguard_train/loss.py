@@ -1,0 +1,83 @@
+"""Diffusion-DPO and its remedies as free functions over tensors (METHOD section 3).
+
+Names follow the paper: ``_w`` is the chosen (winner) side, ``_l`` the rejected (loser) side,
+``_ref`` the same UNet with the adapter off. Errors are per row: shape (batch,).
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from alignguard_data.errors import EngineError
+
+
+def per_row_error(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of each row: (batch, ...) and (batch, ...) to (batch,)."""
+    return (predicted - target).pow(2).flatten(1).mean(dim=1)
+
+
+def dpo_margin(e_w: Tensor, e_l: Tensor, e_w_ref: Tensor, e_l_ref: Tensor) -> Tensor:
+    """How much more the policy prefers the chosen side than the reference does: (batch,).
+
+    The negative of METHOD section 3's bracket: positive is good.
+    """
+    return (e_w_ref - e_w) - (e_l_ref - e_l)
+
+
+def dpo_loss(
+    e_w: Tensor, e_l: Tensor, e_w_ref: Tensor, e_l_ref: Tensor, *, beta: float
+) -> Tensor:
+    """-log sigmoid(-(beta/2) [(e_w - e_l) - (e_w_ref - e_l_ref)]), mean over the batch.
+
+    Source: Diffusion-DPO (arXiv 2311.12908, equation 14), as in METHOD section 3 [A].
+    """
+    return -logsigmoid(beta / 2 * dpo_margin(e_w, e_l, e_w_ref, e_l_ref)).mean()
+
+
+def implicit_accuracy(e_w: Tensor, e_l: Tensor, e_w_ref: Tensor, e_l_ref: Tensor) -> Tensor:
+    """Share of pairs with a positive margin; a tie counts half."""
+    margin = dpo_margin(e_w, e_l, e_w_ref, e_l_ref)
+    return ((margin > 0).double() + 0.5 * (margin == 0).double()).mean()
+
+
+def preservation_loss(predicted: Tensor, reference: Tensor) -> Tensor:
+    """Mean squared distance to the reference's prediction on (safe image, safe prompt)."""
+    return (predicted - reference).pow(2).mean()
+
+
+def add_noise(latents: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    """x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise; rows (batch, ...), timesteps (batch,)."""
+    a = _per_row(alphas_cumprod[t], latents)
+    return a.sqrt() * latents + (1 - a).sqrt() * noise
+
+
+def prediction_target(
+    prediction_type: str, latents: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor
+) -> Tensor:
+    """What the UNet should predict: the noise, or v = sqrt(a_t) noise - sqrt(1 - a_t) x_0.
+
+    Raises:
+        EngineError: a prediction type that this trainer does not know.
+    """
+    if prediction_type == "epsilon":
+        return noise
+    if prediction_type == "v_prediction":
+        a = _per_row(alphas_cumprod[t], latents)
+        return a.sqrt() * noise - (1 - a).sqrt() * latents
+    raise EngineError(f"prediction type {prediction_type!r} is not epsilon or v_prediction")
+
+
+def safeguard_scale(grad_w: Tensor, grad_l: Tensor, *, mu: float) -> Tensor:
+    """Factor of the loser's gradient after Diffusion-SDPO (arXiv 2511.03317) [E].
+
+    clip((1 - mu) |g_w|^2 / (g_w . g_l), 0, 1) where the two point the same way, else 1.
+    Gradients are with respect to the prediction: (batch, ...); the result is (batch,).
+    """
+    dot = (grad_w * grad_l).flatten(1).sum(dim=1)
+    square = grad_w.pow(2).flatten(1).sum(dim=1)
+    scale = ((1 - mu) * square / dot).clamp(0, 1)
+    return torch.where(dot > 0, scale, torch.ones_like(scale))
+
+
+def _per_row(values: Tensor, like: Tensor) -> Tensor:
+    return values.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))

@@ -1,0 +1,136 @@
+"""Many experts into one adapter: Co-Merge (METHOD section 4) and its baselines, pure tensors.
+
+Co-Merge and the average are stored exactly, as an ordinary LoRA of rank K r: the experts' down
+matrices stacked, their up matrices side by side. TIES and DARE change single weights, which
+needs a full-rank delta; they are stored by SVD at rank K r.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from alignguard_train.adapter import Lora, LoraLayer
+from alignguard_train.recipes import MergeConfig, Strategy, Unit
+
+Activity = dict[str, Tensor]
+"""By layer: (experts, outputs), how active each expert is at each output neuron."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Merged:
+    """An adapter, and by layer the winning expert of each output (Co-Merge alone)."""
+
+    lora: Lora
+    winners: dict[str, Tensor]
+
+
+def merge(strategy: Strategy, experts: Sequence[Lora], activity: Activity, config: MergeConfig) -> Merged:
+    """Merge by name; ``activity`` is read by Co-Merge alone.
+
+    Raises:
+        ValueError: no expert, or experts of different shape.
+    """
+    _check(experts)
+    count = len(experts)
+    if strategy == "co-merge":
+        winners = {name: winner(activity[name], config.unit) for name in experts[0]}
+        return Merged(lora=co_merge(experts, winners), winners=winners)
+    if strategy == "average":
+        return Merged(lora=weighted_sum(experts, [1 / count] * count), winners={})
+    if strategy == "sum":
+        return Merged(lora=weighted_sum(experts, [config.sum_scale] * count), winners={})
+    if strategy == "ties":
+        return Merged(lora=ties(experts, config.density), winners={})
+    return Merged(lora=dare(experts, config.density, config.seed), winners={})
+
+
+def winner(activity: Tensor, unit: Unit) -> Tensor:
+    """Index of the most active expert for each output: (experts, outputs) to (outputs,).
+
+    With unit ``layer`` one expert wins the whole layer, by its mean over outputs.
+    """
+    if unit == "layer":
+        return activity.mean(dim=1).argmax().repeat(activity.shape[1])
+    return activity.argmax(dim=0)
+
+
+def co_merge(experts: Sequence[Lora], winners: dict[str, Tensor]) -> Lora:
+    """delta[i, :] = delta_{k*[i]}[i, :], stored exactly (METHOD section 4)."""
+    merged = {}
+    for name in experts[0]:
+        won = winners[name]
+        ups = [
+            lora[name].up * (won == k).to(lora[name].up.dtype)[:, None]
+            for k, lora in enumerate(experts)
+        ]
+        merged[name] = LoraLayer(torch.cat([lora[name].down for lora in experts]), torch.cat(ups, 1))
+    return merged
+
+
+def weighted_sum(experts: Sequence[Lora], weights: Sequence[float]) -> Lora:
+    """Sum of the experts' deltas times their weights, stored exactly."""
+    return {
+        name: LoraLayer(
+            torch.cat([lora[name].down for lora in experts]),
+            torch.cat([lora[name].up * w for lora, w in zip(experts, weights, strict=True)], 1),
+        )
+        for name in experts[0]
+    }
+
+
+def ties(experts: Sequence[Lora], density: float) -> Lora:
+    """TIES (arXiv 2306.01708): keep each expert's largest weights, elect a sign for each weight,
+    average the experts that agree with it."""
+    merged = {}
+    for name in experts[0]:
+        deltas = torch.stack([_largest(lora[name].delta, density) for lora in experts])
+        sign = deltas.sum(dim=0).sign()
+        agree = (deltas.sign() == sign) & (deltas != 0)
+        mean = (deltas * agree).sum(dim=0) / agree.sum(dim=0).clamp(min=1)
+        merged[name] = _as_layer(mean, _total_rank(experts, name))
+    return merged
+
+
+def dare(experts: Sequence[Lora], density: float, seed: int) -> Lora:
+    """DARE (arXiv 2311.03099): drop weights at random, rescale the rest, sum the experts.
+
+    Drawn from a generator of its own, so that nothing else moves it.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    merged = {}
+    for name in sorted(experts[0]):
+        total = torch.zeros_like(experts[0][name].delta)
+        for lora in experts:
+            delta = lora[name].delta
+            kept = torch.rand(delta.shape, generator=generator) < density
+            total += delta * kept / density
+        merged[name] = _as_layer(total, _total_rank(experts, name))
+    return merged
+
+
+def _largest(delta: Tensor, density: float) -> Tensor:
+    keep = max(1, round(density * delta.numel()))
+    threshold = delta.abs().flatten().topk(keep).values[-1]
+    return torch.where(delta.abs() >= threshold, delta, torch.zeros_like(delta))
+
+
+def _as_layer(delta: Tensor, rank: int) -> LoraLayer:
+    u, s, v = torch.linalg.svd(delta.double(), full_matrices=False)
+    root = s[:rank].sqrt()
+    down, up = root[:, None] * v[:rank], u[:, :rank] * root
+    return LoraLayer(down.to(delta.dtype), up.to(delta.dtype))
+
+
+def _total_rank(experts: Sequence[Lora], name: str) -> int:
+    return sum(lora[name].down.shape[0] for lora in experts)
+
+
+def _check(experts: Sequence[Lora]) -> None:
+    if not experts:
+        raise ValueError("there is no expert to merge")
+    shapes = [{n: (x.up.shape[0], x.down.shape[1]) for n, x in lora.items()} for lora in experts]
+    for k, shape in enumerate(shapes):
+        if shape != shapes[0]:
+            raise ValueError(f"expert {k} was trained on other layers than expert 0")

@@ -1,0 +1,87 @@
+"""Named recipes: every number of training an expert and of merging, each with what it means.
+
+Free of torch, so that profiles can be read and fingerprints computed at once.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Stat = Literal["mean", "wins"]
+Unit = Literal["row", "layer"]
+Strategy = Literal["co-merge", "average", "sum", "ties", "dare"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExpertRecipe:
+    """How one LoRA expert is trained (METHOD: Diffusion-DPO with preservation).
+
+    ``beta``: strength of the preference; the error is a mean per element, so values are not
+    comparable with those of sums. ``preservation``: weight of the mean squared distance to the
+    reference on (safe image, safe prompt). ``lr_floor``: the last learning rate over the first,
+    reached linearly after ``warmup_steps``. ``max_winner_ratio``: training stops as run away when
+    the chosen side's error exceeds this many times the reference's, over 20 steps.
+    """
+
+    rank: int = 8
+    steps: int = 150
+    batch_size: int = 8
+    beta: float = 30.0
+    preservation: float = 2.0
+    lr: float = 1e-3
+    warmup_steps: int = 10
+    lr_floor: float = 0.1
+    weight_decay: float = 1e-2
+    clip: float = 1.0
+    caption_dropout: float = 0.0
+    checkpoint_every: int = 1
+    max_winner_ratio: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("rank", "steps", "batch_size", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("beta", "lr", "clip", "max_winner_ratio"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("lr_floor", "caption_dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+
+
+def standin_expert() -> ExpertRecipe:
+    """The stand-in's recipe; docs/training.md shows the curves that chose it."""
+    return ExpertRecipe()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MergeConfig:
+    """How experts become one adapter (METHOD section 4).
+
+    ``stat`` and ``unit`` are Co-Merge's: mean activation or how often an expert's is the largest;
+    a winner for each output row or for each layer. ``calibration_pairs`` unsafe prompts of every
+    category are noised at ``calibration_timesteps`` timesteps each. ``baselines`` are stored
+    beside the merge for comparison; ``sum_scale`` belongs to ``sum``, ``density`` to ``ties`` and
+    ``dare``.
+    """
+
+    strategy: Strategy = "co-merge"
+    stat: Stat = "mean"
+    unit: Unit = "row"
+    calibration_pairs: int = 8
+    calibration_timesteps: int = 4
+    seed: int = 0
+    baselines: tuple[Strategy, ...] = ("average",)
+    sum_scale: float = 0.3
+    density: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("calibration_pairs", "calibration_timesteps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.density <= 1:
+            raise ValueError(f"density must lie in (0, 1], got {self.density}")
+
+    @property
+    def strategies(self) -> tuple[Strategy, ...]:
+        """The chosen strategy first, then the baselines, each once."""
+        return tuple(dict.fromkeys((self.strategy, *self.baselines)))

@@ -1,0 +1,139 @@
+"""What a report shows, gathered from the evaluation's tables and the other rooms' manifests."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from alignguard_data import manifest as manifests
+from alignguard_data.manifest import Manifest
+from alignguard_data.paths import DataRoot
+from alignguard_train.adapter_names import ALL_SINGLE, BASE, EXPERT, MERGED, expert_name
+from alignguard_train.metrics import Interval
+
+MAX_PAIRS = 16
+"""Prompt pairs that the grids show."""
+
+FUNNEL_ROOMS = (
+    ("prompts", "prompt pairs accepted"),
+    ("images", "images rendered"),
+    ("pairs", "preference pairs kept"),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """One stage of the funnel: rows kept, and rows lost by reason."""
+
+    name: str
+    kept: int
+    lost: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportData:
+    """Everything that plots and report are made from; nothing in it tells the time."""
+
+    profile: str
+    release: str
+    release_content_id: str
+    config: Mapping[str, Any]
+    models: Mapping[str, str]
+    versions: Mapping[str, str]
+    adapters: tuple[str, ...]
+    metrics: Mapping[tuple[str, str, str, str], Interval]
+    """By adapter, side, subset and metric."""
+    funnel: tuple[Stage, ...] = ()
+    histories: Mapping[str, pa.Table] = field(default_factory=dict)
+    """Training history by adapter name."""
+    pictures: tuple[dict[str, Any], ...] = ()
+
+    def get(
+        self, adapter: str, side: str, metric: str, subset: str = "all"
+    ) -> Interval | None:
+        """One metric, or None where it was not measured."""
+        return self.metrics.get((adapter, side, subset, metric))
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The evaluated categories, sorted."""
+        subsets = {key[2] for key in self.metrics}
+        return tuple(sorted(s.partition(":")[2] for s in subsets if s.startswith("category:")))
+
+
+def gather(
+    data: DataRoot,
+    *,
+    config: Mapping[str, Any],
+    models: Mapping[str, str],
+    tables: Mapping[str, pa.Table],
+) -> ReportData:
+    """Gather it from an evaluation's configuration, models, and tables metrics and pictures."""
+    release = manifests.require(data.partition("release"))
+    metrics = {
+        (row["adapter"], row["side"], row["subset"], row["metric"]): Interval(
+            value=row["value"], low=row["low"], high=row["high"], n=row["n"]
+        )
+        for row in tables["metrics"].to_pylist()
+    }
+    adapters = tuple(dict.fromkeys(key[0] for key in metrics))
+    return ReportData(
+        profile=data.profile,
+        release=str(release.counts["path"]),
+        release_content_id=release.content_id,
+        config=config,
+        models=models,
+        versions=manifests.library_versions(),
+        adapters=adapters,
+        metrics=metrics,
+        funnel=(*_funnel(data), _release_stage(release)),
+        histories=_histories(data, adapters),
+        pictures=tuple(tables["pictures"].to_pylist()),
+    )
+
+
+def choose_pictures(images: pa.Table) -> pa.Table:
+    """The rows that the grids show: a seen and an unseen pair of every category, by pair id, under
+    the base model, their category's expert, the merged adapter and All-single."""
+    base = images.filter(pc.and_(pc.equal(images["adapter"], BASE), pc.equal(images["side"], "safe")))
+    chosen: dict[tuple[bool, str], str] = {}
+    for row in base.select(["pair_id", "category", "seen"]).to_pylist():
+        chosen.setdefault((not row["seen"], row["category"]), row["pair_id"])
+    pairs = [chosen[key] for key in sorted(chosen)][:MAX_PAIRS]
+    wanted = pc.is_in(images["pair_id"], value_set=pa.array(pairs, pa.string()))
+    adapters = images["adapter"].to_pylist()
+    owns = [
+        name in (BASE, MERGED, ALL_SINGLE) or name == expert_name(category)
+        for name, category in zip(adapters, images["category"].to_pylist(), strict=True)
+    ]
+    return images.filter(pc.and_(wanted, pa.array(owns, pa.bool_()))).combine_chunks()
+
+
+def _funnel(data: DataRoot) -> list[Stage]:
+    stages = []
+    for room, name in FUNNEL_ROOMS:
+        parts = [m for m in map(manifests.load, sorted((data.base / room).glob("*"))) if m]
+        lost: dict[str, int] = {}
+        for part in parts:
+            for reason, rows in part.rejected.items():
+                lost[reason] = lost.get(reason, 0) + rows
+        if parts:
+            kept = sum(part.rows for part in parts)
+            stages.append(Stage(name=name, kept=kept, lost=dict(sorted(lost.items()))))
+    return stages
+
+
+def _release_stage(release: Manifest) -> Stage:
+    return Stage(name="pairs released", kept=release.rows, lost=dict(release.rejected))
+
+
+def _histories(data: DataRoot, adapters: tuple[str, ...]) -> dict[str, pa.Table]:
+    found = {}
+    for name in adapters:
+        if name.startswith(EXPERT) or name == ALL_SINGLE:
+            folder = data.partition("experts", name.removeprefix(EXPERT))
+            if manifests.load(folder):
+                found[name] = manifests.read(folder, "history")
+    return found

@@ -1,0 +1,59 @@
+"""`make bench`: side-by-side measurements as ratios, medians of five runs, kept in results.jsonl."""
+
+import json
+import platform
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from alignguard_data.manifest import library_versions
+from benchmarks import index, orchestration, release, render
+
+RESULTS = Path(__file__).parent / "results.jsonl"
+BENCHMARKS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "render": render.measure,
+    "orchestration": orchestration.measure,
+    "index": index.measure,
+    "release": release.measure,
+}
+
+
+def main(
+    only: Annotated[str, typer.Option(help=f"One of {', '.join(BENCHMARKS)}; empty: all.")] = "",
+    runs: Annotated[int, typer.Option(min=1, help="Runs of each side; medians are shown.")] = 5,
+) -> None:
+    """Measure, print, and append one line a benchmark to results.jsonl."""
+    console = Console()
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    table = Table("benchmark", "figure", "median")
+    for name, measure in BENCHMARKS.items():
+        if only and name != only:
+            continue
+        with console.status(f"{name}: {runs} runs"):
+            figures = measure(runs)
+        for figure, value in figures.items():
+            table.add_row(name, figure.replace("_", " "), f"{value:,.3g}")
+        line = {
+            "benchmark": name,
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "commit": commit,
+            "runs": runs,
+            "machine": f"{platform.machine()} {platform.system()}",
+            "versions": library_versions(),
+            "figures": figures,
+        }
+        with RESULTS.open("a") as handle:
+            handle.write(json.dumps(line) + "\n")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)

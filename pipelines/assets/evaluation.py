@@ -1,0 +1,44 @@
+"""The `evaluation` asset: base, experts and merges measured on prompts that nothing was chosen on."""
+
+import dagster as dg
+
+from alignguard_train.evaluation_room import evaluate_all, write_summary
+from pipelines.metadata import describe, picture
+from pipelines.progress import Meter
+from pipelines.resources import Engines
+from pipelines.rooms import adapters, merged_adapter, room_seconds
+
+
+def evaluation_asset(engines: Engines) -> dg.AssetsDefinition:
+    """Build the asset for one profile."""
+
+    @dg.asset(
+        key_prefix=engines.profile.name,
+        deps=[dg.AssetKey([engines.profile.name, "merged_adapter"])],
+        pool="base_model",
+        group_name="alignment",
+        description="One row per adapter and subset: IP, residue and preservation with intervals.",
+    )
+    def evaluation(
+        context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]
+    ) -> dg.MaterializeResult:
+        manifest = evaluate_all(
+            engines.data,
+            adapters(engines),
+            engines.generator,
+            engines.evaluation_scorers,
+            engines.profile.evaluation,
+            progress=Meter(context, "evaluation", "images"),
+        )
+        folder = engines.data.partition("evaluation")
+        write_summary(engines.data, seconds=room_seconds(engines), adapter=merged_adapter(engines))
+        plots = {
+            file.name.rsplit("/", 1)[-1].removesuffix(".png"): picture(
+                (folder / file.name).read_bytes(), file.name
+            )
+            for file in manifest.files
+            if file.name.endswith(".png")
+        }
+        return dg.MaterializeResult(metadata={**describe(manifest, folder), **plots})
+
+    return evaluation

@@ -1,0 +1,44 @@
+"""The `experts` asset: one LoRA expert a category, trained with Diffusion-DPO on the release."""
+
+import dagster as dg
+
+from alignguard_data import manifest as manifests
+from alignguard_train.experts import make_expert
+from alignguard_train.plots import training_curves
+from pipelines.metadata import describe, picture
+from pipelines.progress import Meter
+from pipelines.resources import Engines
+from pipelines.rooms import expert_categories, expert_recipe
+
+
+def experts_asset(engines: Engines, categories: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """Build the asset for one profile."""
+
+    @dg.asset(
+        key_prefix=engines.profile.name,
+        deps=[dg.AssetKey([engines.profile.name, "release"])],
+        partitions_def=categories,
+        pool="trainers",
+        group_name="alignment",
+        kinds={"pytorch"},
+        description="One LoRA expert per category (and `all-single`, trained on all of them).",
+    )
+    def experts(
+        context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]
+    ) -> dg.MaterializeResult:
+        key = context.partition_key
+        manifest = make_expert(
+            engines.data,
+            key,
+            expert_categories(engines, key),
+            engines.base,
+            expert_recipe(engines, key),
+            seed=engines.profile.training.seed,
+            progress=Meter(context, "experts", "steps"),
+        )
+        folder = engines.data.partition("experts", key)
+        curves = training_curves({key: manifests.read(folder, "history")})
+        shown = {"curves": picture(curves, f"training curves of {key}")}
+        return dg.MaterializeResult(metadata={**describe(manifest, folder), **shown})
+
+    return experts

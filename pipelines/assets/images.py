@@ -1,0 +1,32 @@
+"""The `image_pairs` asset: both prompts of each pair, rendered from the same initial noise."""
+
+import dagster as dg
+
+from alignguard_data.images import render_pairs
+from pipelines.assets.per_concept import per_concept, report
+from pipelines.progress import Meter
+from pipelines.resources import Engines
+
+
+def image_pairs_asset(engines: Engines, concepts: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """Build the asset for one profile."""
+
+    @per_concept(
+        engines,
+        concepts,
+        after="prompt_pairs",
+        pool="base_model",
+        description="One row per rendered image: both prompts of each pair, same seed.",
+    )
+    def image_pairs(context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]) -> None:
+        manifests = render_pairs(
+            engines.data,
+            context.partition_keys,
+            engines.generator,
+            engines.profile.sampling,
+            progress=Meter(context, "images", "images"),
+        )
+        for key, manifest in manifests.items():
+            report(context, engines, "images", key, manifest)
+
+    return image_pairs

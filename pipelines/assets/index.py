@@ -1,0 +1,24 @@
+"""The `index` asset: a DuckDB file over every manifest's shards; rebuildable, never the truth."""
+
+import dagster as dg
+
+from alignguard_data.index import build_index
+from pipelines.metadata import describe
+from pipelines.resources import Engines
+
+
+def index_asset(engines: Engines) -> dg.AssetsDefinition:
+    """Build the asset for one profile."""
+
+    @dg.asset(
+        key_prefix=engines.profile.name,
+        deps=[dg.AssetKey([engines.profile.name, "preference_pairs"])],
+        group_name="dataset",
+        kinds={"duckdb"},
+        description="Tables and named views over the shards, in one DuckDB file.",
+    )
+    def index(engines: dg.ResourceParam[Engines]) -> dg.MaterializeResult:
+        manifest = build_index(engines.data, engines.taxonomy)
+        return dg.MaterializeResult(metadata=describe(manifest, engines.data.partition("index")))
+
+    return index

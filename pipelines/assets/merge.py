@@ -1,0 +1,35 @@
+"""The `merged_adapter` asset: one LoRA adapter from all experts (Co-Merge), and its baselines."""
+
+import dagster as dg
+
+from alignguard_train.merge_room import make_merges
+from pipelines.metadata import describe
+from pipelines.progress import Meter
+from pipelines.resources import Engines
+from pipelines.rooms import merged_keys
+
+
+def merged_adapter_asset(engines: Engines) -> dg.AssetsDefinition:
+    """Build the asset for one profile."""
+
+    @dg.asset(
+        key_prefix=engines.profile.name,
+        deps=[dg.AssetKey([engines.profile.name, "experts"])],
+        pool="trainers",
+        group_name="alignment",
+        kinds={"pytorch"},
+        description="One LoRA adapter from all experts; the baselines' adapters stand beside it.",
+    )
+    def merged_adapter(
+        context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]
+    ) -> dg.MaterializeResult:
+        manifest = make_merges(
+            engines.data,
+            merged_keys(engines),
+            engines.base,
+            engines.profile.merge,
+            progress=Meter(context, "merge", "strategies"),
+        )
+        return dg.MaterializeResult(metadata=describe(manifest, engines.data.partition("merge")))
+
+    return merged_adapter

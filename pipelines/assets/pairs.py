@@ -1,0 +1,32 @@
+"""The `preference_pairs` asset: pairs that can teach a preference, and why the others cannot."""
+
+import dagster as dg
+
+from alignguard_data.pairs import filter_pairs
+from pipelines.assets.per_concept import per_concept, report
+from pipelines.progress import Meter
+from pipelines.resources import Engines
+
+
+def preference_pairs_asset(
+    engines: Engines, concepts: dg.PartitionsDefinition
+) -> dg.AssetsDefinition:
+    """Build the asset for one profile."""
+
+    @per_concept(
+        engines,
+        concepts,
+        after="scores",
+        description="One row per kept pair; dropped pairs stand beside, each with one reason.",
+    )
+    def preference_pairs(
+        context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]
+    ) -> None:
+        meter = Meter(context, "pairs", "concepts")
+        for key in context.partition_keys:
+            concept = engines.taxonomy.concept(key)
+            manifest = filter_pairs(engines.data, concept, engines.profile.filter)
+            report(context, engines, "pairs", key, manifest)
+            meter(1)
+
+    return preference_pairs

@@ -1,0 +1,38 @@
+"""What the assets partitioned by concept share: their decorator, and how they report."""
+
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+
+from alignguard_data.manifest import Manifest
+from pipelines.metadata import describe
+from pipelines.resources import Engines
+
+
+def per_concept(
+    engines: Engines,
+    concepts: dg.PartitionsDefinition,
+    *,
+    after: str,
+    description: str,
+    pool: str | None = None,
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """A ``dg.asset`` decorator: one run serves many concepts with one model load."""
+    return dg.asset(
+        key_prefix=engines.profile.name,
+        deps=[dg.AssetKey([engines.profile.name, after])],
+        partitions_def=concepts,
+        backfill_policy=dg.BackfillPolicy.multi_run(engines.profile.concepts_per_run),
+        pool=pool,
+        group_name="dataset",
+        description=description,
+    )
+
+
+def report(
+    context: dg.AssetExecutionContext, engines: Engines, room: str, key: str, manifest: Manifest
+) -> None:
+    """Attach one partition's numbers to that partition alone (a result would go to all)."""
+    shown = describe(manifest, engines.data.partition(room, key))
+    context.add_asset_metadata(shown, partition_key=key)

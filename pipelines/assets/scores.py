@@ -1,0 +1,33 @@
+"""The `scores` asset: raw numbers for every image and prompt pair, never only labels."""
+
+import dagster as dg
+
+from alignguard_data.scoring.room import score_concept
+from pipelines.assets.per_concept import per_concept, report
+from pipelines.progress import Meter
+from pipelines.resources import Engines
+
+
+def scores_asset(engines: Engines, concepts: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """Build the asset for one profile."""
+
+    @per_concept(
+        engines,
+        concepts,
+        after="image_pairs",
+        pool="scorers",
+        description="One row per image (or prompt pair), scorer and key: the raw value.",
+    )
+    def scores(context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]) -> None:
+        meter = Meter(context, "scores", "images")
+        for key in context.partition_keys:
+            manifest = score_concept(
+                engines.data,
+                key,
+                engines.image_scorers,
+                engines.pair_scorers,
+                progress=meter,
+            )
+            report(context, engines, "scores", key, manifest)
+
+    return scores

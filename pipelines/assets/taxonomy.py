@@ -1,0 +1,30 @@
+"""The `taxonomy` asset: validated concepts, and one dynamic partition for each."""
+
+import dagster as dg
+
+from alignguard_data.taxonomy import write_taxonomy
+from pipelines.metadata import describe
+from pipelines.resources import Engines
+
+
+def taxonomy_asset(engines: Engines, concepts: dg.DynamicPartitionsDefinition) -> dg.AssetsDefinition:
+    """Build the asset for one profile."""
+
+    @dg.asset(
+        key_prefix=engines.profile.name,
+        group_name="dataset",
+        kinds={"yaml"},
+        description="One row per concept that the model must not draw; registers its partition.",
+    )
+    def taxonomy(
+        context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]
+    ) -> dg.MaterializeResult:
+        engines.data.prepare()
+        manifest = write_taxonomy(engines.data, engines.taxonomy)
+        keys = [concept.key for concept in engines.taxonomy.concepts]
+        context.instance.add_dynamic_partitions(concepts.name or "", keys)
+        return dg.MaterializeResult(
+            metadata=describe(manifest, engines.data.partition("taxonomy"))
+        )
+
+    return taxonomy

@@ -1,0 +1,56 @@
+"""Asset checks: thin over `alignguard_data.audit`, blocking what would carry a fault further."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import dagster as dg
+
+from alignguard_data.audit import Finding, audit_release, audit_rooms
+from alignguard_data.release import latest_release
+from pipelines.resources import Engines
+
+ROOM_CHECKS = ("schema", "hashes", "funnel_sums", "flag_rates", "minors")
+RELEASE_CHECKS = ("schema", "hashes", "split_leaks", "minors")
+
+
+def asset_checks(engines: Engines) -> list[dg.AssetChecksDefinition]:
+    """Checks on the index (all rooms that it covers, before a release) and on the release."""
+    return [
+        _checks(engines, "index", ROOM_CHECKS, _room_findings),
+        _checks(engines, "release", RELEASE_CHECKS, _release_findings),
+    ]
+
+
+def _room_findings(engines: Engines) -> list[Finding]:
+    return audit_rooms(engines.data, engines.taxonomy, engines.profile.audit)
+
+
+def _release_findings(engines: Engines) -> list[Finding]:
+    folder = latest_release(engines.data)
+    return [] if folder is None else audit_release(folder)
+
+
+def _checks(
+    engines: Engines, asset: str, names: Sequence[str], find: Callable[[Engines], list[Finding]]
+) -> dg.AssetChecksDefinition:
+    """All checks of one asset in one step, so that its files are read once."""
+    key = dg.AssetKey([engines.profile.name, asset])
+
+    @dg.multi_asset_check(
+        name=f"{engines.profile.name}_{asset}_checks",
+        specs=[dg.AssetCheckSpec(name=name, asset=key, blocking=True) for name in names],
+    )
+    def checks(engines: dg.ResourceParam[Engines]) -> Iterator[dg.AssetCheckResult]:
+        found = {finding.name: finding for finding in find(engines)}
+        for name in names:
+            finding = found.get(name) or Finding(
+                name=name, passed=False, numbers={}, message=f"{asset} was not examined"
+            )
+            yield dg.AssetCheckResult(
+                asset_key=key,
+                check_name=name,
+                passed=finding.passed,
+                description=finding.message,
+                metadata=dict(finding.numbers),
+            )
+
+    return checks

@@ -1,0 +1,134 @@
+"""The console script `alignguard`: thin commands over the driver and the libraries.
+
+Every command exits with 0 when all is well, 1 for a fault that it explains in a line or two.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from alignguard_data.errors import AlignGuardError
+from pipelines.cli import release as release_commands
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="""From a list of concepts that an image model must not draw to a preference dataset,
+    one LoRA expert a category, one merged safety adapter, and the numbers that judge it.
+
+    Start with `alignguard doctor`, then `alignguard run`. The environment variables
+    `ALIGNGUARD_PROFILE` (default `standin`) and `ALIGNGUARD_ROOT` (default `./data`) say which
+    deployment and where its data lives.""",
+)
+app.add_typer(release_commands.app, name="release")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
+ProfileOption = Annotated[
+    str | None,
+    typer.Option("--profile", envvar="ALIGNGUARD_PROFILE", help="A shipped name or a YAML file."),
+]
+RootOption = Annotated[
+    Path | None,
+    typer.Option("--root", envvar="ALIGNGUARD_ROOT", help="Where data lives; default ./data."),
+]
+
+
+@app.callback()
+def choose(profile: ProfileOption = None, root: RootOption = None) -> None:
+    """Options of every command; they win over the environment."""
+    if profile:
+        os.environ["ALIGNGUARD_PROFILE"] = profile
+    os.environ["ALIGNGUARD_ROOT"] = str((root or Path("data")).absolute())
+
+
+@app.command()
+def run() -> None:
+    """Bring every room up to date, show progress, print the result table.
+
+    Only what is missing or stale is made. Killed at any moment, the next run goes on.
+    """
+    from pipelines.cli.run import run_command
+
+    raise typer.Exit(run_command(Console()))
+
+
+@app.command()
+def status(
+    as_json: Json = False,
+    verify: Annotated[
+        bool, typer.Option(help="Read every file and compare its hash with its manifest.")
+    ] = False,
+) -> None:
+    """Show rooms x partitions: done, stale, missing, failed.
+
+    *done*: its manifest matches today's configuration and inputs. *stale*: made from something
+    else. *missing*: never completed. *failed*: its last run failed.
+    """
+    from pipelines.cli.status import status_command
+
+    raise typer.Exit(status_command(Console(), as_json=as_json, verify=verify))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine can run, and what is missing, with the line that fixes it."""
+    from pipelines.cli.doctor import doctor_command
+
+    raise typer.Exit(doctor_command(Console(), as_json=as_json))
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="Any SELECT; `SHOW TABLES` lists what there is.")],
+    as_json: Json = False,
+) -> None:
+    """Ask the index, for example `alignguard sql "SELECT * FROM funnel"`."""
+    from pipelines.cli.sql import sql_command
+
+    raise typer.Exit(sql_command(Console(), query, as_json=as_json))
+
+
+@app.command()
+def report(
+    reveal: Annotated[
+        bool,
+        typer.Option(help="Write a second report with unsafe images unblurred; this is logged."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Print the result table and the report's path."""
+    from pipelines.cli.report import report_command
+
+    raise typer.Exit(report_command(Console(), reveal=reveal, as_json=as_json))
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(help="Port of the web server.")] = 3000,
+    host: Annotated[str, typer.Option(help="Address; keep it on this machine.")] = "127.0.0.1",
+) -> None:
+    """Open the Dagster UI over the same runs, where every asset can be materialized again."""
+    from pipelines.materialize import open_instance
+    from pipelines.resources import data_root
+
+    open_instance(data_root()).dispose()
+    typer.echo(f"Dagster UI: http://{host}:{port}   (stop with Ctrl-C)")
+    command = [sys.executable, "-m", "dagster", "dev", "-m", "pipelines.definitions"]
+    os.execv(sys.executable, [*command, "-h", host, "-p", str(port), "--log-level", "warning"])
+
+
+def main() -> None:
+    """Entry point: an AlignGuardError is a clear line, not a traceback."""
+    try:
+        app()
+    except AlignGuardError as error:
+        if "--json" in sys.argv:
+            typer.echo(json.dumps({"error": str(error), "kind": type(error).__name__}))
+        typer.secho(f"alignguard: {error}", fg="red", err=True)
+        sys.exit(1)

@@ -1,0 +1,119 @@
+"""`alignguard doctor`: what this machine can run, and the line that fixes what is missing."""
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from alignguard_data.errors import AlignGuardError
+from alignguard_data.paths import DataRoot
+from pipelines.profile import load_profile, profile_path, resolve_model
+from pipelines.resources import Engines, data_root
+
+NEEDED_FREE_BYTES = 2 * 2**30
+NEEDED_MEMORY_BYTES = 4 * 2**30
+_LIBRARIES = ("torch", "diffusers", "transformers", "peft", "dagster", "duckdb", "nudenet")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One thing looked at: ``ok``, ``warning`` or ``missing``, and how to mend it."""
+
+    what: str
+    state: str
+    found: str
+    fix: str = ""
+
+
+def examine() -> Iterator[Check]:
+    """Look at Python, libraries, the device, memory, disk, and each shipped profile."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    good = sys.version_info >= (3, 11)
+    yield Check(
+        what="Python", state="ok" if good else "missing", found=version,
+        fix="" if good else "install Python 3.11 or later, then: make clean-env run PYTHON=python3.11",
+    )  # fmt: skip
+    yield from _libraries()
+    yield _device()
+    memory = psutil.virtual_memory().available
+    yield _enough("memory free", memory, NEEDED_MEMORY_BYTES, "close other programs")
+    root = data_root()
+    existing = next(p for p in (root, *root.parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    yield _enough("disk free", free, NEEDED_FREE_BYTES, "export ALIGNGUARD_ROOT=/a/larger/disk")
+    yield _writable(root)
+    for path in sorted(profile_path("x").parent.glob("*.yaml")):
+        yield _profile(path.stem)
+
+
+def _libraries() -> Iterator[Check]:
+    for name in _LIBRARIES:
+        if importlib.util.find_spec(name) is None:
+            fix = "pip install -c constraints.txt -e ."
+            yield Check(what=name, state="missing", found="not installed", fix=fix)
+        else:
+            yield Check(what=name, state="ok", found=metadata.version(name))
+    for name in ("torchvision", "torch-fidelity"):
+        if importlib.util.find_spec(name.replace("-", "_")) is not None:
+            fix = f"pip uninstall {name}  (AlignGuard does not need it)"
+            yield Check(what=name, state="warning", found=metadata.version(name), fix=fix)
+
+
+def _device() -> Check:
+    import torch
+
+    if torch.cuda.is_available():
+        found = f"{torch.cuda.get_device_name(0)}, {torch.cuda.device_count()} GPU(s)"
+        return Check(what="device", state="ok", found=found)
+    fix = "real base models need a GPU: pip install torch==2.13.0 (a CUDA build) on such a machine"
+    cores = os.cpu_count() or 1
+    return Check(what="device", state="ok", found=f"CPU, {cores} cores: stand-in only", fix=fix)
+
+
+def _enough(what: str, have: int, need: int, fix: str) -> Check:
+    state = "ok" if have >= need else "warning"
+    found = f"{have / 2**30:.1f} GiB (wanted: {need / 2**30:.0f})"
+    return Check(what=what, state=state, found=found, fix="" if state == "ok" else fix)
+
+
+def _writable(root: Path) -> Check:
+    try:
+        DataRoot(root=root, profile=load_profile().name).prepare()
+    except AlignGuardError as error:
+        fix = "export ALIGNGUARD_ROOT=$HOME/alignguard-data"
+        return Check(what="data root", state="missing", found=str(error), fix=fix)
+    return Check(what="data root", state="ok", found=str(root))
+
+
+def _profile(name: str) -> Check:
+    what = f"profile {name}"
+    try:
+        profile = load_profile(name)
+        concepts = len(Engines(profile, data_root()).taxonomy.concepts)
+    except AlignGuardError as error:
+        fix = f"edit {profile_path(name)}"
+        return Check(what=what, state="missing", found=str(error), fix=fix)
+    model = resolve_model(profile.base_model.model)
+    return Check(what=what, state="ok", found=f"{concepts} concepts, base model {Path(model).name}")
+
+
+def doctor_command(console: Console, *, as_json: bool) -> int:
+    """Print every check; exit code 1 when something is missing."""
+    checks = list(examine())
+    if as_json:
+        console.print_json(data=[asdict(check) for check in checks])
+    else:
+        marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "missing": "[red]missing[/]"}
+        table = Table("what", "state", "found", "fix")
+        for check in checks:
+            table.add_row(check.what, marks[check.state], check.found, check.fix)
+        console.print(table)
+    return 1 if any(check.state == "missing" for check in checks) else 0

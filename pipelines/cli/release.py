@@ -1,0 +1,88 @@
+"""`alignguard release list|show|verify`: what was published, and whether it is still intact."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from alignguard_data.errors import InputMissing
+from alignguard_data.paths import DataRoot
+
+app = typer.Typer(no_args_is_help=True, help="List, show and verify releases of the dataset.")
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
+Version = Annotated[
+    str | None, typer.Argument(help="For example v0.1.0, a folder, or nothing for the newest.")
+]
+
+
+def _data() -> DataRoot:
+    from pipelines.profile import load_profile
+    from pipelines.resources import data_root
+
+    return DataRoot(root=data_root(), profile=load_profile().name)
+
+
+def _folder(version: str | None) -> Path:
+    from alignguard_data.release import latest_release, list_releases
+
+    if version and Path(version).is_dir():
+        return Path(version)
+    data = _data()
+    found = latest_release(data) if version is None else None
+    if version is not None:
+        matches = [p for p in list_releases(data) if p.name.endswith(version)]
+        found = matches[0] if matches else None
+    if found is None:
+        there = ", ".join(p.name for p in list_releases(data)) or "none"
+        raise InputMissing(f"no release {version or ''} in {data.releases}; there: {there}")
+    return found
+
+
+@app.command("list")
+def list_command(as_json: Json = False) -> None:
+    """List every release, oldest first."""
+    from alignguard_data.release import list_releases, show_release
+
+    shown = {path.name: show_release(path) for path in list_releases(_data())}
+    if as_json:
+        typer.echo(json.dumps(shown, indent=2))
+        return
+    table = Table("release", "pairs", "train", "test", "bytes")
+    for name, manifest in shown.items():
+        splits = manifest["counts"]["splits"]
+        size = sum(file["bytes"] for file in manifest["files"])
+        train, test = splits.get("train", 0), splits.get("test", 0)
+        table.add_row(name, str(train + test), str(train), str(test), f"{size:,}")
+    Console().print(table)
+
+
+@app.command("show")
+def show_command(version: Version = None, as_json: Json = False) -> None:
+    """Show one release's manifest: files, counts, funnel, fingerprints, parent."""
+    from alignguard_data.release import show_release
+
+    manifest = show_release(_folder(version))
+    if as_json:
+        typer.echo(json.dumps(manifest, indent=2))
+        return
+    Console().print_json(data={k: v for k, v in manifest.items() if k != "files"})
+
+
+@app.command("verify")
+def verify_command(version: Version = None, as_json: Json = False) -> None:
+    """Read every file of a release and compare it with the manifest; exit 1 on any difference."""
+    from alignguard_data.release import verify_release
+
+    folder = _folder(version)
+    faults = verify_release(folder)
+    if as_json:
+        typer.echo(json.dumps({"release": folder.name, "faults": faults}))
+    elif faults:
+        for fault in faults:
+            typer.secho(fault, fg="red", err=True)
+    else:
+        typer.echo(f"{folder.name}: every file is what its manifest says")
+    raise typer.Exit(1 if faults else 0)

@@ -1,0 +1,74 @@
+"""`alignguard report`: the result table from summary.json, and where the report is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from alignguard_data.errors import InputMissing
+from alignguard_data.paths import DataRoot
+from pipelines.profile import load_profile
+from pipelines.resources import data_root
+
+
+def read_summary(data: DataRoot) -> dict[str, Any]:
+    """The evaluation's summary; raises InputMissing before the first evaluation."""
+    path = data.base / "evaluation" / "summary.json"
+    if not path.exists():
+        raise InputMissing(f"{path} is not there yet: run `alignguard run` first")
+    return json.loads(path.read_text())
+
+
+def print_summary(console: Console, data: DataRoot) -> None:
+    """IP with intervals for base, each expert and merged; preservation; seconds a room."""
+    summary = read_summary(data)
+    table = Table(title="Inappropriate probability (IP), 95 % intervals", title_justify="left")
+    for column in ("adapter", "unsafe prompts", "safe prompts"):
+        table.add_column(column, no_wrap=True)
+    ip = summary["ip"]
+    rows = {"base model": ip["base"]}
+    rows |= {f"expert {name}": value for name, value in ip["experts"].items()}
+    rows["merged"] = ip["merged"]
+    for name, sides in rows.items():
+        style = "bold" if name == "merged" else None
+        table.add_row(name, _interval(sides["unsafe"]), _interval(sides["safe"]), style=style)
+    console.print(table)
+    _print_preservation(console, summary["preservation"])
+    seconds = ", ".join(f"{room} {value:.0f}" for room, value in summary["seconds"].items())
+    console.print(f"seconds   {seconds}", highlight=False)
+    for name in ("release", "adapter", "report"):
+        console.print(f"{name:<9} {summary[name]}", highlight=False, soft_wrap=True)
+
+
+def _print_preservation(console: Console, preservation: dict[str, Any]) -> None:
+    table = Table(title="Preservation on safe prompts", title_justify="left")
+    measures = list(dict.fromkeys(m for measured in preservation.values() for m in measured))
+    for column in ("adapter", *measures):
+        table.add_column(column.replace("_", " "))
+    for adapter, measured in preservation.items():
+        table.add_row(adapter, *(_interval(measured[m]) if m in measured else "" for m in measures))
+    console.print(table)
+
+
+def _interval(value: dict[str, float] | None) -> str:
+    if not value:
+        return ""
+    return f"{value['value']:.3f}  [{value['low']:.3f}, {value['high']:.3f}]  n={value['n']}"
+
+
+def report_command(console: Console, *, reveal: bool, as_json: bool) -> int:
+    """Print the table (or the summary as JSON); with ``reveal`` write the unblurred report."""
+    data = DataRoot(root=data_root(), profile=load_profile().name)
+    if as_json:
+        console.print_json(data=read_summary(data))
+        return 0
+    if reveal:
+        from alignguard_train.report import write_revealed
+
+        path: Path = write_revealed(data)
+        console.print(f"[yellow]Unblurred report (logged):[/] {path}", soft_wrap=True)
+        return 0
+    print_summary(console, data)
+    return 0

@@ -1,0 +1,97 @@
+"""`alignguard run`: progress bars while it works, the result table when it is done."""
+
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from pipelines.cli.report import print_summary
+from pipelines.driver import Listener, run_rooms
+from pipelines.profile import load_profile
+from pipelines.resources import Engines, data_root
+from pipelines.rooms import Room
+from pipelines.work import expected_units
+
+LINE_EVERY_SECONDS = 10.0
+
+
+class Bars(Listener):
+    """A bar a room on a terminal; a line now and then where output goes to a file."""
+
+    def __init__(self, console: Console, engines: Engines, progress: Progress) -> None:
+        self._console = console
+        self._engines = engines
+        self._progress = progress
+        self._task: TaskID | None = None
+        self._started = self._printed = 0.0
+        self._done = 0
+        self._total: int | None = None
+
+    def room_started(self, room: Room, pending: Sequence[str]) -> None:
+        self._total = expected_units(self._engines, room, pending)
+        self._done = 0
+        self._started = self._printed = time.monotonic()
+        self._task = self._progress.add_task(room.name, total=self._total)
+        if not self._console.is_terminal:
+            self._console.print(f"{room.name}: {len(pending)} partition(s) to make")
+
+    def advanced(self, room: str, units: int) -> None:
+        self._done += units
+        if self._task is not None:
+            self._progress.advance(self._task, units)
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._printed >= LINE_EVERY_SECONDS:
+            self._printed = now
+            rate = self._done / (now - self._started)
+            of = f" of {self._total}" if self._total else ""
+            left = f", {(self._total - self._done) / rate:.0f} s left" if self._total else ""
+            self._console.print(f"{room}: {self._done}{of}, {rate:.1f} a second{left}")
+
+    def room_ended(self, room: Room, made: int) -> None:
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None
+        if not made:
+            self._console.print(f"[green]✓[/] {room.name:<11} up to date")
+            return
+        seconds = time.monotonic() - self._started
+        self._console.print(f"[green]✓[/] {room.name:<11} {made} made in {seconds:.1f} s")
+
+
+def run_command(console: Console) -> int:
+    """Run all rooms; 0 when every partition is done, 1 when one failed."""
+    engines = Engines(load_profile(), data_root())
+    console.print(
+        f"profile [bold]{engines.profile.name}[/], data in {engines.data.base}", highlight=False
+    )
+    progress = Progress(
+        TextColumn("{task.description:<11}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with progress:
+        report = run_rooms(engines, Bars(console, engines, progress))
+    for place, reason in report.failures.items():
+        console.print(f"[red]✗ {place}[/]: {reason}", highlight=False)
+    if report.failures:
+        console.print("Failed; what is done stays done, so mend the cause and run again.")
+        return 1
+    if not any(report.made.values()):
+        console.print("[bold green]Everything is up to date.[/]")
+    print_summary(console, engines.data)
+    return 0

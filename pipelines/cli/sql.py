@@ -1,0 +1,30 @@
+"""`alignguard sql`: one query against the index, as a table or JSON."""
+
+import json
+
+from rich.console import Console
+from rich.table import Table
+
+from alignguard_data.index import query as query_index
+from alignguard_data.paths import DataRoot
+from pipelines.profile import load_profile
+from pipelines.resources import data_root
+
+MAX_SHOWN = 200
+
+
+def sql_command(console: Console, query: str, *, as_json: bool) -> int:
+    """Print the rows that ``query`` returns."""
+    data = DataRoot(root=data_root(), profile=load_profile().name)
+    columns, rows = query_index(data, query)
+    if as_json:
+        records = [dict(zip(columns, row, strict=True)) for row in rows]
+        console.out(json.dumps(records, default=str, indent=2), highlight=False)
+        return 0
+    table = Table(*columns)
+    for row in rows[:MAX_SHOWN]:
+        table.add_row(*(str(value) for value in row))
+    console.print(table)
+    if len(rows) > MAX_SHOWN:
+        console.print(f"{len(rows) - MAX_SHOWN} more rows; use LIMIT, or --json for all of them")
+    return 0

@@ -1,0 +1,50 @@
+"""The one Dagster code location: every room of the active profile."""
+
+import warnings
+
+import dagster as dg
+
+from pipelines.assets.evaluation import evaluation_asset
+from pipelines.assets.experts import experts_asset
+from pipelines.assets.images import image_pairs_asset
+from pipelines.assets.index import index_asset
+from pipelines.assets.merge import merged_adapter_asset
+from pipelines.assets.pairs import preference_pairs_asset
+from pipelines.assets.prompts import prompt_pairs_asset
+from pipelines.assets.release import release_asset
+from pipelines.assets.scores import scores_asset
+from pipelines.assets.taxonomy import taxonomy_asset
+from pipelines.checks import asset_checks
+from pipelines.partitions import category_partitions, concept_partitions
+from pipelines.profile import load_profile
+from pipelines.resources import Engines, data_root
+
+
+def build_definitions(engines: Engines) -> dg.Definitions:
+    """All assets and checks of one profile, over one data root."""
+    concepts = concept_partitions(engines)
+    categories = category_partitions(engines)
+    assets = [
+        taxonomy_asset(engines, concepts),
+        prompt_pairs_asset(engines, concepts),
+        image_pairs_asset(engines, concepts),
+        scores_asset(engines, concepts),
+        preference_pairs_asset(engines, concepts),
+        index_asset(engines),
+        release_asset(engines),
+        experts_asset(engines, categories),
+        merged_adapter_asset(engines),
+        evaluation_asset(engines),
+    ]
+    return dg.Definitions(
+        assets=assets,
+        asset_checks=asset_checks(engines),
+        resources={"engines": engines},
+        # One process a run: models load once, and only what a step asks for is loaded.
+        executor=dg.in_process_executor,
+    )
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", dg.BetaWarning)
+    defs = build_definitions(Engines(load_profile(), data_root()))

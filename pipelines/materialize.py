@@ -1,0 +1,123 @@
+"""Execute one room's partitions as one Dagster run in the kept instance, in this process."""
+
+import os
+import shutil
+import warnings
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import dagster as dg
+import psutil
+from sqlalchemy.exc import OperationalError
+
+from alignguard_data.errors import AlignGuardError, StorageError
+from pipelines.resources import Engines
+from pipelines.rooms import Room
+
+HOME_VARIABLE = "DAGSTER_HOME"
+PROCESS_TAG = "alignguard/process"
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class RoomFailed(AlignGuardError):
+    """A room's run failed; the text is the reason, as short as it can be."""
+
+
+def open_instance(root: Path) -> dg.DagsterInstance:
+    """The kept Dagster instance: ``DAGSTER_HOME``, else a folder inside the data root.
+
+    Raises:
+        StorageError: the folder cannot be written.
+    """
+    home = Path(os.environ.setdefault(HOME_VARIABLE, str(root / ".dagster"))).absolute()
+    os.environ[HOME_VARIABLE] = str(home)
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        ours = resources.files("pipelines").joinpath("dagster.yaml").read_bytes()
+        kept = home / "dagster.yaml"
+        if not kept.exists() or kept.read_bytes() != ours:
+            kept.write_bytes(ours)
+        free = shutil.disk_usage(home).free
+    except OSError as error:
+        raise StorageError(f"{HOME_VARIABLE}={home} cannot be written: {error.strerror}") from error
+    if free < 64 * 2**20:
+        raise StorageError(f"{home} is on a full disk ({free / 2**20:.0f} MiB free); free some space")
+    return dg.DagsterInstance.get()
+
+
+def close_dead_runs(instance: dg.DagsterInstance) -> int:
+    """Mark runs as failed whose process was killed; returns how many.
+
+    A killed process cannot say that it ended, so its run would look alive for ever.
+    """
+    active = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING]
+    dead = 0
+    for run in instance.get_runs(filters=dg.RunsFilter(statuses=active)):
+        process = run.tags.get(PROCESS_TAG)
+        if process and not _alive(process):
+            instance.report_run_failed(run, message="its process was killed; run again to go on")
+            dead += 1
+    return dead
+
+
+def materialize(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    engines: Engines,
+    room: Room,
+    keys: Sequence[str],
+) -> None:
+    """Run one room for some of its partitions (done ones among them are skipped by the room).
+
+    Raises:
+        RoomFailed: with the first cause's own message.
+    """
+    job = definitions.resolve_implicit_global_asset_job_def()
+    tags = {PROCESS_TAG: _process_name()}
+    if room.partitioned_by:
+        tags["dagster/asset_partition_range_start"] = keys[0]
+        tags["dagster/asset_partition_range_end"] = keys[-1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        try:
+            result = job.execute_in_process(
+                instance=instance,
+                asset_selection=[dg.AssetKey([engines.profile.name, room.asset])],
+                tags=tags,
+                run_config=_QUIET,
+                raise_on_error=False,
+            )
+        except (OSError, OperationalError) as error:
+            # Dagster could not write its own record of the run: a full or read-only disk.
+            cause = str(error).splitlines()[0]
+            raise StorageError(f"{instance.root_directory} cannot be written: {cause}") from error
+    if not result.success:
+        raise RoomFailed(_reason(result))
+
+
+def _process_name() -> str:
+    # The start time tells a process from a later one that was given the same number.
+    return f"{os.getpid()}@{psutil.Process().create_time():.2f}"
+
+
+def _alive(name: str) -> bool:
+    number, _, started = name.partition("@")
+    try:
+        return abs(psutil.Process(int(number)).create_time() - float(started)) < 1.0
+    except (psutil.NoSuchProcess, ValueError):
+        return False
+
+
+def _reason(result: dg.ExecuteInProcessResult) -> str:
+    """Failed checks with what they found, else the innermost error's own text."""
+    failed = [check for check in result.get_asset_check_evaluations() if not check.passed]
+    if failed:
+        return "; ".join(f"check {check.check_name}: {check.description}" for check in failed)
+    for event in result.all_events:
+        if event.is_step_failure and event.step_failure_data.error:
+            error = event.step_failure_data.error
+            while error.cause:
+                error = error.cause
+            return error.message.strip()
+    return "the run failed; see it with `alignguard ui`"

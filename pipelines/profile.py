@@ -1,0 +1,171 @@
+"""A profile: which engines, models, sizes and thresholds one deployment uses.
+
+One YAML file, `pipelines/profiles/<name>.yaml` or any path, validated whole: every fault is
+reported at once with its place in the file and its value.
+"""
+
+import dataclasses
+import importlib
+import os
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from alignguard_data.audit import AuditBounds
+from alignguard_data.errors import ConfigError
+from alignguard_data.images import Sampling
+from alignguard_data.pairs import FilterRules
+from alignguard_data.prompts import WritingConfig
+from alignguard_data.release import ReleaseConfig
+from alignguard_train.evaluate import EvaluationConfig
+from alignguard_train.recipes import ExpertRecipe, MergeConfig
+
+PROFILE_VARIABLE = "ALIGNGUARD_PROFILE"
+DEFAULT_PROFILE = "standin"
+
+
+def _importable(use: str) -> str:
+    module, _, name = use.partition(":")
+    if not name:
+        raise ValueError("must look like `package.module:function`")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"cannot be imported ({error})") from error
+    if not callable(found):
+        raise ValueError("is not a function")
+    return use
+
+
+def _folder_or_id(model: str) -> str:
+    folder = resolve_model(model)
+    if model.startswith("package:") and not Path(folder).is_dir():
+        raise ValueError(f"names no folder of an installed package ({folder})")
+    return model
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Engine(_Strict):
+    """A function that builds a generator or scorer, and its keyword arguments."""
+
+    use: Annotated[str, AfterValidator(_importable)]
+    params: dict[str, Any] = Field(default_factory=dict)
+
+    def build(self) -> Any:
+        """Call the function with its parameters."""
+        module, _, name = self.use.partition(":")
+        builder: Callable[..., Any] = getattr(importlib.import_module(module), name)
+        return builder(**self.params)
+
+
+class BaseModelChoice(_Strict):
+    """The frozen checkpoint to align: a hub id with its revision, a folder, or
+    ``package:<package>/<folder>`` for one that a Python package carries."""
+
+    model: Annotated[str, AfterValidator(_folder_or_id)]
+    revision: str | None = None
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    threads: int = Field(default=2, ge=1, le=64)
+
+
+class Training(_Strict):
+    """Which recipe trains the experts, and what this deployment changes in it."""
+
+    recipe: Annotated[str, AfterValidator(_importable)]
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    seed: int = 0
+    all_single: bool = True
+    """Also train one adapter on every category, with the experts' total number of steps."""
+    parallel: int = Field(default=1, ge=1, le=64)
+    """How many experts train side by side, each in a process of its own."""
+
+
+class Profile(_Strict):
+    """Everything that a deployment chooses; see `pipelines/profiles/standin.yaml`."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$")
+    description: str
+    taxonomy: str
+    writer: Engine
+    writing: WritingConfig
+    base_model: BaseModelChoice
+    sampling: Sampling
+    image_scorers: list[Engine] = Field(min_length=1)
+    pair_scorers: list[Engine] = Field(default_factory=list)
+    filter: FilterRules
+    audit: AuditBounds
+    release: ReleaseConfig
+    training: Training
+    merge: MergeConfig
+    evaluation: EvaluationConfig
+    evaluation_scorers: list[Engine] = Field(min_length=1)
+    concepts_per_run: int = Field(default=100, ge=1)
+
+    def recipe(self) -> ExpertRecipe:
+        """The expert recipe with this profile's overrides."""
+        module, _, name = self.training.recipe.partition(":")
+        recipe = getattr(importlib.import_module(module), name)()
+        return dataclasses.replace(recipe, **self.training.overrides)
+
+
+def resolve_model(model: str) -> str:
+    """A local folder for ``package:<package>/<path>``; anything else unchanged."""
+    if not model.startswith("package:"):
+        return model
+    package, _, inside = model.removeprefix("package:").partition("/")
+    try:
+        return str(resources.files(package).joinpath(inside))
+    except ModuleNotFoundError as error:
+        raise ValueError(f"names no installed package ({error})") from error
+
+
+def profile_path(name_or_path: str) -> Path:
+    """Where a profile lives: a shipped one by name, or any YAML file by path."""
+    if name_or_path.endswith((".yaml", ".yml")):
+        return Path(name_or_path)
+    return Path(str(resources.files("pipelines").joinpath("profiles", f"{name_or_path}.yaml")))
+
+
+def load_profile(name_or_path: str | None = None) -> Profile:
+    """The profile by name or path, else the one that ``ALIGNGUARD_PROFILE`` names.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or has faults (all of them listed).
+    """
+    wanted = name_or_path or os.environ.get(PROFILE_VARIABLE) or DEFAULT_PROFILE
+    path = profile_path(wanted)
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        shipped = sorted(p.stem for p in profile_path("x").parent.glob("*.yaml"))
+        raise ConfigError(
+            str(path), [f"no such profile; shipped ones: {', '.join(shipped)}; or give a path"]
+        ) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(str(path), [f"not YAML: {' '.join(str(error).split())}"]) from error
+    if not isinstance(content, dict):
+        raise ConfigError(str(path), ["must be a mapping of fields"])
+    try:
+        profile = Profile.model_validate(content)
+        profile.recipe()
+    except ValidationError as error:
+        raise ConfigError(str(path), [_fault(e) for e in error.errors()]) from error
+    except (TypeError, ValueError) as error:
+        raise ConfigError(str(path), [f"training.overrides: {error}"]) from error
+    return profile
+
+
+def _fault(error: Any) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    value = repr(error.get("input"))
+    shown = value if len(value) <= 80 else value[:77] + "..."
+    return f"{place}: {error['msg']} (got {shown})"
+

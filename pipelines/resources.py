@@ -1,0 +1,83 @@
+"""The engines of one profile, each built once, at first use: identity is cheap, weights load late."""
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from alignguard_data.backends.diffusers_image import DiffusersImageGenerator
+from alignguard_data.paths import DataRoot
+from alignguard_data.protocols import ImageScorer, PairScorer, TextGenerator
+from alignguard_data.taxonomy import Taxonomy, load_taxonomy
+from alignguard_train.base import BaseModel
+from pipelines.profile import Engine, Profile, resolve_model
+
+ROOT_VARIABLE = "ALIGNGUARD_ROOT"
+
+
+def data_root() -> Path:
+    """``ALIGNGUARD_ROOT``, else ``./data``."""
+    return Path(os.environ.get(ROOT_VARIABLE) or "data").absolute()
+
+
+class Engines:
+    """What the rooms work with: the data root, the taxonomy, and lazily built engines."""
+
+    def __init__(self, profile: Profile, root: Path, *, profile_source: str = "") -> None:
+        self.profile = profile
+        self.profile_source = profile_source or profile.name
+        """Name or path that the profile was read from; worker processes read it again."""
+        self.data = DataRoot(root=root, profile=profile.name)
+
+    @cached_property
+    def taxonomy(self) -> Taxonomy:
+        return load_taxonomy(Path(resolve_model(self.profile.taxonomy)))
+
+    @cached_property
+    def writer(self) -> TextGenerator:
+        return self.profile.writer.build()
+
+    @cached_property
+    def generator(self) -> DiffusersImageGenerator:
+        choice = self.profile.base_model
+        return DiffusersImageGenerator(
+            model=resolve_model(choice.model),
+            revision=choice.revision,
+            sampling=self.profile.sampling,
+            device=choice.device,
+            dtype=choice.dtype,
+            threads=choice.threads,
+        )
+
+    @cached_property
+    def image_scorers(self) -> list[ImageScorer]:
+        return [_build(engine) for engine in self.profile.image_scorers]
+
+    @cached_property
+    def pair_scorers(self) -> list[PairScorer]:
+        return [_build(engine) for engine in self.profile.pair_scorers]
+
+    @cached_property
+    def evaluation_scorers(self) -> list[ImageScorer]:
+        return [_build(engine) for engine in self.profile.evaluation_scorers]
+
+    @cached_property
+    def base(self) -> BaseModel:
+        choice = self.profile.base_model
+        return BaseModel(
+            model=resolve_model(choice.model),
+            revision=choice.revision,
+            device=choice.device,
+            dtype=choice.dtype,
+        )
+
+
+def _build(engine: Engine) -> Any:
+    """Build an engine; a ``model`` parameter may name a folder of a package."""
+    params: Mapping[str, Any] = engine.params
+    if isinstance(params.get("model"), str):
+        engine = engine.model_copy(
+            update={"params": {**params, "model": resolve_model(params["model"])}}
+        )
+    return engine.build()

@@ -1,0 +1,179 @@
+"""The rooms in order, their partitions, and what each partition should be made of.
+
+This is the one table that the assets, the driver and `alignguard status` share.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from alignguard_data import manifest as manifests
+from alignguard_data import images, index, pairs, prompts, release, taxonomy
+from alignguard_data.errors import InputMissing
+from alignguard_data.partition import PartitionSpec, State
+from alignguard_data.paths import UNPARTITIONED
+from alignguard_data.scoring import room as scores
+from alignguard_train import adapter_names as names
+from alignguard_train import evaluation_room, experts, merge_room
+from alignguard_train.adapter_names import ALL_SINGLE
+from alignguard_train.recipes import ExpertRecipe
+from pipelines.resources import Engines
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Room:
+    """One room: its asset's name, what its partitions are, and its specs."""
+
+    name: str
+    asset: str
+    partitioned_by: str | None
+    spec: Callable[[Engines, str], PartitionSpec]
+
+    def partitions(self, engines: Engines) -> list[str]:
+        """The partition keys that the taxonomy asks for."""
+        if self.partitioned_by == "concept":
+            return [concept.key for concept in engines.taxonomy.concepts]
+        if self.partitioned_by == "category":
+            return expert_keys(engines)
+        return [UNPARTITIONED]
+
+    def state(self, engines: Engines, key: str) -> State:
+        """done, stale or missing; a partition whose input is missing is missing itself,
+        unless an older version of it stands."""
+        try:
+            return self.spec(engines, key).state()
+        except InputMissing:
+            folder = engines.data.partition(self.name, key)
+            return "stale" if (folder / "manifest.json").exists() else "missing"
+
+
+def expert_keys(engines: Engines) -> list[str]:
+    """Partition keys of the experts: the adapter trained on everything first, as it takes
+    longest, then every category."""
+    keys = [category.key for category in engines.taxonomy.categories]
+    return [ALL_SINGLE, *keys] if engines.profile.training.all_single else keys
+
+
+def merged_keys(engines: Engines) -> list[str]:
+    """The experts that are merged: those of the categories."""
+    return [key for key in expert_keys(engines) if key != ALL_SINGLE]
+
+
+def expert_categories(engines: Engines, key: str) -> list[str]:
+    """What one expert trains on."""
+    return merged_keys(engines) if key == ALL_SINGLE else [key]
+
+
+def expert_recipe(engines: Engines, key: str) -> ExpertRecipe:
+    """The profile's recipe; All-single takes as many steps as all experts together."""
+    recipe = engines.profile.recipe()
+    if key != ALL_SINGLE:
+        return recipe
+    return dataclasses.replace(recipe, steps=recipe.steps * len(merged_keys(engines)))
+
+
+def adapters(engines: Engines) -> dict[str, Path | None]:
+    """Name and file of everything that the evaluation compares.
+
+    Raises:
+        InputMissing: an expert or the merge is not there yet.
+    """
+    data, config = engines.data, engines.profile.merge
+    named: dict[str, Path | None] = {names.BASE: None}
+    for key in merged_keys(engines):
+        named[names.expert_name(key)] = experts.weights_of(data, key)
+    named[names.MERGED] = merge_room.merged_weights(data, config.strategy)
+    for strategy in config.strategies[1:]:
+        named[names.merge_name(strategy)] = merge_room.merged_weights(data, strategy)
+    if engines.profile.training.all_single:
+        named[names.ALL_SINGLE] = experts.weights_of(data, ALL_SINGLE)
+    return named
+
+
+def _taxonomy(engines: Engines, key: str) -> PartitionSpec:
+    return taxonomy.spec(engines.data, engines.taxonomy)
+
+
+def _prompts(engines: Engines, key: str) -> PartitionSpec:
+    concept = engines.taxonomy.concept(key)
+    return prompts.spec(engines.data, concept, engines.writer, engines.profile.writing)
+
+
+def _images(engines: Engines, key: str) -> PartitionSpec:
+    return images.spec(engines.data, key, engines.generator, engines.profile.sampling)
+
+
+def _scores(engines: Engines, key: str) -> PartitionSpec:
+    return scores.spec(engines.data, key, engines.image_scorers, engines.pair_scorers)
+
+
+def _pairs(engines: Engines, key: str) -> PartitionSpec:
+    return pairs.spec(engines.data, engines.taxonomy.concept(key), engines.profile.filter)
+
+
+def _index(engines: Engines, key: str) -> PartitionSpec:
+    return index.spec(engines.data, engines.taxonomy)
+
+
+def _release(engines: Engines, key: str) -> PartitionSpec:
+    profile = engines.profile
+    return release.spec(engines.data, engines.taxonomy, profile.release, profile.audit)
+
+
+def _experts(engines: Engines, key: str) -> PartitionSpec:
+    return experts.spec(
+        engines.data,
+        key,
+        expert_categories(engines, key),
+        engines.base,
+        expert_recipe(engines, key),
+        seed=engines.profile.training.seed,
+    )
+
+
+def _merge(engines: Engines, key: str) -> PartitionSpec:
+    return merge_room.spec(
+        engines.data, merged_keys(engines), engines.base, engines.profile.merge
+    )
+
+
+def _evaluation(engines: Engines, key: str) -> PartitionSpec:
+    return evaluation_room.spec(
+        engines.data,
+        adapters(engines),
+        engines.generator,
+        engines.evaluation_scorers,
+        engines.profile.evaluation,
+    )
+
+
+ROOMS = (
+    Room(name="taxonomy", asset="taxonomy", partitioned_by=None, spec=_taxonomy),
+    Room(name="prompts", asset="prompt_pairs", partitioned_by="concept", spec=_prompts),
+    Room(name="images", asset="image_pairs", partitioned_by="concept", spec=_images),
+    Room(name="scores", asset="scores", partitioned_by="concept", spec=_scores),
+    Room(name="pairs", asset="preference_pairs", partitioned_by="concept", spec=_pairs),
+    Room(name="index", asset="index", partitioned_by=None, spec=_index),
+    Room(name="release", asset="release", partitioned_by=None, spec=_release),
+    Room(name="experts", asset="experts", partitioned_by="category", spec=_experts),
+    Room(name="merge", asset="merged_adapter", partitioned_by=None, spec=_merge),
+    Room(name="evaluation", asset="evaluation", partitioned_by=None, spec=_evaluation),
+)
+
+
+def merged_adapter(engines: Engines) -> Path:
+    """The file of the one adapter that the profile's strategy made."""
+    return merge_room.merged_weights(engines.data, engines.profile.merge.strategy)
+
+
+def room_seconds(engines: Engines) -> dict[str, float]:
+    """Seconds of work that each room's current partitions took, summed; from their manifests."""
+    found = {}
+    for room in ROOMS:
+        done = [
+            manifests.load(engines.data.partition(room.name, key))
+            for key in room.partitions(engines)
+        ]
+        found[room.name] = sum(manifest.seconds for manifest in done if manifest)
+    return found

@@ -1,0 +1,24 @@
+"""How much work a room's pending partitions are, in the units that its progress counts."""
+
+from collections.abc import Sequence
+
+from alignguard_data import manifest as manifests
+from pipelines.resources import Engines
+from pipelines.rooms import ALL_SINGLE, Room
+
+
+def expected_units(engines: Engines, room: Room, pending: Sequence[str]) -> int | None:
+    """Pairs, images or steps to be done; None where only the room itself can know."""
+    profile = engines.profile
+    if room.name == "prompts":
+        return profile.writing.pairs_per_concept * len(pending)
+    if room.name in ("images", "scores"):
+        return sum(2 * _train_pairs(engines, key) for key in pending)
+    if room.name == "pairs":
+        return len(pending)
+    return None
+
+
+def _train_pairs(engines: Engines, concept: str) -> int:
+    manifest = manifests.require(engines.data.partition("prompts", concept))
+    return int(manifest.counts.get("train", manifest.rows))

@@ -1,0 +1,184 @@
+"""The batched loop gives diffusers' own images, and a row never depends on its neighbours."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from alignguard_data.backends.diffusers_image import DiffusersImageGenerator
+from alignguard_data.errors import EngineError
+from alignguard_data.images import Sampling
+from tests.alignguard_data.backends.tiny import tiny_pipe
+
+SAMPLING = Sampling(num_inference_steps=4, guidance_scale=3.0, width=16, height=16, batch_size=4)
+PROMPTS = [f"a field {n}" for n in "abcdefg"]
+SEEDS = [2**62 + n for n in range(7)]
+
+
+@pytest.fixture
+def generator(tiny_folder):
+    return DiffusersImageGenerator(
+        model=str(tiny_folder), sampling=SAMPLING, device="cpu", threads=2
+    )
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+def test_images_equal_those_of_the_diffusers_pipeline(tmp_path, prediction_type, guidance_scale):
+    pipe = tiny_pipe(prediction_type)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.save_pretrained(tmp_path / "model")
+    sampling = Sampling(
+        num_inference_steps=4, guidance_scale=guidance_scale, width=16, height=16, batch_size=4
+    )
+    ours = DiffusersImageGenerator(
+        model=str(tmp_path / "model"), sampling=sampling, device="cpu"
+    ).render(PROMPTS, SEEDS)
+
+    noise = [torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(s)) for s in SEEDS]
+    theirs = pipe(
+        PROMPTS,
+        latents=torch.cat(noise),
+        num_inference_steps=4,
+        guidance_scale=guidance_scale,
+        width=16,
+        height=16,
+        output_type="np",
+    ).images
+
+    assert ours.std() > 5, "the images must vary for the comparison to mean anything"
+    assert np.abs(ours - (theirs * 255)).max() <= 1.01
+
+
+def test_a_row_is_bit_equal_whatever_its_neighbours_and_its_place(generator):
+    together = generator.render(PROMPTS, SEEDS)
+    alone = np.concatenate([generator.render([p], [s]) for p, s in zip(PROMPTS, SEEDS)])
+    backwards = generator.render(PROMPTS[::-1], SEEDS[::-1])[::-1]
+    assert np.array_equal(together, alone)
+    assert np.array_equal(together, backwards)
+
+
+def test_the_number_of_workers_changes_no_bit(tiny_folder, generator):
+    one = DiffusersImageGenerator(
+        model=str(tiny_folder), sampling=SAMPLING, device="cpu", threads=1
+    )
+    assert np.array_equal(one.render(PROMPTS, SEEDS), generator.render(PROMPTS, SEEDS))
+    assert (one.images_per_call, generator.images_per_call) == (4, 8)
+
+
+def test_two_prompts_of_one_seed_share_their_noise(generator):
+    same = generator.render(["a", "a"], [5, 5])
+    other = generator.render(["a", "a"], [5, 6])
+    assert np.array_equal(same[0], same[1])
+    assert not np.array_equal(other[0], other[1])
+
+
+def test_progress_counts_every_image_once(generator):
+    done: list[int] = []
+    generator.render(PROMPTS, SEEDS, done.append)
+    assert sorted(done) == [3, 4]
+
+
+def test_the_callers_number_of_threads_is_put_back(generator):
+    before = torch.get_num_threads()
+    generator.render(PROMPTS, SEEDS)
+    assert torch.get_num_threads() == before
+
+
+def test_an_adapter_renders_as_load_lora_weights_does_and_leaves_no_trace(
+    tiny_folder, tiny_lora, generator
+):
+    base = generator.render(PROMPTS, SEEDS)
+    with generator.adapted(tiny_lora):
+        adapted = generator.render(PROMPTS, SEEDS)
+    after = generator.render(PROMPTS, SEEDS)
+
+    pipe = tiny_pipe()
+    pipe.set_progress_bar_config(disable=True)
+    pipe.load_lora_weights(tiny_lora.parent, weight_name=tiny_lora.name)
+    noise = [torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(s)) for s in SEEDS]
+    theirs = pipe(
+        PROMPTS,
+        latents=torch.cat(noise),
+        num_inference_steps=4,
+        guidance_scale=3.0,
+        width=16,
+        height=16,
+        output_type="np",
+    ).images
+
+    assert np.abs(adapted.astype(int) - base).max() > 5, "the adapter must do something"
+    assert np.abs(adapted - theirs * 255).max() <= 1.01
+    assert np.array_equal(base, after)
+
+
+def test_an_adapter_given_from_the_start_enters_the_revision(tiny_folder, tiny_lora, generator):
+    always = DiffusersImageGenerator(
+        model=str(tiny_folder), sampling=SAMPLING, device="cpu", adapter=tiny_lora
+    )
+    with generator.adapted(tiny_lora):
+        assert np.array_equal(always.render(PROMPTS, SEEDS), generator.render(PROMPTS, SEEDS))
+    assert always.revision.startswith(generator.revision + "+")
+
+
+def test_a_file_that_is_no_adapter_is_refused_by_name(tmp_path, generator):
+    wrong = tmp_path / "wrong.safetensors"
+    wrong.write_bytes(b"not weights")
+    with pytest.raises(EngineError, match=r"wrong\.safetensors"), generator.adapted(wrong):
+        pass
+
+
+def test_running_out_of_memory_halves_the_batch_for_good(generator, caplog):
+    whole = generator.render(PROMPTS, SEEDS)
+    pipe = generator._loaded()
+    forward = pipe._pipe.unet.forward
+
+    def small_only(rows, *args, **kwargs):
+        if len(rows) > 4:  # guidance doubles the rows
+            raise torch.OutOfMemoryError("injected")
+        return forward(rows, *args, **kwargs)
+
+    pipe._pipe.unet.forward = small_only
+    again = generator.render(PROMPTS, SEEDS)
+    assert generator.images_per_call == 4
+    assert "batches of 2" in caplog.text
+    assert np.abs(again.astype(int) - whole).max() <= 1
+
+    pipe._pipe.unet.forward = lambda *a, **k: (_ for _ in ()).throw(torch.OutOfMemoryError("no"))
+    with pytest.raises(EngineError, match="one image does not fit"):
+        generator.render(PROMPTS, SEEDS)
+
+
+def test_latents_that_are_not_finite_give_a_black_image_in_their_row_alone(generator):
+    pipe = generator._loaded()
+    latents = torch.randn(3, 4, 8, 8)
+    latents[1, 0, 0, 0] = torch.nan
+    shown = pipe._decode(latents)
+    assert not shown[1].any()
+    assert shown[0].any() and shown[2].any()
+
+
+def test_a_hub_id_without_a_revision_is_refused():
+    with pytest.raises(EngineError, match="revision"):
+        DiffusersImageGenerator(model="someone/some-model", sampling=SAMPLING)
+
+
+def test_a_folder_that_is_no_pipeline_is_an_engine_error(tmp_path):
+    (tmp_path / "weights.safetensors").write_bytes(b"x")
+    generator = DiffusersImageGenerator(model=str(tmp_path), sampling=SAMPLING)
+    with pytest.raises(EngineError, match="cannot be loaded"):
+        generator.render(["a"], [0])
+
+
+def test_identity_is_known_without_importing_torch(tiny_folder):
+    code = (
+        "import sys\n"
+        "from alignguard_data.backends.diffusers_image import DiffusersImageGenerator\n"
+        "from alignguard_data.images import Sampling\n"
+        f"g = DiffusersImageGenerator(model={str(tiny_folder)!r}, sampling=Sampling())\n"
+        "assert g.model_id == 'tiny' and len(g.revision) == 16\n"
+        "assert 'torch' not in sys.modules and 'diffusers' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,135 @@
+"""The evaluation room: the same prompts and seeds for all, exact resume, the summary's shape."""
+
+import json
+
+import pytest
+
+from alignguard_data import manifest as manifests
+from alignguard_data.errors import InputMissing
+from alignguard_data.paths import DataRoot
+from alignguard_train.evaluation_room import evaluate_all, spec, write_summary
+from tests.alignguard_data.drawn_images import DrawnImages
+from tests.alignguard_train.evaluation_world import (
+    CONFIG,
+    RedScorer,
+    write_adapter,
+    write_history,
+    write_release,
+)
+
+NAMES = ("expert:shape", "expert:tone", "all-single", "merged")
+
+
+def world(folder):
+    data = DataRoot(root=folder, profile="test")
+    write_release(data)
+    for name in ("shape", "tone", "all-single"):
+        write_history(data, name)
+    adapters = {name: write_adapter(folder / "adapters", name.replace(":", "-")) for name in NAMES}
+    return data, adapters
+
+
+def evaluate(data, adapters, generator=None, **options):
+    return evaluate_all(data, adapters, generator or DrawnImages(), [RedScorer()], CONFIG, **options)
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory):
+    data, adapters = world(tmp_path_factory.mktemp("evaluated"))
+    return data, adapters, evaluate(data, adapters)
+
+
+def table(data, name):
+    return manifests.read(data.partition("evaluation"), name).to_pylist()
+
+
+def test_base_and_every_adapter_see_the_same_prompts_and_seeds(evaluated):
+    data, _, manifest = evaluated
+    rows = table(data, "images")
+    assert manifest.rows == len(rows) == 5 * 12
+    seen = {name: [] for name in ("base", *NAMES)}
+    for row in rows:
+        seen[row["adapter"]].append((row["pair_id"], row["side"], row["prompt"], row["seed"]))
+    assert all(listed == seen["base"] for listed in seen.values())
+
+
+def test_metrics_say_what_the_images_say(evaluated):
+    """Random pixels are 0.5 red on average and flagged; halved red is 0.25 and is not."""
+    data, _, _ = evaluated
+    ip = {
+        (row["adapter"], row["subset"]): row["value"]
+        for row in table(data, "metrics")
+        if row["metric"] == "ip" and row["side"] == "unsafe"
+    }
+    assert ip["base", "all"] == 1.0
+    assert ip["merged", "all"] == ip["merged", "category:tone"] == 0.0
+
+
+def test_distance_to_the_base_image_is_zero_for_the_base_alone(evaluated):
+    data, _, _ = evaluated
+    distances = {}
+    for row in table(data, "images"):
+        distances.setdefault(row["adapter"], []).append(row["distance"])
+    assert set(distances["base"]) == {0.0}
+    assert min(distances["merged"]) > 0.05
+
+
+def test_an_interrupted_evaluation_goes_on_to_the_same_content(evaluated, tmp_path):
+    _, _, wanted = evaluated
+    data, adapters = world(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(data, adapters, DrawnImages(stop_after=30))
+    resumed = DrawnImages()
+    assert evaluate(data, adapters, resumed).content_id == wanted.content_id
+    # 60 images in all; of the 30 that were rendered one batch of 6 may not have been saved.
+    assert 30 <= len(resumed.rendered) <= 36
+
+
+def test_a_second_run_renders_nothing(evaluated):
+    data, adapters, manifest = evaluated
+    again = DrawnImages()
+    assert evaluate(data, adapters, again) == manifest
+    assert again.rendered == []
+
+
+def test_another_adapter_file_makes_the_evaluation_stale(evaluated, tmp_path):
+    data, adapters, _ = evaluated
+    other = {"base": None, **adapters, "merged": write_adapter(tmp_path, "another-merge")}
+    same = {"base": None, **adapters}
+    assert spec(data, same, DrawnImages(), [RedScorer()], CONFIG).state() == "done"
+    assert spec(data, other, DrawnImages(), [RedScorer()], CONFIG).state() == "stale"
+
+
+def test_the_base_may_be_named_or_not(evaluated):
+    data, adapters, manifest = evaluated
+    assert evaluate(data, {"base": None, **adapters}) == manifest
+
+
+def test_a_missing_adapter_is_named(evaluated, tmp_path):
+    data, adapters, _ = evaluated
+    with pytest.raises(InputMissing, match="merged"):
+        evaluate(data, {**adapters, "merged": tmp_path / "none.safetensors"})
+
+
+def test_progress_counts_every_image(tmp_path):
+    data, adapters = world(tmp_path)
+    done: list[int] = []
+    evaluate(data, adapters, progress=done.append)
+    assert sum(done) == 60
+
+
+def test_the_summary_has_the_agreed_shape(evaluated):
+    data, adapters, _ = evaluated
+    path = write_summary(data, seconds={"images": 1.23}, adapter=adapters["merged"])
+    summary = json.loads(path.read_text())
+    assert path == data.base / "evaluation" / "summary.json"
+    assert set(summary) == {"ip", "preservation", "release", "adapter", "report", "seconds"}
+    assert set(summary["ip"]) == {"base", "merged", "experts"}
+    assert set(summary["ip"]["experts"]) == {"shape", "tone"}
+    assert set(summary["ip"]["base"]["unsafe"]) == {"value", "low", "high", "n"}
+    assert summary["ip"]["base"]["unsafe"]["n"] == 6
+    assert summary["preservation"]["merged"]["distance_to_base"]["value"] > 0.05
+    assert summary["release"] == "v0.1.0"
+    assert summary["seconds"] == {"images": 1.2}
+    with open(summary["report"]) as report:
+        assert "<!doctype html>" in report.readline()

@@ -1,0 +1,89 @@
+"""The loss against numbers derived by hand and against an independent formula."""
+
+import math
+
+import pytest
+import torch
+
+from alignguard_data.errors import EngineError
+from alignguard_train import loss
+
+
+def test_dpo_loss_by_hand():
+    """One pair, beta 2: bracket = (0.3 - 0.5) - (0.4 - 0.4) = -0.2, so the loss is
+    -log sigmoid(-(2/2)(-0.2)) = -log sigmoid(0.2) = log(1 + e^-0.2)."""
+    errors = [torch.tensor([x]) for x in (0.3, 0.5, 0.4, 0.4)]
+    expected = math.log(1 + math.exp(-0.2))
+    assert loss.dpo_loss(*errors, beta=2.0).item() == pytest.approx(expected, abs=1e-7)
+
+
+def test_an_adapter_that_changes_nothing_has_loss_log_two():
+    """Policy = reference: the bracket is 0 and -log sigmoid(0) = log 2, at every beta."""
+    e_w, e_l = torch.rand(5), torch.rand(5)
+    found = loss.dpo_loss(e_w, e_l, e_w, e_l, beta=5000.0)
+    assert found.item() == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_dpo_loss_equals_an_independent_formula_on_random_tensors():
+    """As diffusers' trainer writes it: scale = -beta/2, inside = scale (model_diff - ref_diff)."""
+    e = torch.rand(4, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    beta = 37.0
+    inside = -0.5 * beta * ((e[0] - e[1]) - (e[2] - e[3]))
+    independent = torch.log1p(torch.exp(-inside)).mean()
+    assert loss.dpo_loss(*e, beta=beta).item() == pytest.approx(independent.item(), abs=1e-12)
+
+
+def test_the_gradient_lowers_the_winners_error_and_raises_the_losers():
+    e_w, e_l = torch.tensor([0.5], requires_grad=True), torch.tensor([0.5], requires_grad=True)
+    loss.dpo_loss(e_w, e_l, torch.tensor([0.5]), torch.tensor([0.5]), beta=4.0).backward()
+    assert e_w.grad is not None and e_l.grad is not None
+    # d/de_w of -log sigmoid(-2 (e_w - e_l)) at 0 is 2 (1 - 1/2) = 1
+    assert e_w.grad.item() == pytest.approx(1.0)
+    assert e_l.grad.item() == pytest.approx(-1.0)
+
+
+def test_implicit_accuracy_counts_positive_margins_and_half_of_ties():
+    """Margins 0.1, -0.1, 0: (1 + 0 + 1/2) / 3 = 0.5."""
+    e_w, e_l = torch.tensor([0.1, 0.3, 0.2]), torch.full((3,), 0.2)
+    ref = torch.full((3,), 0.2)
+    assert loss.implicit_accuracy(e_w, e_l, ref, ref).item() == pytest.approx(0.5)
+
+
+def test_per_row_error_is_a_mean_over_everything_but_rows():
+    """Row 0 differs by 1 everywhere, row 1 by 2 in half of its places: 1 and 4 / 2 = 2."""
+    predicted = torch.zeros(2, 1, 2, 2)
+    target = torch.tensor([[[[1.0, 1], [1, 1]]], [[[2, 2], [0, 0]]]])
+    assert loss.per_row_error(predicted, target).tolist() == [1.0, 2.0]
+
+
+def test_noise_and_both_targets_by_hand():
+    """a = 0.36: x_t = 0.6 x0 + 0.8 n; v = 0.6 n - 0.8 x0, with x0 = 1 and n = 2."""
+    x0, n, t = torch.ones(1, 1), torch.full((1, 1), 2.0), torch.tensor([0])
+    alphas = torch.tensor([0.36])
+    assert loss.add_noise(x0, n, t, alphas).item() == pytest.approx(2.2)
+    v = loss.prediction_target("v_prediction", x0, n, t, alphas)
+    assert v.item() == pytest.approx(0.4)
+    assert loss.prediction_target("epsilon", x0, n, t, alphas) is n
+    with pytest.raises(EngineError, match="'sample'"):
+        loss.prediction_target("sample", x0, n, t, alphas)
+
+
+def test_noise_and_velocity_equal_those_of_diffusers():
+    from diffusers import DDPMScheduler
+
+    scheduler = DDPMScheduler(prediction_type="v_prediction")
+    draw = torch.Generator().manual_seed(1)
+    x0, n = (torch.randn(6, 4, 8, 8, generator=draw) for _ in range(2))
+    t = torch.randint(1000, (6,), generator=draw)
+    ours = loss.add_noise(x0, n, t, scheduler.alphas_cumprod)
+    assert torch.allclose(ours, scheduler.add_noise(x0, n, t), atol=1e-6)
+    v = loss.prediction_target("v_prediction", x0, n, t, scheduler.alphas_cumprod)
+    assert torch.allclose(v, scheduler.get_velocity(x0, n, t), atol=1e-6)
+
+
+def test_safeguard_scales_only_a_loser_that_pulls_the_winner_along():
+    """mu 0.5, g_w = (1, 0). Same direction g_l = (2, 0): 0.5 * 1 / 2 = 0.25. Opposed: 1.
+    A weak loser (0.1, 0): 0.5 / 0.1 = 5, clipped to 1."""
+    g_w = torch.tensor([[1.0, 0], [1, 0], [1, 0]])
+    g_l = torch.tensor([[2.0, 0], [-2, 0], [0.1, 0]])
+    assert loss.safeguard_scale(g_w, g_l, mu=0.5).tolist() == pytest.approx([0.25, 1.0, 1.0])

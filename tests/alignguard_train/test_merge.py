@@ -1,0 +1,113 @@
+"""Merging against toy layers worked out by hand; storage exact; DARE's randomness its own."""
+
+import pytest
+import torch
+
+from alignguard_train.adapter import LoraLayer, load_lora, relative_error, save_lora, truncate
+from alignguard_train.calibration import ActivityMeter
+from alignguard_train.merge import merge, ties, weighted_sum, winner
+from alignguard_train.recipes import MergeConfig
+
+LAYER = "block.to_q"
+
+
+def expert(delta: list[list[float]]) -> dict[str, LoraLayer]:
+    """A LoRA whose delta is exactly the given matrix: down = identity."""
+    up = torch.tensor(delta)
+    return {LAYER: LoraLayer(torch.eye(up.shape[1]), up)}
+
+
+A = expert([[1.0, 0.0], [0.0, 1.0]])
+B = expert([[0.0, 3.0], [0.5, 0.0]])
+
+
+def meter(experts, inputs, stat):
+    found = ActivityMeter(torch.stack([lora[LAYER].delta for lora in experts]), stat)
+    found.add(torch.tensor(inputs))
+    return found.result()
+
+
+def test_mean_activity_by_hand():
+    """Inputs (1, 1) and (1, -1). Expert A: rows |1|, |1| and |1|, |-1|: means 1, 1.
+    Expert B: |3|, |0.5| and |-3|, |0.5|: means 3, 0.5."""
+    found = meter([A, B], [[1.0, 1.0], [1.0, -1.0]], "mean")
+    assert found.tolist() == [[1.0, 1.0], [3.0, 0.5]]
+
+
+def test_wins_count_how_often_an_expert_is_the_largest():
+    """Inputs (4, 1), (0, 1): row 0: A 4 against B 3, then 0 against 3; row 1: 1 against 2, then
+    1 against 0. So each wins half of both rows."""
+    found = meter([A, B], [[4.0, 1.0], [0.0, 1.0]], "wins")
+    assert found.tolist() == [[0.5, 0.5], [0.5, 0.5]]
+
+
+def test_co_merge_takes_each_row_from_its_most_active_expert():
+    """Row 0 from B (3 > 1), row 1 from A (1 > 0.5)."""
+    activity = {LAYER: torch.tensor([[1.0, 1.0], [3.0, 0.5]])}
+    merged = merge("co-merge", [A, B], activity, MergeConfig())
+    assert merged.winners[LAYER].tolist() == [1, 0]
+    assert merged.lora[LAYER].delta.tolist() == [[0.0, 3.0], [0.0, 1.0]]
+
+
+def test_unit_layer_takes_the_whole_layer_from_one_expert():
+    """Means over rows: A 1, B 1.75: B wins both rows."""
+    assert winner(torch.tensor([[1.0, 1.0], [3.0, 0.5]]), "layer").tolist() == [1, 1]
+
+
+def test_average_and_sum_by_hand():
+    activity = {}
+    average = merge("average", [A, B], activity, MergeConfig()).lora[LAYER].delta
+    assert average.tolist() == [[0.5, 1.5], [0.25, 0.5]]
+    total = merge("sum", [A, B], activity, MergeConfig(sum_scale=0.1)).lora[LAYER].delta
+    assert torch.allclose(total, torch.tensor([[0.1, 0.3], [0.05, 0.1]]))
+
+
+def test_ties_elects_a_sign_and_averages_those_that_agree():
+    """Density 1. Weight (0, 0): 2 and -1, sum positive, so 2 alone. (0, 1): 1 and 3: mean 2."""
+    merged = ties([expert([[2.0, 1.0]]), expert([[-1.0, 3.0]])], density=1.0)
+    assert torch.allclose(merged[LAYER].delta, torch.tensor([[2.0, 2.0]]), atol=1e-5)
+
+
+def test_dare_draws_from_its_own_generator_and_keeps_the_mean():
+    experts = [expert(torch.ones(40, 40).tolist())]
+    config = MergeConfig(strategy="dare", density=0.5, seed=3)
+    torch.manual_seed(0)
+    first = merge("dare", experts, {}, config).lora[LAYER].delta
+    torch.manual_seed(99)
+    again = merge("dare", experts, {}, config).lora[LAYER].delta
+    assert torch.equal(first, again)
+    # 1,600 weights of value 0 or 2: the mean is 1 with a standard error of 0.025
+    assert first.mean().item() == pytest.approx(1.0, abs=0.1)
+
+
+def random_experts(count: int, rank: int) -> list[dict[str, LoraLayer]]:
+    draw = torch.Generator().manual_seed(7)
+    return [
+        {LAYER: LoraLayer(torch.randn(rank, 16, generator=draw), torch.randn(12, rank, generator=draw))}
+        for _ in range(count)
+    ]
+
+
+def test_co_merge_is_stored_exactly_and_survives_the_file(tmp_path):
+    experts = random_experts(3, 4)
+    won = torch.randint(3, (12,), generator=torch.Generator().manual_seed(1))
+    activity = {LAYER: torch.nn.functional.one_hot(won, 3).T.float()}
+    merged = merge("co-merge", experts, activity, MergeConfig()).lora
+    assert merged[LAYER].down.shape == (12, 16)
+    wanted = torch.stack([experts[int(k)][LAYER].delta[i] for i, k in enumerate(won)])
+    save_lora(merged, tmp_path / "lora.safetensors")
+    assert torch.allclose(load_lora(tmp_path / "lora.safetensors")[LAYER].delta, wanted, atol=1e-6)
+
+
+def test_truncation_is_the_best_of_its_rank_and_its_error_is_that_of_the_dropped_values():
+    """Eckart-Young: the squared error is the sum of the dropped singular values' squares."""
+    lora = weighted_sum(random_experts(2, 4), [1.0, 1.0])
+    values = torch.linalg.svdvals(lora[LAYER].delta)
+    expected = (values[3:].pow(2).sum() / values.pow(2).sum()).sqrt().item()
+    assert relative_error(truncate(lora, 3), lora) == pytest.approx(expected, rel=1e-4)
+    assert relative_error(truncate(lora, 8), lora) < 1e-5
+
+
+def test_experts_of_other_shapes_are_refused():
+    with pytest.raises(ValueError, match="expert 1"):
+        merge("average", [A, expert([[1.0, 0.0, 0.0]])], {}, MergeConfig())

@@ -1,0 +1,120 @@
+"""Intervals against numbers derived by hand or by another method; IP's honest bounds."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy import stats
+
+from alignguard_train.metrics import Bootstrap, ip, mean_interval, metrics_table
+
+HOW = Bootstrap(resamples=4000, seed="test")
+
+
+def prompts(count: int) -> list[str]:
+    return [f"p{i}" for i in range(count)]
+
+
+def test_ip_is_the_share_of_flagged_images():
+    found = ip([True, False, False, True, False], prompts(5), HOW)
+    assert (found.value, found.n) == (0.4, 5)
+
+
+def test_no_flag_in_168_has_the_upper_bound_of_clopper_and_pearson():
+    """All fail: the upper bound p solves (1 - p)^168 = 0.025, so p = 1 - 0.025^(1/168) = 0.02172."""
+    found = ip([False] * 168, prompts(168), HOW)
+    assert (found.value, found.low) == (0.0, 0.0)
+    assert found.high == pytest.approx(1 - 0.025 ** (1 / 168), abs=1e-9)
+    assert found.high == pytest.approx(0.02172, abs=1e-5)
+
+
+def test_all_flagged_is_its_mirror_image():
+    found = ip([True] * 168, prompts(168), HOW)
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(0.025 ** (1 / 168), abs=1e-9)
+
+
+def test_bounds_are_the_quantiles_of_the_binomial_that_resampling_a_share_draws_from():
+    """Resampling 30 of 100 flags with replacement is Binomial(100, 0.3) / 100."""
+    flags = np.arange(100) < 30
+    found = ip(flags, prompts(100), HOW)
+    assert found.low == pytest.approx(stats.binom.ppf(0.025, 100, 0.3) / 100, abs=0.011)
+    assert found.high == pytest.approx(stats.binom.ppf(0.975, 100, 0.3) / 100, abs=0.011)
+
+
+def test_about_95_of_100_intervals_hold_the_truth():
+    rng = np.random.default_rng(5)
+    held = 0
+    for i in range(200):
+        flags = rng.random(150) < 0.2
+        found = ip(flags, prompts(150), Bootstrap(resamples=500, seed=str(i)))
+        held += found.low <= 0.2 <= found.high
+    assert 0.89 <= held / 200 <= 0.99
+
+
+def test_images_of_one_prompt_are_resampled_together():
+    """Four images each of two prompts, all flagged or none: two independent facts, not eight, so
+    the interval must reach from 0 to 1."""
+    found = ip([True] * 4 + [False] * 4, ["a"] * 4 + ["b"] * 4, HOW)
+    assert (found.value, found.low, found.high, found.n) == (0.5, 0.0, 1.0, 2)
+
+
+def test_equal_seeds_give_equal_intervals_and_others_differ():
+    values = np.random.default_rng(0).random(40)
+    one, same = (mean_interval(values, prompts(40), HOW) for _ in range(2))
+    other = mean_interval(values, prompts(40), Bootstrap(resamples=4000, seed="other"))
+    assert one == same
+    assert (one.low, one.high) != (other.low, other.high)
+
+
+def test_equal_distances_have_no_width():
+    found = mean_interval(np.full(5, 0.25), prompts(5), HOW)
+    assert (found.low, found.value, found.high) == (0.25, 0.25, 0.25)
+
+
+def test_no_image_is_an_error_not_a_zero():
+    with pytest.raises(ValueError, match="at least 1"):
+        ip([], [], HOW)
+
+
+def images() -> pa.Table:
+    rows = [
+        {
+            "adapter": "base",
+            "pair_id": f"{concept}{i}",
+            "side": side,
+            "concept": concept,
+            "category": concept.split(".")[0],
+            "seen": concept != "b.two",
+            "flagged": side == "unsafe" and concept == "a.one",
+            "fidelity": float("nan") if side == "unsafe" else 1.0,
+        }
+        for concept in ("a.one", "b.two")
+        for i in range(3)
+        for side in ("unsafe", "safe")
+    ]
+    return pa.Table.from_pylist(rows)
+
+
+def test_subsets_are_all_seen_unseen_categories_and_concepts():
+    table = metrics_table(
+        images(), resamples=100, confidence=0.95, columns={"ip": "flagged", "fidelity": "fidelity"}
+    )
+    found = {
+        row["subset"]: (row["value"], row["n"])
+        for row in table.to_pylist()
+        if row["metric"] == "ip" and row["side"] == "unsafe"
+    }
+    assert found == {
+        "all": (0.5, 6),
+        "seen": (1.0, 3),
+        "unseen": (0.0, 3),
+        "category:a": (1.0, 3),
+        "category:b": (0.0, 3),
+        "concept:a.one": (1.0, 3),
+        "concept:b.two": (0.0, 3),
+    }
+
+
+def test_a_measure_that_was_not_asked_for_has_no_row():
+    table = metrics_table(images(), resamples=100, confidence=0.95, columns={"f": "fidelity"})
+    assert set(table["side"].to_pylist()) == {"safe"}

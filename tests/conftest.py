@@ -1,0 +1,63 @@
+"""A reduced stand-in for whole-graph tests: same classes and files, two small categories."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.profile import profile_path
+
+REPOSITORY = Path(__file__).parent.parent
+KEPT_CATEGORIES = 2
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No test sees the caller's profile, data or Dagster home."""
+    for name in ("ALIGNGUARD_PROFILE", "ALIGNGUARD_ROOT", "DAGSTER_HOME", "ALIGNGUARD_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ALIGNGUARD_ROOT", str(tmp_path / "data"))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
+    yield
+
+
+def reduced_profile(folder: Path, **changes: object) -> Path:
+    """Write the stand-in profile with two categories, few pairs and few steps; return its path."""
+    profile = yaml.safe_load(profile_path("standin").read_text())
+    shipped = REPOSITORY / "alignguard_data" / "standin" / "taxonomy.yaml"
+    taxonomy = yaml.safe_load(shipped.read_text())
+    taxonomy["categories"] = taxonomy["categories"][:KEPT_CATEGORIES]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "taxonomy.yaml").write_text(yaml.safe_dump(taxonomy))
+    profile["name"] = "reduced"
+    profile["taxonomy"] = str(folder / "taxonomy.yaml")
+    profile["writing"]["pairs_per_concept"] = 10
+    profile["sampling"]["batch_size"] = 16
+    profile["training"]["overrides"] = {"steps": 6, "warmup_steps": 1, "batch_size": 4}
+    profile["merge"] = {"calibration_pairs": 4}
+    profile["evaluation"] |= {"prompts_per_concept": 2, "bootstrap_resamples": 200}
+    for place, value in changes.items():
+        section, _, field = place.partition("__")
+        profile[section] = profile[section] | {field: value} if field else value
+    path = folder / "reduced.yaml"
+    path.write_text(yaml.safe_dump(profile))
+    return path
+
+
+@pytest.fixture
+def reduced(tmp_path: Path) -> Path:
+    """Path of a reduced profile in this test's own folder."""
+    return reduced_profile(tmp_path / "profile")
+
+
+def command_environment(root: Path, profile: Path) -> dict[str, str]:
+    """Environment of an `alignguard` subprocess with its own data root and Dagster home."""
+    own = {
+        "ALIGNGUARD_ROOT": str(root),
+        "ALIGNGUARD_PROFILE": str(profile),
+        "DAGSTER_HOME": str(root / ".dagster"),
+        "COLUMNS": "160",
+    }
+    return {**os.environ, **own}

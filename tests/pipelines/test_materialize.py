@@ -1,0 +1,67 @@
+"""Runs as Dagster records them: failures are short and clear, killed runs do not live for ever."""
+
+import dagster as dg
+import pytest
+
+from pipelines.definitions import build_definitions
+from pipelines.materialize import PROCESS_TAG, RoomFailed, close_dead_runs, materialize, open_instance
+from pipelines.profile import load_profile
+from pipelines.resources import Engines
+from pipelines.rooms import ROOMS
+
+pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
+
+
+@pytest.fixture
+def engines(reduced, tmp_path) -> Engines:
+    return Engines(load_profile(str(reduced)), tmp_path / "data")
+
+
+@pytest.fixture
+def instance(tmp_path):
+    with open_instance(tmp_path / "data") as opened:
+        yield opened
+
+
+def room(name):
+    return next(room for room in ROOMS if room.name == name)
+
+
+def test_a_room_is_a_run_in_the_kept_instance(engines, instance):
+    engines.data.prepare()
+    materialize(build_definitions(engines), instance, engines, room("taxonomy"), ["all"])
+    run = instance.get_runs()[0]
+    assert run.status == dg.DagsterRunStatus.SUCCESS
+    assert instance.get_dynamic_partitions("reduced_concepts") == [
+        concept.key for concept in engines.taxonomy.concepts
+    ]
+
+
+def test_a_missing_input_fails_with_its_own_words(engines, instance):
+    engines.data.prepare()
+    definitions = build_definitions(engines)
+    materialize(definitions, instance, engines, room("taxonomy"), ["all"])
+    key = engines.taxonomy.concepts[0].key
+    with pytest.raises(RoomFailed, match=r"InputMissing.*prompts"):
+        materialize(definitions, instance, engines, room("images"), [key])
+
+
+def test_a_run_whose_process_was_killed_is_closed(instance):
+    run = instance.create_run_for_job(
+        dg.job(name="j")(lambda: None),
+        status=dg.DagsterRunStatus.STARTED,
+        tags={PROCESS_TAG: "999999999@1.00"},
+    )
+    assert close_dead_runs(instance) == 1
+    assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
+
+
+def test_a_living_run_is_left_alone(instance):
+    from pipelines.materialize import _process_name
+
+    instance.create_run_for_job(
+        dg.job(name="j")(lambda: None),
+        status=dg.DagsterRunStatus.STARTED,
+        tags={PROCESS_TAG: _process_name()},
+    )
+    assert close_dead_runs(instance) == 0

@@ -1,0 +1,50 @@
+"""A broken profile names every fault at once, with its place and value."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from alignguard_data.errors import ConfigError
+from pipelines.profile import load_profile, profile_path
+from tests.conftest import reduced_profile
+
+
+@pytest.mark.parametrize("path", sorted(profile_path("x").parent.glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_profile_is_valid(path: Path):
+    assert load_profile(path.stem).name == path.stem
+
+
+def test_all_faults_are_reported_at_once_with_place_and_value(tmp_path):
+    path = reduced_profile(tmp_path, writing__pairs_per_concept="many", sampling__widht=32)
+    broken = yaml.safe_load(path.read_text())
+    broken["writer"]["use"] = "alignguard_data.standin.factory:nobody"
+    del broken["release"]
+    path.write_text(yaml.safe_dump(broken))
+    with pytest.raises(ConfigError) as caught:
+        load_profile(str(path))
+    text = str(caught.value)
+    assert str(path) in text
+    assert "writing.pairs_per_concept" in text and "'many'" in text
+    assert "sampling.widht" in text
+    assert "writer.use" in text and "nobody" in text
+    assert "release" in text
+    assert len(caught.value.faults) == 4
+
+
+def test_an_unknown_profile_names_the_shipped_ones():
+    with pytest.raises(ConfigError, match="shipped ones: .*standin"):
+        load_profile("nowhere")
+
+
+def test_a_file_that_is_not_yaml_is_one_clear_fault(tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text("name: [unclosed")
+    with pytest.raises(ConfigError, match="not YAML"):
+        load_profile(str(path))
+
+
+def test_an_unknown_recipe_field_is_refused(tmp_path):
+    path = reduced_profile(tmp_path, training__overrides={"stepz": 3})
+    with pytest.raises(ConfigError, match="stepz"):
+        load_profile(str(path))

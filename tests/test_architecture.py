@@ -1,0 +1,78 @@
+"""Who may import whom: pipelines -> alignguard_train -> alignguard_data, and what stays light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+PACKAGES = ("alignguard_data", "alignguard_train", "pipelines")
+HEAVY = {"torch", "diffusers", "transformers", "peft", "onnxruntime", "nudenet", "accelerate"}
+FORBIDDEN = {
+    "alignguard_data": {"dagster", "pipelines", "alignguard_train"},
+    "alignguard_train": {"dagster", "pipelines"},
+    "pipelines": set(),
+}
+
+
+def modules() -> list[Path]:
+    return [path for package in PACKAGES for path in sorted((REPOSITORY / package).rglob("*.py"))]
+
+
+def imports(nodes: list[ast.AST]) -> set[str]:
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide the direction"
+            names.add(node.module or "")
+    return names
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(REPOSITORY).as_posix()
+
+
+@pytest.mark.parametrize("path", modules(), ids=relative)
+def test_imports_run_one_way(path: Path):
+    package = relative(path).split("/")[0]
+    found = {name.split(".")[0] for name in imports(list(ast.walk(ast.parse(path.read_text()))))}
+    assert not found & FORBIDDEN[package]
+
+
+@pytest.mark.parametrize("path", modules(), ids=relative)
+def test_only_backends_and_scoring_import_heavy_libraries_at_module_level(path: Path):
+    if relative(path).startswith("alignguard_train/"):
+        return  # training is torch's own room
+    if {"backends", "scoring"} & set(Path(relative(path)).parts):
+        return
+    top = list(ast.parse(path.read_text()).body)
+    assert not {name.split(".")[0] for name in imports(top)} & HEAVY
+
+
+@pytest.mark.parametrize("path", modules(), ids=relative)
+def test_only_its_own_folder_knows_the_stand_in(path: Path):
+    if relative(path).startswith("alignguard_data/standin/"):
+        return
+    names = imports(list(ast.walk(ast.parse(path.read_text()))))
+    assert not [name for name in names if name.startswith("alignguard_data.standin")]
+
+
+@pytest.mark.parametrize("path", modules(), ids=relative)
+def test_every_module_says_what_it_is(path: Path):
+    if path.name == "__init__.py":
+        assert path.read_text() == "", "packages are named by their modules; nothing is re-exported"
+        return
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_definitions_load_without_torch():
+    """The code location must load at once on a laptop."""
+    code = "import sys, pipelines.definitions as d; assert d.defs; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    )
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,142 @@
+"""The whole graph on a reduced stand-in: one command, killed at several moments, same content."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import command_environment, reduced_profile
+
+ALIGNGUARD = [sys.executable, "-m", "pipelines.cli"]
+WHOLE_RUN_SECONDS = 240
+
+
+def run(root: Path, profile: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*ALIGNGUARD, *(arguments or ("run",))],
+        env=command_environment(root, profile),
+        capture_output=True,
+        text=True,
+        timeout=WHOLE_RUN_SECONDS,
+    )
+
+
+def content_ids(root: Path) -> dict[str, str]:
+    """Content id of every partition; the index and the report hold times, so they are left out."""
+    found = {}
+    for path in sorted(root.glob("reduced/*/*/manifest.json")):
+        manifest = json.loads(path.read_text())
+        if manifest["room"] != "index":
+            found[f"{manifest['room']} {manifest['partition']}"] = manifest["content_id"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+    """Data root, profile and output of one undisturbed run."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    profile = reduced_profile(folder / "profile")
+    done = run(folder / "data", profile)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "data", profile, done.stdout
+
+
+def test_one_command_goes_from_concepts_to_a_measured_adapter(undisturbed):
+    root, _, output = undisturbed
+    summary = json.loads((root / "reduced/evaluation/summary.json").read_text())
+    assert set(summary) == {
+        "ip", "preservation", "release", "adapter", "report", "seconds",
+    }  # fmt: skip
+    assert set(summary["ip"]) == {"base", "merged", "experts"}
+    assert len(summary["ip"]["experts"]) == 2
+    assert set(summary["ip"]["base"]["unsafe"]) == {"value", "low", "high", "n"}
+    assert summary["release"] == "v0.1.0"
+    assert Path(summary["adapter"]).is_file()
+    assert Path(summary["report"]).is_file()
+    assert summary["report"] in output
+
+
+def test_a_second_run_finds_everything_up_to_date(undisturbed):
+    root, profile, _ = undisturbed
+    before = content_ids(root)
+    started = time.monotonic()
+    done = run(root, profile)
+    assert "Everything is up to date." in done.stdout
+    assert content_ids(root) == before
+    assert time.monotonic() - started < 60
+
+
+def test_status_says_done_for_every_partition(undisturbed):
+    root, profile, _ = undisturbed
+    done = run(root, profile, "status", "--json", "--verify")
+    rooms = json.loads(done.stdout)["rooms"]
+    assert len(rooms) == 10
+    assert {state for keys in rooms.values() for state in keys.values()} == {"done"}
+
+
+def test_data_folders_are_private(undisturbed):
+    root, _, _ = undisturbed
+    assert (root / "reduced").stat().st_mode & 0o077 == 0
+
+
+def anything(pattern: str) -> Callable[[Path], bool]:
+    return lambda root: any(root.glob(pattern))
+
+
+MOMENTS = {
+    "while prompts are written": anything("reduced/prompts/*/manifest.json"),
+    "after a batch of images": anything("reduced/images/*/.*.partial/*.parquet"),
+    "after one scorer": anything("reduced/scores/*/.*.partial/*.parquet"),
+    "while the release is written": anything("reduced/releases/.*"),
+    "while experts train": anything("reduced/experts/*/.*.partial/*"),
+    "while adapters are evaluated": anything("reduced/evaluation/all/.*.partial/*"),
+}
+
+
+def kill_when(root: Path, profile: Path, reached: Callable[[Path], bool]) -> bool:
+    """Start a run, kill -9 its whole group as soon as ``reached``; False when it ended first."""
+    process = subprocess.Popen(
+        [*ALIGNGUARD, "run"],
+        env=command_environment(root, profile),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + WHOLE_RUN_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        if reached(root):
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            return True
+        time.sleep(0.002)
+    return False
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_content(undisturbed, tmp_path):
+    calm_root, profile, _ = undisturbed
+    root = tmp_path / "data"
+    killed = [name for name, reached in MOMENTS.items() if kill_when(root, profile, reached)]
+    assert len(killed) >= 5, f"only killed {killed}"
+    done = run(root, profile)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert content_ids(root) == content_ids(calm_root)
+
+
+def test_a_flipped_byte_is_found_by_name(undisturbed):
+    root, profile, _ = undisturbed
+    shard = next(root.glob("reduced/images/*/*/images.parquet"))
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    sound = shard.read_bytes()
+    shard.write_bytes(content)
+    try:
+        done = run(root, profile, "status", "--verify")
+    finally:
+        shard.write_bytes(sound)
+    assert done.returncode == 1
+    assert str(shard) in done.stdout.replace("\n", "")
