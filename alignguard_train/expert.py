@@ -114,7 +114,7 @@ def _step(
     total.backward()
     norm = nn.utils.clip_grad_norm_(list(parameters.values()), recipe.clip)
     optimizer.step()
-    values = {**measured, "loss": total, "grad_norm": norm, "lr": lr}
+    values = {**measured, "loss": total.detach(), "grad_norm": norm, "lr": lr}
     return [float(values[name]) for name in HISTORY]
 
 

@@ -15,7 +15,7 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 
 from pipelines.materialize import RoomFailed, close_dead_runs, materialize, open_instance
-from pipelines.profile import load_profile
+from pipelines.profile import Profile
 from pipelines.resources import Engines
 from pipelines.rooms import ROOMS, Room
 
@@ -121,7 +121,7 @@ def _side_by_side(
         min(engines.profile.training.parallel, len(pending)),
         mp_context=context,
         initializer=_start_worker,
-        initargs=(queue, engines.profile_source, str(engines.data.root)),
+        initargs=(queue, engines.profile, engines.data.root),
     ) as pool:
         running: dict[Future[None], str] = {
             pool.submit(_train_in_worker, room.name, key): key for key in pending
@@ -146,14 +146,14 @@ def _relay(queue: "Queue[tuple[str, int] | None]", advanced: Advance) -> None:
 _worker: dict[str, object] = {}
 
 
-def _start_worker(queue: "Queue[tuple[str, int] | None]", profile: str, root: str) -> None:
+def _start_worker(queue: "Queue[tuple[str, int] | None]", profile: Profile, root: Path) -> None:
     """Set a worker process up: one thread for the maths, and an end when its parent ends."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
     torch.set_num_threads(1)
     _worker["queue"] = queue
-    _worker["engines"] = Engines(load_profile(profile), Path(root), profile_source=profile)
+    _worker["engines"] = Engines(profile, root)
 
 
 def _end_with_parent() -> None:

@@ -24,10 +24,8 @@ def data_root() -> Path:
 class Engines:
     """What the rooms work with: the data root, the taxonomy, and lazily built engines."""
 
-    def __init__(self, profile: Profile, root: Path, *, profile_source: str = "") -> None:
+    def __init__(self, profile: Profile, root: Path) -> None:
         self.profile = profile
-        self.profile_source = profile_source or profile.name
-        """Name or path that the profile was read from; worker processes read it again."""
         self.data = DataRoot(root=root, profile=profile.name)
 
     @cached_property

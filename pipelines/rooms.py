@@ -168,12 +168,27 @@ def merged_adapter(engines: Engines) -> Path:
 
 
 def room_seconds(engines: Engines) -> dict[str, float]:
-    """Seconds of work that each room's current partitions took, summed; from their manifests."""
+    """Seconds of wall-clock time in which each room made its current partitions.
+
+    From their manifests: partitions made side by side count once.
+    """
     found = {}
     for room in ROOMS:
-        done = [
-            manifests.load(engines.data.partition(room.name, key))
-            for key in room.partitions(engines)
-        ]
-        found[room.name] = sum(manifest.seconds for manifest in done if manifest)
+        spans = []
+        for key in room.partitions(engines):
+            folder = engines.data.partition(room.name, key)
+            manifest = manifests.load(folder)
+            if manifest:
+                end = (folder / manifests.MANIFEST).stat().st_mtime
+                spans.append((end - manifest.seconds, end))
+        found[room.name] = _covered(spans)
     return found
+
+
+def _covered(spans: list[tuple[float, float]]) -> float:
+    """Length of the union of intervals."""
+    total, reached = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total

@@ -125,6 +125,8 @@ def ui(
 
 def main() -> None:
     """Entry point: an AlignGuardError is a clear line, not a traceback."""
+    for library in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
+        os.environ.setdefault(library, "error")  # they warn of what is not needed here
     try:
         app()
     except AlignGuardError as error:
