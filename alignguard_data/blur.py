@@ -29,7 +29,7 @@ def blurred(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 def shown(
     pixels: npt.NDArray[np.uint8], flag: bool | None, *, reveal: bool = False
 ) -> npt.NDArray[np.uint8]:
-    """The image itself where ``flag`` is False, or on ``reveal``; else blurred (None: not scored)."""
+    """The image itself if ``flag`` is False or on ``reveal``, else blurred (None: not scored)."""
     return pixels if reveal or flag is False else blurred(pixels)
 
 

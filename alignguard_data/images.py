@@ -253,7 +253,10 @@ class _Rendering:
         """Write shards and manifest once every row is rendered; ``rate`` is images a second."""
         if self._work.done or len(self._have) < len(self._wanted):
             return
-        images, rejected = self._load("images", RenderedImage), self._load("rejected", RejectedImage)
+        images, rejected = (
+            self._load("images", RenderedImage),
+            self._load("rejected", RejectedImage),
+        )
         reasons = Counter(rejected.column("reason").to_pylist())
         if reasons:
             log.warning("%s: unusable images: %s", self._work.spec.key, dict(reasons))

@@ -63,7 +63,7 @@ def load_preferences(
         missing = set(COLUMNS) - set(pq.read_schema(shard).names)
         if missing:
             raise IntegrityError(f"{shard} lacks column(s) {', '.join(sorted(missing))}")
-        table = pq.read_table(shard, columns=list(COLUMNS), filters=wanted, partitioning=None)
+        table = pq.read_table(shard, columns=list(COLUMNS), filters=wanted)
         rows += [{**row, "shard": shard.name} for row in table.to_pylist()]
     return Preferences(
         pair_ids=[str(row["pair_id"]) for row in rows],

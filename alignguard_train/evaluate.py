@@ -60,7 +60,9 @@ class EvaluationConfig:
         if not self.flags:
             raise ValueError("flags must hold at least one rule")
         if self.prompts_per_concept < 1:
-            raise ValueError(f"prompts_per_concept must be 1 or more, got {self.prompts_per_concept}")
+            raise ValueError(
+                f"prompts_per_concept must be 1 or more, got {self.prompts_per_concept}"
+            )
         if self.bootstrap_resamples < 100:
             raise ValueError(f"bootstrap_resamples must be 100+, got {self.bootstrap_resamples}")
         if not 0.5 <= self.confidence < 1:

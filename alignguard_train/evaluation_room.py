@@ -4,6 +4,9 @@ Reads a release's evaluation prompts and adapter files; writes tables "images" (
 "metrics" (long form) and "pictures" (the few that the report shows), plots and report.html.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions at import, where no type checker sees them.
+
 import dataclasses
 import json
 import logging
@@ -257,9 +260,7 @@ def _preservation(metrics: pa.Table, adapter: str) -> dict[str, dict[str, float]
     return {name: interval for name, interval in found.items() if interval}
 
 
-def _interval(
-    metrics: pa.Table, adapter: str, side: str, metric: str
-) -> dict[str, float] | None:
+def _interval(metrics: pa.Table, adapter: str, side: str, metric: str) -> dict[str, float] | None:
     wanted = {"adapter": adapter, "side": side, "metric": metric, "subset": "all"}
     mask = pc.equal(metrics["adapter"], adapter)
     for column in ("side", "metric", "subset"):

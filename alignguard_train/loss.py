@@ -24,9 +24,7 @@ def dpo_margin(e_w: Tensor, e_l: Tensor, e_w_ref: Tensor, e_l_ref: Tensor) -> Te
     return (e_w_ref - e_w) - (e_l_ref - e_l)
 
 
-def dpo_loss(
-    e_w: Tensor, e_l: Tensor, e_w_ref: Tensor, e_l_ref: Tensor, *, beta: float
-) -> Tensor:
+def dpo_loss(e_w: Tensor, e_l: Tensor, e_w_ref: Tensor, e_l_ref: Tensor, *, beta: float) -> Tensor:
     """-log sigmoid(-(beta/2) [(e_w - e_l) - (e_w_ref - e_l_ref)]), mean over the batch.
 
     Source: Diffusion-DPO (arXiv 2311.12908, equation 14), as in METHOD section 3 [A].

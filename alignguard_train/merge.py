@@ -26,7 +26,9 @@ class Merged:
     winners: dict[str, Tensor]
 
 
-def merge(strategy: Strategy, experts: Sequence[Lora], activity: Activity, config: MergeConfig) -> Merged:
+def merge(
+    strategy: Strategy, experts: Sequence[Lora], activity: Activity, config: MergeConfig
+) -> Merged:
     """Merge by name; ``activity`` is read by Co-Merge alone.
 
     Raises:
@@ -65,7 +67,9 @@ def co_merge(experts: Sequence[Lora], winners: dict[str, Tensor]) -> Lora:
             lora[name].up * (won == k).to(lora[name].up.dtype)[:, None]
             for k, lora in enumerate(experts)
         ]
-        merged[name] = LoraLayer(torch.cat([lora[name].down for lora in experts]), torch.cat(ups, 1))
+        merged[name] = LoraLayer(
+            torch.cat([lora[name].down for lora in experts]), torch.cat(ups, 1)
+        )
     return merged
 
 

@@ -4,6 +4,9 @@ Intervals are percentile bootstrap over prompts. Where all values are equal a bo
 width, so a share of exactly 0 or 1 gets the Clopper-Pearson interval instead.
 """
 
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions at import, where no type checker sees them.
+
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,13 +64,13 @@ def ip(
     Raises:
         ValueError: there is no image.
     """
-    return mean_interval(np.asarray(flagged, dtype=float), prompts, how)
+    return mean_interval(np.asarray(flagged, dtype=float), prompts, how, share=True)
 
 
 def mean_interval(
-    values: npt.NDArray[np.float64], prompts: Sequence[str], how: Bootstrap
+    values: npt.NDArray[np.float64], prompts: Sequence[str], how: Bootstrap, *, share: bool
 ) -> Interval:
-    """Mean of per-prompt means with its interval.
+    """Mean of per-prompt means with its interval; ``share``: the values are shares, 0 to 1.
 
     Percentile bootstrap, because it never leaves the range of the data (0 to 1 for a share) and,
     unlike BCa, stays defined when a handful of values differ. All-equal data: Clopper and Pearson
@@ -79,14 +82,19 @@ def mean_interval(
     per_prompt = _prompt_means(values, prompts)
     n, value = len(per_prompt), float(per_prompt.mean())
     if np.ptp(per_prompt) == 0:
-        if value in (0.0, 1.0):
+        if share and value in (0.0, 1.0):
             exact = stats.binomtest(round(value * n), n).proportion_ci(how.confidence, "exact")
             return Interval(value=value, low=float(exact.low), high=float(exact.high), n=n)
         return Interval(value=value, low=value, high=value, n=n)
-    rng = np.random.default_rng(_number(how.seed))
-    resampled = per_prompt[rng.integers(n, size=(how.resamples, n))].mean(axis=1)
-    tail = (1 - how.confidence) / 2
-    low, high = np.quantile(resampled, [tail, 1 - tail])
+    found = stats.bootstrap(
+        (per_prompt,),
+        np.mean,
+        n_resamples=how.resamples,
+        confidence_level=how.confidence,
+        method="percentile",
+        rng=np.random.default_rng(_number(how.seed)),
+    ).confidence_interval
+    low, high = found.low, found.high
     return Interval(value=value, low=float(low), high=float(high), n=n)
 
 
@@ -94,7 +102,9 @@ def _prompt_means(
     values: npt.NDArray[np.float64], prompts: Sequence[str]
 ) -> npt.NDArray[np.float64]:
     if len(values) == 0 or len(values) != len(prompts):
-        raise ValueError(f"{len(values)} values for {len(prompts)} images: need one each, at least 1")
+        raise ValueError(
+            f"{len(values)} values for {len(prompts)} images: need one each, at least 1"
+        )
     _, index = np.unique(np.asarray(prompts), return_inverse=True)
     return np.bincount(index, weights=values) / np.bincount(index)
 
@@ -147,4 +157,5 @@ def _of_column(images: pa.Table, column: str, how: Bootstrap) -> Interval | None
     prompts = np.asarray(images["pair_id"].to_pylist(), dtype=str)[known]
     if column == "flagged":
         return ip(values[known] > 0, prompts.tolist(), how)
-    return mean_interval(values[known], prompts.tolist(), how)
+    share = column != "distance"
+    return mean_interval(values[known], prompts.tolist(), how, share=share)

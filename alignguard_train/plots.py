@@ -41,9 +41,7 @@ _CURVES: tuple[tuple[str, Callable[[pa.Table], np.ndarray]], ...] = (
 
 def ip_bars(data: ReportData) -> bytes:
     """IP on unsafe prompts with intervals, one bar an adapter."""
-    return _bars(
-        data, "unsafe", [("ip", "Inappropriate probability (IP) on unsafe prompts", True)]
-    )
+    return _bars(data, "unsafe", [("ip", "Inappropriate probability (IP) on unsafe prompts", True)])
 
 
 def preservation_bars(data: ReportData) -> bytes:
@@ -122,13 +120,13 @@ def training_curves(histories: Mapping[str, pa.Table]) -> bytes:
         axes.set_xlabel("step", fontsize=9, color=MUTED)
     handles, names = panels[0].get_legend_handles_labels()
     if handles:
-        figure.legend(handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+        figure.legend(
+            handles, names, loc="outside lower center", ncols=4, frameon=False, fontsize=9
+        )
     return _png(figure)
 
 
-def _bars(
-    data: ReportData, side: str, metrics: Sequence[tuple[str, str, bool]]
-) -> bytes:
+def _bars(data: ReportData, side: str, metrics: Sequence[tuple[str, str, bool]]) -> bytes:
     wanted = [m for m in metrics if any(data.get(a, side, m[0]) for a in data.adapters)]
     wanted = wanted or list(metrics[:1])
     figure, panels = _figure(8.4, 1.0 + 0.36 * len(data.adapters), 1, len(wanted))
@@ -155,9 +153,7 @@ def _bar(axes: Axes, place: int, found: Interval, colour: str, share: bool) -> N
     axes.barh(place, found.value, color=colour, height=0.62)
     # Rounding may put a bound a hair past the value itself.
     reach = [[max(0.0, found.value - found.low)], [max(0.0, found.high - found.value)]]
-    axes.errorbar(
-        found.value, place, xerr=reach, fmt="none", ecolor=INK, elinewidth=1.1, capsize=3
-    )
+    axes.errorbar(found.value, place, xerr=reach, fmt="none", ecolor=INK, elinewidth=1.1, capsize=3)
     text = _percent(found.value) if share else f"{found.value:.3f}"
     axes.annotate(
         text,

@@ -1,5 +1,8 @@
 """What a report shows, gathered from the evaluation's tables and the other rooms' manifests."""
 
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions at import, where no type checker sees them.
+
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,9 +53,7 @@ class ReportData:
     """Training history by adapter name."""
     pictures: tuple[dict[str, Any], ...] = ()
 
-    def get(
-        self, adapter: str, side: str, metric: str, subset: str = "all"
-    ) -> Interval | None:
+    def get(self, adapter: str, side: str, metric: str, subset: str = "all") -> Interval | None:
         """One metric, or None where it was not measured."""
         return self.metrics.get((adapter, side, subset, metric))
 
@@ -97,7 +98,9 @@ def gather(
 def choose_pictures(images: pa.Table) -> pa.Table:
     """The rows that the grids show: a seen and an unseen pair of every category, by pair id, under
     the base model, their category's expert, the merged adapter and All-single."""
-    base = images.filter(pc.and_(pc.equal(images["adapter"], BASE), pc.equal(images["side"], "safe")))
+    base = images.filter(
+        pc.and_(pc.equal(images["adapter"], BASE), pc.equal(images["side"], "safe"))
+    )
     chosen: dict[tuple[bool, str], str] = {}
     for row in base.select(["pair_id", "category", "seen"]).to_pylist():
         chosen.setdefault((not row["seen"], row["category"]), row["pair_id"])

@@ -1,4 +1,4 @@
-"""`make bench`: side-by-side measurements as ratios, medians of five runs, kept in results.jsonl."""
+"""`make bench`: side-by-side measurements as ratios, medians of five, kept in results.jsonl."""
 
 import json
 import platform

@@ -42,7 +42,9 @@ def open_instance(root: Path) -> dg.DagsterInstance:
     except OSError as error:
         raise StorageError(f"{HOME_VARIABLE}={home} cannot be written: {error.strerror}") from error
     if free < 64 * 2**20:
-        raise StorageError(f"{home} is on a full disk ({free / 2**20:.0f} MiB free); free some space")
+        raise StorageError(
+            f"{home} is on a full disk ({free / 2**20:.0f} MiB free); free some space"
+        )
     return dg.DagsterInstance.get()
 
 

@@ -38,7 +38,9 @@ def picture(png: bytes, title: str) -> dg.MetadataValue:
     """
     if len(png) > MAX_INLINE_BYTES:
         return dg.MetadataValue.text(f"{title}: {len(png):,} bytes, see the partition's folder")
-    return dg.MetadataValue.md(f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})")
+    return dg.MetadataValue.md(
+        f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})"
+    )
 
 
 def _table(name: str, values: dict[str, int] | dict[str, str]) -> dg.MetadataValue:
@@ -49,4 +51,6 @@ def _table(name: str, values: dict[str, int] | dict[str, str]) -> dg.MetadataVal
 def _value(value: float | str) -> dg.MetadataValue:
     if isinstance(value, str):
         return dg.MetadataValue.text(value)
-    return dg.MetadataValue.float(value) if isinstance(value, float) else dg.MetadataValue.int(value)
+    return (
+        dg.MetadataValue.float(value) if isinstance(value, float) else dg.MetadataValue.int(value)
+    )

@@ -168,4 +168,3 @@ def _fault(error: Any) -> str:
     value = repr(error.get("input"))
     shown = value if len(value) <= 80 else value[:77] + "..."
     return f"{place}: {error['msg']} (got {shown})"
-

@@ -1,4 +1,4 @@
-"""The engines of one profile, each built once, at first use: identity is cheap, weights load late."""
+"""The engines of one profile, each built at first use: identity is cheap, weights load late."""
 
 import os
 from collections.abc import Mapping

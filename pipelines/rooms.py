@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from alignguard_data import manifest as manifests
 from alignguard_data import images, index, pairs, prompts, release, taxonomy
+from alignguard_data import manifest as manifests
 from alignguard_data.errors import InputMissing
 from alignguard_data.partition import PartitionSpec, State
 from alignguard_data.paths import UNPARTITIONED
@@ -133,9 +133,7 @@ def _experts(engines: Engines, key: str) -> PartitionSpec:
 
 
 def _merge(engines: Engines, key: str) -> PartitionSpec:
-    return merge_room.spec(
-        engines.data, merged_keys(engines), engines.base, engines.profile.merge
-    )
+    return merge_room.spec(engines.data, merged_keys(engines), engines.base, engines.profile.merge)
 
 
 def _evaluation(engines: Engines, key: str) -> PartitionSpec:

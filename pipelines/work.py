@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 
 from alignguard_data import manifest as manifests
+from alignguard_train.evaluate import read_rows
+from alignguard_train.evaluation_room import release_folder
 from pipelines.resources import Engines
-from pipelines.rooms import ALL_SINGLE, Room
+from pipelines.rooms import Room, adapters, expert_recipe
 
 
 def expected_units(engines: Engines, room: Room, pending: Sequence[str]) -> int | None:
@@ -16,6 +18,13 @@ def expected_units(engines: Engines, room: Room, pending: Sequence[str]) -> int 
         return sum(2 * _train_pairs(engines, key) for key in pending)
     if room.name == "pairs":
         return len(pending)
+    if room.name == "experts":
+        return sum(expert_recipe(engines, key).steps for key in pending)
+    if room.name == "merge":
+        return len(profile.merge.strategies)
+    if room.name == "evaluation":
+        rows = read_rows(release_folder(engines.data), profile.evaluation.prompts_per_concept)
+        return len(adapters(engines)) * len(rows)
     return None
 
 

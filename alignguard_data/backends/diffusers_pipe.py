@@ -127,10 +127,14 @@ class DiffusersPipe:
         on_cpu = self._device.type == "cpu"
         try:
             with ThreadPoolExecutor(
-                self._workers, initializer=torch.set_num_threads, initargs=(1 if on_cpu else threads,)
+                self._workers,
+                initializer=torch.set_num_threads,
+                initargs=(1 if on_cpu else threads,),
             ) as pool:
                 batches = (self._batch(prompts, seeds, start) for start in starts)
-                for start, pixels in zip(starts, pool.map(self._render_batch, batches), strict=True):
+                for start, pixels in zip(
+                    starts, pool.map(self._render_batch, batches), strict=True
+                ):
                     out[start : start + len(pixels)] = pixels
                     if progress:
                         progress(len(pixels))
@@ -196,9 +200,7 @@ class DiffusersPipe:
             rows = scheduler.scale_model_input(rows, t).contiguous(
                 memory_format=torch.channels_last
             )
-            predicted = self._pipe.unet(
-                rows, t, encoder_hidden_states=states, return_dict=False
-            )[0]
+            predicted = self._pipe.unet(rows, t, encoder_hidden_states=states, return_dict=False)[0]
             if self._guided:
                 without, given = predicted.chunk(2)
                 predicted = without + self._sampling.guidance_scale * (given - without)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionPipeline
+from diffusers.utils import logging
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError, safe_open
 
@@ -21,12 +22,15 @@ def fold_in(pipe: StableDiffusionPipeline, adapter: Path) -> Callable[[], None]:
         EngineError: the file cannot be read, does not fit, or changes more than the UNet.
     """
     _check(adapter)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # else it remarks that the text encoder has no adapter
     try:
-        pipe.load_lora_weights(
-            str(adapter.parent), weight_name=adapter.name, adapter_name=_NAME
-        )
+        pipe.load_lora_weights(str(adapter.parent), weight_name=adapter.name, adapter_name=_NAME)
     except (ValueError, RuntimeError, KeyError) as error:
+        pipe.unload_lora_weights()  # some layers may have it already
         raise EngineError(f"{adapter} does not fit this model: {error}") from error
+    finally:
+        logging.set_verbosity(verbosity)
     kept = {
         name: module.get_base_layer().weight.detach().clone()
         for name, module in pipe.unet.named_modules()

@@ -102,6 +102,8 @@ class NudeNetScorer:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 3
+        # Spinning threads would take the cores from whatever renders beside them.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         return onnxruntime.InferenceSession(
             str(self._weights), options, providers=onnxruntime.get_available_providers()
         )

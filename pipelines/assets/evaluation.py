@@ -1,4 +1,4 @@
-"""The `evaluation` asset: base, experts and merges measured on prompts that nothing was chosen on."""
+"""The `evaluation` asset: base, experts and merges, on prompts that nothing was chosen on."""
 
 import dagster as dg
 

@@ -15,11 +15,9 @@ def prompt_pairs_asset(engines: Engines, concepts: dg.PartitionsDefinition) -> d
         engines,
         concepts,
         after="taxonomy",
-        description="One row per accepted prompt pair; rejected replies stand beside, with reasons.",
+        description="One row per accepted prompt pair; rejected replies stand beside.",
     )
-    def prompt_pairs(
-        context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]
-    ) -> None:
+    def prompt_pairs(context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]) -> None:
         meter = Meter(context, "prompts", "pairs")
         for key in context.partition_keys:
             concept = engines.taxonomy.concept(key)

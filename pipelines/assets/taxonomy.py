@@ -7,7 +7,9 @@ from pipelines.metadata import describe
 from pipelines.resources import Engines
 
 
-def taxonomy_asset(engines: Engines, concepts: dg.DynamicPartitionsDefinition) -> dg.AssetsDefinition:
+def taxonomy_asset(
+    engines: Engines, concepts: dg.DynamicPartitionsDefinition
+) -> dg.AssetsDefinition:
     """Build the asset for one profile."""
 
     @dg.asset(
@@ -23,8 +25,6 @@ def taxonomy_asset(engines: Engines, concepts: dg.DynamicPartitionsDefinition) -
         manifest = write_taxonomy(engines.data, engines.taxonomy)
         keys = [concept.key for concept in engines.taxonomy.concepts]
         context.instance.add_dynamic_partitions(concepts.name or "", keys)
-        return dg.MaterializeResult(
-            metadata=describe(manifest, engines.data.partition("taxonomy"))
-        )
+        return dg.MaterializeResult(metadata=describe(manifest, engines.data.partition("taxonomy")))
 
     return taxonomy

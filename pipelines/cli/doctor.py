@@ -39,7 +39,7 @@ def examine() -> Iterator[Check]:
     good = sys.version_info >= (3, 11)
     yield Check(
         what="Python", state="ok" if good else "missing", found=version,
-        fix="" if good else "install Python 3.11 or later, then: make clean-env run PYTHON=python3.11",
+        fix="" if good else "install Python 3.11: make clean-env run PYTHON=python3.11",
     )  # fmt: skip
     yield from _libraries()
     yield _device()
@@ -111,7 +111,11 @@ def doctor_command(console: Console, *, as_json: bool) -> int:
     if as_json:
         console.print_json(data=[asdict(check) for check in checks])
     else:
-        marks = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "missing": "[red]missing[/]"}
+        marks = {
+            "ok": "[green]ok[/]",
+            "warning": "[yellow]warning[/]",
+            "missing": "[red]missing[/]",
+        }
         table = Table("what", "state", "found", "fix")
         for check in checks:
             table.add_row(check.what, marks[check.state], check.found, check.fix)

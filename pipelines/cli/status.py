@@ -17,9 +17,7 @@ STATES = ("done", "stale", "missing", "failed", "corrupt")
 _COLOURS = {"done": "green", "stale": "yellow", "missing": "dim", "failed": "red", "corrupt": "red"}
 
 
-def room_states(
-    engines: Engines, instance: dg.DagsterInstance, room: Room
-) -> dict[str, str]:
+def room_states(engines: Engines, instance: dg.DagsterInstance, room: Room) -> dict[str, str]:
     """State of every partition; ``failed`` is what Dagster saw fail and nobody has made since."""
     states: dict[str, str] = {key: room.state(engines, key) for key in room.partitions(engines)}
     unfinished = [key for key, state in states.items() if state != "done"]

@@ -1,5 +1,6 @@
 """Filled rooms for the tests of the data half."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,3 +12,26 @@ from tests.alignguard_data.tiny_rooms import TinyRooms
 def rooms(tmp_path: Path) -> TinyRooms:
     """Empty rooms of the tiny world under a fresh data root."""
     return TinyRooms(root=tmp_path / "data")
+
+
+@pytest.fixture(scope="session")
+def _filled_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("filled") / "data"
+    TinyRooms(root=root).fill("pairs")
+    return root
+
+
+@pytest.fixture
+def filled(_filled_once: Path, tmp_path: Path) -> TinyRooms:
+    """The tiny world with its rooms filled up to ``pairs``, a copy for each test."""
+    shutil.copytree(_filled_once, tmp_path / "data")
+    return TinyRooms(root=tmp_path / "data")
+
+
+def flip_a_byte(path: Path, offset: int | None = None) -> None:
+    """Change one byte in the middle of a file and leave its size."""
+    content = bytearray(path.read_bytes())
+    at = len(content) // 2 if offset is None else offset
+    content[at] ^= 0xFF
+    path.chmod(0o644)
+    path.write_bytes(bytes(content))

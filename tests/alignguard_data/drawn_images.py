@@ -51,7 +51,9 @@ class DrawnImages:
         if self._flat and self._flat in prompt:
             return np.full((16, 16, 3), 77, np.uint8)
         digest = hashlib.blake2b(f"{prompt}/{seed}".encode(), digest_size=8).digest()
-        image = np.random.default_rng(int.from_bytes(digest)).integers(0, 256, (16, 16, 3), np.uint8)
+        image = np.random.default_rng(int.from_bytes(digest)).integers(
+            0, 256, (16, 16, 3), np.uint8
+        )
         if self._adapter:
             image[..., 0] //= 2
         return image

@@ -43,9 +43,7 @@ RELEASE = ReleaseConfig(max_phash_distance=0)
 def concept(key: str, split: str = "train", terms: tuple[str, ...] | None = None) -> Concept:
     """A concept ``<category>.<slug>`` whose one term is its slug."""
     category, slug = key.split(".")
-    return Concept(
-        key=key, category=category, name=slug, split=split, terms=terms or (slug,)
-    )  # pyright: ignore[reportArgumentType]
+    return Concept(key=key, category=category, name=slug, split=split, terms=terms or (slug,))  # pyright: ignore[reportArgumentType]
 
 
 def taxonomy(*concepts: Concept, version: str = "1") -> Taxonomy:

@@ -86,9 +86,7 @@ def test_a_rule_of_a_scorer_that_did_not_run_is_an_error_not_a_pass(release):
         judge("base", rows, np.ones((1, 4, 4, 3), np.uint8), [RedScorer()], config, None)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"flags": ()}, {"prompts_per_concept": 0}, {"confidence": 1.0}]
-)
+@pytest.mark.parametrize("wrong", [{"flags": ()}, {"prompts_per_concept": 0}, {"confidence": 1.0}])
 def test_a_wrong_config_names_its_field(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         EvaluationConfig(**({"flags": CONFIG.flags} | wrong))

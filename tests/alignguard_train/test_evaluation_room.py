@@ -30,7 +30,9 @@ def world(folder):
 
 
 def evaluate(data, adapters, generator=None, **options):
-    return evaluate_all(data, adapters, generator or DrawnImages(), [RedScorer()], CONFIG, **options)
+    return evaluate_all(
+        data, adapters, generator or DrawnImages(), [RedScorer()], CONFIG, **options
+    )
 
 
 @pytest.fixture(scope="module")

@@ -110,8 +110,8 @@ from alignguard_train.adapter import save_lora
 from alignguard_train.expert import train_expert
 base = BaseModel(model=str(base_model_folder()))
 folder = Path(sys.argv[1])
-trained = train_expert(base, encode_pairs(base), RECIPE, seed=5, checkpoint=folder / "c.safetensors",
-                       progress=lambda n: sys.stderr.write("step\\n"))
+checkpoint = folder / "c.safetensors"
+trained = train_expert(base, encode_pairs(base), RECIPE, seed=5, checkpoint=checkpoint)
 save_lora(trained.lora, folder / "lora.safetensors")
 (folder / "resumed").write_text(str(trained.resumed_at))
 """

@@ -83,7 +83,11 @@ def test_dare_draws_from_its_own_generator_and_keeps_the_mean():
 def random_experts(count: int, rank: int) -> list[dict[str, LoraLayer]]:
     draw = torch.Generator().manual_seed(7)
     return [
-        {LAYER: LoraLayer(torch.randn(rank, 16, generator=draw), torch.randn(12, rank, generator=draw))}
+        {
+            LAYER: LoraLayer(
+                torch.randn(rank, 16, generator=draw), torch.randn(12, rank, generator=draw)
+            )
+        }
         for _ in range(count)
     ]
 

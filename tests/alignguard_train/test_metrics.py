@@ -20,7 +20,7 @@ def test_ip_is_the_share_of_flagged_images():
 
 
 def test_no_flag_in_168_has_the_upper_bound_of_clopper_and_pearson():
-    """All fail: the upper bound p solves (1 - p)^168 = 0.025, so p = 1 - 0.025^(1/168) = 0.02172."""
+    """The upper bound p solves (1 - p)^168 = 0.025, so p = 1 - 0.025^(1/168) = 0.02172."""
     found = ip([False] * 168, prompts(168), HOW)
     assert (found.value, found.low) == (0.0, 0.0)
     assert found.high == pytest.approx(1 - 0.025 ** (1 / 168), abs=1e-9)
@@ -60,14 +60,14 @@ def test_images_of_one_prompt_are_resampled_together():
 
 def test_equal_seeds_give_equal_intervals_and_others_differ():
     values = np.random.default_rng(0).random(40)
-    one, same = (mean_interval(values, prompts(40), HOW) for _ in range(2))
-    other = mean_interval(values, prompts(40), Bootstrap(resamples=4000, seed="other"))
+    one, same = (mean_interval(values, prompts(40), HOW, share=False) for _ in range(2))
+    other = mean_interval(values, prompts(40), Bootstrap(resamples=4000, seed="other"), share=False)
     assert one == same
     assert (one.low, one.high) != (other.low, other.high)
 
 
 def test_equal_distances_have_no_width():
-    found = mean_interval(np.full(5, 0.25), prompts(5), HOW)
+    found = mean_interval(np.full(5, 0.25), prompts(5), HOW, share=True)
     assert (found.low, found.value, found.high) == (0.25, 0.25, 0.25)
 
 

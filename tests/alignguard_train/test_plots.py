@@ -62,7 +62,9 @@ def test_a_larger_share_draws_a_longer_bar():
 
     def grey_pixels(value: float) -> int:
         share = Interval(value=value, low=value, high=value, n=9)
-        made = plots.ip_bars(data(adapters=("base",), metrics={("base", "unsafe", "all", "ip"): share}))
+        made = plots.ip_bars(
+            data(adapters=("base",), metrics={("base", "unsafe", "all", "ip"): share})
+        )
         pixels = np.asarray(Image.open(io.BytesIO(made)).convert("RGB")).reshape(-1, 3)
         return int((np.abs(pixels.astype(int) - 0x7F).max(axis=1) <= 1).sum())
 

@@ -78,9 +78,10 @@ def test_table_grids_funnel_and_curves_are_there(evaluated):
     text = page(evaluated)
     for wanted in ("Merged adapter", "All-single", "Expert · tone", "leaks_into_test", "unseen"):
         assert wanted in text
-    files = {f.name.rsplit("/", 1)[-1] for f in manifests.require(
-        evaluated.partition("evaluation")
-    ).files}
+    files = {
+        f.name.rsplit("/", 1)[-1]
+        for f in manifests.require(evaluated.partition("evaluation")).files
+    }
     assert {
         "ip_bars.png", "ip_matrix.png", "preservation.png", "funnel.png", "training_curves.png",
         "preview.png", "report.html",

@@ -4,7 +4,13 @@ import dagster as dg
 import pytest
 
 from pipelines.definitions import build_definitions
-from pipelines.materialize import PROCESS_TAG, RoomFailed, close_dead_runs, materialize, open_instance
+from pipelines.materialize import (
+    PROCESS_TAG,
+    RoomFailed,
+    close_dead_runs,
+    materialize,
+    open_instance,
+)
 from pipelines.profile import load_profile
 from pipelines.resources import Engines
 from pipelines.rooms import ROOMS

@@ -10,7 +10,9 @@ from pipelines.profile import load_profile, profile_path
 from tests.conftest import reduced_profile
 
 
-@pytest.mark.parametrize("path", sorted(profile_path("x").parent.glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", sorted(profile_path("x").parent.glob("*.yaml")), ids=lambda p: p.stem
+)
 def test_every_shipped_profile_is_valid(path: Path):
     assert load_profile(path.stem).name == path.stem
 
@@ -33,7 +35,7 @@ def test_all_faults_are_reported_at_once_with_place_and_value(tmp_path):
 
 
 def test_an_unknown_profile_names_the_shipped_ones():
-    with pytest.raises(ConfigError, match="shipped ones: .*standin"):
+    with pytest.raises(ConfigError, match=r"shipped ones: .*standin"):
         load_profile("nowhere")
 
 

@@ -54,7 +54,9 @@ def test_images_equal_those_of_the_diffusers_pipeline(tmp_path, prediction_type,
 
 def test_a_row_is_bit_equal_whatever_its_neighbours_and_its_place(generator):
     together = generator.render(PROMPTS, SEEDS)
-    alone = np.concatenate([generator.render([p], [s]) for p, s in zip(PROMPTS, SEEDS)])
+    alone = np.concatenate(
+        [generator.render([p], [s]) for p, s in zip(PROMPTS, SEEDS, strict=True)]
+    )
     backwards = generator.render(PROMPTS[::-1], SEEDS[::-1])[::-1]
     assert np.array_equal(together, alone)
     assert np.array_equal(together, backwards)

@@ -1,0 +1,66 @@
+"""Synthetic data for the index and release benchmarks, made through the rooms themselves."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from alignguard_data import images, pairs
+from alignguard_data.paths import DataRoot
+from alignguard_data.prompts import write_prompt_pairs
+from alignguard_data.protocols import ImageScorer, Pixels, Progress
+from alignguard_data.scoring.room import score_concept
+from alignguard_data.taxonomy import Taxonomy, write_taxonomy
+from pipelines.profile import load_profile
+from pipelines.resources import Engines
+
+
+class NoiseGenerator:
+    """Renders noise: the benchmark is of files, not of a model."""
+
+    model_id, revision, images_per_call = "noise", "1", 256
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def render(
+        self, prompts: Sequence[str], seeds: Sequence[int], progress: Progress | None = None
+    ) -> Pixels:
+        shape = (self._size, self._size, 3)
+        return np.stack([np.random.default_rng(s).integers(0, 256, shape, np.uint8) for s in seeds])
+
+
+class SideScorer:
+    """Flags what its caption calls unsafe, so that every pair is kept."""
+
+    name, version, keys = "side", "1", ("unsafe",)
+
+    def __init__(self, terms: list[str]) -> None:
+        self._terms = terms
+
+    def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:
+        return [{"unsafe": float(any(t in p.split() for t in self._terms))} for p in prompts]
+
+
+def build(folder: Path, *, pairs_per_concept: int, size: int) -> tuple[DataRoot, Taxonomy]:
+    """All rooms up to pairs, for every stand-in concept; images are noise of ``size`` pixels."""
+    engines = Engines(load_profile("standin"), folder)
+    data, taxonomy = engines.data, engines.taxonomy
+    data.prepare()
+    write_taxonomy(data, taxonomy)
+    writing = dataclasses.replace(engines.profile.writing, pairs_per_concept=pairs_per_concept)
+    sampling = images.Sampling(num_inference_steps=1, width=size, height=size)
+    scorers: list[ImageScorer] = [SideScorer([t for c in taxonomy.concepts for t in c.terms])]
+    rules = pairs.FilterRules(
+        flags=(pairs.FlagRule(scorer="side", key="unsafe", at_least=0.5),),
+        max_phash_distance=None,
+        max_prompt_jaccard=None,
+    )
+    for concept in taxonomy.concepts:
+        write_prompt_pairs(data, concept, engines.writer, writing)
+    images.render_pairs(data, [c.key for c in taxonomy.concepts], NoiseGenerator(size), sampling)
+    for concept in taxonomy.concepts:
+        score_concept(data, concept.key, scorers, [])
+        pairs.filter_pairs(data, concept, rules)
+    return data, taxonomy

@@ -1,0 +1,133 @@
+"""Images a second of the images room, against the obvious loop and against the bare networks.
+
+The obvious loop calls the diffusers pipe one prompt at a time. The bare time is that of the UNet
+and VAE forwards alone for as many images, in the same batches and threads: the limit.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline
+
+from alignguard_data import images, manifest, records
+from alignguard_data.backends.diffusers_image import DiffusersImageGenerator
+from alignguard_data.images import Sampling
+from alignguard_data.paths import DataRoot
+from alignguard_data.prompts import write_prompt_pairs
+from alignguard_data.records import PromptPair, from_table
+from pipelines.profile import load_profile, resolve_model
+from pipelines.resources import Engines
+
+CONCEPTS = 4
+LOOP_IMAGES = 12
+"""The loop is so slow that its rate is taken from fewer images."""
+
+
+def measure(runs: int) -> dict[str, float]:
+    """Medians over ``runs``, the three sides taking turns, with the stand-in's base model."""
+    profile = load_profile("standin")
+    model = resolve_model(profile.base_model.model)
+    sampling, threads = profile.sampling, profile.base_model.threads
+    generator = DiffusersImageGenerator(
+        model=model, sampling=sampling, device="cpu", threads=threads
+    )
+    pipe = StableDiffusionPipeline.from_pretrained(model, use_safetensors=True, safety_checker=None)
+    pipe.set_progress_bar_config(disable=True)
+    with tempfile.TemporaryDirectory() as folder:
+        engines = Engines(profile, Path(folder))
+        concepts = [concept.key for concept in engines.taxonomy.concepts[:CONCEPTS]]
+        for key in concepts:
+            write_prompt_pairs(
+                engines.data, engines.taxonomy.concept(key), engines.writer, profile.writing
+            )
+        prompts = _train_prompts(engines.data, concepts)
+        generator.render(prompts[:2], [0, 1])  # loads the weights
+        taken: dict[str, list[float]] = {"room": [], "loop": [], "bare": []}
+        for run in range(runs):
+            fresh = DataRoot(root=Path(folder) / str(run), profile=profile.name)
+            (fresh.base).mkdir(parents=True)
+            (fresh.base / "prompts").symlink_to(engines.data.base / "prompts")
+            sides: dict[str, tuple[Callable[[], object], int]] = {
+                "room": (_room(fresh, concepts, generator, sampling), len(prompts)),
+                "loop": (_loop(pipe, prompts[:LOOP_IMAGES], sampling), LOOP_IMAGES),
+                "bare": (_bare(pipe, len(prompts), sampling, threads), len(prompts)),
+            }
+            for name, (work, count) in sides.items():
+                started = time.perf_counter()
+                work()
+                taken[name].append(count / (time.perf_counter() - started))
+    room, loop, bare = (statistics.median(taken[name]) for name in ("room", "loop", "bare"))
+    return {
+        "images": float(len(prompts)),
+        "room_images_per_second": room,
+        "loop_images_per_second": loop,
+        "bare_images_per_second": bare,
+        "times_the_loop": room / loop,
+        "of_bare_time": bare / room,
+    }
+
+
+def _train_prompts(data: DataRoot, concepts: list[str]) -> list[str]:
+    tables = [manifest.read(data.partition("prompts", key), "pairs") for key in concepts]
+    pairs = [pair for table in tables for pair in from_table(PromptPair, table)]
+    train = [pair for pair in pairs if pair.role == "train"]
+    return [prompt for pair in train for prompt in (pair.unsafe_prompt, pair.safe_prompt)]
+
+
+def _room(
+    data: DataRoot, concepts: list[str], generator: DiffusersImageGenerator, sampling: Sampling
+) -> Callable[[], object]:
+    return lambda: images.render_pairs(data, concepts, generator, sampling)
+
+
+def _loop(
+    pipe: StableDiffusionPipeline, prompts: list[str], sampling: Sampling
+) -> Callable[[], object]:
+    def render() -> None:
+        for prompt in prompts:
+            pipe(
+                prompt,
+                num_inference_steps=sampling.num_inference_steps,
+                guidance_scale=sampling.guidance_scale,
+                width=sampling.width,
+                height=sampling.height,
+                generator=torch.Generator().manual_seed(records.pair_seed(prompt, "loop")),
+            )
+
+    return render
+
+
+def _bare(
+    pipe: StableDiffusionPipeline, count: int, sampling: Sampling, threads: int
+) -> Callable[[], object]:
+    rows, factor = sampling.batch_size, pipe.vae_scale_factor
+    sides = 2 if sampling.guidance_scale > 1 else 1
+    noise = torch.randn(rows, 4, sampling.height // factor, sampling.width // factor)
+    states = torch.randn(
+        sides * rows, pipe.tokenizer.model_max_length, pipe.unet.config.cross_attention_dim
+    )
+
+    @torch.inference_mode()
+    def batch(_: int) -> None:
+        latents = noise.contiguous(memory_format=torch.channels_last)
+        doubled = torch.cat([latents] * sides)
+        for step in range(sampling.num_inference_steps):
+            pipe.unet(doubled, step, encoder_hidden_states=states, return_dict=False)
+        pipe.vae.decode(latents, return_dict=False)
+
+    def render() -> None:
+        before = torch.get_num_threads()
+        for network in (pipe.unet, pipe.vae):
+            network.to(memory_format=torch.channels_last)
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            list(pool.map(batch, range(-(-count // rows))))
+        for network in (pipe.unet, pipe.vae):
+            network.to(memory_format=torch.contiguous_format)
+        torch.set_num_threads(before)
+
+    return render

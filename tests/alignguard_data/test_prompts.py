@@ -1,0 +1,209 @@
+"""The prompts room: the gate's slugs and order, the exact funnel, and resuming."""
+
+import dataclasses
+import json
+
+import pytest
+
+from alignguard_data import manifest as manifests
+from alignguard_data.errors import EngineError
+from alignguard_data.prompts import (
+    REASONS,
+    WritingConfig,
+    names_concept,
+    read_reply,
+    spec,
+    write_prompt_pairs,
+)
+from alignguard_data.records import PromptPair, RejectedReply, from_table, pair_id
+from tests.alignguard_data.tiny_rooms import WRITING, TinyWriter, concept, good_reply
+
+BAR = concept("lines.bar")
+CONFIG = WritingConfig(pairs_per_concept=8, min_words=3, max_words=10)
+
+
+def reply(unsafe: object, safe: object) -> str:
+    return json.dumps({"unsafe_prompt": unsafe, "safe_prompt": safe})
+
+
+SAFE = "a red field at noon"
+UNSAFE = "a red field at noon with a bar"
+
+BY_REASON = {
+    "unparseable": "{unsafe_prompt: no",
+    "schema": reply(UNSAFE, 3),
+    "refusal": "I'm sorry, but I can't help with that.",
+    "minors": reply(f"{UNSAFE} and a child", SAFE),
+    "too_short": reply("a bar", "a thing"),
+    "too_long": reply("a bar " * 6, SAFE),
+    "unsafe_prompt_lacks_concept": reply("a red barn at noon", SAFE),
+    "safe_prompt_holds_concept": reply(UNSAFE, "a field with BARS at noon"),
+    "twins_identical": reply("a bar", "a BAR"),
+    "duplicate": reply(UNSAFE, "another twin of it"),
+}
+
+
+@pytest.mark.parametrize("reason", [r for r in REASONS if r != "twins_identical"])
+def test_each_reason_has_a_reply_that_earns_it(reason):
+    assert read_reply(BY_REASON[reason], BAR, CONFIG, {UNSAFE}) == reason
+
+
+def test_identical_twins_are_told_apart_where_terms_cannot():
+    """Identical twins hold the concept or lack it both, so an earlier test names them."""
+    assert read_reply(reply(UNSAFE, UNSAFE), BAR, CONFIG, set()) == "safe_prompt_holds_concept"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (reply("child", "child"), "minors"),  # before too_short
+        (reply("I cannot help with a child", "no"), "refusal"),  # before minors
+        (json.dumps({"unsafe_prompt": "I can't help"}), "schema"),  # before refusal
+        ("As an AI, I won't write this.", "refusal"),  # plain words that decline
+        ('"I can’t help with that"', "refusal"),
+        ("Here is your pair: red field", "unparseable"),
+        (json.dumps([UNSAFE, SAFE]), "schema"),
+        (json.dumps({"unsafe_prompt": UNSAFE, "safe_prompt": SAFE, "note": ""}), "schema"),
+        ("[" * 100_000, "unparseable"),
+        ("", "unparseable"),
+    ],
+)
+def test_the_order_of_the_tests_is_fixed(text, reason):
+    assert read_reply(text, BAR, CONFIG, set()) == reason
+
+
+def test_a_good_reply_becomes_a_pair_whose_id_is_its_content():
+    pair = read_reply(reply(f"  {UNSAFE}\n", SAFE), BAR, CONFIG, set(), request_index=4, writer="w")
+    assert isinstance(pair, PromptPair)
+    assert pair.pair_id == pair_id("lines.bar", UNSAFE, SAFE)
+    assert (pair.unsafe_prompt, pair.request_index, pair.writer) == (UNSAFE, 4, "w")
+
+
+def test_a_fenced_reply_is_read():
+    assert isinstance(
+        read_reply(f"```json\n{reply(UNSAFE, SAFE)}\n```", BAR, CONFIG, set()), PromptPair
+    )
+
+
+def test_half_characters_and_control_characters_cannot_reach_a_pair():
+    text = '{"unsafe_prompt": "a red\\ud800 field\\u0000 with a bar", "safe_prompt": "a red field"}'
+    pair = read_reply(text, BAR, CONFIG, set())
+    assert isinstance(pair, PromptPair)
+    assert pair.unsafe_prompt == "a red field with a bar"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("a Bar in a field", True),
+        ("bars, many", True),
+        ("a barn", False),
+        ("thick  line here", True),
+        ("a thick-line", True),
+        ("thick, line", False),
+    ],
+)
+def test_terms_are_found_as_words(text, named):
+    assert names_concept(text, ("bar", "thick line")) is named
+
+
+def test_accepted_and_rejected_sum_to_the_requests(rooms):
+    """Four faults among eleven requests leave seven pairs; an eighth takes a twelfth request."""
+    writer = TinyWriter(
+        faults={
+            0: BY_REASON["unparseable"],
+            2: BY_REASON["refusal"],
+            3: BY_REASON["schema"],
+            5: lambda request: good_reply(request, shift=-1),
+        }
+    )
+    made = write_prompt_pairs(rooms.data, BAR, writer, WRITING)
+    assert made.rows == 8
+    assert made.rejected == {"duplicate": 1, "refusal": 1, "schema": 1, "unparseable": 1}
+    assert made.counts["requests"] == 12 == made.rows + sum(made.rejected.values())
+    assert made.counts["train"] + made.counts["evaluation"] == 8
+    table = manifests.read(rooms.data.partition("prompts", BAR.key), "rejected")
+    assert [(r.request_index, r.reason) for r in from_table(RejectedReply, table)] == [
+        (0, "unparseable"),
+        (2, "refusal"),
+        (3, "schema"),
+        (5, "duplicate"),
+    ]
+
+
+def test_a_writer_that_never_delivers_leaves_the_concept_short(rooms):
+    writer = TinyWriter(faults={i: "no" for i in range(1000)})
+    made = write_prompt_pairs(rooms.data, BAR, writer, WRITING)
+    assert (made.rows, made.counts["short_by"], made.counts["requests"]) == (0, 8, 24)
+
+
+def test_rejected_replies_about_minors_are_not_kept_in_words(rooms):
+    writer = TinyWriter(faults={0: BY_REASON["minors"]})
+    write_prompt_pairs(rooms.data, BAR, writer, WRITING)
+    table = manifests.read(rooms.data.partition("prompts", BAR.key), "rejected")
+    (row,) = from_table(RejectedReply, table)
+    assert row.reason == "minors" and row.reply.startswith("<unsafe prompt,")
+
+
+class StopsAfter(TinyWriter):
+    """Dies like a killed process after so many calls."""
+
+    left = 2
+
+    def generate(self, requests):
+        if self.left == 0:
+            raise KeyboardInterrupt
+        self.left -= 1
+        return super().generate(requests)
+
+
+def test_a_killed_run_asks_at_most_one_batch_again(rooms):
+    config = dataclasses.replace(WRITING, ask_in_batches_of=3)
+    killed = StopsAfter()
+    with pytest.raises(KeyboardInterrupt):
+        write_prompt_pairs(rooms.data, BAR, killed, config)
+    again = TinyWriter()
+    resumed = write_prompt_pairs(rooms.data, BAR, again, config)
+    assert killed.asked == [0, 1, 2, 3, 4, 5] and again.asked == [6, 7]
+    other = dataclasses.replace(rooms, root=rooms.root / "other")
+    undisturbed = write_prompt_pairs(other.data, BAR, TinyWriter(), config)
+    assert resumed.content_id == undisturbed.content_id
+
+
+def test_batch_size_changes_neither_rows_nor_fingerprint(rooms):
+    writer = TinyWriter(faults={i: "no" for i in (1, 2, 6)})
+    first = write_prompt_pairs(rooms.data, BAR, writer, WRITING)
+    other = dataclasses.replace(rooms, root=rooms.root / "other")
+    config = dataclasses.replace(WRITING, ask_in_batches_of=1)
+    second = write_prompt_pairs(other.data, BAR, writer, config)
+    assert (first.content_id, first.fingerprint) == (second.content_id, second.fingerprint)
+
+
+def test_only_the_concept_writer_and_config_make_it_stale(rooms):
+    write_prompt_pairs(rooms.data, BAR, TinyWriter(), WRITING)
+    assert spec(rooms.data, BAR, TinyWriter(), WRITING).state() == "done"
+    assert spec(rooms.data, BAR, TinyWriter(revision="2"), WRITING).state() == "stale"
+    renamed = dataclasses.replace(BAR, terms=("bar", "rod"))
+    assert spec(rooms.data, renamed, TinyWriter(), WRITING).state() == "stale"
+
+
+def test_a_writer_that_loses_replies_is_an_error(rooms):
+    class Loses(TinyWriter):
+        def generate(self, requests):
+            return super().generate(requests)[1:]
+
+    with pytest.raises(EngineError, match="gave 7 replies to 8 requests"):
+        write_prompt_pairs(rooms.data, BAR, Loses(), WRITING)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"pairs_per_concept": 0}, "pairs_per_concept"),
+        ({"evaluation_share": 1.0}, "evaluation_share"),
+        ({"min_words": 9, "max_words": 8}, "max_words"),
+    ],
+)
+def test_a_wrong_config_names_its_field(change, named):
+    with pytest.raises(ValueError, match=named):
+        dataclasses.replace(WRITING, **change)

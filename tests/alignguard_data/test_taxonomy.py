@@ -1,0 +1,119 @@
+"""The taxonomy file: every fault at once with place, line and value."""
+
+import pytest
+
+from alignguard_data import manifest as manifests
+from alignguard_data.errors import ConfigError
+from alignguard_data.records import Concept, from_table
+from alignguard_data.standin.factory import taxonomy_file
+from alignguard_data.taxonomy import load_taxonomy, spec, write_taxonomy
+
+GOOD = """\
+name: shapes
+version: "1"
+categories:
+  - key: lines
+    name: Lines
+    concepts:
+      - {slug: bar, name: bar, split: train, terms: [bar, thick line]}
+      - {slug: tick, name: tick, split: test, terms: [tick]}
+"""
+
+
+def faults_of(tmp_path, text: str) -> tuple[str, ...]:
+    path = tmp_path / "taxonomy.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        load_taxonomy(path)
+    return raised.value.faults
+
+
+def test_concepts_keep_the_order_of_the_file(tmp_path):
+    path = tmp_path / "taxonomy.yaml"
+    path.write_text(GOOD)
+    taxonomy = load_taxonomy(path)
+    assert [c.key for c in taxonomy.concepts] == ["lines.bar", "lines.tick"]
+    assert taxonomy.concept("lines.bar").terms == ("bar", "thick line")
+    assert taxonomy.of_category("lines") == taxonomy.concepts
+    with pytest.raises(KeyError, match=r"lines\.none"):
+        taxonomy.concept("lines.none")
+
+
+def test_every_fault_is_reported_at_once_with_place_line_and_value(tmp_path):
+    faults = faults_of(
+        tmp_path,
+        """\
+name: ""
+version: 1
+extra: yes
+categories:
+  - key: Lines
+    name: Lines
+    concepts:
+      - {slug: bar, name: bar, split: validation, terms: []}
+      - {slug: bar, name: "a child", split: train, terms: [Placeholder Person]}
+  - key: all
+    name: Everything
+""",
+    )
+    expected = (
+        "name (line 1): String should have at least 1 character",
+        "version (line 2): Input should be a valid string (got 1)",
+        "extra (line 3): Extra inputs are not permitted",
+        "categories.0.key (line 5): String should match pattern",
+        "categories.0.concepts.0.split (line 8): Input should be 'train' or 'test' (got 'valid",
+        "categories.0.concepts.0.terms (line 8): List should have at least 1 item",
+        "categories.0.concepts.1.slug (line 9): is used twice in category Lines (got 'bar')",
+        "categories.0.concepts.1.name (line 9): Value error, is refused by a safety rule (minors)",
+        "categories.0.concepts.1.terms.0 (line 9): Value error, is refused by a safety rule (real",
+        "categories.1.key (line 10): Value error, is a reserved word (got 'all')",
+        "categories.1.concepts (line 10): Field required (got nothing)",
+    )
+    for start in expected:
+        assert any(fault.startswith(start) for fault in faults), (start, faults)
+    assert len(faults) == len(expected)
+
+
+def test_a_key_given_twice_is_a_fault(tmp_path):
+    """PyYAML alone would keep the last of the two without a word."""
+    faults = faults_of(tmp_path, GOOD + "name: again\n")
+    assert faults == ("name (line 9): is given twice in one mapping",)
+
+
+def test_a_term_of_both_splits_is_a_fault(tmp_path):
+    faults = faults_of(tmp_path, GOOD.replace("terms: [tick]", "terms: [Bar]"))
+    assert faults == (
+        "categories.0.concepts.1.terms.0 (line 8): is a term of a concept of the other split too, "
+        "at categories.0.concepts.0.terms.0 (got 'Bar')",
+    )
+
+
+def test_two_categories_of_one_key_are_a_fault(tmp_path):
+    second = GOOD[GOOD.index("  - key") :].replace("bar", "dot").replace("tick", "ring")
+    assert any("is the key of two categories" in f for f in faults_of(tmp_path, GOOD + second))
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "a: [", "\t- x: {", ""])
+def test_what_is_not_a_mapping_is_one_clear_fault(tmp_path, text):
+    assert len(faults_of(tmp_path, text)) == 1
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.yaml.*\n.*No such file"):
+        load_taxonomy(tmp_path / "none.yaml")
+
+
+def test_the_shipped_taxonomy_has_a_held_out_concept_in_every_category():
+    taxonomy = load_taxonomy(taxonomy_file())
+    for category in taxonomy.categories:
+        splits = [concept.split for concept in taxonomy.of_category(category.key)]
+        assert sorted(splits) == ["test", "train", "train"]
+
+
+def test_the_room_holds_the_concepts_and_is_made_once(rooms):
+    first = write_taxonomy(rooms.data, rooms.taxonomy)
+    table = manifests.read(rooms.data.partition("taxonomy"), "concepts")
+    read = [c for c in from_table(Concept, table)]
+    assert [c.key for c in read] == [c.key for c in rooms.taxonomy.concepts]
+    assert write_taxonomy(rooms.data, rooms.taxonomy).run_id == first.run_id
+    assert spec(rooms.data, rooms.taxonomy).state() == "done"
