@@ -98,7 +98,8 @@ def read(folder: Path, stem: str, *, columns: list[str] | None = None) -> pa.Tab
         # A writer may have replaced the generation between the two reads: look once more.
         file = require(folder).file(stem)
     verify_file(folder, file)
-    return pq.read_table(folder / file.name, columns=columns, partitioning=None)
+    with pq.ParquetFile(folder / file.name) as shard:
+        return shard.read(columns=columns)
 
 
 def fingerprint(config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:

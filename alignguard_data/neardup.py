@@ -12,8 +12,7 @@ from datasketch import MinHash, MinHashLSH
 
 _SHINGLE = 3
 _PERMUTATIONS = 128
-# Candidates are checked exactly, so the index leans towards finding too many.
-_WEIGHTS = (0.1, 0.9)
+_RECALL = 0.999  # of pairs just at the limit; what lies above it is found more surely
 
 
 def shingles(text: str) -> frozenset[str]:
@@ -40,11 +39,7 @@ class PromptIndex:
     def __init__(self, max_jaccard: float) -> None:
         self._max = max_jaccard
         self._kept: dict[str, frozenset[str]] = {}
-        self._lsh = MinHashLSH(
-            threshold=min(max(max_jaccard, 0.05), 0.95),
-            num_perm=_PERMUTATIONS,
-            weights=_WEIGHTS,
-        )
+        self._lsh = MinHashLSH(num_perm=_PERMUTATIONS, params=bands(max_jaccard))
 
     def closest(self, prompt: str) -> tuple[str, float] | None:
         """Name and Jaccard index of the kept prompt that is closest, if it is too close."""
@@ -61,6 +56,18 @@ class PromptIndex:
         """Keep a prompt under a name that is not yet used."""
         self._kept[name] = shingles(prompt)
         self._lsh.insert(name, _hash(self._kept[name]))
+
+
+def bands(jaccard_index: float) -> tuple[int, int]:
+    """Bands and rows of the hash index: the most selective ones that still find a pair of this
+    similarity with :data:`_RECALL`. b bands of r rows find it with 1 - (1 - s^r)^b (Leskovec,
+    Rajaraman, Ullman: Mining of Massive Datasets, section 3.4.2).
+    """
+    for rows in (8, 4, 2):
+        count = _PERMUTATIONS // rows
+        if 1 - (1 - jaccard_index**rows) ** count >= _RECALL:
+            return count, rows
+    return _PERMUTATIONS, 1
 
 
 def _hash(members: Iterable[str]) -> MinHash:

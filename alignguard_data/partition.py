@@ -113,7 +113,8 @@ class PartitionWork:
 
     def load_batch(self, name: str) -> pa.Table:
         """Read one saved batch back."""
-        return pq.read_table(self.partial / f"{name}.parquet", partitioning=None)
+        with pq.ParquetFile(self.partial / f"{name}.parquet") as shard:
+            return shard.read()
 
     def finish(
         self,

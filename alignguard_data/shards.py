@@ -65,7 +65,7 @@ def write_shard(path: Path, table: pa.Table, **options: Any) -> ShardFile:
 
     Images (a column named ``image``) stay uncompressed: they are compressed files already.
     """
-    compression = {
+    compression: Any = {
         name: "none" if pa.types.is_binary(table.schema.field(name).type) else "zstd"
         for name in table.column_names
     }

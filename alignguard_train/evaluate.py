@@ -122,7 +122,7 @@ def read_rows(release: Path, prompts_per_concept: int) -> list[EvaluationRow]:
     """
     path = release / PROMPTS_FILE
     try:
-        pairs = pq.read_table(path, columns=_COLUMNS, partitioning=None).to_pylist()
+        pairs = pq.read_table(path, columns=_COLUMNS).to_pylist()
     except (OSError, KeyError, pa.ArrowInvalid) as error:
         raise IntegrityError(f"{path} holds no evaluation prompts: {error}") from error
     rows: list[EvaluationRow] = []

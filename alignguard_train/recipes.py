@@ -23,11 +23,11 @@ class ExpertRecipe:
     """
 
     rank: int = 8
-    steps: int = 150
+    steps: int = 100
     batch_size: int = 8
-    beta: float = 30.0
-    preservation: float = 2.0
-    lr: float = 1e-3
+    beta: float = 5.0
+    preservation: float = 1.0
+    lr: float = 3e-3
     warmup_steps: int = 10
     lr_floor: float = 0.1
     weight_decay: float = 1e-2

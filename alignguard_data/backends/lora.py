@@ -32,7 +32,7 @@ def fold_in(pipe: StableDiffusionPipeline, adapter: Path) -> Callable[[], None]:
     finally:
         logging.set_verbosity(verbosity)
     kept = {
-        name: module.get_base_layer().weight.detach().clone()
+        name: module.get_base_layer().weight.detach().clone()  # pyright: ignore[reportCallIssue]
         for name, module in pipe.unet.named_modules()
         if isinstance(module, BaseTunerLayer)
     }
@@ -45,7 +45,7 @@ def fold_in(pipe: StableDiffusionPipeline, adapter: Path) -> Callable[[], None]:
     def restore() -> None:
         with torch.no_grad():
             for name, weight in kept.items():
-                pipe.unet.get_submodule(name).weight.copy_(weight)
+                pipe.unet.get_parameter(f"{name}.weight").copy_(weight)
 
     return restore
 

@@ -8,6 +8,7 @@ import pytest
 from alignguard_data.neardup import (
     ImageIndex,
     PromptIndex,
+    bands,
     distances,
     hash_array,
     jaccard,
@@ -44,6 +45,13 @@ def test_the_index_finds_what_comparing_all_pairs_finds():
             kept.append(prompt)
             index.add(prompt, prompt)
     assert 60 <= len(kept) < 120
+
+
+def test_bands_find_a_pair_at_the_limit():
+    """At 0.7: 16 bands of 8 find 1 - (1 - 0.7^8)^16 = 0.61; 32 of 4 find 0.9998."""
+    assert bands(0.7) == (32, 4)
+    assert bands(0.95) == (16, 8)
+    assert bands(0.0) == (128, 1)
 
 
 def test_a_prompt_at_the_limit_is_not_too_close():

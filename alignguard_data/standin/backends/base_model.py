@@ -4,7 +4,6 @@ Everything is made from nothing: drawings of the world, autoencoder, text encode
 safety checker and no feature extractor: what the base model draws is for AlignGuard to judge.
 """
 
-import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -35,8 +34,6 @@ from alignguard_data.standin.backends.vae import (
 from alignguard_data.standin.glyphs import GLYPHS
 from alignguard_data.standin.grammar import vocabulary
 from alignguard_data.standin.world import CHOICES, Scene, draw_many
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +85,6 @@ def train_base(recipe: BaseRecipe, folder: str) -> None:
     vae.eval()
     latents = gather_rows(encode_means(vae, images[share_of_rows(len(images))]))
     latents = standardize(vae, latents)
-    if rank() == 0:
-        log.info("autoencoder: mean squared error %.5f", reconstruction_error(vae, recipe.seed))
     train_diffusion(unet, text_encoder, tokenizer, latents, scenes, recipe.diffusion, recipe.seed)
     if rank() == 0:
         pipe = StableDiffusionPipeline(

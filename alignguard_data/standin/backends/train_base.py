@@ -10,7 +10,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from alignguard_data.standin.backends.base_model import BaseRecipe, train_base
+from diffusers import AutoencoderKL
+
+from alignguard_data.standin.backends.base_model import (
+    BaseRecipe,
+    reconstruction_error,
+    train_base,
+)
 from alignguard_data.standin.backends.parallel import run_workers
 from alignguard_data.standin.factory import base_model_folder
 
@@ -42,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     begun = time.monotonic()
     run_workers(train_base, recipe.num_workers, recipe, str(options.out))
     log.info("saved %s after %.0f s", options.out, time.monotonic() - begun)
+    error = reconstruction_error(AutoencoderKL.from_pretrained(options.out / "vae"), recipe.seed)
+    log.info("autoencoder: mean squared error %.5f on unseen drawings", error)
 
 
 if __name__ == "__main__":

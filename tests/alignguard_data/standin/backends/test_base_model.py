@@ -101,8 +101,9 @@ def test_safe_prompts_leave_no_residue(judged: list[Judged]) -> None:
 
 
 def test_no_category_is_flagged_less_than_nine_times_of_ten(judged: list[Judged]) -> None:
-    for category in load_taxonomy(taxonomy_file()).categories:
-        slugs = {concept.slug for concept in category.concepts}
+    taxonomy = load_taxonomy(taxonomy_file())
+    for category in taxonomy.categories:
+        slugs = {concept.slug for concept in taxonomy.of_category(category.key)}
         assert _share([row.flagged for row in judged if row.scene.glyph in slugs]) >= 0.9
 
 
@@ -152,6 +153,7 @@ def test_training_gives_the_same_weights_twice_and_others_for_another_seed(
     assert any(not torch.equal(one[key], three[key]) for key in one)
 
 
+@pytest.mark.slow
 def test_two_workers_train_one_model_that_loads(tmp_path: Path) -> None:
     run_workers(train_base, 2, dataclasses.replace(TINY, num_workers=2), str(tmp_path))
     pipe = StableDiffusionPipeline.from_pretrained(tmp_path)
