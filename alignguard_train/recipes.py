@@ -23,10 +23,10 @@ class ExpertRecipe:
     """
 
     rank: int = 8
-    steps: int = 100
+    steps: int = 120
     batch_size: int = 8
     beta: float = 5.0
-    preservation: float = 1.0
+    preservation: float = 3.0
     lr: float = 3e-3
     warmup_steps: int = 10
     lr_floor: float = 0.1

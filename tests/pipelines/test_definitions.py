@@ -52,14 +52,12 @@ def test_one_partition_materializes_through_dagster_materialize(engines):
     with dg.DagsterInstance.ephemeral() as instance:
         assets = [definitions.resolve_assets_def(dg.AssetKey(["reduced", name])) for name in
                   ("taxonomy", "prompt_pairs")]  # fmt: skip
-        resources = {"engines": engines}
-        assert dg.materialize(assets[:1], instance=instance, resources=resources).success
+        assert dg.materialize(assets[:1], instance=instance).success
         done = dg.materialize(
             assets,
             selection=[dg.AssetKey(["reduced", "prompt_pairs"])],
             partition_key=concept,
             instance=instance,
-            resources=resources,
         )
         assert done.success
         event = done.get_asset_materialization_events()[0]
