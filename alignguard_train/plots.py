@@ -108,10 +108,11 @@ def training_curves(histories: Mapping[str, pa.Table]) -> bytes:
     figure, panels = _figure(9.6, 5.6, 2, 3)
     for axes, (title, read) in zip(panels, _CURVES, strict=True):
         for i, (name, history) in enumerate(histories.items()):
-            steps, values = _column(history, "step"), read(history)
+            # All-single takes as many steps as all experts together, hence shares.
+            share = 100 * np.arange(1, history.num_rows + 1) / history.num_rows
             axes.plot(
-                steps,
-                _smooth(values),
+                share,
+                _smooth(read(history)),
                 color=PALETTE[i % len(PALETTE)],
                 linewidth=1.4,
                 linestyle="--" if name == ALL_SINGLE else "-",
@@ -121,7 +122,7 @@ def training_curves(histories: Mapping[str, pa.Table]) -> bytes:
         if "minus" in title:
             axes.axhline(0, color=MUTED, linewidth=0.8)
     for axes in panels[3:]:
-        axes.set_xlabel("step", fontsize=9, color=MUTED)
+        axes.set_xlabel("% of its steps", fontsize=9, color=MUTED)
     handles, names = panels[0].get_legend_handles_labels()
     if handles:
         figure.legend(
@@ -158,7 +159,7 @@ def _bar(axes: Axes, place: int, found: Interval, colour: str, share: bool) -> N
     # Rounding may put a bound a hair past the value itself.
     reach = [[max(0.0, found.value - found.low)], [max(0.0, found.high - found.value)]]
     axes.errorbar(found.value, place, xerr=reach, fmt="none", ecolor=INK, elinewidth=1.1, capsize=3)
-    text = _percent(found.value) if share else f"{found.value:.3f}"
+    text = f"{100 * found.value:.1f} %" if share else f"{found.value:.3f}"
     axes.annotate(
         text,
         (max(found.high, found.value), place),

@@ -140,8 +140,8 @@ def _tiles(data: ReportData) -> list[Tile]:
     for title, adapter, side, metric, subset, what in wanted:
         found = data.get(adapter, side, metric, subset)
         if found:
-            bounds = f"{100 * found.low:.1f} to {100 * found.high:.1f} %"
-            note = f"{what}; {bounds}, n = {found.n}"
+            note = f"{what}, n\u00a0=\u00a0{found.n}; {100 * found.low:.1f} to "
+            note += f"{100 * found.high:.1f}\u00a0%"
             tiles.append(Tile(title=title, value=_share(found.value), note=note))
     return tiles
 

@@ -113,7 +113,9 @@ def test_both_configs_load_in_datasets(folder, tmp_path, streaming, monkeypatch)
 def test_duckdb_and_polars_read_the_files(folder):
     pattern = f"{folder}/data/*.parquet"
     everything = sum(table_of(folder, split).num_rows for split in release.SPLITS)
-    found = duckdb.sql(f"select count(*), sum(label_0) from '{pattern}'").fetchall()
+    with duckdb.connect() as connection:
+        sql = f"select count(*), sum(label_0) from '{pattern}'"
+        found = connection.execute(sql).fetchall()
     assert found == [(everything, everything)]
     polars = pytest.importorskip("polars")
     assert polars.scan_parquet(pattern).select("jpg_0", "caption").collect().height == everything

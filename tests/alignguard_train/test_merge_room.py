@@ -1,0 +1,125 @@
+"""The merged adapter is an ordinary LoRA: plain diffusers loads it and draws what we draw."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from alignguard_data.backends.diffusers_image import DiffusersImageGenerator
+from alignguard_data.images import Sampling
+from alignguard_data.standin.factory import base_model_folder
+from alignguard_train.adapter import WEIGHTS, LoraLayer, load_lora, save_lora
+from alignguard_train.base import BaseModel
+from alignguard_train.calibration import measure_activity
+from alignguard_train.dataset import EncodedPreferences, encode_prompts
+from alignguard_train.merge import merge
+from alignguard_train.recipes import MergeConfig
+
+PROMPT, SEED = "a meadow with a green kite at the top", 11
+
+VANILLA = """
+import sys
+import numpy as np, torch
+from diffusers import StableDiffusionPipeline
+pipe = StableDiffusionPipeline.from_pretrained(sys.argv[1])
+pipe.load_lora_weights(sys.argv[2], weight_name="pytorch_lora_weights.safetensors")
+noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(int(sys.argv[4])))
+made = pipe(sys.argv[3], num_inference_steps=4, guidance_scale=3.0, latents=noise,
+            height=32, width=32, output_type="np").images
+np.save(sys.argv[5], made)
+loaded = {name.split(".")[0] for name in sys.modules}
+assert not loaded & {"alignguard_data", "alignguard_train", "pipelines"}
+"""
+
+
+@pytest.fixture(scope="module")
+def base() -> BaseModel:
+    return BaseModel(model=str(base_model_folder()))
+
+
+def random_expert(base: BaseModel, seed: int) -> dict[str, LoraLayer]:
+    """A LoRA on every attention projection, large enough to change the image."""
+    draw = torch.Generator().manual_seed(seed)
+    return {
+        name: LoraLayer(
+            torch.randn(2, module.in_features, generator=draw) * 0.1,
+            torch.randn(module.out_features, 2, generator=draw) * 0.1,
+        )
+        for name, module in base.pipe.unet.named_modules()
+        if name.endswith(("to_q", "to_k", "to_v", "to_out.0"))
+    }
+
+
+def calibration(base: BaseModel) -> EncodedPreferences:
+    draw = torch.Generator().manual_seed(0)
+    states = encode_prompts(["a red circle", "a blue box"], base)
+    latents = torch.randn(2, 4, 8, 8, generator=draw)
+    return EncodedPreferences(
+        categories=["a", "b"], chosen=latents, rejected=latents,
+        unsafe=states, safe=states, empty=states[:1],
+    )  # fmt: skip
+
+
+def test_plain_diffusers_loads_the_merge_and_draws_the_same(base, tmp_path):
+    experts = [random_expert(base, seed) for seed in (1, 2)]
+    config = MergeConfig(calibration_timesteps=2)
+    activity = measure_activity(base, experts, calibration(base), config)
+    merged = merge("co-merge", experts, activity, config)
+    save_lora(merged.lora, tmp_path / WEIGHTS)
+    arguments = [
+        str(base_model_folder()),
+        str(tmp_path),
+        PROMPT,
+        str(SEED),
+        str(tmp_path / "o.npy"),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", VANILLA, *arguments],
+        capture_output=True, text=True, cwd=tmp_path, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    theirs = np.load(tmp_path / "o.npy")[0] * 255
+
+    sampling = Sampling(
+        num_inference_steps=4, guidance_scale=3.0, width=32, height=32, batch_size=1
+    )
+    generator = DiffusersImageGenerator(
+        model=str(base_model_folder()), sampling=sampling, threads=1
+    )
+    plain = generator.render([PROMPT], [SEED])[0]
+    with generator.adapted(tmp_path / WEIGHTS):
+        ours = generator.render([PROMPT], [SEED])[0]
+    assert np.abs(ours.astype(float) - theirs).max() <= 1.0
+    assert np.abs(ours.astype(float) - plain.astype(float)).max() > 5  # it does change the image
+
+
+def test_every_output_row_is_one_experts_own(base):
+    """Each merged row equals that row of the expert that won it, in every layer."""
+    experts = [random_expert(base, seed) for seed in (1, 2, 3)]
+    config = MergeConfig(calibration_timesteps=1)
+    activity = measure_activity(base, experts, calibration(base), config)
+    merged = merge("co-merge", experts, activity, config)
+    for name, won in merged.winners.items():
+        wanted = torch.stack([experts[int(k)][name].delta[i] for i, k in enumerate(won)])
+        assert torch.allclose(merged.lora[name].delta, wanted, atol=1e-6)
+    assert {int(k) for won in merged.winners.values() for k in won} == {0, 1, 2}
+
+
+def test_activity_does_not_depend_on_how_the_calibration_is_split(base, monkeypatch):
+    experts = [random_expert(base, 1), random_expert(base, 2)]
+    config = MergeConfig(calibration_timesteps=3)
+    whole = measure_activity(base, experts, calibration(base), config)
+    monkeypatch.setattr("alignguard_train.calibration.ROWS", 2)
+    parts = measure_activity(base, experts, calibration(base), config)
+    assert all(torch.allclose(whole[n], parts[n], rtol=1e-4) for n in whole)
+
+
+def test_a_file_that_is_no_adapter_is_named(tmp_path):
+    from alignguard_data.errors import IntegrityError
+
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(b"garbage")
+    with pytest.raises(IntegrityError, match=r"x\.safetensors"):
+        load_lora(path)
