@@ -14,10 +14,19 @@ from dataclasses import dataclass, field
 from multiprocessing.queues import Queue
 from pathlib import Path
 
-from pipelines.materialize import RoomFailed, close_dead_runs, materialize, open_instance
+from pipelines.materialize import (
+    RoomFailed,
+    allow_side_by_side,
+    close_dead_runs,
+    materialize,
+    open_instance,
+)
 from pipelines.profile import Profile
 from pipelines.resources import Engines
 from pipelines.rooms import ROOMS, Room
+
+TRAINERS = "trainers"
+"""The pool of the experts and the merge."""
 
 Advance = Callable[[str, int], None]
 
@@ -55,6 +64,7 @@ def run_rooms(engines: Engines, listener: Listener) -> RunReport:
     engines.data.prepare()
     instance = open_instance(engines.data.root)
     close_dead_runs(instance)
+    allow_side_by_side(instance, TRAINERS, engines.profile.training.parallel)
     definitions = build_definitions(engines)
     report = RunReport()
     for room in ROOMS:

@@ -59,8 +59,15 @@ def close_dead_runs(instance: dg.DagsterInstance) -> int:
         process = run.tags.get(PROCESS_TAG)
         if process and not _alive(process):
             instance.report_run_failed(run, message="its process was killed; run again to go on")
+            # Its pool slot would be held for ever, and the next run would wait for it.
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
             dead += 1
     return dead
+
+
+def allow_side_by_side(instance: dg.DagsterInstance, pool: str, runs: int) -> None:
+    """Let so many steps of one pool run at once; a step without a slot waits, at full speed."""
+    instance.event_log_storage.set_concurrency_slots(pool, runs)
 
 
 def materialize(

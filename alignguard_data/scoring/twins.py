@@ -67,14 +67,17 @@ class TwinSimilarity:
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         from transformers import CLIPTextModel, CLIPTokenizer
+        from transformers.utils import logging
 
         where: dict[str, Any] = {"revision": self._revision} if self._revision else {}
         tokenizer = CLIPTokenizer.from_pretrained(
             self._model, subfolder=self._tokenizer_subfolder, **where
         )
+        logging.disable_progress_bar()  # the room draws its own
         encoder = CLIPTextModel.from_pretrained(
             self._model, subfolder=self._encoder_subfolder, use_safetensors=True, **where
         )
+        logging.enable_progress_bar()
         return tokenizer, encoder.eval()
 
     def score(self, pairs: Sequence[PromptPair]) -> list[dict[str, float]]:

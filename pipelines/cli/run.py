@@ -53,7 +53,10 @@ class Bars(Listener):
             self._printed = now
             rate = self._done / (now - self._started)
             of = f" of {self._total}" if self._total else ""
-            left = f", {(self._total - self._done) / rate:.0f} s left" if self._total else ""
+            # The first few units tell of loading models more than of the work.
+            left = ""
+            if self._total and self._done >= 0.05 * self._total:
+                left = f", {(self._total - self._done) / rate:.0f} s left"
             self._console.print(f"{room}: {self._done}{of}, {rate:.1f} a second{left}")
 
     def room_ended(self, room: Room, made: int) -> None:

@@ -23,7 +23,12 @@ def folder(tmp_path):
 
 def test_a_manifest_survives_its_file(folder):
     loaded = manifests.require(folder)
-    assert (loaded.room, loaded.partition, loaded.rows, loaded.rejected) == ("r", "k", 2, {"bad": 3})
+    assert (loaded.room, loaded.partition, loaded.rows, loaded.rejected) == (
+        "r",
+        "k",
+        2,
+        {"bad": 3},
+    )
     loaded.save(folder)
     assert manifests.load(folder) == loaded
 

@@ -155,11 +155,10 @@ def test_the_run_id_is_recorded_but_is_no_part_of_the_identity(spec, tmp_path, m
 
 def test_a_path_that_cannot_be_a_folder_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    blocked = PartitionSpec(
-        folder=tmp_path / "file" / "p", room="r", key="k", config={}, inputs={}
-    )
-    with pytest.raises(StorageError, match=r"cannot write .*: Not a directory"), open_partition(
-        blocked
+    blocked = PartitionSpec(folder=tmp_path / "file" / "p", room="r", key="k", config={}, inputs={})
+    with (
+        pytest.raises(StorageError, match=r"cannot write .*: Not a directory"),
+        open_partition(blocked),
     ):
         pass
 
