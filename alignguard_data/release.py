@@ -6,8 +6,6 @@ rows give equal files, so a release that would equal the latest one is not writt
 
 import dataclasses
 import json
-import os
-import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +13,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from alignguard_data import manifest as manifests
 from alignguard_data.audit import AuditBounds, audit_rooms
 from alignguard_data.card import render_card
-from alignguard_data.errors import IntegrityError, ReleaseRefused, StorageError
+from alignguard_data.errors import ReleaseRefused
 from alignguard_data.findings import Finding
 from alignguard_data.funnel import concept_manifests
 from alignguard_data.leaks import REASON
@@ -36,6 +33,15 @@ from alignguard_data.release_audit import (
 from alignguard_data.release_audit import verify_release as verify_release
 from alignguard_data.release_changes import change_log
 from alignguard_data.release_files import SplitWriter, write_single
+from alignguard_data.release_folders import (
+    fresh_folder,
+    latest_release,
+    next_name,
+    rename_into_place,
+    stands,
+)
+from alignguard_data.release_folders import list_releases as list_releases
+from alignguard_data.release_folders import version_of as version_of
 from alignguard_data.release_plan import SPLITS, ReleasePlan, describe_release, plan_release
 from alignguard_data.release_rows import (
     EVALUATION_SCHEMA,
@@ -43,14 +49,12 @@ from alignguard_data.release_rows import (
     evaluation_table,
     release_schema,
 )
-from alignguard_data.shards import ShardFile, describe, sync_folder, write_bytes
+from alignguard_data.shards import ShardFile, describe, write_bytes
 from alignguard_data.taxonomy import Taxonomy
 
 ROOM = "release"
 FORMAT = 1
 """Part of the fingerprint: raise it when a release's files change for equal rows."""
-
-_NAME = re.compile(r"-v(\d+)\.(\d+)\.(\d+)$")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,12 +122,12 @@ def build_release(
         IntegrityError: a shard differs from its manifest, named.
     """
     with open_partition(spec(data, taxonomy, config, bounds)) as work:
-        if work.done and _stands(data, work.done):
+        if work.done and stands(data, work.done):
             return work.done
         findings = audit_rooms(data, taxonomy, bounds)
         _refuse(findings)
         plan = plan_release(data, taxonomy, config.max_phash_distance)
-        temporary = _fresh_folder(data)
+        temporary = fresh_folder(data)
         schema = release_schema(plan.score_columns)
         files = _write_data(data, plan, config, schema, temporary, progress)
         described = {
@@ -138,42 +142,9 @@ def build_release(
         return _point_to(work, folder, plan)
 
 
-def list_releases(data: DataRoot) -> list[Path]:
-    """The release folders, oldest version first."""
-    prefix = f"coprov2-{data.profile}-v"
-    found = data.releases.glob(f"{prefix}*") if data.releases.is_dir() else ()
-    return sorted((p for p in found if _NAME.search(p.name)), key=lambda p: version_of(p.name))
-
-
-def latest_release(data: DataRoot) -> Path | None:
-    """The release of the highest version, or None."""
-    releases = list_releases(data)
-    return releases[-1] if releases else None
-
-
 def show_release(folder: Path) -> dict[str, Any]:
     """The release's own manifest; raises IntegrityError if it is missing or changed."""
     return read_manifest(folder)
-
-
-def version_of(name: str) -> tuple[int, int, int]:
-    """``(0, 2, 0)`` of a folder's name that ends in ``-v0.2.0``; ValueError for another name."""
-    match = _NAME.search(name)
-    if match is None:
-        raise ValueError(f"{name!r} does not end in a version")
-    major, minor, patch = match.groups()
-    return int(major), int(minor), int(patch)
-
-
-def _stands(data: DataRoot, done: Manifest) -> bool:
-    # The folder itself is not the partition's: someone may have deleted it.
-    folder = data.releases / str(done.counts["path"])
-    try:
-        files = read_manifest(folder)["files"]
-    except IntegrityError:
-        return False
-    paths = [(folder / file["name"], file["bytes"]) for file in files]
-    return all(path.is_file() and path.stat().st_size == size for path, size in paths)
 
 
 def _refuse(findings: Sequence[Finding]) -> None:
@@ -181,19 +152,6 @@ def _refuse(findings: Sequence[Finding]) -> None:
     if failed:
         lines = "\n".join(f"  - {finding.name}: {finding.message}" for finding in failed)
         raise ReleaseRefused(f"no release: {len(failed)} check(s) failed:\n{lines}")
-
-
-def _fresh_folder(data: DataRoot) -> Path:
-    # The partition's lock is held, so whatever a killed attempt left is nobody's.
-    try:
-        data.releases.mkdir(parents=True, exist_ok=True)
-        for left in data.releases.glob(".*.partial"):
-            shutil.rmtree(left)
-        temporary = data.releases / ".release.partial"
-        temporary.mkdir()
-    except OSError as error:
-        raise StorageError(f"cannot write {data.releases}: {error.strerror}") from error
-    return temporary
 
 
 def _write_data(
@@ -232,7 +190,7 @@ def _publish(
     if latest and read_manifest(latest)["content_id"] == described["content_id"]:
         shutil.rmtree(temporary)
         return latest
-    name, parent = _next_name(data, described["content_id"])
+    name, parent = next_name(data, described["content_id"])
     manifest = {
         **described,
         "name": f"CoProV2 ({data.profile})",
@@ -253,37 +211,7 @@ def _publish(
     sealed = {**manifest, "seal": seal(manifest)}
     write_bytes(temporary / MANIFEST, manifest_text(sealed).encode())
     _refuse(audit_release(temporary))
-    return _rename(temporary, data.releases / name)
-
-
-def _rename(temporary: Path, final: Path) -> Path:
-    try:
-        for file in sorted(temporary.rglob("*")):
-            if file.is_file():
-                with open(file, "rb") as handle:
-                    os.fsync(handle.fileno())
-                file.chmod(0o444)
-        os.rename(temporary, final)
-        sync_folder(final.parent)
-    except OSError as error:
-        raise StorageError(f"cannot write {final}: {error.strerror}") from error
-    return final
-
-
-def _next_name(data: DataRoot, content_id: str) -> tuple[str, str | None]:
-    """Folder name and parent: the next minor version, or the one that this content had."""
-    pointed = manifests.load(data.partition(ROOM))
-    latest = latest_release(data)
-    names = [latest.name] if latest else []
-    if pointed:
-        path, parent = str(pointed.counts["path"]), str(pointed.counts["parent"])
-        if pointed.counts["release_content_id"] == content_id:
-            return path, parent or None  # the folder was deleted: put it back
-        names.append(path)
-    if not names:
-        return f"coprov2-{data.profile}-v0.1.0", None
-    major, minor, _ = max(version_of(name) for name in names)
-    return f"coprov2-{data.profile}-v{major}.{minor + 1}.0", latest.name if latest else None
+    return rename_into_place(temporary, data.releases / name)
 
 
 def _point_to(work: PartitionWork, folder: Path, plan: ReleasePlan) -> Manifest:

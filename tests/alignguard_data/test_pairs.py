@@ -6,7 +6,7 @@ import pytest
 
 from alignguard_data import manifest as manifests
 from alignguard_data.errors import InputMissing
-from alignguard_data.pairs import (
+from alignguard_data.pair_filter import (
     REASONS,
     Candidate,
     FilterRules,
@@ -14,11 +14,9 @@ from alignguard_data.pairs import (
     KeptPairs,
     SideEvidence,
     drop_reason,
-    filter_pairs,
     flagged,
-    read_candidates,
-    spec,
 )
+from alignguard_data.pairs import filter_pairs, read_candidates, spec
 from alignguard_data.records import DroppedPair, PreferencePair, PromptPair, from_table
 from tests.alignguard_data.tiny_rooms import RULES, TinyGenerator
 

@@ -21,6 +21,7 @@ from alignguard_data.funnel import KEPT
 from alignguard_data.pairs import FlagRule, filter_pairs
 from alignguard_data.records import PromptPair, from_table
 from alignguard_data.release import ReleaseConfig, build_release
+from alignguard_data.release_plan import SPLITS
 from alignguard_data.release_rows import COLUMNS
 from tests.alignguard_data.conftest import flip_a_byte
 from tests.alignguard_data.tiny_rooms import (
@@ -59,7 +60,7 @@ def test_columns_stand_in_the_promised_order(folder):
     ).split()
     assert [name for name, _ in COLUMNS] == names
     scores = ["score_ink_share_0", "score_ink_share_1", "score_twins_cosine"]
-    for split in release.SPLITS:
+    for split in SPLITS:
         assert table_of(folder, split).column_names == names + scores
 
 
@@ -112,7 +113,7 @@ def test_both_configs_load_in_datasets(folder, tmp_path, streaming, monkeypatch)
 
 def test_duckdb_and_polars_read_the_files(folder):
     pattern = f"{folder}/data/*.parquet"
-    everything = sum(table_of(folder, split).num_rows for split in release.SPLITS)
+    everything = sum(table_of(folder, split).num_rows for split in SPLITS)
     with duckdb.connect() as connection:
         sql = f"select count(*), sum(label_0) from '{pattern}'"
         found = connection.execute(sql).fetchall()
@@ -133,7 +134,7 @@ def test_evaluation_prompts_of_all_concepts_are_in_the_release(filled, folder):
     }
     assert {row["pair_id"]: row["split"] for row in rows} == expected
     assert all(row["seen"] is (row["split"] == "train") for row in rows)
-    released = {p for s in release.SPLITS for p in table_of(folder, s)["pair_id"].to_pylist()}
+    released = {p for s in SPLITS for p in table_of(folder, s)["pair_id"].to_pylist()}
     assert not released & set(expected)
 
 
@@ -306,7 +307,7 @@ def stop(*args, **kwargs):
 if wait == "data":
     release_files.SplitWriter.close = stop
 elif wait == "publish":
-    release._rename = stop
+    release.rename_into_place = stop
 elif wait == "point":
     release._point_to = stop
 TinyRooms(root=Path(sys.argv[1])).fill("release")

@@ -1,0 +1,102 @@
+"""The folders of releases: their names and versions, and how a new one takes its place."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from alignguard_data import manifest as manifests
+from alignguard_data.errors import IntegrityError, StorageError
+from alignguard_data.manifest import Manifest
+from alignguard_data.paths import DataRoot
+from alignguard_data.release_audit import read_manifest
+from alignguard_data.shards import sync_folder
+
+_NAME = re.compile(r"-v(\d+)\.(\d+)\.(\d+)$")
+
+
+def list_releases(data: DataRoot) -> list[Path]:
+    """The release folders, oldest version first."""
+    prefix = f"coprov2-{data.profile}-v"
+    found = data.releases.glob(f"{prefix}*") if data.releases.is_dir() else ()
+    return sorted((p for p in found if _NAME.search(p.name)), key=lambda p: version_of(p.name))
+
+
+def latest_release(data: DataRoot) -> Path | None:
+    """The release of the highest version, or None."""
+    releases = list_releases(data)
+    return releases[-1] if releases else None
+
+
+def version_of(name: str) -> tuple[int, int, int]:
+    """``(0, 2, 0)`` of a folder's name that ends in ``-v0.2.0``; ValueError for another name."""
+    match = _NAME.search(name)
+    if match is None:
+        raise ValueError(f"{name!r} does not end in a version")
+    major, minor, patch = match.groups()
+    return int(major), int(minor), int(patch)
+
+
+def stands(data: DataRoot, done: Manifest) -> bool:
+    """Whether the release that the room's manifest points to is still there, by files' sizes:
+    the folder lies outside the partition, so someone may have deleted it."""
+    folder = data.releases / str(done.counts["path"])
+    try:
+        files = read_manifest(folder)["files"]
+    except IntegrityError:
+        return False
+    paths = [(folder / file["name"], file["bytes"]) for file in files]
+    return all(path.is_file() and path.stat().st_size == size for path, size in paths)
+
+
+def fresh_folder(data: DataRoot) -> Path:
+    """An empty folder under a temporary name. The room's lock is held, so whatever a killed
+    attempt left is nobody's.
+
+    Raises:
+        StorageError: the folder cannot be made.
+    """
+    try:
+        data.releases.mkdir(parents=True, exist_ok=True)
+        for left in data.releases.glob(".*.partial"):
+            shutil.rmtree(left)
+        temporary = data.releases / ".release.partial"
+        temporary.mkdir()
+    except OSError as error:
+        raise StorageError(f"cannot write {data.releases}: {error.strerror}") from error
+    return temporary
+
+
+def rename_into_place(temporary: Path, final: Path) -> Path:
+    """Sync every file, make it read-only, and give the folder its name.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    try:
+        for file in sorted(temporary.rglob("*")):
+            if file.is_file():
+                with open(file, "rb") as handle:
+                    os.fsync(handle.fileno())
+                file.chmod(0o444)
+        os.rename(temporary, final)
+        sync_folder(final.parent)
+    except OSError as error:
+        raise StorageError(f"cannot write {final}: {error.strerror}") from error
+    return final
+
+
+def next_name(data: DataRoot, content_id: str) -> tuple[str, str | None]:
+    """Folder name and parent: the next minor version, or the one that this content had."""
+    pointed = manifests.load(data.partition("release"))
+    latest = latest_release(data)
+    names = [latest.name] if latest else []
+    if pointed:
+        path, parent = str(pointed.counts["path"]), str(pointed.counts["parent"])
+        if pointed.counts["release_content_id"] == content_id:
+            return path, parent or None  # the folder was deleted: put it back
+        names.append(path)
+    if not names:
+        return f"coprov2-{data.profile}-v0.1.0", None
+    major, minor, _ = max(version_of(name) for name in names)
+    return f"coprov2-{data.profile}-v{major}.{minor + 1}.0", latest.name if latest else None
