@@ -20,7 +20,7 @@ from PIL import Image
 from alignguard_data import records
 from alignguard_data.errors import IntegrityError
 from alignguard_data.images import Sampling, encode_png
-from alignguard_data.pairs import FlagRule, flagged
+from alignguard_data.pair_filter import FlagRule, flagged
 from alignguard_data.protocols import ImageGenerator, ImageScorer, Pixels
 from alignguard_data.records import SIDES
 

@@ -1,6 +1,7 @@
 """What an asset shows in the UI about one finished partition: numbers, paths and plots."""
 
 import base64
+from collections.abc import Mapping
 from pathlib import Path
 
 import dagster as dg
@@ -8,7 +9,7 @@ import dagster as dg
 from alignguard_data.manifest import Manifest
 
 MAX_INLINE_BYTES = 150_000
-"""Metadata of more than about 200 KB a materialization makes the UI fail."""
+"""Of all pictures together: over about 200 KB a materialization the UI fails."""
 
 
 def describe(manifest: Manifest, folder: Path) -> dict[str, dg.MetadataValue]:
@@ -31,16 +32,21 @@ def describe(manifest: Manifest, folder: Path) -> dict[str, dg.MetadataValue]:
     return shown
 
 
-def picture(png: bytes, title: str) -> dg.MetadataValue:
-    """An inline picture, or a line that says where it stands when it is too large to inline.
+def pictures(pngs: Mapping[str, bytes]) -> dict[str, dg.MetadataValue]:
+    """Inline pictures by name, as many as fit; a line for each that does not.
 
     Pictures with unsafe images must be blurred before they come here.
     """
-    if len(png) > MAX_INLINE_BYTES:
-        return dg.MetadataValue.text(f"{title}: {len(png):,} bytes, see the partition's folder")
-    return dg.MetadataValue.md(
-        f"![{title}](data:image/png;base64,{base64.b64encode(png).decode()})"
-    )
+    shown: dict[str, dg.MetadataValue] = {}
+    left = MAX_INLINE_BYTES
+    for name, png in sorted(pngs.items(), key=lambda item: len(item[1])):
+        encoded = base64.b64encode(png).decode()
+        if len(encoded) <= left:
+            left -= len(encoded)
+            shown[name] = dg.MetadataValue.md(f"![{name}](data:image/png;base64,{encoded})")
+        else:
+            shown[name] = dg.MetadataValue.text(f"{len(png):,} bytes; see the partition's folder")
+    return shown
 
 
 def _table(name: str, values: dict[str, int] | dict[str, str]) -> dg.MetadataValue:

@@ -28,12 +28,12 @@ def run(root: Path, profile: Path, *arguments: str) -> subprocess.CompletedProce
 
 
 def content_ids(root: Path) -> dict[str, str]:
-    """Content id of every partition; the index and the report hold times, so they are left out."""
+    """Content id of every partition and release; DuckDB's file bytes are its own affair."""
     found = {}
     for path in sorted(root.glob("reduced/*/*/manifest.json")):
-        manifest = json.loads(path.read_text())
-        if manifest["room"] != "index":
-            found[f"{manifest['room']} {manifest['partition']}"] = manifest["content_id"]
+        place = path.parent.relative_to(root).as_posix()
+        if not place.startswith("reduced/index/"):
+            found[place] = json.loads(path.read_text())["content_id"]
     return found
 
 

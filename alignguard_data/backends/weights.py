@@ -22,7 +22,8 @@ def folder_revision(folder: Path) -> str:
     files = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix in _COUNTED and not any(p.startswith(".") for p in path.parts[1:])
+        if path.suffix in _COUNTED
+        and not any(p.startswith(".") for p in path.relative_to(folder).parts)
     )
     if not any(path.suffix == ".safetensors" for path in files):
         raise EngineError(f"{folder} holds no .safetensors file, so it is not a model folder")

@@ -1,9 +1,11 @@
 """The `evaluation` asset: base, experts and merges, on prompts that nothing was chosen on."""
 
+from pathlib import Path
+
 import dagster as dg
 
 from alignguard_train.evaluation_room import evaluate_all, write_summary
-from pipelines.metadata import describe, picture
+from pipelines.metadata import describe, pictures
 from pipelines.progress import Meter
 from pipelines.resources import Engines
 from pipelines.rooms import adapters, merged_adapter, room_seconds
@@ -17,7 +19,7 @@ def evaluation_asset(engines: Engines) -> dg.AssetsDefinition:
         deps=[dg.AssetKey([engines.profile.name, "merged_adapter"])],
         pool="base_model",
         group_name="alignment",
-        description="One row per adapter and subset: IP, residue and preservation with intervals.",
+        description="One row per evaluated image; IP and preservation stand in `metrics`.",
     )
     def evaluation(
         context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]
@@ -33,12 +35,10 @@ def evaluation_asset(engines: Engines) -> dg.AssetsDefinition:
         folder = engines.data.partition("evaluation")
         write_summary(engines.data, seconds=room_seconds(engines), adapter=merged_adapter(engines))
         plots = {
-            file.name.rsplit("/", 1)[-1].removesuffix(".png"): picture(
-                (folder / file.name).read_bytes(), file.name
-            )
+            Path(file.name).stem: (folder / file.name).read_bytes()
             for file in manifest.files
             if file.name.endswith(".png")
         }
-        return dg.MaterializeResult(metadata={**describe(manifest, folder), **plots})
+        return dg.MaterializeResult(metadata={**describe(manifest, folder), **pictures(plots)})
 
     return evaluation

@@ -5,7 +5,7 @@ import dagster as dg
 from alignguard_data import manifest as manifests
 from alignguard_train.experts import make_expert
 from alignguard_train.plots import training_curves
-from pipelines.metadata import describe, picture
+from pipelines.metadata import describe, pictures
 from pipelines.progress import Meter
 from pipelines.resources import Engines
 from pipelines.rooms import expert_categories, expert_recipe
@@ -38,7 +38,7 @@ def experts_asset(engines: Engines, categories: dg.PartitionsDefinition) -> dg.A
         )
         folder = engines.data.partition("experts", key)
         curves = training_curves({key: manifests.read(folder, "history")})
-        shown = {"curves": picture(curves, f"training curves of {key}")}
+        shown = pictures({"training curves": curves})
         return dg.MaterializeResult(metadata={**describe(manifest, folder), **shown})
 
     return experts

@@ -117,8 +117,10 @@ def ui(
     from pipelines.materialize import open_instance
     from pipelines.resources import data_root
 
-    open_instance(data_root()).dispose()
+    with open_instance(data_root()) as instance:
+        os.chdir(instance.root_directory)  # where its dagster.yaml is
     typer.echo(f"Dagster UI: http://{host}:{port}   (stop with Ctrl-C)")
+    sys.stdout.flush()
     command = [sys.executable, "-m", "dagster", "dev", "-m", "pipelines.definitions"]
     os.execv(sys.executable, [*command, "-h", host, "-p", str(port), "--log-level", "warning"])
 

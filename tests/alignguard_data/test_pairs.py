@@ -94,6 +94,11 @@ def test_each_reason_has_a_pair_that_earns_it(reason):
     assert reason_of(CASES[reason], TWIN) == reason
 
 
+def test_either_prompt_can_speak_of_minors():
+    assert reason_of(candidate(unsafe_prompt="a child with a bar")) == "minors"
+    assert reason_of(candidate(safe_prompt="a child")) == "minors"
+
+
 def test_a_good_pair_is_kept():
     assert reason_of(candidate()) is None
 

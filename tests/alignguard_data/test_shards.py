@@ -47,6 +47,15 @@ with atomic_file(Path({str(path)!r})) as temporary:
     assert path.read_bytes() == b"old"
 
 
+def test_a_reader_of_the_old_file_sees_the_old_whole(tmp_path):
+    path = tmp_path / "file"
+    write_bytes(path, b"old")
+    with open(path, "rb") as reader:
+        write_bytes(path, b"new")
+        assert reader.read() == b"old"
+    assert path.read_bytes() == b"new"
+
+
 def test_a_full_disk_is_one_clear_line(tmp_path):
     """The kernel refuses to let a file grow past RLIMIT_FSIZE, as a full disk would."""
     code = f"""

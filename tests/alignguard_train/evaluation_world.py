@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from alignguard_data import records
-from alignguard_data.pairs import FlagRule
+from alignguard_data.pair_filter import FlagRule
 from alignguard_data.partition import PartitionSpec, open_partition
 from alignguard_data.paths import DataRoot
 from alignguard_data.protocols import Pixels

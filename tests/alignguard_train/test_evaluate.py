@@ -7,7 +7,7 @@ import pytest
 
 from alignguard_data.errors import IntegrityError
 from alignguard_data.images import encode_png
-from alignguard_data.pairs import FlagRule
+from alignguard_data.pair_filter import FlagRule
 from alignguard_data.paths import DataRoot
 from alignguard_data.records import pair_seed
 from alignguard_train.evaluate import (
