@@ -58,7 +58,9 @@ def _with_dagster(folder: Path) -> Callable[[], None]:
     engines = _engines(folder / "data")
     engines.data.prepare()
     definitions = build_definitions(engines)
-    instance = dg.DagsterInstance.local_temp(str(folder / "dagster"))
+    home = folder / "dagster"
+    home.mkdir()
+    instance = dg.DagsterInstance.local_temp(str(home))
     taxonomy, prompts = ROOMS[0], ROOMS[1]
     materialize(definitions, instance, engines, taxonomy, ["all"])
 
