@@ -1,9 +1,11 @@
 """The one Dagster code location: every room of the active profile."""
 
+import os
 import warnings
 
 import dagster as dg
 
+from alignguard_data.partition import RUN_ID_VARIABLE
 from pipelines.assets.evaluation import evaluation_asset
 from pipelines.assets.experts import experts_asset
 from pipelines.assets.images import image_pairs_asset
@@ -46,10 +48,20 @@ def _definitions(engines: Engines) -> dg.Definitions:
     return dg.Definitions(
         assets=assets,
         asset_checks=asset_checks(engines),
-        resources={"engines": engines},
+        resources={"engines": _engines_of_a_run(engines)},
         # One process a run: models load once, and only what a step asks for is loaded.
         executor=dg.in_process_executor,
     )
+
+
+def _engines_of_a_run(engines: Engines) -> dg.ResourceDefinition:
+    """The engines; manifests that a run writes carry its id."""
+
+    def start(context: dg.InitResourceContext) -> Engines:
+        os.environ[RUN_ID_VARIABLE] = context.run.run_id if context.run else ""
+        return engines
+
+    return dg.ResourceDefinition(start)
 
 
 defs = build_definitions(Engines(load_profile(), data_root()))

@@ -3,6 +3,7 @@
 import dagster as dg
 import pytest
 
+from alignguard_data import manifest as manifests
 from pipelines.definitions import build_definitions
 from pipelines.materialize import (
     PROCESS_TAG,
@@ -38,6 +39,7 @@ def test_a_room_is_a_run_in_the_kept_instance(engines, instance):
     materialize(build_definitions(engines), instance, engines, room("taxonomy"), ["all"])
     run = instance.get_runs()[0]
     assert run.status == dg.DagsterRunStatus.SUCCESS
+    assert manifests.require(engines.data.partition("taxonomy")).run_id == run.run_id
     assert instance.get_dynamic_partitions("reduced_concepts") == [
         concept.key for concept in engines.taxonomy.concepts
     ]
