@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -29,7 +30,7 @@ class SceneScorer:
     def name(self) -> str:
         return "scene"
 
-    @property
+    @cached_property
     def version(self) -> str:
         return f"1-{weights_hash('scene')}"
 
