@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from alignguard_data import manifest as manifests
-from alignguard_data.errors import AlignGuardError, InputMissing, StorageError
+from alignguard_data.errors import AlignGuardError, InputMissing, PartitionBusy, StorageError
 from alignguard_data.funnel import FunnelRow, concept_manifests, funnel
 from alignguard_data.manifest import Manifest
 from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
@@ -120,12 +120,15 @@ def connect(data: DataRoot) -> duckdb.DuckDBPyConnection:
 
     Raises:
         InputMissing: there is no index yet.
+        PartitionBusy: another process has the file open for writing.
     """
     folder = data.partition(ROOM)
     file = folder / manifests.require(folder).file(FILE).name
     try:
         return duckdb.connect(str(file), read_only=True)
     except duckdb.IOException as error:
+        if "lock" in str(error):
+            raise PartitionBusy(f"{file} is locked: another process writes to it") from error
         raise InputMissing(f"{file} cannot be opened: materialize the index again") from error
 
 

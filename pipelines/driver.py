@@ -52,8 +52,13 @@ class Listener:
         """A room is done; ``made`` is 0 when it was up to date."""
 
 
-def run_rooms(engines: Engines, listener: Listener) -> RunReport:
+def run_rooms(engines: Engines, listener: Listener, until: str | None = None) -> RunReport:
     """Bring every room up to date; stops before the first room whose input failed.
+
+    Args:
+        engines: the profile's.
+        listener: told of every step.
+        until: name of the last room to make; None: all of them.
 
     Raises:
         StorageError: the data root or the Dagster home cannot be written.
@@ -67,7 +72,7 @@ def run_rooms(engines: Engines, listener: Listener) -> RunReport:
     allow_side_by_side(instance, TRAINERS, engines.profile.training.parallel)
     definitions = build_definitions(engines)
     report = RunReport()
-    for room in ROOMS:
+    for room in ROOMS[: _number(until)]:
         pending = _pending(engines, instance, room)
         if pending:
             listener.room_started(room, pending)
@@ -87,6 +92,11 @@ def run_rooms(engines: Engines, listener: Listener) -> RunReport:
         if report.failures:
             break
     return report
+
+
+def _number(until: str | None) -> int:
+    names = [room.name for room in ROOMS]
+    return len(names) if until is None else names.index(until) + 1
 
 
 def _pending(engines: Engines, instance: object, room: Room) -> list[str]:

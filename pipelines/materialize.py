@@ -17,6 +17,7 @@ from pipelines.rooms import Room
 
 HOME_VARIABLE = "DAGSTER_HOME"
 PROCESS_TAG = "alignguard/process"
+_OURS = {error.__name__ for error in AlignGuardError.__subclasses__()}
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -100,7 +101,11 @@ def materialize(
         except (OSError, OperationalError) as error:
             # Dagster could not write its own record of the run: a full or read-only disk.
             cause = str(error).splitlines()[0]
-            raise StorageError(f"{instance.root_directory} cannot be written: {cause}") from error
+            home = instance.root_directory
+            free = shutil.disk_usage(home).free / 2**20
+            raise StorageError(
+                f"{home} cannot be written ({free:.0f} MiB free): {cause}"
+            ) from error
     if not result.success:
         raise RoomFailed(_reason(result))
 
@@ -119,14 +124,14 @@ def _alive(name: str) -> bool:
 
 
 def _reason(result: dg.ExecuteInProcessResult) -> str:
-    """Failed checks with what they found, else the innermost error's own text."""
+    """Failed checks with what they found, else our own error's text, else the innermost one's."""
     failed = [check for check in result.get_asset_check_evaluations() if not check.passed]
     if failed:
         return "; ".join(f"check {check.check_name}: {check.description}" for check in failed)
     for event in result.all_events:
         if event.is_step_failure and event.step_failure_data.error:
             error = event.step_failure_data.error
-            while error.cause:
+            while error.cause and error.cls_name not in _OURS:
                 error = error.cause
             return error.message.strip()
     return "the run failed; see it with `alignguard ui`"

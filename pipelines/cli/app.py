@@ -48,14 +48,18 @@ def choose(profile: ProfileOption = None, root: RootOption = None) -> None:
 
 
 @app.command()
-def run() -> None:
+def run(
+    until: Annotated[
+        str | None, typer.Option(help="Stop after this room, for example `release`.")
+    ] = None,
+) -> None:
     """Bring every room up to date, show progress, print the result table.
 
     Only what is missing or stale is made. Killed at any moment, the next run goes on.
     """
     from pipelines.cli.run import run_command
 
-    raise typer.Exit(run_command(Console()))
+    raise typer.Exit(run_command(Console(), until))
 
 
 @app.command()

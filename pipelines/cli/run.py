@@ -14,11 +14,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from alignguard_data.errors import ConfigError
 from pipelines.cli.report import print_summary
 from pipelines.driver import Listener, run_rooms
 from pipelines.profile import load_profile
 from pipelines.resources import Engines, data_root
-from pipelines.rooms import Room
+from pipelines.rooms import ROOMS, Room
 from pipelines.work import expected_units
 
 LINE_EVERY_SECONDS = 10.0
@@ -70,8 +71,15 @@ class Bars(Listener):
         self._console.print(f"[green]✓[/] {room.name:<11} {made} made in {seconds:.1f} s")
 
 
-def run_command(console: Console) -> int:
-    """Run all rooms; 0 when every partition is done, 1 when one failed."""
+def run_command(console: Console, until: str | None = None) -> int:
+    """Run all rooms, or those up to ``until``; 0 when all is done, 1 when a partition failed.
+
+    Raises:
+        ConfigError: ``until`` is no room.
+    """
+    names = [room.name for room in ROOMS]
+    if until is not None and until not in names:
+        raise ConfigError("--until", [f"no such room (got {until!r}); rooms: {', '.join(names)}"])
     engines = Engines(load_profile(), data_root())
     console.print(
         f"profile [bold]{engines.profile.name}[/], data in {engines.data.base}", highlight=False
@@ -88,7 +96,7 @@ def run_command(console: Console) -> int:
         disable=not console.is_terminal,
     )
     with progress:
-        report = run_rooms(engines, Bars(console, engines, progress))
+        report = run_rooms(engines, Bars(console, engines, progress), until)
     for place, reason in report.failures.items():
         console.print(f"[red]✗ {place}[/]: {reason}", highlight=False)
     if report.failures:
@@ -96,5 +104,6 @@ def run_command(console: Console) -> int:
         return 1
     if not any(report.made.values()):
         console.print("[bold green]Everything is up to date.[/]")
-    print_summary(console, engines.data)
+    if until in (None, names[-1]):
+        print_summary(console, engines.data)
     return 0

@@ -1,7 +1,6 @@
 """Scores how surely each glyph is in an image, and how much dark-violet ink is left in it."""
 
 from collections.abc import Sequence
-from functools import cached_property
 
 import torch
 from torch import nn
@@ -33,7 +32,7 @@ class GlyphScorer:
     def name(self) -> str:
         return "glyphs"
 
-    @cached_property
+    @property
     def version(self) -> str:
         return f"1-{weights_hash('glyphs')}"
 

@@ -1,6 +1,7 @@
 """The two small convolutional networks of the stand-in's scorers, and their weights on disk."""
 
 import hashlib
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -73,8 +74,10 @@ def load_weights(network: nn.Module, name: str) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
+@cache
 def weights_hash(name: str) -> str:
-    """First 12 hex digits of the sha256 of the shipped weights ``name``."""
+    """First 12 hex digits of the sha256 of the shipped weights ``name``, read once a process:
+    every row of scores carries it."""
     return hashlib.sha256(_file(name).read_bytes()).hexdigest()[:12]
 
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
 
 import torch
 from torch import nn
@@ -30,7 +29,7 @@ class SceneScorer:
     def name(self) -> str:
         return "scene"
 
-    @cached_property
+    @property
     def version(self) -> str:
         return f"1-{weights_hash('scene')}"
 

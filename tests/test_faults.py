@@ -1,0 +1,250 @@
+"""Faults injected into whole runs of the command: full and read-only disks, damaged files, two
+runs at once, a jumping clock, a locked index. Each shows a clear line and loses nothing.
+"""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import command_environment, reduced_profile
+from tests.test_end_to_end import ALIGNGUARD, content_ids
+
+RUN = ("run", "--until", "release")
+LIMIT_SECONDS = 240
+
+
+def alignguard(
+    root: Path, profile: Path, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*ALIGNGUARD, *arguments],
+        env=command_environment(root, profile) | environment,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+    )
+
+
+def one_line(done: subprocess.CompletedProcess[str]) -> str:
+    """What a failed command said, which must not be a traceback."""
+    said = done.stdout + done.stderr
+    assert done.returncode == 1, said
+    assert "Traceback" not in said
+    return " ".join(said.split())
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return reduced_profile(tmp_path_factory.mktemp("profile"), writing__pairs_per_concept=6)
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory, profile: Path) -> Path:
+    """Data root of an undisturbed run; tests that damage it mend it again."""
+    root = tmp_path_factory.mktemp("calm") / "data"
+    done = alignguard(root, profile, *RUN)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """A function that mounts, or mounts anew, a small disk of our own with the given options."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(options: str) -> Path:
+        again = "remount," if place.is_mount() else ""
+        command = ["mount", "-t", "tmpfs", "-o", f"{again}{options}", "none", str(place)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"this user may not mount a disk: {done.stderr.strip()}")
+        return place
+
+    yield mount
+    if place.is_mount():
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def start(root: Path, profile: Path, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*ALIGNGUARD, *RUN],
+        env=command_environment(root, profile) | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(process: subprocess.Popen[str], reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while not reached():
+        assert process.poll() is None, "the run ended before the fault could be injected"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def ended(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    said, _ = process.communicate(timeout=LIMIT_SECONDS)
+    return subprocess.CompletedProcess(process.args, process.returncode, said, "")
+
+
+def test_a_disk_that_fills_gives_one_line_and_the_next_run_goes_on(disk, calm, profile, tmp_path):
+    home = str(tmp_path / "dagster")
+    place = disk("size=300k")
+    said = one_line(alignguard(place / "data", profile, *RUN, DAGSTER_HOME=home))
+    assert "No space left on device" in said
+    assert not list(place.rglob("*.tmp"))
+    disk("size=64m")
+    assert alignguard(place / "data", profile, *RUN, DAGSTER_HOME=home).returncode == 0
+    assert content_ids(place / "data") == content_ids(calm)
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_under_dagster_too_is_one_line(disk, calm, profile):
+    root = disk("size=100m") / "data"
+    process = start(root, profile)
+    wait_for(process, lambda: any(root.glob("reduced/images/*/.*.partial/*.parquet")))
+    ballast = root.parent / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        while fill(file):
+            pass
+    said = one_line(ended(process))
+    assert "No space left" in said or "(0 MiB free)" in said
+    ballast.unlink()
+    assert alignguard(root, profile, *RUN).returncode == 0
+    assert content_ids(root) == content_ids(calm)
+
+
+def fill(file) -> bool:
+    try:
+        return file.write(bytes(2**14)) > 0
+    except OSError:
+        return False
+
+
+def test_a_read_only_root_is_one_line_and_the_next_run_goes_on(disk, calm, profile, tmp_path):
+    home = str(tmp_path / "dagster")
+    root = disk("size=64m") / "data"
+    assert alignguard(root, profile, "run", "--until", "images", DAGSTER_HOME=home).returncode == 0
+    disk("ro")
+    said = one_line(alignguard(root, profile, *RUN, DAGSTER_HOME=home))
+    assert "Read-only file system" in said
+    assert str(root) in said
+    disk("rw,size=64m")
+    assert alignguard(root, profile, *RUN, DAGSTER_HOME=home).returncode == 0
+    assert content_ids(root) == content_ids(calm)
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_do_not_spoil_each_other(calm, profile, tmp_path):
+    root = tmp_path / "data"
+    both = [start(root, profile, DAGSTER_HOME=str(tmp_path / str(i))) for i in range(2)]
+    for done in map(ended, both):
+        # The slower one may stop at a partition that the other one is making, and says so.
+        if done.returncode:
+            assert "another process is making" in one_line(done)
+    assert alignguard(root, profile, *RUN).returncode == 0
+    assert content_ids(root) == content_ids(calm)
+
+
+def damaged(path: Path, content: bytes) -> Iterator[None]:
+    sound = path.read_bytes()
+    path.write_bytes(content)
+    yield
+    path.write_bytes(sound)
+
+
+@pytest.fixture
+def truncated_shard(calm: Path) -> Iterator[Path]:
+    shard = min(calm.glob("reduced/scores/*/*/scores.parquet"))
+    yield from ((shard) for _ in damaged(shard, shard.read_bytes()[:-100]))
+
+
+@pytest.fixture
+def wrong_hash(calm: Path) -> Iterator[Path]:
+    """A manifest of the images room whose first file has the hash of other bytes."""
+    path = min(calm.glob("reduced/images/*/manifest.json"))
+    manifest = json.loads(path.read_text())
+    manifest["files"][0]["sha256"] = "0" * 64
+    yield from (path for _ in damaged(path, json.dumps(manifest).encode()))
+
+
+def test_a_truncated_shard_is_made_again(calm, profile, truncated_shard):
+    before = content_ids(calm)
+    assert truncated_shard.parent.parent.name in alignguard(calm, profile, "status").stdout
+    done = alignguard(calm, profile, *RUN)
+    assert done.returncode == 0
+    assert "scores      1 made" in done.stdout
+    assert content_ids(calm) == before
+
+
+def test_a_manifest_with_a_wrong_hash_is_found_by_name(calm, profile, wrong_hash):
+    said = one_line(alignguard(calm, profile, "status", "--verify"))
+    assert str(wrong_hash.parent) in said.replace(" ", "")
+    assert "0" * 64 in said.replace(" ", "")
+
+
+CLOCK = """
+import random, time
+_true, _jumps = time.time, random.Random(0)
+time.time = lambda: _true() + _jumps.choice((-86400.0, 0.0, 86400.0))
+"""
+
+
+@pytest.mark.slow
+def test_a_clock_that_jumps_changes_no_content(calm, profile, tmp_path):
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    (hooks / "sitecustomize.py").write_text(CLOCK)
+    path = os.pathsep.join([str(hooks), os.environ.get("PYTHONPATH", "")])
+    root = tmp_path / "data"
+    done = alignguard(root, profile, *RUN, PYTHONPATH=path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert content_ids(root) == content_ids(calm)
+
+
+def test_an_index_locked_by_another_process_is_one_line_and_can_be_rebuilt(calm, profile):
+    file = next(calm.glob("reduced/index/all/*/index.duckdb"))
+    command = [sys.executable, "-c", HOLD, str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        try:
+            said = one_line(alignguard(calm, profile, "sql", "select count(*) from concepts"))
+        finally:
+            holder.kill()
+    assert "is locked: another process writes to it" in said
+    done = alignguard(calm, profile, "sql", "--json", "select count(*) as n from concepts")
+    assert done.returncode == 0, done.stderr
+
+
+HOLD = """
+import sys, time, duckdb
+connection = duckdb.connect(sys.argv[1])
+print("held", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_twenty_kills_at_random_moments_lose_nothing(calm, profile, tmp_path):
+    moments = random.Random(20)
+    root = tmp_path / "data"
+    for _ in range(20):
+        process = start(root, profile)
+        try:
+            process.wait(timeout=moments.uniform(1.0, 14.0))
+        except subprocess.TimeoutExpired:
+            process.kill()
+        process.communicate()
+    done = alignguard(root, profile, *RUN)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert content_ids(root) == content_ids(calm)
