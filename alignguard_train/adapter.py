@@ -3,17 +3,21 @@
 Alpha always equals the rank (scale 1), so a file needs no metadata to mean what it says.
 """
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from alignguard_data.errors import IntegrityError
+from alignguard_data.shards import write_bytes
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
+KOHYA_WEIGHTS = "kohya_lora.safetensors"
 _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
 
 
@@ -34,14 +38,41 @@ Lora = dict[str, LoraLayer]
 """Layers by their module's name inside the UNet."""
 
 
-def save_lora(lora: Lora, path: Path) -> None:
-    """Write an adapter in diffusers' format; equal tensors give equal bytes."""
+def save_lora(lora: Lora, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write an adapter in diffusers' format; equal tensors and metadata give equal bytes.
+
+    ``metadata`` goes into the file's header, where `safetensors.safe_open(...).metadata()` and
+    the tools that list adapters find it.
+    """
     tensors = {}
     for name in sorted(lora):
         tensors[f"unet.{name}{_DOWN}"] = lora[name].down.detach().float().cpu().contiguous()
         tensors[f"unet.{name}{_UP}"] = lora[name].up.detach().float().cpu().contiguous()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, path)
+    _write(tensors, path, metadata)
+
+
+def save_kohya(lora: Lora, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write an adapter in the format of kohya-ss and ComfyUI: ``lora_unet_<module>.lora_down``,
+    ``.lora_up`` and ``.alpha`` (the rank, so the scale is 1)."""
+    tensors = {}
+    for name in sorted(lora):
+        key, layer = f"lora_unet_{name.replace('.', '_')}", lora[name]
+        tensors[f"{key}.lora_down.weight"] = layer.down.detach().float().cpu().contiguous()
+        tensors[f"{key}.lora_up.weight"] = layer.up.detach().float().cpu().contiguous()
+        tensors[f"{key}.alpha"] = torch.tensor(float(layer.down.shape[0]))
+    _write(tensors, path, metadata)
+
+
+def _write(tensors: dict[str, Tensor], path: Path, metadata: Mapping[str, str] | None) -> None:
+    """The library writes metadata in the order of a hash table that differs from process to
+    process; sorted, equal content has equal bytes."""
+    plain = save(tensors)
+    size = int.from_bytes(plain[:8], "little")
+    known = {"format": "pt", **(metadata or {})}
+    header = {"__metadata__": dict(sorted(known.items())), **json.loads(plain[8 : 8 + size])}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8 bytes
+    write_bytes(path, len(text).to_bytes(8, "little") + text + plain[8 + size :])
 
 
 def load_lora(path: Path) -> Lora:
@@ -73,12 +104,29 @@ def relative_error(found: Lora, wanted: Lora) -> float:
 
 
 def truncate(lora: Lora, rank: int) -> Lora:
-    """The best adapter of a lower rank, layer by layer (SVD; Eckart-Young)."""
+    """The best adapter of a lower rank, layer by layer (SVD; Eckart-Young).
+
+    The decomposition goes through the factors (up = Q R, down' = P S), so that its cost is that of
+    a matrix of the adapter's rank and not of the layer's size.
+    """
     out = {}
     for name, layer in lora.items():
-        u, s, v = torch.linalg.svd(layer.delta.double(), full_matrices=False)
-        root = s[:rank].sqrt()
-        out[name] = LoraLayer(
-            (root[:, None] * v[:rank]).to(layer.down.dtype), (u[:, :rank] * root).to(layer.up.dtype)
-        )
+        q, r = torch.linalg.qr(layer.up.double())
+        p, s = torch.linalg.qr(layer.down.double().T)
+        u, values, v = torch.linalg.svd(r @ s.T, full_matrices=False)
+        root = values[:rank].sqrt()
+        down, up = (root[:, None] * v[:rank]) @ p.T, q @ (u[:, :rank] * root)
+        out[name] = LoraLayer(down.to(layer.down.dtype), up.to(layer.up.dtype))
     return out
+
+
+def layer_errors(found: Lora, wanted: Lora) -> dict[str, float]:
+    """Each layer's relative error: Frobenius norm of the difference over that of the wanted."""
+    return {
+        name: relative_error({name: found[name]}, {name: layer}) for name, layer in wanted.items()
+    }
+
+
+def scaled(lora: Lora, weight: float) -> Lora:
+    """The adapter with every delta times ``weight``."""
+    return {name: LoraLayer(layer.down, layer.up * weight) for name, layer in lora.items()}

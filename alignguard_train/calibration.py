@@ -10,33 +10,36 @@ import torch
 from torch import Tensor, nn
 
 from alignguard_train import loss as losses
-from alignguard_train.adapter import Lora
+from alignguard_train.adapter import Lora, LoraLayer
 from alignguard_train.base import BaseModel
 from alignguard_train.dataset import EncodedPreferences
 from alignguard_train.merge import Activity
 from alignguard_train.recipes import MergeConfig, Stat
 
 ROWS = 32
+TOKENS = 4096
+"""Inputs of a layer that are measured together; bounds the memory."""
 
 
 class ActivityMeter:
     """Accumulates, for one layer, every expert's activation on the inputs that pass it."""
 
-    def __init__(self, deltas: Tensor, stat: Stat) -> None:
-        self._deltas = deltas  # (experts, outputs, inputs)
+    def __init__(self, layers: Sequence[LoraLayer], stat: Stat) -> None:
+        self._layers = layers
         self._stat = stat
-        self._total = torch.zeros(deltas.shape[:2], dtype=torch.float64)
+        self._total = torch.zeros(len(layers), layers[0].up.shape[0], dtype=torch.float64)
         self._inputs = 0
 
     def add(self, x: Tensor) -> None:
         """Layer inputs (..., inputs): add |delta_k x| of every expert k and output i."""
-        tokens = x.reshape(-1, x.shape[-1])
-        size = torch.einsum("koi,ti->tko", self._deltas, tokens).abs()
-        if self._stat == "wins":
-            best = size.argmax(dim=1, keepdim=True)
-            size = torch.zeros_like(size).scatter_(1, best, 1.0)
-        self._total += size.sum(dim=0).double().cpu()
-        self._inputs += len(tokens)
+        # Through the low rank, and few tokens at a time: a large UNet has thousands an image.
+        for tokens in x.reshape(-1, x.shape[-1]).split(TOKENS):
+            size = torch.stack([(tokens @ e.down.T @ e.up.T).abs() for e in self._layers], dim=1)
+            if self._stat == "wins":
+                best = size.argmax(dim=1, keepdim=True)
+                size = torch.zeros_like(size).scatter_(1, best, 1.0)
+            self._total += size.sum(dim=0).double().cpu()
+            self._inputs += len(tokens)
 
     def result(self) -> Tensor:
         """Mean over all inputs: (experts, outputs)."""
@@ -54,8 +57,7 @@ def measure_activity(
     """
     unet = base.pipe.unet
     meters = {
-        name: ActivityMeter(torch.stack([lora[name].delta for lora in experts]), config.stat)
-        for name in experts[0]
+        name: ActivityMeter([lora[name] for lora in experts], config.stat) for name in experts[0]
     }
 
     def listen(name: str) -> torch.utils.hooks.RemovableHandle:

@@ -1,17 +1,17 @@
 """Many experts into one adapter: Co-Merge (METHOD section 4) and its baselines, pure tensors.
 
 Co-Merge and the average are stored exactly, as an ordinary LoRA of rank K r: the experts' down
-matrices stacked, their up matrices side by side. TIES and DARE change single weights, which
-needs a full-rank delta; they are stored by SVD at rank K r.
+matrices stacked, their up matrices side by side. TIES, DARE and magnitude pruning change single
+weights, which needs a full-rank delta; they are stored by SVD at rank K r.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from alignguard_train.adapter import Lora, LoraLayer
+from alignguard_train.adapter import Lora, LoraLayer, truncate
 from alignguard_train.recipes import MergeConfig, Strategy, Unit
 
 Activity = dict[str, Tensor]
@@ -36,16 +36,31 @@ def merge(
     """
     _check(experts)
     count = len(experts)
-    if strategy == "co-merge":
-        winners = {name: winner(activity[name], config.unit) for name in experts[0]}
+    if strategy in ("co-merge", "random"):
+        winners = (
+            {name: winner(activity[name], config.unit) for name in experts[0]}
+            if strategy == "co-merge"
+            else random_winners(experts, config.seed)
+        )
         return Merged(lora=co_merge(experts, winners), winners=winners)
-    if strategy == "average":
-        return Merged(lora=weighted_sum(experts, [1 / count] * count), winners={})
-    if strategy == "sum":
-        return Merged(lora=weighted_sum(experts, [config.sum_scale] * count), winners={})
-    if strategy == "ties":
-        return Merged(lora=ties(experts, config.density), winners={})
-    return Merged(lora=dare(experts, config.density, config.seed), winners={})
+    simple: dict[str, Callable[[], Lora]] = {
+        "average": lambda: weighted_sum(experts, [1 / count] * count),
+        "sum": lambda: weighted_sum(experts, [config.sum_scale] * count),
+        "svd": lambda: svd(experts, config.sum_scale),
+        "ties": lambda: ties(experts, config.density),
+        "dare": lambda: dare(experts, config.density, config.seed),
+        "magnitude": lambda: magnitude(experts, config.density, config.sum_scale),
+    }
+    return Merged(lora=simple[strategy](), winners={})
+
+
+def random_winners(experts: Sequence[Lora], seed: int) -> dict[str, Tensor]:
+    """A random expert for each output row: what Co-Merge's choice is worth beyond sparsity."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: torch.randint(len(experts), experts[0][name].up.shape[:1], generator=generator)
+        for name in sorted(experts[0])
+    }
 
 
 def winner(activity: Tensor, unit: Unit) -> Tensor:
@@ -82,6 +97,22 @@ def weighted_sum(experts: Sequence[Lora], weights: Sequence[float]) -> Lora:
         )
         for name in experts[0]
     }
+
+
+def svd(experts: Sequence[Lora], scale: float) -> Lora:
+    """The scaled sum, cut to the rank of one expert (the ``svd`` combination of peft)."""
+    rank = max(layer.down.shape[0] for lora in experts for layer in lora.values())
+    return truncate(weighted_sum(experts, [scale] * len(experts)), rank)
+
+
+def magnitude(experts: Sequence[Lora], density: float, scale: float) -> Lora:
+    """Keep each expert's largest weights and sum them, scaled (magnitude pruning)."""
+    merged = {}
+    for name in experts[0]:
+        total = sum(_largest(lora[name].delta, density) for lora in experts)
+        assert isinstance(total, Tensor)
+        merged[name] = _as_layer(total * scale, _total_rank(experts, name))
+    return merged
 
 
 def ties(experts: Sequence[Lora], density: float) -> Lora:

@@ -4,24 +4,36 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from alignguard_data import manifest as manifests
+from alignguard_data.errors import ConfigError
 from alignguard_data.manifest import Manifest
 from alignguard_data.partition import PartitionSpec, open_partition
 from alignguard_data.paths import UNPARTITIONED, DataRoot
 from alignguard_data.protocols import Progress
-from alignguard_data.shards import verify_file
+from alignguard_data.shards import verify_file, write_bytes
 from alignguard_train.base import BaseModel
 from alignguard_train.evaluation_room import release_folder
 from alignguard_train.experts import weights_of
 from alignguard_train.recipes import MergeConfig
 
+if TYPE_CHECKING:
+    from alignguard_train.adapter import Lora
+
 ROOM = "merge"
+FORMAT = 2
+"""Part of the fingerprint: raise it when a merge's files change for equal experts."""
 WINNERS = pa.schema(
     [("layer", pa.string()), ("expert", pa.string()), ("won", pa.int64()), ("share", pa.float64())]
 )
+
+TRUNCATION = pa.schema(
+    [("strategy", pa.string()), ("layer", pa.string()), ("relative_error", pa.float64())]
+)
+_WEIGHTS = "pytorch_lora_weights.safetensors"  # adapter.WEIGHTS, which needs torch
 
 
 def spec(
@@ -38,7 +50,7 @@ def spec(
         folder=data.partition(ROOM),
         room=ROOM,
         key=UNPARTITIONED,
-        config=dataclasses.asdict(config),
+        config={**dataclasses.asdict(config), "format": FORMAT},
         inputs={
             "release": release.content_id,
             **{f"experts/{key}": manifest.content_id for key, manifest in experts.items()},
@@ -56,42 +68,113 @@ def make_merges(
 ) -> Manifest:
     """Merge with the chosen strategy and each baseline; ``progress`` counts strategies.
 
-    Files are ``<strategy>/pytorch_lora_weights.safetensors``; table "winners" says how many rows
-    of each layer each expert won under Co-Merge.
+    A strategy's folder holds the adapter in diffusers' and in kohya's format and a model card.
+    Table "winners" says how many rows of each layer each expert won under Co-Merge, "truncation"
+    the relative error of each layer where the profile asks for a lower rank.
 
     Raises:
         InputMissing: an expert is not trained yet.
         IntegrityError: an expert's file is not what its manifest says.
+        ConfigError: a weight is given to a category that has no expert.
     """
+    _check_weights(config, categories)
     with open_partition(spec(data, categories, base, config)) as work:
         if work.done:
             return work.done
-        from alignguard_train.adapter import WEIGHTS, load_lora, save_lora
+        from alignguard_train.adapter import load_lora, scaled
         from alignguard_train.calibration import measure_activity
         from alignguard_train.dataset import encode, load_preferences
         from alignguard_train.merge import merge
 
-        for key in categories:
-            folder = data.partition("experts", key)
-            verify_file(folder, manifests.require(folder).file("pytorch_lora_weights"))
-        experts = [load_lora(weights_of(data, key)) for key in categories]
+        hashes = _verified_experts(data, categories)
+        experts = [
+            scaled(load_lora(weights_of(data, key)), config.weights.get(key, 1.0))
+            for key in categories
+        ]
         encoded = encode(load_preferences(release_folder(data), categories), base)
         activity = measure_activity(base, experts, encoded, config)
-        files, winners = {}, {}
+        files: dict[str, Path] = {}
+        winners: dict[str, list[int]] = {}
+        errors: list[dict[str, object]] = []
         for strategy in config.strategies:
             merged = merge(strategy, experts, activity, config)
-            path = work.partial / f"{strategy}.safetensors"
-            save_lora(merged.lora, path)
-            files[f"{strategy}/{WEIGHTS}"] = path
-            winners = winners or {name: won.tolist() for name, won in merged.winners.items()}
+            if strategy == "co-merge":
+                winners = {name: won.tolist() for name, won in merged.winners.items()}
+            stored, lost = _cut(merged.lora, config.rank)
+            errors += [{"strategy": strategy, "layer": n, "relative_error": e} for n, e in lost[1]]
+            files |= _write_adapter(data, work.partial, strategy, stored, lost[0], base, hashes)
             if progress:
                 progress(1)
         table = _winner_table(winners, categories)
         return work.finish(
-            tables={"winners": table},
+            tables={
+                "winners": table,
+                "truncation": pa.Table.from_pylist(errors, schema=TRUNCATION),
+            },
             extra_files=files,
             counts={"strategy": config.strategy, **_shares(table, categories)},
         )
+
+
+def _check_weights(config: MergeConfig, categories: Sequence[str]) -> None:
+    unknown = [key for key in config.weights if key not in categories]
+    if unknown:
+        known = ", ".join(categories)
+        faults = [f"weights.{key}: no such category; there are {known}" for key in unknown]
+        raise ConfigError("merge", faults)
+
+
+def _verified_experts(data: DataRoot, categories: Sequence[str]) -> dict[str, str]:
+    """sha256 of every expert's file, each checked."""
+    found = {}
+    for key in categories:
+        folder = data.partition("experts", key)
+        file = manifests.require(folder).file("pytorch_lora_weights")
+        verify_file(folder, file)
+        found[key] = file.sha256
+    return found
+
+
+def _cut(
+    lora: "Lora", rank: int | None
+) -> "tuple[Lora, tuple[float | None, list[tuple[str, float]]]]":
+    """The adapter at the wanted rank, its relative error in all and by layer."""
+    if rank is None:
+        return lora, (None, [])
+    from alignguard_train.adapter import layer_errors, relative_error, truncate
+
+    stored = truncate(lora, rank)
+    return stored, (relative_error(stored, lora), list(layer_errors(stored, lora).items()))
+
+
+def _write_adapter(
+    data: DataRoot,
+    folder: Path,
+    strategy: str,
+    lora: "Lora",
+    error: float | None,
+    base: BaseModel,
+    hashes: Mapping[str, str],
+) -> dict[str, Path]:
+    """Both files and the card of one strategy: name in the partition to temporary path."""
+    from alignguard_train import adapter
+    from alignguard_train.adapter_card import adapter_metadata, render_adapter_card
+
+    metadata = adapter_metadata(
+        release=manifests.require(data.partition("release")),
+        base_model=base.model_id,
+        base_revision=base.revision,
+        merge=strategy,
+        rank=max(layer.down.shape[0] for layer in lora.values()),
+        experts=hashes,
+    )
+    place = folder / strategy
+    adapter.save_lora(lora, place / adapter.WEIGHTS, metadata)
+    adapter.save_kohya(lora, place / adapter.KOHYA_WEIGHTS, metadata)
+    card = render_adapter_card(metadata, strategy=strategy, error=error)
+    write_bytes(place / "README.md", card.encode())
+    names = (adapter.WEIGHTS, adapter.KOHYA_WEIGHTS, "README.md")
+    return {f"{strategy}/{name}": place / name for name in names}
 
 
 def merged_weights(data: DataRoot, strategy: str) -> Path:
@@ -101,9 +184,9 @@ def merged_weights(data: DataRoot, strategy: str) -> Path:
         InputMissing: nothing was merged yet.
     """
     folder = data.partition(ROOM)
-    wanted = f"/{strategy}/"
+    wanted = f"/{strategy}/{_WEIGHTS}"
     manifest = manifests.require(folder)
-    return folder / next(file.name for file in manifest.files if wanted in file.name)
+    return folder / next(file.name for file in manifest.files if file.name.endswith(wanted))
 
 
 def _winner_table(winners: Mapping[str, Sequence[int]], categories: Sequence[str]) -> pa.Table:

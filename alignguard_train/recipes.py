@@ -3,12 +3,14 @@
 Free of torch, so that profiles can be read and fingerprints computed at once.
 """
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 Stat = Literal["mean", "wins"]
 Unit = Literal["row", "layer"]
-Strategy = Literal["co-merge", "average", "sum", "ties", "dare"]
+Strategy = Literal["co-merge", "average", "sum", "ties", "dare", "svd", "magnitude", "random"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,8 +62,10 @@ class MergeConfig:
     ``stat`` and ``unit`` are Co-Merge's: mean activation or how often an expert's is the largest;
     a winner for each output row or for each layer. ``calibration_pairs`` unsafe prompts of every
     category are noised at ``calibration_timesteps`` timesteps each. ``baselines`` are stored
-    beside the merge for comparison; ``sum_scale`` belongs to ``sum``, ``density`` to ``ties`` and
-    ``dare``.
+    beside the merge for comparison; ``sum_scale`` belongs to ``sum``, ``svd`` and ``magnitude``,
+    ``density`` to ``ties``, ``dare`` and ``magnitude``. ``weights`` scales the experts of some
+    categories before they are merged, by any strategy. ``rank`` cuts the merge to a lower rank by
+    SVD; None stores it exactly, at the sum of the experts' ranks.
     """
 
     strategy: Strategy = "co-merge"
@@ -73,11 +77,18 @@ class MergeConfig:
     baselines: tuple[Strategy, ...] = ("average",)
     sum_scale: float = 0.3
     density: float = 0.5
+    weights: Mapping[str, float] = field(default_factory=dict)
+    rank: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("calibration_pairs", "calibration_timesteps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.rank is not None and self.rank < 1:
+            raise ValueError(f"rank must be at least 1, got {self.rank}")
+        for category, weight in self.weights.items():
+            if not math.isfinite(weight):
+                raise ValueError(f"weights.{category} must be a finite number, got {weight}")
         if not 0 < self.density <= 1:
             raise ValueError(f"density must lie in (0, 1], got {self.density}")
 

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from alignguard_train.adapter import LoraLayer, load_lora, relative_error, save_lora, truncate
+from alignguard_train.adapter import (
+    LoraLayer,
+    layer_errors,
+    load_lora,
+    relative_error,
+    save_lora,
+    scaled,
+    truncate,
+)
 from alignguard_train.calibration import ActivityMeter
 from alignguard_train.merge import merge, ties, weighted_sum, winner
 from alignguard_train.recipes import MergeConfig
@@ -22,7 +30,7 @@ B = expert([[0.0, 3.0], [0.5, 0.0]])
 
 
 def meter(experts, inputs, stat):
-    found = ActivityMeter(torch.stack([lora[LAYER].delta for lora in experts]), stat)
+    found = ActivityMeter([lora[LAYER] for lora in experts], stat)
     found.add(torch.tensor(inputs))
     return found.result()
 
@@ -115,3 +123,55 @@ def test_truncation_is_the_best_of_its_rank_and_its_error_is_that_of_the_dropped
 def test_experts_of_other_shapes_are_refused():
     with pytest.raises(ValueError, match="expert 1"):
         merge("average", [A, expert([[1.0, 0.0, 0.0]])], {}, MergeConfig())
+
+
+def test_truncation_to_the_full_rank_changes_nothing():
+    lora = weighted_sum(random_experts(3, 2), [0.5, 1.0, 2.0])
+    assert relative_error(truncate(lora, 6), lora) < 1e-6
+
+
+def test_errors_by_layer_are_those_of_each_layer_alone():
+    """Layer a is halved (error 1/2), layer b is kept (error 0)."""
+    wanted = {"a": A[LAYER], "b": B[LAYER]}
+    found = {"a": scaled({"a": A[LAYER]}, 0.5)["a"], "b": B[LAYER]}
+    assert layer_errors(found, wanted) == {"a": pytest.approx(0.5), "b": 0.0}
+
+
+def test_svd_is_the_best_approximation_of_the_sum_at_one_experts_rank():
+    experts = random_experts(3, 4)
+    merged = merge("svd", experts, {}, MergeConfig(sum_scale=0.3)).lora[LAYER]
+    total = 0.3 * sum(lora[LAYER].delta for lora in experts)
+    u, s, v = torch.linalg.svd(total)
+    best = u[:, :4] @ torch.diag(s[:4]) @ v[:4]
+    assert merged.down.shape[0] == 4
+    assert torch.allclose(merged.delta, best, atol=1e-5)
+
+
+def test_magnitude_equals_pefts_pruning_and_sum():
+    """Stored at rank K r, which here is the full rank of the 12 x 16 layer."""
+    from peft.utils.merge_utils import magnitude_prune
+
+    experts = random_experts(3, 4)
+    deltas = [lora[LAYER].delta for lora in experts]
+    theirs = magnitude_prune(deltas, torch.full((3,), 0.5), density=0.25)
+    merged = merge("magnitude", experts, {}, MergeConfig(density=0.25, sum_scale=0.5)).lora
+    assert torch.allclose(merged[LAYER].delta, theirs, atol=1e-5)
+
+
+def test_random_rows_are_each_one_experts_own_and_repeat_with_the_seed():
+    experts = random_experts(3, 4)
+    first = merge("random", experts, {}, MergeConfig(seed=5))
+    again = merge("random", experts, {}, MergeConfig(seed=5))
+    won = first.winners[LAYER]
+    wanted = torch.stack([experts[int(k)][LAYER].delta[i] for i, k in enumerate(won)])
+    assert torch.allclose(first.lora[LAYER].delta, wanted, atol=1e-6)
+    assert torch.equal(won, again.winners[LAYER])
+    assert len(set(won.tolist())) == 3
+
+
+def test_memory_of_the_meter_does_not_grow_with_tokens(monkeypatch):
+    """Ten inputs in pieces of three give what all at once give."""
+    inputs = torch.randn(10, 2, generator=torch.Generator().manual_seed(2)).tolist()
+    whole = meter([A, B], inputs, "mean")
+    monkeypatch.setattr("alignguard_train.calibration.TOKENS", 3)
+    assert torch.allclose(meter([A, B], inputs, "mean"), whole)

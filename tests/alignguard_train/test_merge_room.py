@@ -6,15 +6,27 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 from alignguard_data.backends.diffusers_image import DiffusersImageGenerator
+from alignguard_data.errors import ConfigError, IntegrityError
 from alignguard_data.images import Sampling
+from alignguard_data.paths import DataRoot
 from alignguard_data.standin.factory import base_model_folder
-from alignguard_train.adapter import WEIGHTS, LoraLayer, load_lora, save_lora
+from alignguard_train.adapter import (
+    KOHYA_WEIGHTS,
+    WEIGHTS,
+    LoraLayer,
+    load_lora,
+    save_kohya,
+    save_lora,
+)
+from alignguard_train.adapter_card import render_adapter_card
 from alignguard_train.base import BaseModel
 from alignguard_train.calibration import measure_activity
 from alignguard_train.dataset import EncodedPreferences, encode_prompts
 from alignguard_train.merge import merge
+from alignguard_train.merge_room import make_merges
 from alignguard_train.recipes import MergeConfig
 
 PROMPT, SEED = "a meadow with a green kite at the top", 11
@@ -24,7 +36,7 @@ import sys
 import numpy as np, torch
 from diffusers import StableDiffusionPipeline
 pipe = StableDiffusionPipeline.from_pretrained(sys.argv[1])
-pipe.load_lora_weights(sys.argv[2], weight_name="pytorch_lora_weights.safetensors")
+pipe.load_lora_weights(sys.argv[2], weight_name=sys.argv[6])
 noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(int(sys.argv[4])))
 made = pipe(sys.argv[3], num_inference_steps=4, guidance_scale=3.0, latents=noise,
             height=32, width=32, output_type="np").images
@@ -62,18 +74,21 @@ def calibration(base: BaseModel) -> EncodedPreferences:
     )  # fmt: skip
 
 
-def test_plain_diffusers_loads_the_merge_and_draws_the_same(base, tmp_path):
+@pytest.mark.parametrize("file", [WEIGHTS, KOHYA_WEIGHTS])
+def test_plain_diffusers_loads_the_merge_and_draws_the_same(base, tmp_path, file):
     experts = [random_expert(base, seed) for seed in (1, 2)]
     config = MergeConfig(calibration_timesteps=2)
     activity = measure_activity(base, experts, calibration(base), config)
     merged = merge("co-merge", experts, activity, config)
-    save_lora(merged.lora, tmp_path / WEIGHTS)
+    save_lora(merged.lora, tmp_path / WEIGHTS, {"alignguard.merge": "co-merge"})
+    save_kohya(merged.lora, tmp_path / KOHYA_WEIGHTS)
     arguments = [
         str(base_model_folder()),
         str(tmp_path),
         PROMPT,
         str(SEED),
         str(tmp_path / "o.npy"),
+        file,
     ]
     done = subprocess.run(
         [sys.executable, "-c", VANILLA, *arguments],
@@ -116,9 +131,49 @@ def test_activity_does_not_depend_on_how_the_calibration_is_split(base, monkeypa
     assert all(torch.allclose(whole[n], parts[n], rtol=1e-4) for n in whole)
 
 
-def test_a_file_that_is_no_adapter_is_named(tmp_path):
-    from alignguard_data.errors import IntegrityError
+METADATA = {
+    "alignguard.base_model": "tiny",
+    "alignguard.base_revision": "r1",
+    "alignguard.release": "coprov2-tiny-v0.1.0",
+    "alignguard.release_content_id": "c1",
+    "alignguard.merge": "co-merge",
+    "alignguard.experts": '{"a": "00", "b": "11"}',
+    "alignguard.versions": "torch 2",
+    "ss_network_dim": "4",
+}
 
+WRITE = """
+import sys, torch
+from pathlib import Path
+from alignguard_train.adapter import LoraLayer, save_lora
+metadata = {f"key {i}": str(i) for i in range(20)}
+save_lora({"a.to_q": LoraLayer(torch.ones(2, 3), torch.ones(3, 2))}, Path(sys.argv[1]), metadata)
+"""
+
+
+def test_a_file_with_metadata_has_the_same_bytes_in_every_process(tmp_path):
+    for name in ("one", "two"):
+        subprocess.run([sys.executable, "-c", WRITE, str(tmp_path / name)], check=True)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    with safe_open(tmp_path / "one", "pt") as file:
+        assert file.metadata()["key 7"] == "7"
+    assert load_lora(tmp_path / "one")["a.to_q"].down.shape == (2, 3)
+
+
+def test_the_card_names_base_release_experts_and_the_cost_of_a_cut():
+    card = render_adapter_card(METADATA, strategy="co-merge", error=0.0551)
+    for fact in ("tiny", "r1", "coprov2-tiny-v0.1.0", "c1", "| b | `11` |", "error 0.055"):
+        assert fact in card
+    assert "cut by SVD" not in render_adapter_card(METADATA, strategy="co-merge")
+
+
+def test_a_weight_for_a_category_without_expert_is_refused(tmp_path, base):
+    data = DataRoot(root=tmp_path, profile="tiny")
+    with pytest.raises(ConfigError, match=r"weights\.c: no such category; there are a, b"):
+        make_merges(data, ["a", "b"], base, MergeConfig(weights={"c": 2.0}))
+
+
+def test_a_file_that_is_no_adapter_is_named(tmp_path):
     path = tmp_path / "x.safetensors"
     path.write_bytes(b"garbage")
     with pytest.raises(IntegrityError, match=r"x\.safetensors"):
