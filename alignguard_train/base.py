@@ -8,7 +8,7 @@ from alignguard_data.backends.weights import folder_revision
 from alignguard_data.errors import EngineError
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
+    from alignguard_data.backends.conditions import Pipe
 
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 """The UNet's attention projections, self and cross [A]."""
@@ -41,13 +41,13 @@ class BaseModel:
         return folder_revision(self._folder) if self._folder else str(self._revision)
 
     @cached_property
-    def pipe(self) -> "StableDiffusionPipeline":
+    def pipe(self) -> "Pipe":
         """The loaded pipe, every weight frozen; loaded from safetensors alone.
 
         Raises:
             EngineError: the checkpoint cannot be loaded.
         """
-        from alignguard_data.backends.diffusers_pipe import load_pipeline
+        from alignguard_data.backends.loading import load_pipeline
 
         return load_pipeline(
             self._model,

@@ -1,4 +1,4 @@
-"""Renders prompts with a Stable Diffusion checkpoint through diffusers, in full batches.
+"""Renders prompts with a Stable Diffusion (XL) checkpoint through diffusers, in full batches.
 
 Cheap to construct: torch and the weights are loaded at the first rendering. See
 ``diffusers_pipe`` for the loop itself.
@@ -7,8 +7,9 @@ Cheap to construct: torch and the weights are loaded at the first rendering. See
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from alignguard_data.backends.weights import file_revision, folder_revision
 from alignguard_data.errors import EngineError
@@ -19,8 +20,25 @@ if TYPE_CHECKING:
     from alignguard_data.backends.diffusers_pipe import DiffusersPipe
 
 
+Attention = Literal["auto", "flash", "efficient", "cudnn", "math"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Speed:
+    """How a device does the same work; on a GPU last bits may differ, the image does not.
+
+    ``compile`` compiles the UNet once (batches have one size, so nothing is compiled again);
+    ``attention`` picks PyTorch's kernel; tiling and slicing lower the VAE's peak memory.
+    """
+
+    compile: bool = False
+    attention: Attention = "auto"
+    vae_tiling: bool = False
+    vae_slicing: bool = False
+
+
 class DiffusersImageGenerator:
-    """An ``ImageGenerator`` over a ``StableDiffusionPipeline``: a local folder or a hub id.
+    """An ``ImageGenerator`` over a Stable Diffusion (XL) pipe: a local folder or a hub id.
 
     On a CPU, ``threads`` workers render one batch each with one thread for the maths: two of them
     do about twice the work of one, where one worker with two threads gains a fifth. Neither
@@ -35,6 +53,9 @@ class DiffusersImageGenerator:
         threads: workers on a CPU; elsewhere one.
         adapter: a LoRA file that is part of the model from the start.
         name: model id to record; a folder's own name when left out.
+        vae: another VAE, a folder or hub id (SDXL's own overflows in float16).
+        vae_revision: commit of that hub id.
+        speed: compilation, attention kernel, VAE memory.
 
     Raises:
         EngineError: a hub id without a revision.
@@ -51,12 +72,14 @@ class DiffusersImageGenerator:
         threads: int = 2,
         adapter: Path | None = None,
         name: str | None = None,
+        vae: str | None = None,
+        vae_revision: str | None = None,
+        speed: Speed | None = None,
     ) -> None:
-        self._folder = Path(model) if Path(model).is_dir() else None
-        if self._folder is None and revision is None:
-            raise EngineError(
-                f"{model} is no folder here, so it is a hub id and needs a revision (a commit)"
-            )
+        self._folder = _folder(model, revision)
+        self._vae, self._vae_revision = vae, vae_revision
+        self._vae_folder = _folder(vae, vae_revision) if vae else None
+        self._speed = speed or Speed()
         self._model, self._given_revision, self._name = model, revision, name
         self._device, self._dtype, self._threads = device, dtype, threads
         self._adapter = adapter
@@ -71,9 +94,15 @@ class DiffusersImageGenerator:
 
     @property
     def revision(self) -> str:
-        """Hash of the folder's files or commit of the hub id; ``+<hash>`` for an adapter."""
-        base = folder_revision(self._folder) if self._folder else str(self._given_revision)
-        return f"{base}+{file_revision(self._adapter)}" if self._adapter else base
+        """Hash of the folder's files or commit of the hub id; ``+<hash>`` for another VAE and
+        for an adapter."""
+        parts = [folder_revision(self._folder) if self._folder else str(self._given_revision)]
+        if self._vae:
+            own = self._vae_folder
+            parts.append(folder_revision(own) if own else f"{self._vae}@{self._vae_revision}")
+        if self._adapter:
+            parts.append(file_revision(self._adapter))
+        return "+".join(parts)
 
     @property
     def images_per_call(self) -> int:
@@ -120,8 +149,21 @@ class DiffusersImageGenerator:
                     dtype=self._dtype,
                     threads=self._threads,
                     sampling=self.sampling,
+                    vae=self._vae,
+                    vae_revision=None if self._vae_folder else self._vae_revision,
+                    speed=self._speed,
                 )
                 if self._adapter:
                     pipe.fold_in(self._adapter)
                 self._pipe = pipe
             return self._pipe
+
+
+def _folder(model: str, revision: str | None) -> Path | None:
+    if Path(model).is_dir():
+        return Path(model)
+    if revision is None:
+        raise EngineError(
+            f"{model} is no folder here, so it is a hub id and needs a revision (a commit)"
+        )
+    return None

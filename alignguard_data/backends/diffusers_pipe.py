@@ -1,7 +1,7 @@
-"""A loaded Stable Diffusion checkpoint and its batched denoising loop.
+"""A loaded Stable Diffusion checkpoint (1.5, 2.1, XL, LCM, Turbo) and its batched denoising loop.
 
-The loop is that of ``StableDiffusionPipeline.__call__`` (same latents, same image up to rounding),
-made safe to run in several threads on the same weights, with noise of its own for every row.
+The loop is that of the pipe's ``__call__`` (same latents, same image up to rounding), made safe to
+run in several threads on the same weights, with noise of its own for every row.
 """
 
 import copy
@@ -10,18 +10,25 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import StableDiffusionPipeline
-from diffusers.utils import logging as diffusers_logging
 from torch import Tensor
-from transformers.utils import logging as transformers_logging
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from alignguard_data.backends.conditions import (
+    Conditions,
+    Pipe,
+    concatenated,
+    encode_nothing,
+    encode_texts,
+)
+from alignguard_data.backends.diffusers_image import Attention, Speed
+from alignguard_data.backends.loading import load_pipeline
 from alignguard_data.backends.lora import fold_in
 from alignguard_data.errors import EngineError
 from alignguard_data.images import Sampling
@@ -46,16 +53,19 @@ class _Batch:
 class DiffusersPipe:
     """Weights on their device, ready to render; see ``DiffusersImageGenerator``."""
 
-    def __init__(self, pipe: StableDiffusionPipeline, sampling: Sampling, *, workers: int) -> None:
+    def __init__(
+        self, pipe: Pipe, sampling: Sampling, *, workers: int, attention: Attention = "auto"
+    ) -> None:
         self._pipe = pipe
         self._sampling = sampling
         self._workers = workers
+        self._attention: Attention = attention
         self._batch_size = sampling.batch_size
         self._device: torch.device = pipe.unet.device
         self._dtype: torch.dtype = pipe.unet.dtype
         # A fast tokenizer keeps its padding in itself, so two threads must not use it at once.
         self._encoding = threading.Lock()
-        self._empty: Tensor | None = None
+        self._empty: Conditions | None = None
 
     @classmethod
     def load(
@@ -67,17 +77,34 @@ class DiffusersPipe:
         dtype: str,
         threads: int,
         sampling: Sampling,
+        vae: str | None = None,
+        vae_revision: str | None = None,
+        speed: Speed | None = None,
     ) -> "DiffusersPipe":
         """Load from safetensors alone.
 
         Raises:
             EngineError: no such checkpoint, or one of another kind.
         """
-        pipe = load_pipeline(model, revision=revision, device=device, dtype=dtype)
-        where = pipe.unet.device
+        pipe = load_pipeline(
+            model,
+            revision=revision,
+            device=device,
+            dtype=dtype,
+            vae=vae,
+            vae_revision=vae_revision,
+        )
+        how = speed or Speed()
         for network in (pipe.unet, pipe.vae):
             network.to(memory_format=torch.channels_last)
-        return cls(pipe, sampling, workers=threads if where.type == "cpu" else 1)
+        if how.vae_tiling:
+            pipe.vae.enable_tiling()
+        if how.vae_slicing:
+            pipe.vae.enable_slicing()
+        if how.compile:
+            pipe.unet.compile(dynamic=False)
+        on_cpu = pipe.unet.device.type == "cpu"
+        return cls(pipe, sampling, workers=threads if on_cpu else 1, attention=how.attention)
 
     @property
     def images_per_call(self) -> int:
@@ -126,11 +153,14 @@ class DiffusersPipe:
         threads = torch.get_num_threads()
         on_cpu = self._device.type == "cpu"
         try:
-            with ThreadPoolExecutor(
-                self._workers,
-                initializer=torch.set_num_threads,
-                initargs=(1 if on_cpu else threads,),
-            ) as pool:
+            with (
+                _kernel(self._attention),
+                ThreadPoolExecutor(
+                    self._workers,
+                    initializer=torch.set_num_threads,
+                    initargs=(1 if on_cpu else threads,),
+                ) as pool,
+            ):
                 batches = (self._batch(prompts, seeds, start) for start in starts)
                 for start, pixels in zip(
                     starts, pool.map(self._render_batch, batches), strict=True
@@ -167,25 +197,34 @@ class DiffusersPipe:
         rows = [torch.randn(shape, generator=g, dtype=torch.float32) for g in generators]
         return torch.cat(rows).to(self._device, self._dtype)
 
-    def _embed(self, prompts: Sequence[str]) -> Tensor:
-        """Text states (rows, tokens, width), preceded by the negative prompt's under guidance."""
+    def _embed(self, prompts: Sequence[str]) -> dict[str, Any]:
+        """The UNet's text arguments, the negative prompt's rows first under guidance."""
+        size = self._sampling
         with self._encoding:
-            states = self._encode(prompts)
-            if not self._guided:
-                return states
-            if self._empty is None:
-                self._empty = self._encode([self._sampling.negative_prompt])
-        return torch.cat([self._empty.expand_as(states), states])
-
-    def _encode(self, prompts: Sequence[str]) -> Tensor:
-        return self._pipe.encode_prompt(list(prompts), self._device, 1, False)[0]
+            given = encode_texts(self._pipe, prompts)
+            if self._guided and self._empty is None:
+                self._empty = encode_nothing(self._pipe, size.negative_prompt)
+        if self._guided:
+            assert self._empty is not None
+            given = concatenated([self._empty.repeat(len(given)), given])
+        return given.unet_arguments(height=size.height, width=size.width)
 
     @property
     def _guided(self) -> bool:
-        return self._sampling.guidance_scale > 1
+        # A distilled model (LCM) takes the guidance as an input of its own.
+        distilled = self._pipe.unet.config.time_cond_proj_dim is not None
+        return self._sampling.guidance_scale > 1 and not distilled
+
+    def _distilled_guidance(self, rows: int) -> Tensor | None:
+        width = self._pipe.unet.config.time_cond_proj_dim
+        if width is None:
+            return None
+        scales = torch.full((rows,), self._sampling.guidance_scale - 1)
+        embedding = self._pipe.get_guidance_scale_embedding(scales, embedding_dim=width)
+        return embedding.to(self._device, self._dtype)
 
     def _denoise(
-        self, noise: Tensor, states: Tensor, generators: Sequence[torch.Generator]
+        self, noise: Tensor, text: dict[str, Any], generators: Sequence[torch.Generator]
     ) -> Tensor:
         """Noise (rows, channels, h, w) to latents under classifier-free guidance."""
         # A scheduler holds its position, so each batch has one of its own.
@@ -194,13 +233,14 @@ class DiffusersPipe:
         extra: dict[str, Any] = {}
         if "generator" in inspect.signature(scheduler.step).parameters:
             extra["generator"] = list(generators)
+        text = {**text, "timestep_cond": self._distilled_guidance(len(noise))}
         latents = noise * scheduler.init_noise_sigma
         for t in scheduler.timesteps:
             rows = torch.cat([latents, latents]) if self._guided else latents
             rows = scheduler.scale_model_input(rows, t).contiguous(
                 memory_format=torch.channels_last
             )
-            predicted = self._pipe.unet(rows, t, encoder_hidden_states=states, return_dict=False)[0]
+            predicted = self._pipe.unet(rows, t, **text, return_dict=False)[0]
             if self._guided:
                 without, given = predicted.chunk(2)
                 predicted = without + self._sampling.guidance_scale * (given - without)
@@ -212,7 +252,7 @@ class DiffusersPipe:
         vae = self._pipe.vae
         at_once = max(1, DECODED_PIXELS // (self._sampling.width * self._sampling.height))
         parts = [
-            vae.decode(part.to(memory_format=torch.channels_last), return_dict=False)[0]
+            vae.decode(part.to(vae.dtype, memory_format=torch.channels_last), return_dict=False)[0]
             for part in (latents / vae.config.scaling_factor).split(at_once)
         ]
         shown = (torch.cat(parts) / 2 + 0.5).clamp(0, 1).float()
@@ -223,55 +263,15 @@ class DiffusersPipe:
         return (shown * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
 
 
-def load_pipeline(
-    model: str, *, revision: str | None, device: str, dtype: str
-) -> StableDiffusionPipeline:
-    """Load a checkpoint from safetensors alone, every weight frozen; also used in training.
-
-    Raises:
-        EngineError: no such checkpoint, or one of another kind.
-    """
-    where = torch.device(_best_device() if device == "auto" else device)
-    precision = _best_dtype(where) if dtype == "auto" else getattr(torch, dtype)
-    try:
-        with _no_bars():
-            pipe = StableDiffusionPipeline.from_pretrained(
-                model,
-                revision=revision,
-                dtype=precision,
-                use_safetensors=True,
-                safety_checker=None,
-                requires_safety_checker=False,
-            )
-    except (OSError, ValueError, TypeError) as error:
-        raise EngineError(f"{model} cannot be loaded as Stable Diffusion: {error}") from error
-    pipe.to(where)
-    for network in (pipe.unet, pipe.vae, pipe.text_encoder):
-        network.requires_grad_(False).eval()
-    return pipe
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Keep the libraries' loading bars out of the run's own progress."""
-    libraries = (diffusers_logging, transformers_logging)
-    for library in libraries:
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for library in libraries:
-            library.enable_progress_bar()
-
-
-def _best_device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _best_dtype(device: torch.device) -> torch.dtype:
-    return torch.float32 if device.type == "cpu" else torch.float16
+def _kernel(attention: Attention) -> AbstractContextManager[object]:
+    """PyTorch's attention kernel for what runs inside; it is a choice of the whole process."""
+    kernels = {
+        "flash": SDPBackend.FLASH_ATTENTION,
+        "efficient": SDPBackend.EFFICIENT_ATTENTION,
+        "cudnn": SDPBackend.CUDNN_ATTENTION,
+        "math": SDPBackend.MATH,
+    }
+    return nullcontext() if attention == "auto" else sdpa_kernel(kernels[attention])
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

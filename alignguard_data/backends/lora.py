@@ -5,17 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionPipeline
 from diffusers.utils import logging
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors import SafetensorError, safe_open
 
+from alignguard_data.backends.conditions import Pipe
 from alignguard_data.errors import EngineError
 
 _NAME = "folded"
 
 
-def fold_in(pipe: StableDiffusionPipeline, adapter: Path) -> Callable[[], None]:
+def fold_in(pipe: Pipe, adapter: Path) -> Callable[[], None]:
     """Add a LoRA's delta to the UNet's weights; returns a function that puts the old ones back.
 
     Raises:

@@ -1,16 +1,18 @@
 """The batched loop gives diffusers' own images, and a row never depends on its neighbours."""
 
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from alignguard_data.backends.diffusers_image import DiffusersImageGenerator
+from alignguard_data.backends.diffusers_image import DiffusersImageGenerator, Speed
 from alignguard_data.errors import EngineError
 from alignguard_data.images import Sampling
-from tests.alignguard_data.backends.tiny import tiny_pipe
+from tests.alignguard_data.backends.tiny import tiny_lcm, tiny_pipe, tiny_xl
 
 SAMPLING = Sampling(num_inference_steps=4, guidance_scale=3.0, width=16, height=16, batch_size=4)
 PROMPTS = [f"a field {n}" for n in "abcdefg"]
@@ -50,6 +52,101 @@ def test_images_equal_those_of_the_diffusers_pipeline(tmp_path, prediction_type,
 
     assert ours.std() > 5, "the images must vary for the comparison to mean anything"
     assert np.abs(ours - (theirs * 255)).max() <= 1.01
+
+
+KINDS = {"xl": tiny_xl, "lcm": tiny_lcm}
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 5.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_xl_and_distilled_models_draw_what_their_own_pipes_draw(tmp_path, kind, guidance_scale):
+    pipe = KINDS[kind]()
+    pipe.set_progress_bar_config(disable=True)
+    pipe.save_pretrained(tmp_path / "model")
+    sampling = Sampling(
+        num_inference_steps=3, guidance_scale=guidance_scale, width=16, height=16, batch_size=4
+    )
+    generator = DiffusersImageGenerator(
+        model=str(tmp_path / "model"), sampling=sampling, device="cpu", threads=2
+    )
+    ours = generator.render(PROMPTS, SEEDS)
+    alone = np.concatenate(
+        [generator.render([p], [s]) for p, s in zip(PROMPTS, SEEDS, strict=True)]
+    )
+    assert np.array_equal(ours, alone), "a row depends on its neighbours"
+
+    def start(seed: int) -> torch.Generator:
+        # The first draw is the noise; a scheduler that adds noise of its own goes on from there.
+        generator = torch.Generator().manual_seed(seed)
+        torch.randn(1, 4, 8, 8, generator=generator)
+        return generator
+
+    noise = [torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(s)) for s in SEEDS]
+    theirs = pipe(
+        PROMPTS,
+        latents=torch.cat(noise),
+        generator=[start(seed) for seed in SEEDS],
+        num_inference_steps=3,
+        guidance_scale=guidance_scale,
+        width=16,
+        height=16,
+        output_type="np",
+    ).images
+    assert ours.std() > 5, "the images must vary for the comparison to mean anything"
+    assert np.abs(ours - theirs * 255).max() <= 1.01
+
+
+def test_a_negative_prompt_of_xl_is_heard(tmp_path):
+    tiny_xl().save_pretrained(tmp_path / "model")
+    shown = []
+    for words in ("", "zz"):
+        sampling = Sampling(
+            num_inference_steps=2, guidance_scale=7.0, width=16, height=16, negative_prompt=words
+        )
+        generator = DiffusersImageGenerator(model=str(tmp_path / "model"), sampling=sampling)
+        shown.append(generator.render(PROMPTS[:1], SEEDS[:1]))
+    assert not np.array_equal(*shown)
+
+
+def test_another_vae_is_used_and_enters_the_revision(tmp_path, tiny_folder, generator):
+    other = tiny_pipe().vae
+    torch.nn.init.normal_(other.decoder.conv_out.weight)
+    other.save_pretrained(tmp_path / "vae")
+    changed = DiffusersImageGenerator(
+        model=str(tiny_folder), sampling=SAMPLING, device="cpu", vae=str(tmp_path / "vae")
+    )
+    assert changed.revision.startswith(generator.revision + "+")
+    assert not np.array_equal(changed.render(["a"], [1]), generator.render(["a"], [1]))
+
+
+def test_a_checkpoint_of_another_kind_is_named(tmp_path):
+    (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    (tmp_path / "x.safetensors").write_bytes(b"x")
+    generator = DiffusersImageGenerator(model=str(tmp_path), sampling=SAMPLING)
+    with pytest.raises(EngineError, match="is a FluxPipeline; this renders"):
+        generator.render(["a"], [0])
+
+
+def test_pickled_weights_alone_are_refused(tmp_path, tiny_folder):
+    folder = tmp_path / "pickled"
+    shutil.copytree(tiny_folder, folder)
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(weights), weights.with_suffix(".bin"))
+    weights.unlink()
+    generator = DiffusersImageGenerator(model=str(folder), sampling=SAMPLING)
+    with pytest.raises(EngineError, match="cannot be loaded"):
+        generator.render(["a"], [0])
+
+
+@pytest.mark.parametrize(
+    "speed", [Speed(attention="math"), Speed(vae_tiling=True, vae_slicing=True)]
+)
+def test_ways_of_going_faster_draw_the_same(tiny_folder, generator, speed):
+    other = DiffusersImageGenerator(
+        model=str(tiny_folder), sampling=SAMPLING, device="cpu", speed=speed
+    )
+    difference = generator.render(PROMPTS, SEEDS).astype(int) - other.render(PROMPTS, SEEDS)
+    assert np.abs(difference).max() <= 1
 
 
 def test_a_row_is_bit_equal_whatever_its_neighbours_and_its_place(generator):
