@@ -8,10 +8,14 @@ from alignguard_data.backends.weights import folder_revision
 from alignguard_data.errors import EngineError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from alignguard_data.backends.conditions import Pipe
 
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 """The UNet's attention projections, self and cross [A]."""
+SELF_ATTENTION_TARGETS = tuple(f"attn1.{name}" for name in LORA_TARGETS)
+"""Those of self-attention alone (DUO [D])."""
 
 
 class BaseModel:
@@ -55,3 +59,8 @@ class BaseModel:
             device=self._device,
             dtype=self._dtype,
         )
+
+    def pixels(self, latents: "Tensor") -> dict[str, int]:
+        """Height and width in pixels of the images behind latents (rows, channels, h, w)."""
+        factor = self.pipe.vae_scale_factor
+        return {"height": latents.shape[2] * factor, "width": latents.shape[3] * factor}

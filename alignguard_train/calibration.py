@@ -4,11 +4,12 @@ One streaming pass over the calibration inputs serves all experts: memory does n
 their number of tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from alignguard_data.backends.conditions import Conditions
 from alignguard_train import loss as losses
 from alignguard_train.adapter import Lora, LoraLayer
 from alignguard_train.base import BaseModel
@@ -68,8 +69,9 @@ def measure_activity(
 
     handles = [listen(name) for name in meters]
     try:
-        for noisy, t, states in _inputs(base, encoded, config):
-            unet(noisy, t, states, return_dict=False)
+        for noisy, t, conditions in _inputs(base, encoded, config):
+            arguments = conditions.unet_arguments(**base.pixels(noisy))
+            unet(noisy, t, **arguments, return_dict=False)
     finally:
         for handle in handles:
             handle.remove()
@@ -78,7 +80,7 @@ def measure_activity(
 
 def _inputs(
     base: BaseModel, encoded: EncodedPreferences, config: MergeConfig
-) -> list[tuple[Tensor, Tensor, Tensor]]:
+) -> Iterator[tuple[Tensor, Tensor, Conditions]]:
     scheduler = base.pipe.scheduler
     alphas = scheduler.alphas_cumprod.to(encoded.rejected.device)
     generator = torch.Generator().manual_seed(config.seed)
@@ -86,10 +88,11 @@ def _inputs(
     index = torch.tensor(chosen).repeat(config.calibration_timesteps)
     t = torch.randint(scheduler.config.num_train_timesteps, index.shape, generator=generator)
     noise = torch.randn((len(index), *encoded.rejected.shape[1:]), generator=generator)
-    latents = encoded.rejected[index]
-    noisy = losses.add_noise(latents, noise.to(latents), t.to(latents.device), alphas)
-    states = encoded.unsafe[index]
-    return list(zip(noisy.split(ROWS), t.split(ROWS), states.split(ROWS), strict=True))
+    for rows, when, drawn in zip(index.split(ROWS), t.split(ROWS), noise.split(ROWS), strict=True):
+        latents = encoded.rejected[rows]
+        when = when.to(latents.device)
+        noisy = losses.add_noise(latents, drawn.to(latents), when, alphas)
+        yield noisy, when, encoded.unsafe[rows]
 
 
 def _rows_of_each_category(categories: Sequence[str], most: int) -> list[int]:

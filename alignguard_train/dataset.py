@@ -12,6 +12,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from alignguard_data.backends.conditions import Conditions, concatenated, encode_texts
 from alignguard_data.errors import IntegrityError
 from alignguard_train.base import BaseModel
 
@@ -33,14 +34,20 @@ class Preferences:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodedPreferences:
-    """Latents (pairs, channels, h, w), scaled; text states (pairs, tokens, width)."""
+    """Latents (pairs, channels, h, w), scaled; conditions of both captions, one row a pair.
+
+    ``chosen_flipped`` and ``rejected_flipped`` are the latents of the mirrored images, where a
+    recipe flips. ``empty`` has one row, that of a dropped caption.
+    """
 
     categories: list[str]
     chosen: Tensor
     rejected: Tensor
-    unsafe: Tensor
-    safe: Tensor
-    empty: Tensor
+    unsafe: Conditions
+    safe: Conditions
+    empty: Conditions
+    chosen_flipped: Tensor | None = None
+    rejected_flipped: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.categories)
@@ -88,8 +95,17 @@ def _decode(row: dict[str, object], column: str) -> npt.NDArray[np.uint8]:
 
 
 @torch.no_grad()
-def encode(preferences: Preferences, base: BaseModel) -> EncodedPreferences:
-    """Encode images with the VAE (mode of its distribution, scaled) and captions, in batches."""
+def encode(preferences: Preferences, base: BaseModel, *, flip: bool = False) -> EncodedPreferences:
+    """Encode images with the VAE (mode of its distribution, scaled) and captions, in batches.
+
+    ``flip``: also the mirrored images. They are encoded, as mirrored latents are not the latents
+    of a mirrored image.
+    """
+    mirrored: dict[str, Tensor] = {}
+    if flip:
+        for name in ("chosen", "rejected"):
+            images = [image[:, ::-1] for image in getattr(preferences, name)]
+            mirrored[f"{name}_flipped"] = _latents(images, base)
     return EncodedPreferences(
         categories=preferences.categories,
         chosen=_latents(preferences.chosen, base),
@@ -97,18 +113,18 @@ def encode(preferences: Preferences, base: BaseModel) -> EncodedPreferences:
         unsafe=encode_prompts(preferences.unsafe_prompts, base),
         safe=encode_prompts(preferences.safe_prompts, base),
         empty=encode_prompts([""], base),
+        **mirrored,
     )
 
 
-@torch.no_grad()
-def encode_prompts(prompts: Sequence[str], base: BaseModel) -> Tensor:
-    """Text states (prompts, tokens, width) of the base model's own encoder."""
-    pipe = base.pipe
-    parts = [
-        pipe.encode_prompt(list(prompts[i : i + ENCODE_ROWS]), pipe.unet.device, 1, False)[0]
-        for i in range(0, len(prompts), ENCODE_ROWS)
-    ]
-    return torch.cat(parts)
+def encode_prompts(prompts: Sequence[str], base: BaseModel) -> Conditions:
+    """Conditions of captions by the base model's own encoders, in batches."""
+    return concatenated(
+        [
+            encode_texts(base.pipe, prompts[i : i + ENCODE_ROWS])
+            for i in range(0, len(prompts), ENCODE_ROWS)
+        ]
+    )
 
 
 def _latents(images: Sequence[npt.NDArray[np.uint8]], base: BaseModel) -> Tensor:
@@ -118,4 +134,4 @@ def _latents(images: Sequence[npt.NDArray[np.uint8]], base: BaseModel) -> Tensor
         pixels = torch.from_numpy(np.stack(images[i : i + ENCODE_ROWS])).permute(0, 3, 1, 2)
         pixels = (pixels.to(vae.device, vae.dtype) / 127.5 - 1).contiguous()
         parts.append(vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor)
-    return torch.cat(parts)
+    return torch.cat(parts).to(base.pipe.unet.dtype)

@@ -6,25 +6,23 @@ step number has to be kept.
 
 import hashlib
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import LoraConfig
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from alignguard_data.errors import EngineError
 from alignguard_data.protocols import Progress
-from alignguard_train import loss as losses
 from alignguard_train.adapter import Lora, LoraLayer
-from alignguard_train.base import LORA_TARGETS, BaseModel
+from alignguard_train.base import LORA_TARGETS, SELF_ATTENTION_TARGETS, BaseModel
 from alignguard_train.dataset import EncodedPreferences
+from alignguard_train.objective import PairRows, objective
 from alignguard_train.recipes import ExpertRecipe
+from alignguard_train.train_state import keep, restore
 
 log = logging.getLogger(__name__)
 
@@ -43,16 +41,6 @@ class TrainedExpert:
     lora: Lora
     history: Tensor
     resumed_at: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Rows:
-    """What one step trains on: everything has one row a pair."""
-
-    index: Tensor
-    t: Tensor
-    noise: Tensor
-    drop: Tensor
 
 
 def train_expert(
@@ -75,10 +63,8 @@ def train_expert(
     if not len(encoded):
         raise EngineError("there is no pair to train on: the release has none of this category")
     with _adapter_on(base, recipe, seed) as parameters:
-        optimizer = torch.optim.AdamW(
-            list(parameters.values()), lr=recipe.lr, weight_decay=recipe.weight_decay
-        )
-        history = _restore(checkpoint, parameters, optimizer)
+        optimizer = _optimizer(list(parameters.values()), recipe)
+        history = restore(checkpoint, parameters, optimizer)
         resumed_at = len(history)
         if resumed_at and progress:
             progress(resumed_at)
@@ -86,7 +72,7 @@ def train_expert(
             history.append(_step(base, encoded, recipe, parameters, optimizer, seed, step))
             _refuse_nonsense(history, recipe, step)
             if (step + 1) % recipe.checkpoint_every == 0:
-                _keep(checkpoint, parameters, optimizer, history)
+                keep(checkpoint, parameters, optimizer, history)
             if progress:
                 progress(1)
         return TrainedExpert(
@@ -105,54 +91,34 @@ def _step(
     seed: int,
     step: int,
 ) -> list[float]:
-    rows = _draw(encoded, recipe, base.pipe.scheduler.config.num_train_timesteps, seed, step)
     lr = learning_rate(recipe, step)
     for group in optimizer.param_groups:
         group["lr"] = lr
-    total, measured = _losses(base, encoded, recipe, rows)
     optimizer.zero_grad(set_to_none=True)
-    total.backward()
+    sums: dict[str, Tensor] = {}
+    for rows in _draw(base, encoded, recipe, seed, step):
+        loss, measured = objective(base, rows, recipe)
+        (loss / recipe.accumulation).backward()
+        for name, value in {**measured, "loss": loss.detach()}.items():
+            sums[name] = sums.get(name, 0) + value / recipe.accumulation
     norm = nn.utils.clip_grad_norm_(list(parameters.values()), recipe.clip)
     optimizer.step()
-    values = {**measured, "loss": total.detach(), "grad_norm": norm, "lr": lr}
+    values = {**sums, "grad_norm": norm, "lr": lr}
     return [float(values[name]) for name in HISTORY]
 
 
-def _losses(
-    base: BaseModel, encoded: EncodedPreferences, recipe: ExpertRecipe, rows: _Rows
-) -> tuple[Tensor, dict[str, Any]]:
-    """The step's loss and what is worth watching; three branches share one forward pass:
-    (chosen, unsafe prompt), (rejected, unsafe prompt), (chosen, safe prompt)."""
-    unet, config = base.pipe.unet, base.pipe.scheduler.config
-    alphas = base.pipe.scheduler.alphas_cumprod.to(unet.device)
-    chosen, rejected = encoded.chosen[rows.index], encoded.rejected[rows.index]
-    unsafe = torch.where(rows.drop[:, None, None], encoded.empty, encoded.unsafe[rows.index])
-    states = torch.cat([unsafe, unsafe, encoded.safe[rows.index]])
-    latents = torch.cat([chosen, rejected, chosen])
-    t, noise = rows.t.repeat(3), rows.noise.repeat(3, 1, 1, 1)
-    noisy = losses.add_noise(latents, noise, t, alphas)
-    target = losses.prediction_target(config.prediction_type, latents, noise, t, alphas)
-    unet.disable_adapters()
-    with torch.no_grad():
-        reference = unet(noisy, t, states, return_dict=False)[0]
-    unet.enable_adapters()
-    predicted = unet(noisy, t, states, return_dict=False)[0]
-    e_w, e_l, _ = losses.per_row_error(predicted, target).chunk(3)
-    e_w_ref, e_l_ref, _ = losses.per_row_error(reference, target).chunk(3)
-    errors = (e_w, e_l, e_w_ref, e_l_ref)
-    dpo = losses.dpo_loss(*errors, beta=recipe.beta)
-    kept = losses.preservation_loss(predicted.chunk(3)[2], reference.chunk(3)[2])
-    measured = {
-        "dpo": dpo.detach(),
-        "preservation": kept.detach(),
-        "margin": losses.dpo_margin(*errors).mean().detach(),
-        "implicit_accuracy": losses.implicit_accuracy(*errors),
-        **{
-            name: value.mean().detach()
-            for name, value in zip(("e_w", "e_l", "e_w_ref", "e_l_ref"), errors, strict=True)
-        },
-    }
-    return dpo + recipe.preservation * kept, measured
+def _optimizer(parameters: list[nn.Parameter], recipe: ExpertRecipe) -> torch.optim.Optimizer:
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay)
+    from transformers.optimization import Adafactor
+
+    return Adafactor(
+        parameters,
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+        relative_step=False,
+        scale_parameter=False,
+    )
 
 
 def learning_rate(recipe: ExpertRecipe, step: int) -> float:
@@ -165,24 +131,43 @@ def learning_rate(recipe: ExpertRecipe, step: int) -> float:
 
 
 def _draw(
-    encoded: EncodedPreferences, recipe: ExpertRecipe, timesteps: int, seed: int, step: int
-) -> _Rows:
-    """The step's pairs (each once an epoch, epochs shuffled anew), timesteps and noise; both
-    images of a pair share timestep and noise."""
-    number, size = len(encoded), recipe.batch_size
+    base: BaseModel, encoded: EncodedPreferences, recipe: ExpertRecipe, seed: int, step: int
+) -> Iterator[PairRows]:
+    """The step's micro-batches: pairs (each once an epoch, epochs shuffled anew), timesteps and
+    noise; both images of a pair share timestep, noise and flip."""
+    number, size = len(encoded), recipe.batch_size * recipe.accumulation
     places = range(step * size, (step + 1) * size)
     index = torch.cat([_epoch(number, seed, p // number)[p % number][None] for p in places])
     generator = _generator("step", seed, step)
+    timesteps = base.pipe.scheduler.config.num_train_timesteps
     t = torch.randint(timesteps, (size,), generator=generator)
     noise = torch.randn((size, *encoded.chosen.shape[1:]), generator=generator)
     drop = torch.rand(size, generator=generator) < recipe.caption_dropout
-    where = encoded.chosen.device
-    return _Rows(
-        index=index.to(where),
-        t=t.to(where),
-        noise=noise.to(where, encoded.chosen.dtype),
-        drop=drop.to(where),
-    )
+    flip = torch.rand(size, generator=generator) < 0.5
+    where, dtype = base.pipe.unet.device, base.pipe.unet.dtype
+    for rows in torch.arange(size).split(recipe.batch_size):
+        pairs = index[rows]
+        unsafe = encoded.unsafe[pairs].replaced(drop[rows], encoded.empty)
+        yield PairRows(
+            chosen=_side(encoded, "chosen", pairs, flip[rows], recipe).to(where, dtype),
+            rejected=_side(encoded, "rejected", pairs, flip[rows], recipe).to(where, dtype),
+            unsafe=unsafe.to(where, dtype),
+            safe=encoded.safe[pairs].to(where, dtype),
+            t=t[rows].to(where),
+            noise=noise[rows].to(where, dtype),
+        )
+
+
+def _side(
+    encoded: EncodedPreferences, name: str, pairs: Tensor, flip: Tensor, recipe: ExpertRecipe
+) -> Tensor:
+    plain: Tensor = getattr(encoded, name)[pairs]
+    if not recipe.flip:
+        return plain
+    mirrored: Tensor | None = getattr(encoded, f"{name}_flipped")
+    if mirrored is None:
+        raise EngineError("the recipe flips images, but the mirrored ones were not encoded")
+    return torch.where(flip[:, None, None, None], mirrored[pairs], plain)
 
 
 def _epoch(number: int, seed: int, epoch: int) -> Tensor:
@@ -205,21 +190,27 @@ def _adapter_on(
             r=recipe.rank,
             lora_alpha=recipe.rank,
             init_lora_weights="gaussian",
-            target_modules=list(LORA_TARGETS),
+            target_modules=list(
+                LORA_TARGETS if recipe.layers == "attention" else SELF_ATTENTION_TARGETS
+            ),
         ),
         adapter_name=_ADAPTER,
     )
     try:
         parameters = {n: p for n, p in unet.named_parameters() if f".{_ADAPTER}." in n}
+        if recipe.gradient_checkpointing:
+            unet.enable_gradient_checkpointing()
         generator = _generator("init", seed, 0)
         for name, parameter in parameters.items():
             if "lora_A" in name:
                 # peft draws from the global generator; ours makes the start depend on the seed.
                 drawn = torch.randn(parameter.shape, generator=generator) / recipe.rank
                 parameter.data.copy_(drawn)
+            parameter.data = parameter.data.float()  # whatever the base model's precision
             parameter.requires_grad_(True)
         yield parameters
     finally:
+        unet.disable_gradient_checkpointing()
         unet.delete_adapters(_ADAPTER)
 
 
@@ -245,35 +236,3 @@ def _refuse_nonsense(history: list[list[float]], recipe: ExpertRecipe, step: int
             f"the chosen side's error ran away by step {step}: {e_w:.3g} against the reference's "
             f"{ref:.3g}; lower beta or lr, or raise preservation"
         )
-
-
-def _keep(
-    checkpoint: Path,
-    parameters: dict[str, nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    history: list[list[float]],
-) -> None:
-    tensors = {"history": torch.tensor(history, dtype=torch.float64)}
-    for name, parameter in parameters.items():
-        tensors[f"parameter {name}"] = parameter.detach()
-        for key, value in optimizer.state[parameter].items():
-            tensors[f"{key} {name}"] = value
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    # Renamed but not synced: it outlives a killed process, which is what a step is worth.
-    temporary = checkpoint.with_suffix(".tmp")
-    save_file(tensors, temporary)
-    os.replace(temporary, checkpoint)
-
-
-def _restore(
-    checkpoint: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer
-) -> list[list[float]]:
-    if not checkpoint.exists():
-        return []
-    tensors = load_file(checkpoint)
-    for name, parameter in parameters.items():
-        parameter.data.copy_(tensors[f"parameter {name}"])
-        optimizer.state[parameter] = {
-            key: tensors[f"{key} {name}"] for key in ("step", "exp_avg", "exp_avg_sq")
-        }
-    return tensors["history"].tolist()

@@ -71,7 +71,7 @@ def make_expert(
         from alignguard_train.expert import HISTORY, train_expert
 
         preferences = load_preferences(release_folder(data), categories)
-        encoded = encode(preferences, base)
+        encoded = encode(preferences, base, flip=recipe.flip)
         trained = train_expert(
             base,
             encoded,

@@ -4,6 +4,8 @@ Names follow the paper: ``_w`` is the chosen (winner) side, ``_l`` the rejected 
 ``_ref`` the same UNet with the adapter off. Errors are per row: shape (batch,).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
@@ -43,26 +45,69 @@ def preservation_loss(predicted: Tensor, reference: Tensor) -> Tensor:
     return (predicted - reference).pow(2).mean()
 
 
-def add_noise(latents: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise; rows (batch, ...), timesteps (batch,)."""
+def focal_dpo_loss(
+    e_w: Tensor, e_l: Tensor, e_w_ref: Tensor, e_l_ref: Tensor, *, beta: float, gamma: float
+) -> Tensor:
+    """-(1 - p)^gamma log p with p = sigmoid(beta/2 margin), mean over the batch.
+
+    Pairs that the policy already tells apart count less (focal loss, arXiv 1708.02002, on the
+    preference's own probability); gamma 0 is :func:`dpo_loss`.
+    """
+    logits = beta / 2 * dpo_margin(e_w, e_l, e_w_ref, e_l_ref)
+    return -((1 - logits.sigmoid()).pow(gamma) * logsigmoid(logits)).mean()
+
+
+def min_snr_weight(t: Tensor, alphas_cumprod: Tensor, *, gamma: float, v: bool) -> Tensor:
+    """Weight of each row's error: min(SNR, gamma) / SNR, over SNR + 1 for v-prediction: (batch,).
+
+    Source: Min-SNR-gamma (arXiv 2303.09556), SNR = a_t / (1 - a_t).
+    """
+    a = alphas_cumprod[t]
+    snr = a / (1 - a)
+    return snr.clamp(max=gamma) / (snr + 1 if v else snr)
+
+
+def prediction_type_of(scheduler: Any) -> str:
+    """``epsilon``, ``v_prediction`` or ``flow`` (rectified flow: SD3.5, FLUX)."""
+    if type(scheduler).__name__.startswith("FlowMatch"):
+        return "flow"
+    return scheduler.config.prediction_type
+
+
+def add_noise(
+    latents: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor | None, *, steps: int = 1000
+) -> Tensor:
+    """x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise; rows (batch, ...), timesteps (batch,).
+
+    Without ``alphas_cumprod`` the straight line of rectified flow (arXiv 2209.03003), with
+    sigma = (t + 1) / steps: x_t = (1 - sigma) x_0 + sigma noise.
+    """
+    if alphas_cumprod is None:
+        sigma = _per_row((t + 1) / steps, latents)
+        return (1 - sigma) * latents + sigma * noise
     a = _per_row(alphas_cumprod[t], latents)
     return a.sqrt() * latents + (1 - a).sqrt() * noise
 
 
 def prediction_target(
-    prediction_type: str, latents: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor
+    prediction_type: str, latents: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor | None
 ) -> Tensor:
-    """What the UNet should predict: the noise, or v = sqrt(a_t) noise - sqrt(1 - a_t) x_0.
+    """What the network should predict: the noise; v = sqrt(a_t) noise - sqrt(1 - a_t) x_0; or
+    the flow's velocity, noise - x_0.
 
     Raises:
         EngineError: a prediction type that this trainer does not know.
     """
     if prediction_type == "epsilon":
         return noise
-    if prediction_type == "v_prediction":
+    if prediction_type == "flow":
+        return noise - latents
+    if prediction_type == "v_prediction" and alphas_cumprod is not None:
         a = _per_row(alphas_cumprod[t], latents)
         return a.sqrt() * noise - (1 - a).sqrt() * latents
-    raise EngineError(f"prediction type {prediction_type!r} is not epsilon or v_prediction")
+    raise EngineError(
+        f"prediction type {prediction_type!r} is none of epsilon, v_prediction and flow"
+    )
 
 
 def safeguard_scale(grad_w: Tensor, grad_l: Tensor, *, mu: float) -> Tensor:
@@ -75,6 +120,12 @@ def safeguard_scale(grad_w: Tensor, grad_l: Tensor, *, mu: float) -> Tensor:
     square = grad_w.pow(2).flatten(1).sum(dim=1)
     scale = ((1 - mu) * square / dot).clamp(0, 1)
     return torch.where(dot > 0, scale, torch.ones_like(scale))
+
+
+def scaled_gradient(value: Tensor, scale: Tensor) -> Tensor:
+    """``value`` (batch, ...) unchanged, its gradient times ``scale`` (batch,)."""
+    factor = _per_row(scale, value)
+    return value.detach() + factor * (value - value.detach())
 
 
 def _per_row(values: Tensor, like: Tensor) -> Tensor:

@@ -5,9 +5,12 @@ Free of torch, so that profiles can be read and fingerprints computed at once.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
 
+Method = Literal["dpo", "sft"]
+Layers = Literal["attention", "self-attention"]
+Optimizer = Literal["adamw", "adafactor"]
 Stat = Literal["mean", "wins"]
 Unit = Literal["row", "layer"]
 Strategy = Literal["co-merge", "average", "sum", "ties", "dare", "svd", "magnitude", "random"]
@@ -17,42 +20,97 @@ Strategy = Literal["co-merge", "average", "sum", "ties", "dare", "svd", "magnitu
 class ExpertRecipe:
     """How one LoRA expert is trained (METHOD: Diffusion-DPO with preservation).
 
-    ``beta``: strength of the preference; the error is a mean per element, so values are not
-    comparable with those of sums. ``preservation``: weight of the mean squared distance to the
-    reference on (safe image, safe prompt). ``lr_floor``: the last learning rate over the first,
-    reached linearly after ``warmup_steps``. ``max_winner_ratio``: training stops as run away when
-    the chosen side's error exceeds this many times the reference's, over 20 steps.
+    Loss: ``method`` is ``dpo``, or ``sft`` (chosen side only). ``beta``: strength of the
+    preference; the error is a mean per element, so values are not comparable with those of sums.
+    ``focal``: exponent that makes easy pairs count less (0: off). ``safeguard``: mu of
+    Diffusion-SDPO, which holds the rejected side's gradient back (None: off).
+    ``preservation``: weight of the mean squared distance to the reference on (safe image, safe
+    prompt), at the pair's timestep or, ``preservation_at`` ``last``, on pure noise at t = T as in
+    DUO. ``min_snr``: gamma of the timestep weights (None: off). ``layers``: every attention
+    projection, or those of self-attention alone.
+
+    Steps: each takes ``batch_size`` times ``accumulation`` pairs. ``lr_floor``: the last learning
+    rate over the first, reached linearly after ``warmup_steps``. ``flip`` mirrors both images of
+    a pair together, half of the time. ``max_winner_ratio``: training stops as run away when the
+    chosen side's error exceeds this many times the reference's, over 20 steps.
     """
 
+    method: Method = "dpo"
     rank: int = 8
     steps: int = 120
     batch_size: int = 8
+    accumulation: int = 1
     beta: float = 5.0
+    focal: float = 0.0
+    safeguard: float | None = None
     preservation: float = 3.0
+    preservation_at: Literal["same", "last"] = "same"
+    min_snr: float | None = None
+    layers: Layers = "attention"
+    optimizer: Optimizer = "adamw"
     lr: float = 3e-3
     warmup_steps: int = 10
     lr_floor: float = 0.1
     weight_decay: float = 1e-2
     clip: float = 1.0
     caption_dropout: float = 0.0
+    flip: bool = False
+    gradient_checkpointing: bool = False
     checkpoint_every: int = 1
     max_winner_ratio: float = 10.0
 
     def __post_init__(self) -> None:
-        for name in ("rank", "steps", "batch_size", "checkpoint_every"):
+        for name in ("rank", "steps", "batch_size", "accumulation", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("beta", "lr", "clip", "max_winner_ratio"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("preservation", "focal", "weight_decay", "warmup_steps"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         for name in ("lr_floor", "caption_dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        if self.safeguard is not None and not 0 <= self.safeguard <= 1:
+            raise ValueError(f"safeguard must lie in [0, 1], got {self.safeguard}")
+        if self.min_snr is not None and self.min_snr <= 0:
+            raise ValueError(f"min_snr must be positive, got {self.min_snr}")
+        choices: dict[str, object] = {
+            "method": Method, "layers": Layers, "optimizer": Optimizer,
+            "preservation_at": Literal["same", "last"],
+        }  # fmt: skip
+        for name, allowed in choices.items():
+            if getattr(self, name) not in get_args(allowed):
+                one_of = ", ".join(get_args(allowed))
+                raise ValueError(f"{name} must be one of {one_of}, got {getattr(self, name)!r}")
 
 
 def standin_expert() -> ExpertRecipe:
     """The stand-in's recipe; docs/training.md shows the curves that chose it."""
     return ExpertRecipe()
+
+
+def sd15_expert() -> ExpertRecipe:
+    """Stable Diffusion 1.5 as the authors train it (METHOD section 3 [A]): their learning rate
+    1e-5 is scaled by batch and accumulation. Flips are made to both images of a pair."""
+    return ExpertRecipe(
+        rank=4, steps=2000, batch_size=4, accumulation=4, beta=5000.0, preservation=0.0,
+        lr=1.6e-4, warmup_steps=500, lr_floor=1.0, caption_dropout=0.2, flip=True,
+        checkpoint_every=50,
+    )  # fmt: skip
+
+
+def sd21_expert() -> ExpertRecipe:
+    """Stable Diffusion 2.1: the numbers of 1.5; its v-prediction is read from the checkpoint."""
+    return sd15_expert()
+
+
+def sdxl_expert() -> ExpertRecipe:
+    """Stable Diffusion XL as the authors train it (METHOD section 3 [A])."""
+    return replace(
+        sd15_expert(), optimizer="adafactor", lr=1e-5, warmup_steps=0, gradient_checkpointing=True
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -27,6 +27,11 @@ class Conditions:
             states=self.states[rows], pooled=None if self.pooled is None else self.pooled[rows]
         )
 
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Conditions":
+        """These conditions elsewhere."""
+        pooled = None if self.pooled is None else self.pooled.to(device, dtype)
+        return Conditions(states=self.states.to(device, dtype), pooled=pooled)
+
     def repeat(self, rows: int) -> "Conditions":
         """The one row of these conditions, ``rows`` times."""
         return Conditions(

@@ -68,6 +68,47 @@ def test_noise_and_both_targets_by_hand():
         loss.prediction_target("sample", x0, n, t, alphas)
 
 
+def test_flow_by_hand_and_as_diffusers_noises():
+    """sigma = (t + 1) / T: t = 249 of 1000 gives 1/4, so x_t = 0.75 x0 + 0.25 n; v = n - x0."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    x0, n, t = torch.ones(1, 1), torch.full((1, 1), 2.0), torch.tensor([249])
+    assert loss.add_noise(x0, n, t, None, steps=1000).item() == pytest.approx(1.25)
+    assert loss.prediction_target("flow", x0, n, t, None).item() == pytest.approx(1.0)
+    scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000)
+    assert loss.prediction_type_of(scheduler) == "flow"
+    # Its timesteps fall from T to 1: the one of place T - 1 - t has our sigma.
+    theirs = scheduler.scale_noise(x0, scheduler.timesteps[1000 - 1 - 249][None], n)
+    assert theirs.item() == pytest.approx(1.25, abs=1e-6)
+
+
+def test_focal_loss_by_hand_and_without_focus():
+    """beta 2, margin 0.2: p = sigmoid(0.2); gamma 2: -(1 - p)^2 log p."""
+    errors = [torch.tensor([x]) for x in (0.3, 0.5, 0.4, 0.4)]
+    p = 1 / (1 + math.exp(-0.2))
+    found = loss.focal_dpo_loss(*errors, beta=2.0, gamma=2.0).item()
+    assert found == pytest.approx(-((1 - p) ** 2) * math.log(p), abs=1e-6)
+    plain = loss.focal_dpo_loss(*errors, beta=2.0, gamma=0.0).item()
+    assert plain == pytest.approx(loss.dpo_loss(*errors, beta=2.0).item(), abs=1e-7)
+
+
+def test_min_snr_weights_by_hand():
+    """a = 0.9: SNR 9; a = 0.5: SNR 1. gamma 5: 5/9 and 1; for v: 5/10 and 1/2."""
+    alphas, t = torch.tensor([0.9, 0.5]), torch.tensor([0, 1])
+    noise = loss.min_snr_weight(t, alphas, gamma=5.0, v=False)
+    assert noise.tolist() == pytest.approx([5 / 9, 1.0])
+    v = loss.min_snr_weight(t, alphas, gamma=5.0, v=True)
+    assert v.tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_a_scaled_gradient_leaves_the_value():
+    x = torch.tensor([[3.0], [3.0]], requires_grad=True)
+    y = loss.scaled_gradient(x, torch.tensor([0.25, 1.0]))
+    y.pow(2).sum().backward()  # d/dx x^2 = 6
+    assert torch.equal(y, x)
+    assert x.grad is not None and x.grad.flatten().tolist() == [1.5, 6.0]
+
+
 def test_noise_and_velocity_equal_those_of_diffusers():
     from diffusers import DDPMScheduler
 
