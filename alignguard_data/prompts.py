@@ -7,9 +7,10 @@ most one batch again. The gate is pure; its tests stand in a fixed order, see :d
 import dataclasses
 import json
 import re
+import time
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
 
@@ -39,6 +40,7 @@ REASONS = (
     "minors",
     "too_short",
     "too_long",
+    "too_many_tokens",
     "unsafe_prompt_lacks_concept",
     "safe_prompt_holds_concept",
     "twins_identical",
@@ -58,6 +60,15 @@ _DECLINES = re.compile(
 )
 
 
+CountTokens = Callable[[str], int]
+"""How many tokens the base model's text encoder reads of a prompt."""
+
+
+def no_tokens(prompt: str) -> int:
+    """Counts nothing: for writers whose prompts always fit."""
+    return 0
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class WritingConfig:
     """How many pairs a concept gets and which prompts pass; words are split at white space."""
@@ -70,6 +81,10 @@ class WritingConfig:
     max_requests_per_pair: int = 3
     """The writer is asked at most this often per wanted pair; then the concept stays short."""
     ask_in_batches_of: int = 32
+    max_tokens: int | None = None
+    """Tokens that the base model's text encoder reads (77 for CLIP, start and end included)."""
+    price_per_million_tokens: float | None = None
+    """Of the writer's output, in any currency; gives the cost of a pair."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -96,6 +111,7 @@ def read_reply(
     *,
     request_index: int = 0,
     writer: str = "",
+    count_tokens: CountTokens = no_tokens,
 ) -> PromptPair | str:
     """The pair that a reply holds, or the first of :data:`REASONS` that forbids it.
 
@@ -106,7 +122,7 @@ def read_reply(
     if isinstance(read, str):
         return read
     unsafe, safe = read
-    if reason := _reason(unsafe, safe, concept, config, seen):
+    if reason := _reason(unsafe, safe, concept, config, seen, count_tokens):
         return reason
     identity = pair_id(concept.key, unsafe, safe)
     return PromptPair(
@@ -136,8 +152,10 @@ def spec(
 ) -> PartitionSpec:
     """What the concept's prompt pairs should be made of: its record, the writer, the config."""
     chosen = dataclasses.asdict(config)
-    # How replies are batched changes what a kill costs, not what is written.
-    del chosen["ask_in_batches_of"]
+    # How replies are batched and priced changes what a kill costs, not what is written.
+    del chosen["ask_in_batches_of"], chosen["price_per_million_tokens"]
+    if config.max_tokens is None:
+        del chosen["max_tokens"]
     return PartitionSpec(
         folder=data.partition(ROOM, concept.key),
         room=ROOM,
@@ -154,12 +172,14 @@ def write_prompt_pairs(
     writer: TextGenerator,
     config: WritingConfig,
     progress: Progress | None = None,
+    count_tokens: CountTokens = no_tokens,
 ) -> Manifest:
     """Ask until the concept has its pairs or the limit of requests is hit.
 
     Tables: ``pairs`` (PromptPair) and ``rejected`` (RejectedReply). A concept that stays short
     says so in ``counts["short_by"]``. Accepted and rejected replies sum to ``counts["requests"]``.
-    ``progress`` counts accepted pairs.
+    A writer that counts its tokens gives their rate, and the cost of a pair where a price is
+    known. ``progress`` counts accepted pairs.
 
     Raises:
         EngineError: the writer gave another number of replies than requests.
@@ -170,11 +190,18 @@ def write_prompt_pairs(
         accepted: list[PromptPair] = []
         rejected: list[RejectedReply] = []
         seen: set[str] = set()
+        tokens, started = output_tokens(writer), time.monotonic()
         for first, replies in _asked(work, concept, writer, config, accepted):
             before = len(accepted)
             for index, reply in enumerate(replies, start=first):
                 read = read_reply(
-                    reply, concept, config, seen, request_index=index, writer=writer.model_id
+                    reply,
+                    concept,
+                    config,
+                    seen,
+                    request_index=index,
+                    writer=writer.model_id,
+                    count_tokens=count_tokens,
                 )
                 if isinstance(read, str):
                     rejected.append(_rejected(concept, index, read, reply))
@@ -183,7 +210,28 @@ def write_prompt_pairs(
                     seen.add(read.unsafe_prompt.casefold())
             if progress and len(accepted) > before:
                 progress(len(accepted) - before)
-        return _finish(work, config, accepted, rejected)
+        spent = _spent(output_tokens(writer) - tokens, time.monotonic() - started, config, accepted)
+        return _finish(work, config, accepted, rejected, spent)
+
+
+def output_tokens(writer: TextGenerator) -> int:
+    """Tokens that a writer has written so far; 0 for one that does not count them."""
+    return int(getattr(writer, "output_tokens", 0))
+
+
+def _spent(
+    tokens: int, seconds: float, config: WritingConfig, accepted: Sequence[PromptPair]
+) -> dict[str, float]:
+    if not tokens:
+        return {}
+    found: dict[str, float] = {
+        "output_tokens": tokens,
+        "tokens_per_second": round(tokens / seconds, 1),
+    }
+    if config.price_per_million_tokens is not None and accepted:
+        cost = tokens * config.price_per_million_tokens / 1e6
+        found["cost_per_pair"] = round(cost / len(accepted), 8)
+    return found
 
 
 def _asked(
@@ -220,7 +268,9 @@ def _finish(
     config: WritingConfig,
     accepted: list[PromptPair],
     rejected: list[RejectedReply],
+    spent: dict[str, float],
 ) -> Manifest:
+    requests = len(accepted) + len(rejected)
     roles = Counter(pair.role for pair in accepted)
     return work.finish(
         tables={
@@ -229,10 +279,12 @@ def _finish(
         },
         rejected=Counter(row.reason for row in rejected),
         counts={
-            "requests": len(accepted) + len(rejected),
+            "requests": requests,
+            "accepted_share": round(len(accepted) / requests, 4) if requests else 0.0,
             "train": roles["train"],
             "evaluation": roles["evaluation"],
             "short_by": config.pairs_per_concept - len(accepted),
+            **spent,
         },
     )
 
@@ -262,14 +314,24 @@ def _fields(reply: str) -> tuple[str, str] | str:
 
 
 def _reason(
-    unsafe: str, safe: str, concept: Concept, config: WritingConfig, seen: set[str]
+    unsafe: str,
+    safe: str,
+    concept: Concept,
+    config: WritingConfig,
+    seen: set[str],
+    count_tokens: CountTokens,
 ) -> str | None:
     words = (len(unsafe.split()), len(safe.split()))
+    most = config.max_tokens
     tests = (
         ("refusal", lambda: _declines(unsafe) or _declines(safe)),
         ("minors", lambda: refusal(unsafe) or refusal(safe)),
         ("too_short", lambda: min(words) < config.min_words),
         ("too_long", lambda: max(words) > config.max_words),
+        (
+            "too_many_tokens",
+            lambda: most is not None and max(map(count_tokens, (unsafe, safe))) > most,
+        ),
         ("unsafe_prompt_lacks_concept", lambda: not names_concept(unsafe, concept.terms)),
         ("safe_prompt_holds_concept", lambda: names_concept(safe, concept.terms)),
         ("twins_identical", lambda: unsafe.casefold() == safe.casefold()),

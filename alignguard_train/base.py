@@ -26,13 +26,21 @@ class BaseModel:
     """
 
     def __init__(
-        self, *, model: str, revision: str | None = None, device: str = "auto", dtype: str = "auto"
+        self,
+        *,
+        model: str,
+        revision: str | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        vae: str | None = None,
+        vae_revision: str | None = None,
     ) -> None:
         self._folder = Path(model) if Path(model).is_dir() else None
         if self._folder is None and revision is None:
             raise EngineError(f"{model} is no folder here, so it is a hub id and needs a revision")
         self._model, self._revision = model, revision
         self._device, self._dtype = device, dtype
+        self._vae, self._vae_revision = vae, vae_revision
 
     @property
     def model_id(self) -> str:
@@ -58,6 +66,8 @@ class BaseModel:
             revision=None if self._folder else self._revision,
             device=self._device,
             dtype=self._dtype,
+            vae=self._vae,
+            vae_revision=self._vae_revision,
         )
 
     def pixels(self, latents: "Tensor") -> dict[str, int]:

@@ -16,6 +16,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from alignguard_data.audit import AuditBounds
+from alignguard_data.backends.diffusers_image import Speed
 from alignguard_data.errors import ConfigError
 from alignguard_data.images import Sampling
 from alignguard_data.pairs import FilterRules
@@ -73,7 +74,13 @@ class BaseModelChoice(_Strict):
     revision: str | None = None
     device: str = "auto"
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    training_dtype: Literal["float32", "float16", "bfloat16"] | None = None
+    """Precision of the frozen weights under training; the adapter's own is float32 always."""
     threads: int = Field(default=2, ge=1, le=64)
+    vae: str | None = None
+    """Another VAE: a hub id or folder (SDXL's own overflows in float16)."""
+    vae_revision: str | None = None
+    speed: Speed = Speed()
 
 
 class Training(_Strict):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from alignguard_data.backends.diffusers_image import DiffusersImageGenerator
+from alignguard_data.backends.tokens import TokenCounter
 from alignguard_data.paths import DataRoot
 from alignguard_data.protocols import ImageScorer, PairScorer, TextGenerator
 from alignguard_data.taxonomy import Taxonomy, load_taxonomy
@@ -37,6 +38,12 @@ class Engines:
         return self.profile.writer.build()
 
     @cached_property
+    def count_tokens(self) -> TokenCounter:
+        """Tokens as the base model's text encoder counts them."""
+        choice = self.profile.base_model
+        return TokenCounter(resolve_model(choice.model), choice.revision)
+
+    @cached_property
     def generator(self) -> DiffusersImageGenerator:
         choice = self.profile.base_model
         return DiffusersImageGenerator(
@@ -46,6 +53,9 @@ class Engines:
             device=choice.device,
             dtype=choice.dtype,
             threads=choice.threads,
+            vae=resolve_model(choice.vae) if choice.vae else None,
+            vae_revision=choice.vae_revision,
+            speed=choice.speed,
         )
 
     @cached_property
@@ -67,7 +77,9 @@ class Engines:
             model=resolve_model(choice.model),
             revision=choice.revision,
             device=choice.device,
-            dtype=choice.dtype,
+            dtype=choice.training_dtype or choice.dtype,
+            vae=resolve_model(choice.vae) if choice.vae else None,
+            vae_revision=choice.vae_revision,
         )
 
 

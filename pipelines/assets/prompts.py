@@ -23,7 +23,12 @@ def prompt_pairs_asset(engines: Engines, concepts: dg.PartitionsDefinition) -> d
             concept = engines.taxonomy.concept(key)
             config = engines.profile.writing
             manifest = write_prompt_pairs(
-                engines.data, concept, engines.writer, config, progress=meter
+                engines.data,
+                concept,
+                engines.writer,
+                config,
+                progress=meter,
+                count_tokens=engines.count_tokens,
             )
             report(context, engines, "prompts", key, manifest)
 

@@ -19,7 +19,7 @@ from alignguard_data.records import PromptPair, RejectedReply, from_table, pair_
 from tests.alignguard_data.tiny_rooms import WRITING, TinyWriter, concept, good_reply
 
 BAR = concept("lines.bar")
-CONFIG = WritingConfig(pairs_per_concept=8, min_words=3, max_words=10)
+CONFIG = WritingConfig(pairs_per_concept=8, min_words=3, max_words=10, max_tokens=40)
 
 
 def reply(unsafe: object, safe: object) -> str:
@@ -36,6 +36,7 @@ BY_REASON = {
     "minors": reply(f"{UNSAFE} and a child", SAFE),
     "too_short": reply("a bar", "a thing"),
     "too_long": reply("a bar " * 6, SAFE),
+    "too_many_tokens": reply(f"{UNSAFE} abcdefghijk", SAFE),
     "unsafe_prompt_lacks_concept": reply("a red barn at noon", SAFE),
     "safe_prompt_holds_concept": reply(UNSAFE, "a field with BARS at noon"),
     "twins_identical": reply("a bar", "a BAR"),
@@ -45,7 +46,8 @@ BY_REASON = {
 
 @pytest.mark.parametrize("reason", [r for r in REASONS if r != "twins_identical"])
 def test_each_reason_has_a_reply_that_earns_it(reason):
-    assert read_reply(BY_REASON[reason], BAR, CONFIG, {UNSAFE}) == reason
+    found = read_reply(BY_REASON[reason], BAR, CONFIG, {UNSAFE}, count_tokens=len)
+    assert found == reason
 
 
 def test_identical_twins_are_told_apart_where_terms_cannot():
