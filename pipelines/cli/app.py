@@ -112,6 +112,18 @@ def report(
     raise typer.Exit(report_command(Console(), reveal=reveal, as_json=as_json))
 
 
+@app.command("convert-q16")
+def convert_q16(
+    source: Annotated[Path, typer.Argument(help="The authors' prompts.p (ml-research/Q16).")],
+    target: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
+) -> None:
+    """Turn Q16's class vectors, published as a pickle, into safetensors without running it."""
+    from alignguard_data.scoring.q16 import convert_q16 as convert
+
+    count, width = convert(source, target)
+    typer.echo(f"{target}: {count} vectors of width {width}")
+
+
 @app.command()
 def ui(
     port: Annotated[int, typer.Option(help="Port of the web server.")] = 3000,

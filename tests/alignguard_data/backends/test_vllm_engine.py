@@ -23,6 +23,7 @@ from transformers import (
 
 from alignguard_data.backends.openai_text import OpenAIWriter
 from alignguard_data.backends.vllm_text import VLLMWriter
+from alignguard_data.errors import EngineError
 from alignguard_data.prompts import WritingConfig, write_prompt_pairs
 from alignguard_data.protocols import WritingRequest
 from tests.alignguard_data.tiny_rooms import TinyRooms, concept
@@ -164,17 +165,21 @@ def test_the_room_keeps_its_batches_and_goes_on(tmp_path, running):
     assert manifest.content_id == whole.content_id
 
 
-def test_the_openai_writer_speaks_with_vllms_own_server(model, unused_port):
+def test_the_openai_writer_speaks_with_vllms_own_server(model, unused_port, tmp_path):
     command = [
         str(INTERPRETER), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model),
         "--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(unused_port),
         "--max-model-len", "1024", "--dtype", "float32", "--enforce-eager",
         "--structured-outputs-config", json.dumps(ENGINE["structured_outputs_config"]),
     ]  # fmt: skip
-    with subprocess.Popen(
-        command, env={**os.environ, **ENVIRONMENT}, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    ) as server:  # fmt: skip
+    said = tmp_path / "server.log"
+    with (
+        said.open("wb") as log,
+        subprocess.Popen(
+            command, env={**os.environ, **ENVIRONMENT}, start_new_session=True,
+            stdout=log, stderr=log,
+        ) as server,
+    ):  # fmt: skip
         try:
             wait_until_ready(server, f"http://127.0.0.1:{unused_port}/health")
             served = OpenAIWriter(
@@ -182,9 +187,11 @@ def test_the_openai_writer_speaks_with_vllms_own_server(model, unused_port):
                 max_tokens=96,
             )  # fmt: skip
             replies = served.generate(REQUESTS)
-            assert replies == served.generate(REQUESTS)
+            assert replies == served.generate(REQUESTS), said.read_text()[-2000:]
             assert all(reply.startswith('{"unsafe_prompt":') for reply in replies)
             assert served.output_tokens > 0
+        except EngineError as error:
+            pytest.fail(f"{error}\n{said.read_text()[-3000:]}")
         finally:
             os.killpg(server.pid, signal.SIGINT)
             try:
