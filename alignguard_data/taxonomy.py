@@ -7,7 +7,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -29,6 +29,13 @@ from alignguard_data.safety import concept_refusal
 ROOM = "taxonomy"
 
 _RESERVED = frozenset({UNPARTITIONED, "all-single"})  # partition keys of other rooms
+
+CATEGORY_SETS = {
+    "i2p": (
+        "hate", "harassment", "violence", "self-harm", "sexual", "shocking", "illegal-activity",
+    )
+}  # fmt: skip
+"""Category keys that a document may hold itself to, by naming the set."""
 
 _Place = tuple[str | int, ...]
 
@@ -81,6 +88,7 @@ def _allowed_term(term: str) -> str:
 
 
 _Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+_Term = Annotated[_Text, AfterValidator(_allowed_term)]
 _Key = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$"), AfterValidator(_allowed)
 ]
@@ -94,18 +102,29 @@ class _Concept(_Strict):
     slug: _Key
     name: Annotated[_Text, AfterValidator(_allowed)]
     split: Split
-    terms: list[Annotated[_Text, AfterValidator(_allowed_term)]] = Field(min_length=1)
+    terms: list[_Term] | None = Field(default=None, min_length=1)
+    """Words by which a prompt names the concept; the name itself when left out."""
+    synonyms: list[_Term] = Field(default_factory=list)
+    """Further such words, added to the terms."""
+    source: _Text | None = None
+
+    def words(self) -> tuple[str, ...]:
+        """Every term, each once."""
+        return tuple(dict.fromkeys([*(self.terms or [self.name]), *self.synonyms]))
 
 
 class _Category(_Strict):
     key: Annotated[_Key, AfterValidator(_unreserved)]
     name: Annotated[_Text, AfterValidator(_allowed)]
+    source: _Text | None = None
+    """The public taxonomy and hazard class that the concepts fall under."""
     concepts: list[_Concept] = Field(min_length=1)
 
 
 class _Document(_Strict):
     name: _Text
     version: _Text
+    category_set: Literal["i2p"] | None = None
     categories: list[_Category] = Field(min_length=1)
 
 
@@ -178,7 +197,7 @@ def _taxonomy(document: _Document) -> Taxonomy:
                 category=category.key,
                 name=concept.name,
                 split=concept.split,
-                terms=tuple(concept.terms),
+                terms=concept.words(),
             )
             for category in document.categories
             for concept in category.concepts
@@ -190,11 +209,15 @@ def _duplicates(content: dict[str, Any]) -> Iterator[tuple[_Place, str]]:
     # On the raw document, so that they are found beside schema faults and not after them.
     categories: set[str] = set()
     concepts: set[tuple[str, str]] = set()
+    allowed = CATEGORY_SETS.get(str(content.get("category_set")))
     terms: dict[str, tuple[object, _Place]] = {}
     for i, category in _mappings(content.get("categories")):
         key = str(category.get("key"))
         if key in categories:
             yield ("categories", i, "key"), f"is the key of two categories (got {key!r})"
+        if allowed and key not in allowed:
+            known = ", ".join(allowed)
+            yield ("categories", i, "key"), f"is none of this set: {known} (got {key!r})"
         categories.add(key)
         for j, concept in _mappings(category.get("concepts")):
             place: _Place = ("categories", i, "concepts", j)
@@ -209,13 +232,22 @@ def _shared_terms(
     concept: dict[str, Any], place: _Place, terms: dict[str, tuple[object, _Place]]
 ) -> Iterator[tuple[_Place, str]]:
     # A term of both splits would let training prompts name a held-out concept.
-    listed = concept.get("terms")
-    for k, term in enumerate(listed if isinstance(listed, list) else []):
-        here = (*place, "terms", k)
+    for here, term in _named(concept, place):
         split, first = terms.setdefault(str(term).casefold(), (concept.get("split"), here))
         if first != here and (split != concept.get("split") or first[:4] == place):
             where = "the same concept" if first[:4] == place else "a concept of the other split"
             yield here, f"is a term of {where} too, at {_dotted(first)} (got {term!r})"
+
+
+def _named(concept: dict[str, Any], place: _Place) -> Iterator[tuple[_Place, object]]:
+    found = False
+    for field in ("terms", "synonyms"):
+        listed = concept.get(field)
+        for k, term in enumerate(listed if isinstance(listed, list) else []):
+            found = found or field == "terms"
+            yield (*place, field, k), term
+    if not found and "name" in concept:
+        yield (*place, "name"), concept["name"]
 
 
 def _mappings(value: object) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -114,6 +114,8 @@ class Profile(_Strict):
     merge: MergeConfig
     evaluation: EvaluationConfig
     evaluation_scorers: list[Engine] = Field(min_length=1)
+    licences: dict[str, str] = Field(default_factory=dict)
+    """Model to the licence that its user accepts; `alignguard doctor` shows them."""
     concepts_per_run: int = Field(default=100, ge=1)
 
     def recipe(self) -> ExpertRecipe:

@@ -80,8 +80,18 @@ def status(
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
-    """Say what this machine can run, and what is missing, with the line that fixes it."""
+def doctor(
+    profile: Annotated[
+        str | None, typer.Option("--profile", "-p", help="The profile whose needs are looked at.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what this machine can run, and what is missing, with the line that fixes it.
+
+    Exit code 1 when the chosen profile could not run: weights, licence, GPU, disk, server.
+    """
+    if profile:
+        os.environ["ALIGNGUARD_PROFILE"] = profile
     from pipelines.cli.doctor import doctor_command
 
     raise typer.Exit(doctor_command(Console(), as_json=as_json))

@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from rich.table import Table
 
 from alignguard_data.errors import AlignGuardError
 from alignguard_data.paths import DataRoot
+from pipelines.cli.check import Check
+from pipelines.cli.needs import profile_needs
 from pipelines.profile import load_profile, profile_path, resolve_model
 from pipelines.resources import Engines, data_root
 
@@ -23,18 +25,9 @@ NEEDED_MEMORY_BYTES = 4 * 2**30
 _LIBRARIES = ("torch", "diffusers", "transformers", "peft", "dagster", "duckdb", "nudenet")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Check:
-    """One thing looked at: ``ok``, ``warning`` or ``missing``, and how to mend it."""
-
-    what: str
-    state: str
-    found: str
-    fix: str = ""
-
-
 def examine() -> Iterator[Check]:
-    """Look at Python, libraries, the device, memory, disk, and each shipped profile."""
+    """Look at Python, libraries, the device, memory, disk, each shipped profile, and at what the
+    chosen profile needs before its first run."""
     version = ".".join(map(str, sys.version_info[:3]))
     good = sys.version_info >= (3, 11)
     yield Check(
@@ -52,6 +45,8 @@ def examine() -> Iterator[Check]:
     yield _writable(root)
     for path in sorted(profile_path("x").parent.glob("*.yaml")):
         yield _profile(path.stem)
+    profile = load_profile()
+    yield from profile_needs(profile, Engines(profile, data_root()).taxonomy)
 
 
 def _libraries() -> Iterator[Check]:
@@ -102,7 +97,8 @@ def _profile(name: str) -> Check:
         fix = f"edit {profile_path(name)}"
         return Check(what=what, state="missing", found=str(error), fix=fix)
     model = resolve_model(profile.base_model.model)
-    return Check(what=what, state="ok", found=f"{concepts} concepts, base model {Path(model).name}")
+    found = f"valid: {concepts} concepts, base model {Path(model).name}"
+    return Check(what=what, state="ok", found=found, fix=f"needs: alignguard doctor -p {name}")
 
 
 def doctor_command(console: Console, *, as_json: bool) -> int:

@@ -1,5 +1,6 @@
 """`alignguard status`: rooms x partitions, as a table or JSON."""
 
+import warnings
 from collections import Counter
 
 import dagster as dg
@@ -33,14 +34,16 @@ def _last_run_failed(
 ) -> bool:
     """Whether the newest run that planned this asset (and partition) ended in failure."""
     keep = None if partition is None else [partition]
-    planned = instance.get_event_records(
-        dg.EventRecordsFilter(
-            event_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
-            asset_key=asset,
-            asset_partitions=keep,
-        ),
-        limit=1,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # a run over many partitions is not found
+        planned = instance.get_event_records(
+            dg.EventRecordsFilter(
+                event_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
+                asset_key=asset,
+                asset_partitions=keep,
+            ),
+            limit=1,
+        )
     if not planned:
         return False
     run = instance.get_run_by_id(planned[0].run_id)

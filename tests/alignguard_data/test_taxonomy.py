@@ -1,12 +1,18 @@
 """The taxonomy file: every fault at once with place, line and value."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from alignguard_data import manifest as manifests
 from alignguard_data.errors import ConfigError
 from alignguard_data.records import Concept, from_table
+from alignguard_data.safety import concept_refusal
 from alignguard_data.standin.factory import taxonomy_file
-from alignguard_data.taxonomy import load_taxonomy, spec, write_taxonomy
+from alignguard_data.taxonomy import CATEGORY_SETS, load_taxonomy, spec, write_taxonomy
+
+I2P = Path(taxonomy_file()).parents[1] / "taxonomies" / "i2p.yaml"
 
 GOOD = """\
 name: shapes
@@ -108,6 +114,50 @@ def test_the_shipped_taxonomy_has_a_held_out_concept_in_every_category():
     for category in taxonomy.categories:
         splits = [concept.split for concept in taxonomy.of_category(category.key)]
         assert sorted(splits) == ["test", "train", "train"]
+
+
+def test_the_taxonomy_of_the_real_profiles_has_seven_categories_and_300_concepts():
+    taxonomy = load_taxonomy(I2P)
+    assert tuple(c.key for c in taxonomy.categories) == CATEGORY_SETS["i2p"]
+    assert len(taxonomy.concepts) >= 300
+    for category in taxonomy.categories:
+        splits = [concept.split for concept in taxonomy.of_category(category.key)]
+        assert 0.15 <= splits.count("test") / len(splits) <= 0.25
+        assert len(splits) >= 40
+
+
+def test_its_names_are_short_and_pass_the_safety_rules():
+    for concept in load_taxonomy(I2P).concepts:
+        assert concept_refusal(concept.name, concept.terms) is None
+        assert len(concept.name.split()) <= 6
+        assert concept.terms[0] == concept.name
+
+
+def test_every_category_of_it_names_its_source():
+    for category in yaml.safe_load(I2P.read_text())["categories"]:
+        assert category["source"].startswith("I2P category")
+
+
+def test_synonyms_join_the_terms_and_a_name_is_a_term_where_none_is_given(tmp_path):
+    path = tmp_path / "taxonomy.yaml"
+    path.write_text(GOOD.replace("terms: [tick]", "synonyms: [check mark], source: of our own"))
+    assert load_taxonomy(path).concept("lines.tick").terms == ("tick", "check mark")
+
+
+def test_a_source_changes_no_concept(tmp_path):
+    """The concept's record is what prompts are made of: they must not be written anew for it."""
+    path = tmp_path / "taxonomy.yaml"
+    path.write_text(GOOD)
+    plain = load_taxonomy(path).concepts
+    path.write_text(GOOD.replace("terms: [tick]", "terms: [tick], source: somewhere"))
+    assert load_taxonomy(path).concepts == plain
+
+
+def test_a_category_outside_the_documents_set_is_a_fault(tmp_path):
+    faults = faults_of(tmp_path, GOOD.replace('version: "1"', 'version: "1"\ncategory_set: i2p'))
+    assert len(faults) == 1
+    assert faults[0].startswith("categories.0.key (line 5): is none of this set: hate, harassment")
+    assert faults[0].endswith("(got 'lines')")
 
 
 def test_the_room_holds_the_concepts_and_is_made_once(rooms):

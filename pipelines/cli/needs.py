@@ -1,0 +1,142 @@
+"""What one profile needs of this machine before its first run: weights, server, GPU, disk."""
+
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlparse
+
+from alignguard_data.taxonomy import Taxonomy
+from pipelines.cli.check import Check
+from pipelines.profile import Engine, Profile, resolve_model
+from pipelines.resources import data_root
+
+GPU_BYTES_SMALL, GPU_BYTES_LARGE = 12 * 2**30, 24 * 2**30
+PNG_BYTES_A_PIXEL = 1.6
+"""Of photographs; a release holds every image once more."""
+
+
+def profile_needs(profile: Profile, taxonomy: Taxonomy) -> Iterator[Check]:
+    """Every need with its state, and the line that mends it."""
+    scorers = [*profile.image_scorers, *profile.pair_scorers, *profile.evaluation_scorers]
+    remote = False
+    for (model, revision), uses in _models(profile, scorers).items():
+        if not Path(resolve_model(model)).is_dir():
+            remote = True
+            yield _weights(", ".join(dict.fromkeys(uses)), model, revision)
+    yield from _vectors(scorers)
+    yield from _writer(profile.writer)
+    if remote:
+        yield _gpu(profile)
+        yield _disk(profile, taxonomy)
+    for model, licence in profile.licences.items():
+        yield Check(
+            what="licence", state="ok", found=f"{model}: {licence}", fix="read it before you start"
+        )
+
+
+def _models(profile: Profile, scorers: list[Engine]) -> dict[tuple[str, str], list[str]]:
+    """Model and revision to what it is used for."""
+    base, writer = profile.base_model, profile.writer.params
+    found: dict[tuple[str, str], list[str]] = {(base.model, str(base.revision)): ["base model"]}
+    if base.vae:
+        found[base.vae, str(base.vae_revision)] = ["VAE"]
+    for engine in scorers:
+        if model := engine.params.get("model"):
+            place = str(model), str(engine.params.get("revision"))
+            found.setdefault(place, []).append(_name(engine))
+    if "model_revision" in writer:
+        found[str(writer["model"]), str(writer["model_revision"])] = ["writer"]
+    return found
+
+
+def _name(engine: Engine) -> str:
+    return engine.use.partition(":")[2]
+
+
+def _weights(what: str, model: str, revision: str) -> Check:
+    from huggingface_hub import try_to_load_from_cache
+
+    files = ("model_index.json", "config.json", "preprocessor_config.json")
+    there = any(
+        isinstance(try_to_load_from_cache(model, file, revision=revision), str) for file in files
+    )
+    found = f"{model} at {revision[:12]}"
+    if there:
+        return Check(what=what, state="ok", found=found)
+    fix = f"hf download {model} --revision {revision} --include '*.json' '*.txt' '*.safetensors'"
+    return Check(what=what, state="missing", found=f"{found} is not on this disk", fix=fix)
+
+
+def _vectors(scorers: list[Engine]) -> Iterator[Check]:
+    for file in sorted({str(e.params["vectors"]) for e in scorers if "vectors" in e.params}):
+        if Path(file).is_file():
+            yield Check(what="Q16 vectors", state="ok", found=file)
+        else:
+            yield Check(
+                what="Q16 vectors", state="missing", found=f"{file} is not there",
+                fix="get data/ViT-L-14/prompts.p of ml-research/Q16, then "
+                f"alignguard convert-q16 prompts.p {file}",
+            )  # fmt: skip
+
+
+def _writer(writer: Engine) -> Iterator[Check]:
+    name, params = _name(writer), writer.params
+    if name == "VLLMWriter":
+        interpreter = str(params.get("interpreter", ".venv-vllm/bin/python"))
+        there = Path(interpreter).exists()
+        yield Check(
+            what="vLLM", state="ok" if there else "missing", found=interpreter,
+            fix="" if there else "make vllm-env",
+        )  # fmt: skip
+    if name == "OpenAIWriter":
+        url = str(params.get("base_url", "http://127.0.0.1:8000/v1"))
+        there = _answers(url)
+        yield Check(
+            what="served model", state="ok" if there else "missing", found=url,
+            fix="" if there else "start the server: python -m vllm.entrypoints.openai.api_server "
+            f"--model {params.get('model')} --host 127.0.0.1",
+        )  # fmt: skip
+
+
+def _answers(url: str) -> bool:
+    place = urlparse(url)
+    port = place.port or (443 if place.scheme == "https" else 80)
+    try:
+        with socket.create_connection((place.hostname or "", port), timeout=2):
+            return True
+    except OSError:
+        return False
+
+
+def _gpu(profile: Profile) -> Check:
+    import torch
+
+    pixels = profile.sampling.width * profile.sampling.height
+    need = GPU_BYTES_LARGE if pixels >= 1024**2 else GPU_BYTES_SMALL
+    if not torch.cuda.is_available():
+        return Check(
+            what="GPU", state="missing", found=f"none (wanted: {need // 2**30} GiB)",
+            fix="run this on a machine with a CUDA GPU; on a CPU an image takes minutes",
+        )  # fmt: skip
+    have = torch.cuda.get_device_properties(0).total_memory
+    state = "ok" if have >= need else "warning"
+    fix = "" if state == "ok" else "lower sampling.batch_size and training.overrides.batch_size"
+    found = f"{have / 2**30:.0f} GiB (wanted: {need // 2**30})"
+    return Check(what="GPU memory", state=state, found=found, fix=fix)
+
+
+def _disk(profile: Profile, taxonomy: Taxonomy) -> Check:
+    pairs = len(taxonomy.concepts) * profile.writing.pairs_per_concept
+    trained = pairs * (1 - profile.writing.evaluation_share)
+    size = profile.sampling
+    need = 2 * 2 * trained * size.width * size.height * PNG_BYTES_A_PIXEL
+    root = data_root()
+    free = shutil.disk_usage(next(p for p in (root, *root.parents) if p.exists())).free
+    state = "ok" if free >= need else "missing"
+    return Check(
+        what="disk for images", state=state,
+        found=f"{free / 2**30:.0f} GiB free (wanted: about {need / 2**30:.0f}, "
+        f"for {trained:,.0f} pairs and one release)",
+        fix="" if state == "ok" else "export ALIGNGUARD_ROOT=/a/larger/disk",
+    )  # fmt: skip

@@ -1,0 +1,84 @@
+"""What a profile needs is looked at before anything runs, each with the line that mends it."""
+
+import json
+import socket
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from pipelines.cli.app import app
+from pipelines.cli.needs import profile_needs
+from pipelines.profile import load_profile, profile_path
+from pipelines.resources import Engines, data_root
+
+REAL = ("sd15", "sd21", "sdxl")
+
+
+def needs(name: str) -> dict[str, tuple[str, str]]:
+    profile = load_profile(name)
+    found = profile_needs(profile, Engines(profile, data_root()).taxonomy)
+    return {check.what: (check.state, check.fix) for check in found}
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_stand_in_needs_nothing_more():
+    assert needs("standin") == {}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_absent_weights_come_with_the_line_that_gets_them(name):
+    found = needs(name)
+    model = load_profile(name).base_model
+    state, fix = found["base model, TwinSimilarity"]
+    assert state == "missing"
+    assert fix.startswith(f"hf download {model.model} --revision {model.revision}")
+    assert found["writer"][1].startswith("hf download Qwen/")
+    assert found["Q16 vectors"] == (
+        "missing",
+        "get data/ViT-L-14/prompts.p of ml-research/Q16, then "
+        "alignguard convert-q16 prompts.p weights/q16.safetensors",
+    )
+    assert found["vLLM"] == ("missing", "make vllm-env")
+    assert {"GPU", "GPU memory"} & set(found)
+    assert "disk for images" in found
+
+
+def test_a_served_model_is_tried(tmp_path):
+    content = yaml.safe_load(profile_path("sd15").read_text())
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        content["writer"] = {
+            "use": "alignguard_data.backends.openai_text:OpenAIWriter",
+            "params": {"model": "m", "served_revision": "1", "base_url": url},
+        }
+        path = tmp_path / "served.yaml"
+        path.write_text(yaml.safe_dump(content))
+        assert needs(str(path))["served model"][0] == "ok"
+    assert needs(str(path))["served model"][0] == "missing"
+
+
+def test_the_command_fails_for_a_profile_that_could_not_run():
+    done = CliRunner().invoke(app, ["doctor", "--profile", "sd15", "--json"])
+    assert done.exit_code == 1
+    assert "missing" in {check["state"] for check in json.loads(done.stdout)}
+    assert CliRunner().invoke(app, ["doctor", "-p", "standin"]).exit_code == 0
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_profiles_carry_the_authors_numbers(name):
+    """METHOD sections 2, 3 and 5."""
+    profile = load_profile(name)
+    assert profile.recipe().beta == 5000
+    assert profile.writing.max_words == 28 and profile.writing.max_tokens == 77
+    rules = {(rule.scorer, rule.key): rule.at_least for rule in profile.filter.flags}
+    assert rules == {("q16", "inappropriate"): 0.5, ("nudenet", "authors"): 0.2}
+    assert profile.sampling.num_inference_steps == (30 if name == "sdxl" else 50)
+    assert len(profile.base_model.revision or "") == 40
