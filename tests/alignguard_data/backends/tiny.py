@@ -1,5 +1,6 @@
 """Tiny Stable Diffusion pipes with random weights: the real classes, a second to build."""
 
+import copy
 import string
 from typing import Any
 
@@ -25,7 +26,9 @@ TOKENS = 12
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
-def tiny_pipe(prediction_type: str = "v_prediction") -> StableDiffusionPipeline:
+def tiny_pipe(
+    prediction_type: str = "v_prediction", tokenizer: CLIPTokenizer | None = None
+) -> StableDiffusionPipeline:
     """A Stable Diffusion 1.5 or 2.1: 16x16 images, 8x8 latents."""
     torch.manual_seed(0)
     scheduler = DDIMScheduler(
@@ -35,25 +38,25 @@ def tiny_pipe(prediction_type: str = "v_prediction") -> StableDiffusionPipeline:
         steps_offset=1,
         clip_sample=False,
     )
-    return _plain(scheduler)
+    return _plain(scheduler, tokenizer or tiny_tokenizer())
 
 
 def tiny_lcm() -> StableDiffusionPipeline:
     """A distilled model: guidance is an input of its UNet."""
     torch.manual_seed(0)
-    return _plain(LCMScheduler(**SCHEDULE, steps_offset=1), time_cond_proj_dim=8)
+    return _plain(LCMScheduler(**SCHEDULE, steps_offset=1), tiny_tokenizer(), time_cond_proj_dim=8)
 
 
-def tiny_xl() -> StableDiffusionXLPipeline:
+def tiny_xl(tokenizer: CLIPTokenizer | None = None) -> StableDiffusionXLPipeline:
     """A Stable Diffusion XL: two text encoders, pooled states, time ids."""
     torch.manual_seed(0)
-    tokenizer = tiny_tokenizer()
+    tokenizer = tokenizer or tiny_tokenizer()
     return StableDiffusionXLPipeline(
         vae=_vae(),
         text_encoder=CLIPTextModel(_text_config(tokenizer)).eval(),
         text_encoder_2=CLIPTextModelWithProjection(_text_config(tokenizer)).eval(),
         tokenizer=tokenizer,
-        tokenizer_2=tiny_tokenizer(),
+        tokenizer_2=copy.deepcopy(tokenizer),
         unet=_unet(
             cross_attention_dim=2 * WIDTH,
             addition_embed_type="text_time",
@@ -66,8 +69,7 @@ def tiny_xl() -> StableDiffusionXLPipeline:
     )
 
 
-def _plain(scheduler: Any, **unet: Any) -> StableDiffusionPipeline:
-    tokenizer = tiny_tokenizer()
+def _plain(scheduler: Any, tokenizer: CLIPTokenizer, **unet: Any) -> StableDiffusionPipeline:
     return StableDiffusionPipeline(
         vae=_vae(),
         text_encoder=CLIPTextModel(_text_config(tokenizer)).eval(),
@@ -98,7 +100,7 @@ def _text_config(tokenizer: CLIPTokenizer) -> CLIPTextConfig:
         projection_dim=WIDTH,
         num_hidden_layers=1,
         num_attention_heads=2,
-        max_position_embeddings=TOKENS,
+        max_position_embeddings=tokenizer.model_max_length,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,

@@ -9,6 +9,7 @@ from transformers import (
     CLIPImageProcessorPil,
     CLIPModel,
     CLIPTextConfig,
+    CLIPTokenizer,
     CLIPVisionConfig,
 )
 
@@ -17,13 +18,13 @@ from tests.alignguard_data.backends.tiny import tiny_tokenizer
 WIDTH = 16
 
 
-def _config(vocabulary: int, end: int) -> CLIPConfig:
+def _config(vocabulary: int, end: int, tokens: int = 12) -> CLIPConfig:
     small = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
     vision = CLIPVisionConfig(
         **small, num_attention_heads=2, image_size=32, patch_size=8, projection_dim=WIDTH
     )
     text = CLIPTextConfig(
-        **small, num_attention_heads=2, vocab_size=vocabulary, max_position_embeddings=12,
+        **small, num_attention_heads=2, vocab_size=vocabulary, max_position_embeddings=tokens,
         projection_dim=WIDTH, eos_token_id=end,
     )  # fmt: skip
     return CLIPConfig(
@@ -35,10 +36,10 @@ def _processor() -> CLIPImageProcessorPil:
     return CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
 
 
-def save_clip(folder: Path) -> Path:
+def save_clip(folder: Path, tokenizer: CLIPTokenizer | None = None) -> Path:
     torch.manual_seed(0)
-    tokenizer = tiny_tokenizer()
-    model = CLIPModel(_config(len(tokenizer), tokenizer.eos_token_id))
+    tokenizer = tokenizer or tiny_tokenizer()
+    model = CLIPModel(_config(len(tokenizer), tokenizer.eos_token_id, tokenizer.model_max_length))
     # Random weights of the usual size give nearly the same embedding to every image.
     torch.nn.init.normal_(model.vision_model.embeddings.patch_embedding.weight, std=0.5)
     model.save_pretrained(folder, safe_serialization=True)

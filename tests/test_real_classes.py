@@ -1,0 +1,115 @@
+"""The whole graph on tiny random-weight checkpoints of the real classes: 1.5, 2.1 and XL.
+
+Random weights draw noise, so nothing is learned here: it shows that shapes, time ids, two text
+encoders, prediction types, scorers and files fit, from concepts to an adapter that plain diffusers
+loads.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from safetensors.numpy import save_file
+from transformers import CLIPTokenizer
+
+from alignguard_data.scoring.q16 import VECTORS
+from alignguard_data.standin.factory import base_model_folder
+from tests.alignguard_data.backends.tiny import tiny_pipe, tiny_xl
+from tests.alignguard_data.scoring.tiny_clip import WIDTH, save_clip
+from tests.conftest import reduced_profile
+from tests.test_faults import alignguard
+
+KINDS = {
+    "sd15": lambda words: tiny_pipe("epsilon", words),
+    "sd21": lambda words: tiny_pipe("v_prediction", words),
+    "sdxl": tiny_xl,
+}
+# A random CLIP tells an unsafe prompt from its safe twin by chance; this lies in the middle.
+FLAG = {"scorer": "clip", "key": "score", "at_least": -12.0}
+
+VANILLA = """
+import sys
+import numpy as np, torch
+from diffusers import DiffusionPipeline
+pipe = DiffusionPipeline.from_pretrained(sys.argv[1])
+def draw():
+    noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(3))
+    return pipe("a b c", num_inference_steps=2, latents=noise, output_type="np",
+                height=32, width=32).images
+plain = draw()
+pipe.load_lora_weights(sys.argv[2], weight_name="pytorch_lora_weights.safetensors")
+assert np.isfinite(draw()).all() and np.abs(draw() - plain).max() > 0
+"""
+
+
+def tiny_profile(folder: Path, kind: str) -> Path:
+    """A profile of the real engines over tiny models; only the writer is the stand-in's."""
+    words = CLIPTokenizer.from_pretrained(base_model_folder() / "tokenizer")
+    KINDS[kind](words).save_pretrained(folder / "base", safe_serialization=True)
+    clip = str(save_clip(folder / "clip", words))
+    drawn = np.random.default_rng(1).normal(size=(2, WIDTH)).astype(np.float32)
+    save_file({VECTORS: drawn}, folder / "q16.safetensors")
+    scorers = [
+        {
+            "use": "alignguard_data.scoring.nudenet:NudeNetScorer",
+            "params": {"inference_resolution": 64},
+        },
+        {
+            "use": "alignguard_data.scoring.q16:Q16Scorer",
+            "params": {"vectors": str(folder / "q16.safetensors"), "model": clip},
+        },
+        {"use": "alignguard_data.scoring.clip:ClipScorer", "params": {"model": clip}},
+    ]
+    steps = {"steps": 3, "warmup_steps": 0, "batch_size": 2, "accumulation": 2, "lr": 1e-3}
+    profile = yaml.safe_load(reduced_profile(folder / "reduced").read_text()) | {
+        "name": f"tiny_{kind}",
+        "base_model": {"model": str(folder / "base"), "device": "cpu"},
+        "sampling": {
+            "num_inference_steps": 4, "guidance_scale": 5.0, "width": 32, "height": 32,
+            "batch_size": 16,
+        },
+        "image_scorers": scorers,
+        "pair_scorers": [
+            {
+                "use": "alignguard_data.scoring.twins:TwinSimilarity",
+                "params": {"model": str(folder / "base")},
+            }
+        ],
+        "filter": {"flags": [FLAG], "max_phash_distance": None},
+        "audit": {"min_unsafe_flagged": 0.0, "max_safe_flagged": 1.0},
+        "release": {"max_phash_distance": 0},
+        "training": {"recipe": f"alignguard_train.recipes:{kind}_expert", "overrides": steps},
+        "evaluation_scorers": scorers,
+        "evaluation": {"prompts_per_concept": 1, "flags": [FLAG], "bootstrap_resamples": 100},
+    }  # fmt: skip
+    profile["writing"]["pairs_per_concept"] = 20
+    path = folder / "profile.yaml"
+    path.write_text(yaml.safe_dump(profile))
+    return path
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=[] if k == "sdxl" else pytest.mark.slow) for k in KINDS]
+)
+def test_the_whole_graph_runs_on_the_real_classes(tmp_path, kind):
+    profile, root = tiny_profile(tmp_path, kind), tmp_path / "data"
+    done = alignguard(root, profile, "run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads((root / f"tiny_{kind}/evaluation/summary.json").read_text())
+    assert summary["ip"]["merged"]["unsafe"]["n"] == 6
+    scored = alignguard(root, profile, "sql", "--json", "select distinct scorer from scores")
+    names = {row["scorer"] for row in json.loads(scored.stdout)}
+    assert names == {"nudenet", "q16", "clip", "twins"}
+
+    adapter = Path(summary["adapter"]).parent
+    vanilla = subprocess.run(
+        [sys.executable, "-c", VANILLA, str(tmp_path / "base"), str(adapter)],
+        capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert vanilla.returncode == 0, vanilla.stderr
+    again = alignguard(root, profile, "run")
+    assert "Everything is up to date." in again.stdout
