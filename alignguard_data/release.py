@@ -31,7 +31,7 @@ from alignguard_data.release_audit import (
     seal,
 )
 from alignguard_data.release_audit import verify_release as verify_release
-from alignguard_data.release_changes import change_log
+from alignguard_data.release_changes import change_log, diff, level
 from alignguard_data.release_files import SplitWriter, write_single
 from alignguard_data.release_folders import (
     fresh_folder,
@@ -51,6 +51,8 @@ from alignguard_data.release_rows import (
 )
 from alignguard_data.shards import ShardFile, describe, write_bytes
 from alignguard_data.taxonomy import Taxonomy
+from alignguard_data.withdrawals import REASON as WITHDRAWN
+from alignguard_data.withdrawals import read_withdrawals
 
 ROOM = "release"
 FORMAT = 1
@@ -89,6 +91,7 @@ def spec(
         InputMissing: a partition is not complete.
     """
     found = concept_manifests(data, taxonomy)
+    withdrawn = sorted(read_withdrawals(data))
     return PartitionSpec(
         folder=data.partition(ROOM),
         room=ROOM,
@@ -99,6 +102,7 @@ def spec(
             "taxonomy": [taxonomy.name, taxonomy.version],
             "splits": {concept.key: concept.split for concept in taxonomy.concepts},
             "format": FORMAT,
+            **({"withdrawn": withdrawn} if withdrawn else {}),
         },
         inputs={f"{room}/{key}": manifest.content_id for (room, key), manifest in found.items()},
     )
@@ -126,7 +130,8 @@ def build_release(
             return work.done
         findings = audit_rooms(data, taxonomy, bounds)
         _refuse(findings)
-        plan = plan_release(data, taxonomy, config.max_phash_distance)
+        withdrawn = read_withdrawals(data)
+        plan = plan_release(data, taxonomy, config.max_phash_distance, withdrawn)
         temporary = fresh_folder(data)
         schema = release_schema(plan.score_columns)
         files = _write_data(data, plan, config, schema, temporary, progress)
@@ -187,10 +192,15 @@ def _publish(
     data: DataRoot, temporary: Path, described: dict[str, Any], plan: ReleasePlan, schema: pa.Schema
 ) -> Path:
     latest = latest_release(data)
-    if latest and read_manifest(latest)["content_id"] == described["content_id"]:
+    before = read_manifest(latest) if latest else None
+    if latest and before and before["content_id"] == described["content_id"]:
         shutil.rmtree(temporary)
         return latest
-    name, parent = next_name(data, described["content_id"])
+    changes = diff(latest, temporary) if latest else []
+    withdrawn = read_withdrawals(data)
+    left = set(before["by_concept"]) - set(described["by_concept"]) if before else set()
+    step = level(before, described, changes, withdrawn, left) if before else "minor"
+    name, parent = next_name(data, described["content_id"], step)
     manifest = {
         **described,
         "name": f"CoProV2 ({data.profile})",
@@ -201,7 +211,7 @@ def _publish(
     leaks = [dataclasses.asdict(leak) for leak in plan.leaks]
     texts = {
         "README.md": render_card(manifest, schema),
-        "CHANGELOG.md": change_log(temporary, name, data.releases / parent if parent else None),
+        "CHANGELOG.md": change_log(name, parent, changes, withdrawn, left),
         "leaks.json": json.dumps(leaks, indent=1, ensure_ascii=False) + "\n",
     }
     for file, text in texts.items():
@@ -228,7 +238,11 @@ def _point_to(work: PartitionWork, folder: Path, plan: ReleasePlan) -> Manifest:
     )
     return work.finish(
         tables={"pairs": pa.Table.from_pylist(rows, schema=pairs), "files": files},
-        rejected={REASON: len(plan.leaks)} if plan.leaks else {},
+        rejected={
+            reason: n
+            for reason, n in ((REASON, len(plan.leaks)), (WITHDRAWN, len(plan.withdrawn)))
+            if n
+        },
         counts={
             "path": folder.name,
             "version": manifest["version"],

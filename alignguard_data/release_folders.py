@@ -86,8 +86,11 @@ def rename_into_place(temporary: Path, final: Path) -> Path:
     return final
 
 
-def next_name(data: DataRoot, content_id: str) -> tuple[str, str | None]:
-    """Folder name and parent: the next minor version, or the one that this content had."""
+def next_name(data: DataRoot, content_id: str, level: str) -> tuple[str, str | None]:
+    """Folder name and parent: the version after the newest one, or the one that this content had.
+
+    ``level`` is ``major``, ``minor`` or ``patch``: which number goes up.
+    """
     pointed = manifests.load(data.partition("release"))
     latest = latest_release(data)
     names = [latest.name] if latest else []
@@ -98,5 +101,11 @@ def next_name(data: DataRoot, content_id: str) -> tuple[str, str | None]:
         names.append(path)
     if not names:
         return f"coprov2-{data.profile}-v0.1.0", None
-    major, minor, _ = max(version_of(name) for name in names)
-    return f"coprov2-{data.profile}-v{major}.{minor + 1}.0", latest.name if latest else None
+    major, minor, patch = max(version_of(name) for name in names)
+    version = {
+        "major": (major + 1, 0, 0),
+        "minor": (major, minor + 1, 0),
+        "patch": (major, minor, patch + 1),
+    }[level]
+    number = ".".join(map(str, version))
+    return f"coprov2-{data.profile}-v{number}", latest.name if latest else None

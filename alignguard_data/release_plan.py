@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from alignguard_data import manifest as manifests
+from alignguard_data import withdrawals
 from alignguard_data.funnel import FunnelRow, concept_manifests, funnel, stage_rows, totals
 from alignguard_data.leaks import REASON, Leak, Measured, find_leaks
 from alignguard_data.manifest import Manifest
@@ -28,15 +29,31 @@ class ReleasePlan:
     """Concept key to its released pairs."""
     evaluation: dict[str, list[PromptPair]]
     leaks: list[Leak]
+    withdrawn: frozenset[str]
+    """Kept pairs that someone took back."""
     funnel: list[FunnelRow]
     score_columns: list[str]
 
 
-def plan_release(data: DataRoot, taxonomy: Taxonomy, max_phash_distance: int) -> ReleasePlan:
-    """Choose the rows: all kept pairs but the train pairs that leak into test or evaluation."""
+def plan_release(
+    data: DataRoot,
+    taxonomy: Taxonomy,
+    max_phash_distance: int,
+    withdrawn: Collection[str] = frozenset(),
+) -> ReleasePlan:
+    """Choose the rows: all kept pairs but those withdrawn, and the train pairs that leak into
+    test or evaluation."""
     concepts = tuple(sorted(taxonomy.concepts, key=lambda c: (c.category, c.key)))
-    rows = {concept.key: kept_rows(data, concept) for concept in concepts}
-    evaluation = {concept.key: evaluation_pairs(data, concept) for concept in concepts}
+    kept_of = {concept.key: kept_rows(data, concept) for concept in concepts}
+    rows = {
+        key: [row for row in kept if row.pair_id not in withdrawn] for key, kept in kept_of.items()
+    }
+    evaluation = {
+        concept.key: [
+            pair for pair in evaluation_pairs(data, concept) if pair.pair_id not in withdrawn
+        ]
+        for concept in concepts
+    }
     held_out = [row for c in concepts if c.split == "test" for row in rows[c.key]]
     held_out += [_measured(pair) for pairs in evaluation.values() for pair in pairs]
     train = [row for c in concepts if c.split == "train" for row in rows[c.key]]
@@ -51,7 +68,10 @@ def plan_release(data: DataRoot, taxonomy: Taxonomy, max_phash_distance: int) ->
         pair_ids=released,
         evaluation=evaluation,
         leaks=leaks,
-        funnel=_whole_funnel(data, taxonomy, released, leaks),
+        withdrawn=frozenset(
+            row.pair_id for kept in kept_of.values() for row in kept if row.pair_id in withdrawn
+        ),
+        funnel=_whole_funnel(data, taxonomy, kept_of, released, leaks),
         score_columns=score_columns(data, concepts),
     )
 
@@ -89,13 +109,21 @@ def describe_release(
 
 
 def _whole_funnel(
-    data: DataRoot, taxonomy: Taxonomy, released: dict[str, list[str]], leaks: Sequence[Leak]
+    data: DataRoot,
+    taxonomy: Taxonomy,
+    kept: Mapping[str, Sequence[Measured]],
+    released: Mapping[str, Sequence[str]],
+    leaks: Sequence[Leak],
 ) -> list[FunnelRow]:
     lost = Counter(leak.concept for leak in leaks)
     rows = funnel(taxonomy, concept_manifests(data, taxonomy))
     for concept in taxonomy.concepts:
-        dropped = {REASON: lost[concept.key]} if lost[concept.key] else {}
-        rows += stage_rows(concept, "release", len(released[concept.key]), dropped)
+        key = concept.key
+        gone = len(kept[key]) - len(released[key]) - lost[key]
+        dropped = {
+            reason: n for reason, n in ((REASON, lost[key]), (withdrawals.REASON, gone)) if n
+        }
+        rows += stage_rows(concept, "release", len(released[key]), dropped)
     return rows
 
 

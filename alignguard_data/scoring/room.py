@@ -1,7 +1,8 @@
 """Room ``scores``: raw numbers of every scorer for every image and prompt pair, in long form.
 
 One partition a concept. Each image is decoded once for all scorers; one that cannot be decoded,
-or is not what its row says, fails alone. Every scorer's part of a chunk is saved as it is done.
+or is not what its row says, fails alone. Every scorer's part of a chunk is saved as it is done, and
+what a scorer of the same version has scored before is taken over.
 """
 
 import hashlib
@@ -14,10 +15,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from PIL import Image
 
 from alignguard_data import manifest as manifests
-from alignguard_data.errors import EngineError
+from alignguard_data.errors import EngineError, IntegrityError
 from alignguard_data.manifest import Manifest
 from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
 from alignguard_data.paths import DataRoot
@@ -106,6 +108,7 @@ def score_concept(
     with open_partition(spec(data, concept, image_scorers, pair_scorers)) as work:
         if work.done:
             return work.done
+        known = earlier_scores(work.spec, [*image_scorers, *pair_scorers])
         images = from_table(
             RenderedImage, manifests.read(data.partition("images", concept), "images")
         )
@@ -116,18 +119,48 @@ def score_concept(
         for first in range(0, len(images), IMAGES_PER_CHUNK):
             decoded = decode(images[first : first + IMAGES_PER_CHUNK])
             rejected += decoded.rejected
-            parts += [_score_images(work, scorer, decoded, first) for scorer in image_scorers]
+            parts += [
+                _score_images(work, scorer, decoded, first, known.get(scorer.name))
+                for scorer in image_scorers
+            ]
             if progress:
                 progress(len(decoded.rows) + len(decoded.rejected))
-        parts += [_score_pairs(work, scorer, pairs) for scorer in pair_scorers]
+        parts += [
+            _score_pairs(work, scorer, pairs, known.get(scorer.name)) for scorer in pair_scorers
+        ]
         return work.finish(
             tables={
                 "scores": pa.concat_tables([to_table(Score, []), *parts]),
                 "rejected": to_table(RejectedImage, rejected),
             },
             rejected={IMAGE_CORRUPT: len(rejected)} if rejected else {},
-            counts={"images": len(images) - len(rejected), "pairs": len(pairs)},
+            counts={
+                "images": len(images) - len(rejected),
+                "pairs": len(pairs),
+                **({"reused_scorers": sorted(known)} if known else {}),
+            },
         )
+
+
+def earlier_scores(
+    spec: PartitionSpec, scorers: Sequence[ImageScorer | PairScorer]
+) -> dict[str, pa.Table]:
+    """Scores of the partition as it stands, by scorer, that need not be made again: of the same
+    images and prompts, by the same version with the same keys. A damaged partition has none."""
+    try:
+        before = manifests.load(spec.folder)
+        if before is None or before.inputs != dict(spec.inputs):
+            return {}
+        table = manifests.read(spec.folder, "scores").cast(schema_of(Score))
+    except IntegrityError:
+        return {}
+    keys = before.config.get("keys", {})
+    return {
+        scorer.name: table.filter(pc.equal(table["scorer"], scorer.name))  # pyright: ignore[reportAttributeAccessIssue]
+        for scorer in scorers
+        if before.models.get(scorer.name) == scorer.version
+        and keys.get(scorer.name) == list(scorer.keys)
+    }
 
 
 def decode(rows: Sequence[RenderedImage]) -> DecodedImages:
@@ -175,12 +208,20 @@ def _corrupt(row: RenderedImage) -> RejectedImage:
 
 
 def _score_images(
-    work: PartitionWork, scorer: ImageScorer, decoded: DecodedImages, first: int
+    work: PartitionWork,
+    scorer: ImageScorer,
+    decoded: DecodedImages,
+    first: int,
+    known: pa.Table | None,
 ) -> pa.Table:
     name = f"images-{first:08d}-{scorer.name}"
     if name in work.saved_names():
         return work.load_batch(name).cast(schema_of(Score))
     rows = decoded.rows
+    if known is not None:
+        here = {(row.pair_id, row.side) for row in rows}
+        places = zip(known["pair_id"].to_pylist(), known["side"].to_pylist(), strict=True)
+        return known.filter(pa.array([place in here for place in places], pa.bool_()))
     numbers = scorer.score(decoded.pixels, [row.prompt for row in rows]) if rows else []
     _check(scorer, numbers, len(rows))
     table = to_table(
@@ -195,7 +236,11 @@ def _score_images(
     return table
 
 
-def _score_pairs(work: PartitionWork, scorer: PairScorer, pairs: Sequence[PromptPair]) -> pa.Table:
+def _score_pairs(
+    work: PartitionWork, scorer: PairScorer, pairs: Sequence[PromptPair], known: pa.Table | None
+) -> pa.Table:
+    if known is not None:
+        return known
     name = f"pairs-{scorer.name}"
     if name in work.saved_names():
         return work.load_batch(name).cast(schema_of(Score))

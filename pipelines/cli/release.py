@@ -1,5 +1,6 @@
-"""`alignguard release list|show|verify`: what was published, and whether it is still intact."""
+"""`alignguard release ...`: what was published, what changed; exports and withdrawals."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,10 @@ from rich.table import Table
 from alignguard_data.errors import InputMissing
 from alignguard_data.paths import DataRoot
 
-app = typer.Typer(no_args_is_help=True, help="List, show and verify releases of the dataset.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="List, show, verify, compare, export and withdraw from releases of the dataset.",
+)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
 Version = Annotated[
     str | None, typer.Argument(help="For example v0.1.0, a folder, or nothing for the newest.")
@@ -52,9 +56,8 @@ def list_command(as_json: Json = False) -> None:
         return
     table = Table("release", "pairs", "train", "test", "bytes")
     for name, manifest in shown.items():
-        splits = manifest["counts"]["splits"]
         size = sum(file["bytes"] for file in manifest["files"])
-        train, test = splits.get("train", 0), splits.get("test", 0)
+        train, test = manifest["rows"]["train"], manifest["rows"]["test"]
         table.add_row(name, str(train + test), str(train), str(test), f"{size:,}")
     Console().print(table)
 
@@ -86,3 +89,56 @@ def verify_command(version: Version = None, as_json: Json = False) -> None:
     else:
         typer.echo(f"{folder.name}: every file is what its manifest says")
     raise typer.Exit(1 if faults else 0)
+
+
+@app.command("diff")
+def diff_command(
+    old: Annotated[str, typer.Argument(help="For example v0.1.0, or a folder.")],
+    new: Annotated[str, typer.Argument(help="The release to compare with it.")],
+    as_json: Json = False,
+) -> None:
+    """Show which pairs were added, removed or changed between two releases, by category."""
+    from alignguard_data.release_changes import by_category, diff
+
+    changes = diff(_folder(old), _folder(new))
+    counts = by_category(changes)
+    if as_json:
+        pairs = [dataclasses.asdict(pair) for pair in changes]
+        typer.echo(json.dumps({"by_category": counts, "pairs": pairs}, indent=2))
+        return
+    table = Table("category", "added", "removed", "changed")
+    for category, row in counts.items():
+        table.add_row(category, *(str(row[kind]) for kind in ("added", "removed", "changed")))
+    Console().print(table if counts else "No pair differs.")
+
+
+@app.command("withdraw")
+def withdraw_command(
+    pair_ids: Annotated[list[str], typer.Argument(help="Ids of pairs of the newest release.")],
+    reason: Annotated[str, typer.Option(help="Why; it goes into the next change log.")],
+) -> None:
+    """Take pairs back: the next release leaves them out. Published releases stay as they are."""
+    from alignguard_data.withdrawals import ledger, withdraw
+
+    data = _data()
+    written = withdraw(data, pair_ids, reason)
+    typer.echo(f"{len(written)} pair(s) written to {ledger(data)}")
+    typer.echo("`alignguard run --until release` cuts the release without them.")
+
+
+@app.command("export")
+def export_command(
+    version: Version = None,
+    to: Annotated[Path, typer.Option(help="Folder to make; it must not exist.")] = Path("export"),
+    tier: Annotated[
+        str, typer.Option(help="card: statistics; prompts: text and hashes; full: images too.")
+    ] = "prompts",
+    file_format: Annotated[
+        str, typer.Option("--format", help="parquet, csv, webdataset or pickapic-folder.")
+    ] = "parquet",
+) -> None:
+    """Write one release in another shape. Only tier `full` holds (unsafe) images."""
+    from alignguard_data.release_export import export_release
+
+    files = export_release(_folder(version), to, tier=tier, file_format=file_format)
+    typer.echo(f"{to}: {len(files)} files, {sum(file.bytes for file in files):,} bytes")

@@ -200,7 +200,7 @@ def test_a_changed_input_gives_the_next_minor_version_with_parent_and_change_log
     assert dropped not in table_of(second, "train")["pair_id"].to_pylist()
     removed = sum(row["concept"] == "lines.bar" for row in first.to_pylist())
     log = (second / "CHANGELOG.md").read_text()
-    assert f"- train: 0 pairs added, {removed} removed, 0 redrawn" in log
+    assert f"- train: 0 pairs added, {removed} removed, 0 changed" in log
     assert f"  - removed lines.bar: {removed}" in log
     assert release.verify_release(folder) == []
 

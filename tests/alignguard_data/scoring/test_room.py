@@ -182,3 +182,67 @@ def test_without_images_there_is_nothing_to_score(rooms):
     rooms.fill("prompts")
     with pytest.raises(InputMissing, match="images"):
         score(rooms)
+
+
+@dataclasses.dataclass
+class BrightScorer:
+    """Mean brightness; counts how often it is called."""
+
+    name: str = "bright"
+    version: str = "1"
+    keys: tuple[str, ...] = ("mean",)
+    calls: int = 0
+
+    def score(self, images, prompts) -> list[dict[str, float]]:
+        self.calls += 1
+        return [{"mean": float(image.mean())} for image in images]
+
+
+def test_a_new_scorer_is_all_that_is_scored(drawn, tmp_path):
+    """The rest is taken over, and the content is that of scoring everything at once."""
+    score(drawn)
+    ink, bright = InkScorer(), BrightScorer()
+    added = score(drawn, ink, bright)
+    assert (ink.calls, bright.calls) == (0, 1)
+    assert added.counts["reused_scorers"] == ["ink", "twins"]
+    at_once = TinyRooms(tmp_path / "other").fill("images")
+    assert score(at_once, InkScorer(), BrightScorer()).content_id == added.content_id
+
+
+def test_a_new_version_is_scored_again_and_the_others_are_not(drawn):
+    score(drawn, InkScorer(), BrightScorer())
+    ink, bright = InkScorer(version="2"), BrightScorer()
+    score(drawn, ink, bright)
+    assert (ink.calls, bright.calls) == (1, 0)
+    assert {row.scorer_version for row in scores_of(drawn) if row.scorer == "ink"} == {"2"}
+
+
+def test_a_scorer_that_is_taken_out_leaves_no_rows(drawn):
+    score(drawn, InkScorer(), BrightScorer())
+    ink = InkScorer()
+    score(drawn, ink)
+    assert ink.calls == 0
+    assert {row.scorer for row in scores_of(drawn)} == {"ink", "twins"}
+
+
+def test_other_images_are_scored_by_everybody_again(drawn):
+    score(drawn)
+    rewrite_images(drawn, lambda i, row: with_bytes(row, encode_png(255 - pixels_of(row))))
+    ink = InkScorer()
+    score(drawn, ink)
+    assert ink.calls == 1
+
+
+def pixels_of(row: RenderedImage) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(row.image)))
+
+
+def test_damaged_scores_are_not_taken_over(drawn):
+    made = score(drawn)
+    shard = drawn.data.partition("scores", KEY) / made.file("scores").name
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    ink = InkScorer()
+    score(drawn, ink, BrightScorer())
+    assert ink.calls == 1

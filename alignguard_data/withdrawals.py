@@ -1,0 +1,107 @@
+"""Pairs that were taken back, in an append-only ledger beside the rooms.
+
+A published release is immutable, so a withdrawn pair stays in it; the next release leaves the pair
+out and says so in its change log. Each line of ``withdrawals.jsonl`` is one pair.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from alignguard_data.errors import ConfigError, InputMissing, IntegrityError, StorageError
+from alignguard_data.paths import DataRoot
+from alignguard_data.release_audit import EVALUATION, rows_of
+from alignguard_data.release_folders import latest_release
+
+REASON = "withdrawn"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Withdrawal:
+    """``release`` is the newest one in which the pair stood."""
+
+    pair_id: str
+    reason: str
+    at: str
+    release: str
+
+
+def ledger(data: DataRoot) -> Path:
+    """The file of all withdrawals."""
+    return data.base / "withdrawals.jsonl"
+
+
+def read_withdrawals(data: DataRoot) -> dict[str, Withdrawal]:
+    """Every withdrawal by pair id; the first one counts where a pair is named twice.
+
+    Raises:
+        IntegrityError: a line is not a withdrawal, named by its number.
+    """
+    path = ledger(data)
+    if not path.exists():
+        return {}
+    found: dict[str, Withdrawal] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            entry = Withdrawal(**json.loads(line))
+        except (ValueError, TypeError) as error:
+            raise IntegrityError(f"{path} line {number} is not a withdrawal: {error}") from error
+        found.setdefault(entry.pair_id, entry)
+    return found
+
+
+def withdraw(data: DataRoot, pair_ids: Sequence[str], reason: str) -> list[Withdrawal]:
+    """Write pairs of the newest release into the ledger; those that stand there are left alone.
+
+    Raises:
+        ConfigError: no reason, or ids that the newest release does not hold: all of them.
+        InputMissing: there is no release.
+        StorageError: the ledger cannot be written.
+    """
+    folder = latest_release(data)
+    if folder is None:
+        raise InputMissing(f"there is no release in {data.releases} to withdraw a pair from")
+    known, already = _ids(folder), read_withdrawals(data)
+    faults = [] if reason.strip() else ["--reason: say why, it goes into the change log"]
+    faults += [
+        f"{identity}: no such pair in {folder.name}"
+        for identity in pair_ids
+        if identity not in known and identity not in already
+    ]
+    if faults:
+        raise ConfigError("withdraw", faults)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    entries = [
+        Withdrawal(pair_id=identity, reason=reason.strip(), at=now, release=folder.name)
+        for identity in dict.fromkeys(pair_ids)
+        if identity not in already
+    ]
+    _append(ledger(data), [asdict(entry) for entry in entries])
+    return entries
+
+
+def _append(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
+    text = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
+    try:
+        # One write at the end of the file: two people at once do not mix their lines.
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            os.write(handle, text.encode())
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _ids(folder: Path) -> set[str]:
+    splits = [rows_of(folder, split, ("pair_id",)) for split in ("train", "test")]
+    evaluation = pq.ParquetFile(folder / EVALUATION).read(columns=["pair_id"])
+    return {
+        identity for table in (*splits, evaluation) for identity in table["pair_id"].to_pylist()
+    }
