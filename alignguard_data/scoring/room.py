@@ -137,7 +137,7 @@ def score_concept(
             counts={
                 "images": len(images) - len(rejected),
                 "pairs": len(pairs),
-                **({"reused_scorers": sorted(known)} if known else {}),
+                **({"reused_scorers": ", ".join(sorted(known))} if known else {}),
             },
         )
 

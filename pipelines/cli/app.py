@@ -63,6 +63,14 @@ def run(
 
 
 @app.command()
+def plan(as_json: Json = False) -> None:
+    """Say what `alignguard run` would make and why, with time and size, before anything is made."""
+    from pipelines.cli.plan import plan_command
+
+    raise typer.Exit(plan_command(Console(), as_json=as_json))
+
+
+@app.command()
 def status(
     as_json: Json = False,
     verify: Annotated[

@@ -204,7 +204,7 @@ def test_a_new_scorer_is_all_that_is_scored(drawn, tmp_path):
     ink, bright = InkScorer(), BrightScorer()
     added = score(drawn, ink, bright)
     assert (ink.calls, bright.calls) == (0, 1)
-    assert added.counts["reused_scorers"] == ["ink", "twins"]
+    assert added.counts["reused_scorers"] == "ink, twins"
     at_once = TinyRooms(tmp_path / "other").fill("images")
     assert score(at_once, InkScorer(), BrightScorer()).content_id == added.content_id
 
