@@ -1,7 +1,7 @@
 """`alignguard status`: rooms x partitions, as a table or JSON."""
 
-import warnings
 from collections import Counter
+from collections.abc import Sequence
 
 import dagster as dg
 from rich.console import Console
@@ -15,39 +15,52 @@ from pipelines.resources import Engines, data_root
 from pipelines.rooms import ROOMS, Room
 
 STATES = ("done", "stale", "missing", "failed", "corrupt")
+RUNS_LOOKED_AT = 500
+"""Newest runs that are searched for failures."""
 _COLOURS = {"done": "green", "stale": "yellow", "missing": "dim", "failed": "red", "corrupt": "red"}
 
 
 def room_states(engines: Engines, instance: dg.DagsterInstance, room: Room) -> dict[str, str]:
     """State of every partition; ``failed`` is what Dagster saw fail and nobody has made since."""
     states: dict[str, str] = {key: room.state(engines, key) for key in room.partitions(engines)}
-    unfinished = [key for key, state in states.items() if state != "done"]
-    asset = dg.AssetKey([engines.profile.name, room.asset])
-    for key in unfinished:
-        if _last_run_failed(instance, asset, key if room.partitioned_by else None):
-            states[key] = "failed"
+    if any(state != "done" for state in states.values()):
+        failed = _last_failed(engines, instance, room, list(states))
+        states |= {key: "failed" for key in failed if states[key] != "done"}
     return states
 
 
-def _last_run_failed(
-    instance: dg.DagsterInstance, asset: dg.AssetKey, partition: str | None
-) -> bool:
-    """Whether the newest run that planned this asset (and partition) ended in failure."""
-    keep = None if partition is None else [partition]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a run over many partitions is not found
-        planned = instance.get_event_records(
-            dg.EventRecordsFilter(
-                event_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
-                asset_key=asset,
-                asset_partitions=keep,
-            ),
-            limit=1,
-        )
-    if not planned:
-        return False
-    run = instance.get_run_by_id(planned[0].run_id)
-    return run is not None and run.status == dg.DagsterRunStatus.FAILURE
+def _last_failed(
+    engines: Engines, instance: dg.DagsterInstance, room: Room, keys: Sequence[str]
+) -> set[str]:
+    """The partitions whose newest run failed; a run may cover a range of them."""
+    asset = dg.AssetKey([engines.profile.name, room.asset])
+    order = keys
+    if room.partitioned_by == "concept":
+        # A range follows the order in which the partitions were added, not the taxonomy's.
+        order = list(instance.get_dynamic_partitions(f"{engines.profile.name}_concepts"))
+    judged: set[str] = set()
+    failed: set[str] = set()
+    for run in instance.get_runs(limit=RUNS_LOOKED_AT):
+        if run.asset_selection and asset not in run.asset_selection:
+            continue
+        if not run.asset_selection and run.status != dg.DagsterRunStatus.FAILURE:
+            continue
+        covered = set(_covered(run, keys, order)) - judged
+        judged |= covered
+        if run.status == dg.DagsterRunStatus.FAILURE:
+            failed |= covered
+    return failed & set(keys)
+
+
+def _covered(run: dg.DagsterRun, keys: Sequence[str], order: Sequence[str]) -> Sequence[str]:
+    single = run.tags.get("dagster/partition")
+    if single:
+        return [single]
+    first = run.tags.get("dagster/asset_partition_range_start")
+    last = run.tags.get("dagster/asset_partition_range_end")
+    if first in order and last in order:
+        return order[order.index(first) : order.index(last) + 1]
+    return keys if first is None else [key for key in (first, last) if key]
 
 
 def corrupt_partitions(engines: Engines) -> dict[str, str]:

@@ -4,6 +4,7 @@ import dagster as dg
 import pytest
 
 from alignguard_data import manifest as manifests
+from pipelines.cli.status import room_states
 from pipelines.definitions import build_definitions
 from pipelines.materialize import (
     PROCESS_TAG,
@@ -52,6 +53,21 @@ def test_a_missing_input_fails_with_its_own_words(engines, instance):
     key = engines.taxonomy.concepts[0].key
     with pytest.raises(RoomFailed, match=r"InputMissing.*prompts"):
         materialize(definitions, instance, engines, room("images"), [key])
+
+
+def test_status_knows_which_partitions_of_a_range_failed(engines, instance):
+    """A run over several concepts is one run for all of them; success since then clears them."""
+    engines.data.prepare()
+    definitions = build_definitions(engines)
+    materialize(definitions, instance, engines, room("taxonomy"), ["all"])
+    keys = [concept.key for concept in engines.taxonomy.concepts]
+    with pytest.raises(RoomFailed):
+        materialize(definitions, instance, engines, room("images"), keys[1:3])
+    states = room_states(engines, instance, room("images"))
+    assert [key for key, state in states.items() if state == "failed"] == keys[1:3]
+    assert set(room_states(engines, instance, room("prompts")).values()) == {"missing"}
+    materialize(definitions, instance, engines, room("prompts"), keys[1:3])
+    assert room_states(engines, instance, room("prompts"))[keys[1]] == "done"
 
 
 def test_a_run_whose_process_was_killed_is_closed(instance):
