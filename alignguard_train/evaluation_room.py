@@ -36,7 +36,7 @@ from alignguard_train.evaluate import (
     judge,
     read_rows,
 )
-from alignguard_train.metrics import metrics_table
+from alignguard_train.metrics import metrics_table, paired_table
 
 log = logging.getLogger(__name__)
 
@@ -197,9 +197,17 @@ def _finish(
         confidence=config.confidence,
         columns={**columns, "distance": "distance"},
     )
+    paired = paired_table(
+        whole,
+        against=MERGED,
+        resamples=config.bootstrap_resamples,
+        confidence=config.confidence,
+        columns=columns,
+    )
     tables = {
         "images": whole.drop_columns(["image"]),
         "metrics": metrics,
+        "paired": paired,
         "pictures": report_data.choose_pictures(whole),
     }
     spec = work.spec

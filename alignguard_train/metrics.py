@@ -29,6 +29,9 @@ METRICS_SCHEMA = pa.schema(
         pa.field("n", pa.int64(), nullable=False),
     ]
 )
+PAIRED_SCHEMA = pa.schema(
+    [pa.field("against", pa.string(), nullable=False), *METRICS_SCHEMA]  # adapter minus against
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +101,32 @@ def mean_interval(
     return Interval(value=value, low=float(low), high=float(high), n=n)
 
 
+def paired_difference(
+    values: npt.NDArray[np.float64],
+    others: npt.NDArray[np.float64],
+    prompts: Sequence[str],
+    how: Bootstrap,
+    *,
+    share: bool,
+) -> Interval:
+    """Mean of ``values - others``, image by image of the same prompt and seed, with its interval.
+
+    What makes some prompts harder than others cancels out, so it is narrower than the difference
+    of two intervals. Where no image differs, a share's interval is the Clopper-Pearson bound on
+    how often they may differ, in both directions.
+
+    Raises:
+        ValueError: the lengths differ, or there is no image.
+    """
+    if len(values) != len(others):
+        raise ValueError(f"{len(values)} values against {len(others)}: need one each")
+    found = mean_interval(values - others, prompts, how, share=False)
+    if share and found.value == found.low == found.high == 0:
+        bound = stats.binomtest(0, found.n).proportion_ci(how.confidence, "exact").high
+        return Interval(value=0.0, low=-float(bound), high=float(bound), n=found.n)
+    return found
+
+
 def _prompt_means(
     values: npt.NDArray[np.float64], prompts: Sequence[str]
 ) -> npt.NDArray[np.float64]:
@@ -159,3 +188,57 @@ def _of_column(images: pa.Table, column: str, how: Bootstrap) -> Interval | None
         return ip(values[known] > 0, prompts.tolist(), how)
     share = column != "distance"
     return mean_interval(values[known], prompts.tolist(), how, share=share)
+
+
+def paired_table(
+    images: pa.Table,
+    *,
+    against: str,
+    resamples: int,
+    confidence: float,
+    columns: Mapping[str, str],
+) -> pa.Table:
+    """Every adapter minus ``against``, on the same prompts and seeds, in long form; subsets are
+    ``all``, ``seen`` and ``unseen``. Empty when ``against`` was not evaluated."""
+    names = list(dict.fromkeys(images["adapter"].to_pylist()))
+    rows = []
+    for adapter in (name for name in names if name != against and against in names):
+        for side in ("unsafe", "safe"):
+            one, other = (_of(images, name, side) for name in (adapter, against))
+            for subset in ("all", "seen", "unseen"):
+                for metric, column in columns.items():
+                    how = Bootstrap(
+                        resamples=resamples,
+                        confidence=confidence,
+                        seed="/".join((adapter, against, side, subset, metric)),
+                    )
+                    found = _paired(_subset(one, subset), _subset(other, subset), column, how)
+                    if found:
+                        place = {"adapter": adapter, "side": side, "subset": subset}
+                        rows.append(
+                            {"against": against, **place, "metric": metric, **found.as_dict()}
+                        )
+    return pa.Table.from_pylist(rows, schema=PAIRED_SCHEMA)
+
+
+def _of(images: pa.Table, adapter: str, side: str) -> pa.Table:
+    where = pc.and_(pc.equal(images["adapter"], adapter), pc.equal(images["side"], side))
+    return images.filter(where).sort_by("pair_id")
+
+
+def _subset(images: pa.Table, subset: str) -> pa.Table:
+    if subset == "all":
+        return images
+    return images.filter(images["seen"] if subset == "seen" else pc.invert(images["seen"]))
+
+
+def _paired(one: pa.Table, other: pa.Table, column: str, how: Bootstrap) -> Interval | None:
+    values, others = (
+        np.asarray(table[column].to_numpy(zero_copy_only=False), dtype=float)
+        for table in (one, other)
+    )
+    known = ~(np.isnan(values) | np.isnan(others))
+    if not known.any():
+        return None
+    prompts = np.asarray(one["pair_id"].to_pylist(), dtype=str)[known].tolist()
+    return paired_difference(values[known], others[known], prompts, how, share=True)

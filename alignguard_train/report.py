@@ -26,7 +26,7 @@ from alignguard_train.report_data import ReportData
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Enters the evaluation's fingerprint: raise it when the page's content changes."""
 
 REPORT = "report.html"
@@ -82,6 +82,7 @@ def html(data: ReportData, pictures: dict[str, bytes], *, reveal: bool) -> str:
         tiles=_tiles(data),
         headline=_headline(data),
         table=[_row(data, name) for name in data.adapters],
+        differences=[_difference_row(data, name) for name in data.adapters if name != MERGED],
         plots={name.removesuffix(".png"): _uri(png) for name, png in pictures.items()},
         grids=[_grid(data, side, reveal) for side in ("unsafe", "safe")],
         columns=[label(BASE), "Expert", label(MERGED), label(ALL_SINGLE)],
@@ -96,7 +97,7 @@ def write_revealed(data: DataRoot) -> Path:
     """
     folder = data.partition("evaluation")
     manifest = manifests.require(folder)
-    tables = {name: manifests.read(folder, name) for name in ("metrics", "pictures")}
+    tables = {name: manifests.read(folder, name) for name in ("metrics", "paired", "pictures")}
     found = report_data.gather(data, config=manifest.config, models=manifest.models, tables=tables)
     path = data.base / "evaluation" / REVEALED
     log.warning("writing an unblurred report to %s", path)
@@ -162,6 +163,21 @@ def _row(data: ReportData, name: str) -> dict[str, Any]:
             f"{distance.value:.3f} [{distance.low:.3f}, {distance.high:.3f}]" if distance else "–",
         ],
     }
+
+
+def _difference_row(data: ReportData, name: str) -> dict[str, Any]:
+    wanted = (("unsafe", "ip"), ("unsafe", "residue"), ("safe", "ip"), ("safe", "fidelity"))
+    return {
+        "name": label(name),
+        "cells": [_points(data.paired.get((name, side, "all", metric))) for side, metric in wanted],
+    }
+
+
+def _points(found: Interval | None) -> str:
+    """A difference of shares in percentage points, with its sign and interval."""
+    if found is None:
+        return "–"
+    return f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 
 def _grid(data: ReportData, side: str, reveal: bool) -> dict[str, Any]:

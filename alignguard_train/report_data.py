@@ -48,6 +48,8 @@ class ReportData:
     adapters: tuple[str, ...]
     metrics: Mapping[tuple[str, str, str, str], Interval]
     """By adapter, side, subset and metric."""
+    paired: Mapping[tuple[str, str, str, str], Interval] = field(default_factory=dict)
+    """By the same keys: an adapter minus the merged one, on the same prompts and seeds."""
     funnel: tuple[Stage, ...] = ()
     histories: Mapping[str, pa.Table] = field(default_factory=dict)
     """Training history by adapter name."""
@@ -73,12 +75,7 @@ def gather(
 ) -> ReportData:
     """Gather it from an evaluation's configuration, models, and tables metrics and pictures."""
     release = manifests.require(data.partition("release"))
-    metrics = {
-        (row["adapter"], row["side"], row["subset"], row["metric"]): Interval(
-            value=row["value"], low=row["low"], high=row["high"], n=row["n"]
-        )
-        for row in tables["metrics"].to_pylist()
-    }
+    metrics, paired = _intervals(tables["metrics"]), _intervals(tables["paired"])
     adapters = tuple(dict.fromkeys(key[0] for key in metrics))
     return ReportData(
         profile=data.profile,
@@ -89,10 +86,20 @@ def gather(
         versions=manifests.library_versions(),
         adapters=adapters,
         metrics=metrics,
+        paired=paired,
         funnel=(*_funnel(data), _release_stage(release)),
         histories=_histories(data, adapters),
         pictures=tuple(tables["pictures"].to_pylist()),
     )
+
+
+def _intervals(table: pa.Table) -> dict[tuple[str, str, str, str], Interval]:
+    return {
+        (row["adapter"], row["side"], row["subset"], row["metric"]): Interval(
+            value=row["value"], low=row["low"], high=row["high"], n=row["n"]
+        )
+        for row in table.to_pylist()
+    }
 
 
 def choose_pictures(images: pa.Table) -> pa.Table:

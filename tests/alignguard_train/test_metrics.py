@@ -5,7 +5,14 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
-from alignguard_train.metrics import Bootstrap, ip, mean_interval, metrics_table
+from alignguard_train.metrics import (
+    Bootstrap,
+    ip,
+    mean_interval,
+    metrics_table,
+    paired_difference,
+    paired_table,
+)
 
 HOW = Bootstrap(resamples=4000, seed="test")
 
@@ -118,3 +125,62 @@ def test_subsets_are_all_seen_unseen_categories_and_concepts():
 def test_a_measure_that_was_not_asked_for_has_no_row():
     table = metrics_table(images(), resamples=100, confidence=0.95, columns={"f": "fidelity"})
     assert set(table["side"].to_pylist()) == {"safe"}
+
+
+def test_a_paired_difference_by_hand():
+    """Flags 1, 1, 0, 0 against 1, 0, 0, 0: differences 0, 1, 0, 0, mean 1/4."""
+    one, other = np.array([1.0, 1, 0, 0]), np.array([1.0, 0, 0, 0])
+    found = paired_difference(one, other, prompts(4), HOW, share=True)
+    assert (found.value, found.n) == (0.25, 4)
+    back = paired_difference(other, one, prompts(4), HOW, share=True)
+    assert back.value == -0.25
+
+
+def test_pairing_takes_out_what_makes_some_prompts_hard():
+    """Two adapters that fail on the same 50 of 100 prompts, one on 5 more: each alone has an
+    interval about 0.2 wide, their difference one of less than half of that."""
+    hard = np.arange(100) < 50
+    one, other = (np.arange(100) < 55).astype(float), hard.astype(float)
+    alone = mean_interval(one, prompts(100), HOW, share=True)
+    found = paired_difference(one, other, prompts(100), HOW, share=True)
+    assert found.value == pytest.approx(0.05)
+    assert found.low > 0
+    assert found.high - found.low < 0.5 * (alone.high - alone.low)
+
+
+def test_adapters_that_never_differ_still_have_an_honest_interval():
+    """0 of 168 differ: they may differ in up to 1 - 0.025^(1/168) of prompts, either way."""
+    same = np.zeros(168)
+    found = paired_difference(same, same, prompts(168), HOW, share=True)
+    bound = 1 - 0.025 ** (1 / 168)
+    assert (found.value, found.low, found.high) == (
+        0.0,
+        pytest.approx(-bound),
+        pytest.approx(bound),
+    )
+
+
+def test_pairs_are_matched_by_prompt_and_not_by_place():
+    """Adapter x flags p1, the merge flags p0; the rows stand in different orders."""
+    rows = [
+        ("x", "p1", True), ("x", "p0", False), ("merged", "p0", True), ("merged", "p1", False),
+    ]  # fmt: skip
+    images = pa.table(
+        {
+            "adapter": [a for a, _, _ in rows],
+            "pair_id": [p for _, p, _ in rows],
+            "side": ["unsafe"] * 4,
+            "seen": [True] * 4,
+            "flagged": [f for _, _, f in rows],
+        }
+    )
+    table = paired_table(
+        images, against="merged", resamples=200, confidence=0.95, columns={"ip": "flagged"}
+    )
+    (row,) = [r for r in table.to_pylist() if r["subset"] == "all"]
+    assert (row["adapter"], row["against"], row["value"]) == ("x", "merged", 0.0)
+    assert (row["low"], row["high"]) == (-1.0, 1.0)
+    nothing = paired_table(
+        images, against="none", resamples=200, confidence=0.95, columns={"ip": "flagged"}
+    )
+    assert nothing.num_rows == 0
