@@ -133,5 +133,5 @@ def _reason(result: dg.ExecuteInProcessResult) -> str:
             error = event.step_failure_data.error
             while error.cause and error.cls_name not in _OURS:
                 error = error.cause
-            return error.message.strip()
+            return error.message.strip().removeprefix("alignguard_data.errors.")
     return "the run failed; see it with `alignguard ui`"

@@ -97,8 +97,10 @@ def run_command(console: Console, until: str | None = None) -> int:
     )
     with progress:
         report = run_rooms(engines, Bars(console, engines, progress), until)
-    for place, reason in report.failures.items():
-        console.print(f"[red]✗ {place}[/]: {reason}", highlight=False)
+    for reason in dict.fromkeys(report.failures.values()):
+        places = [place for place, why in report.failures.items() if why == reason]
+        more = f" and {len(places) - 1} more" if places[1:] else ""
+        console.print(f"[red]✗ {places[0]}{more}[/]: {reason}", highlight=False)
     if report.failures:
         console.print("Failed; what is done stays done, so mend the cause and run again.")
         return 1
