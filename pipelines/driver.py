@@ -48,8 +48,8 @@ class Listener:
     def advanced(self, room: str, units: int) -> None:
         """Some units (pairs, images, steps) of a room are done."""
 
-    def room_ended(self, room: Room, made: int) -> None:
-        """A room is done; ``made`` is 0 when it was up to date."""
+    def room_ended(self, room: Room, made: int, pending: int) -> None:
+        """A room ended with ``made`` of its ``pending`` partitions; 0 of 0: it was up to date."""
 
 
 def run_rooms(engines: Engines, listener: Listener, until: str | None = None) -> RunReport:
@@ -87,8 +87,11 @@ def run_rooms(engines: Engines, listener: Listener, until: str | None = None) ->
                         _chunks(engines, room, pending),
                         room,
                     )
-        report.made[room.name] = len(pending)
-        listener.room_ended(room, len(pending))
+        made = len(pending)
+        if report.failures:
+            made = sum(room.state(engines, key) == "done" for key in pending)
+        report.made[room.name] = made
+        listener.room_ended(room, made, len(pending))
         if report.failures:
             break
     return report

@@ -60,15 +60,16 @@ class Bars(Listener):
                 left = f", {(self._total - self._done) / rate:.0f} s left"
             self._console.print(f"{room}: {self._done}{of}, {rate:.1f} a second{left}")
 
-    def room_ended(self, room: Room, made: int) -> None:
+    def room_ended(self, room: Room, made: int, pending: int) -> None:
         if self._task is not None:
             self._progress.remove_task(self._task)
             self._task = None
-        if not made:
+        if not pending:
             self._console.print(f"[green]✓[/] {room.name:<11} up to date")
             return
         seconds = time.monotonic() - self._started
-        self._console.print(f"[green]✓[/] {room.name:<11} {made} made in {seconds:.1f} s")
+        mark, of = ("[green]✓[/]", "") if made == pending else ("[red]✗[/]", f" of {pending}")
+        self._console.print(f"{mark} {room.name:<11} {made}{of} made in {seconds:.1f} s")
 
 
 def run_command(console: Console, until: str | None = None) -> int:
