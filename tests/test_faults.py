@@ -130,6 +130,7 @@ def fill(file) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_a_read_only_root_is_one_line_and_the_next_run_goes_on(disk, calm, profile, tmp_path):
     home = str(tmp_path / "dagster")
     root = disk("size=64m") / "data"
@@ -177,6 +178,7 @@ def wrong_hash(calm: Path) -> Iterator[Path]:
     yield from (path for _ in damaged(path, json.dumps(manifest).encode()))
 
 
+@pytest.mark.slow
 def test_a_truncated_shard_is_made_again(calm, profile, truncated_shard):
     before = content_ids(calm)
     assert truncated_shard.parent.parent.name in alignguard(calm, profile, "status").stdout
