@@ -1,13 +1,12 @@
 """The two small convolutional networks of the stand-in's scorers, and their weights on disk."""
 
-import hashlib
-from functools import cache
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from alignguard_data.backends.weights import file_revision
 from alignguard_data.errors import EngineError
 from alignguard_data.protocols import Pixels
 from alignguard_data.standin.glyphs import GLYPHS
@@ -74,11 +73,10 @@ def load_weights(network: nn.Module, name: str) -> nn.Module:
     return network.eval().requires_grad_(False)
 
 
-@cache
 def weights_hash(name: str) -> str:
-    """First 12 hex digits of the sha256 of the shipped weights ``name``, read once a process:
-    every row of scores carries it."""
-    return hashlib.sha256(_file(name).read_bytes()).hexdigest()[:12]
+    """First 12 hex digits of the sha256 of the shipped weights ``name``; every row of scores
+    carries it, so it is computed again only when the file has changed."""
+    return file_revision(_file(name))[:12]
 
 
 def _file(name: str) -> Path:
