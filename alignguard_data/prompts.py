@@ -214,6 +214,13 @@ def write_prompt_pairs(
         return _finish(work, config, accepted, rejected, spent)
 
 
+def close_writer(writer: TextGenerator) -> None:
+    """Free what a writer holds, such as a GPU; one that holds nothing has no ``close``."""
+    close = getattr(writer, "close", None)
+    if close is not None:
+        close()
+
+
 def output_tokens(writer: TextGenerator) -> int:
     """Tokens that a writer has written so far; 0 for one that does not count them."""
     return int(getattr(writer, "output_tokens", 0))

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from alignguard_data.prompts import write_prompt_pairs
+from alignguard_data.prompts import close_writer, write_prompt_pairs
 from pipelines.assets.per_concept import per_concept, report
 from pipelines.progress import Meter
 from pipelines.resources import Engines
@@ -19,17 +19,18 @@ def prompt_pairs_asset(engines: Engines, concepts: dg.PartitionsDefinition) -> d
     )
     def prompt_pairs(context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]) -> None:
         meter = Meter(context, "prompts", "pairs")
-        for key in context.partition_keys:
-            concept = engines.taxonomy.concept(key)
-            config = engines.profile.writing
-            manifest = write_prompt_pairs(
-                engines.data,
-                concept,
-                engines.writer,
-                config,
-                progress=meter,
-                count_tokens=engines.count_tokens,
-            )
-            report(context, engines, "prompts", key, manifest)
+        try:
+            for key in context.partition_keys:
+                manifest = write_prompt_pairs(
+                    engines.data,
+                    engines.taxonomy.concept(key),
+                    engines.writer,
+                    engines.profile.writing,
+                    progress=meter,
+                    count_tokens=engines.count_tokens,
+                )
+                report(context, engines, "prompts", key, manifest)
+        finally:
+            close_writer(engines.writer)  # the next room needs its GPU
 
     return prompt_pairs

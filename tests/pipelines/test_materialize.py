@@ -70,6 +70,28 @@ def test_status_knows_which_partitions_of_a_range_failed(engines, instance):
     assert room_states(engines, instance, room("prompts"))[keys[1]] == "done"
 
 
+def test_the_writer_is_closed_when_the_room_ends(engines, instance):
+    """A language model must give its GPU back before images are rendered."""
+
+    class Closing:
+        def __init__(self, writer) -> None:
+            self._writer, self.closed = writer, 0
+
+        def __getattr__(self, name: str):
+            return getattr(self._writer, name)
+
+        def close(self) -> None:
+            self.closed += 1
+
+    engines.data.prepare()
+    engines.__dict__["writer"] = Closing(engines.writer)
+    definitions = build_definitions(engines)
+    materialize(definitions, instance, engines, room("taxonomy"), ["all"])
+    keys = [concept.key for concept in engines.taxonomy.concepts]
+    materialize(definitions, instance, engines, room("prompts"), keys[:2])
+    assert engines.writer.closed == 1
+
+
 def test_a_run_whose_process_was_killed_is_closed(instance):
     run = instance.create_run_for_job(
         dg.job(name="j")(lambda: None),
