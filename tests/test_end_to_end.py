@@ -1,8 +1,6 @@
 """The whole graph on a reduced stand-in: one command, killed at several moments, same content."""
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -14,7 +12,7 @@ import pytest
 from tests.conftest import command_environment, reduced_profile
 
 ALIGNGUARD = [sys.executable, "-m", "pipelines.cli"]
-WHOLE_RUN_SECONDS = 240
+WHOLE_RUN_SECONDS = 900
 
 
 def run(root: Path, profile: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -100,23 +98,26 @@ MOMENTS = {
 
 
 def kill_when(root: Path, profile: Path, reached: Callable[[Path], bool]) -> bool:
-    """Start a run, kill -9 its whole group as soon as ``reached``; False when it ended first."""
+    """Start a run, kill -9 it as soon as ``reached``; False when it ended first."""
     process = subprocess.Popen(
         [*ALIGNGUARD, "run"],
         env=command_environment(root, profile),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + WHOLE_RUN_SECONDS
-    while process.poll() is None and time.monotonic() < deadline:
-        if reached(root):
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            return True
-        time.sleep(0.002)
+    try:
+        while process.poll() is None:
+            if reached(root):
+                return True
+            time.sleep(0.002)
+    finally:
+        process.kill()
+        process.wait()
     return False
 
 
+# Seven starts of the program: minutes on two cores, more where others share them.
+@pytest.mark.timeout(1800)
 def test_killed_at_any_moment_it_goes_on_to_the_same_content(undisturbed, tmp_path):
     calm_root, profile, _ = undisturbed
     root = tmp_path / "data"

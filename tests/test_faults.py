@@ -17,7 +17,7 @@ from tests.conftest import command_environment, reduced_profile
 from tests.test_end_to_end import ALIGNGUARD, content_ids
 
 RUN = ("run", "--until", "release")
-LIMIT_SECONDS = 240
+LIMIT_SECONDS = 900
 
 
 def alignguard(
