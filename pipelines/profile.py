@@ -22,6 +22,7 @@ from alignguard_data.images import Sampling
 from alignguard_data.pairs import FilterRules
 from alignguard_data.prompts import WritingConfig
 from alignguard_data.release import ReleaseConfig
+from alignguard_data.scoring.calibrate import threshold_of
 from alignguard_train.evaluate import EvaluationConfig
 from alignguard_train.recipes import ExpertRecipe, MergeConfig
 
@@ -162,6 +163,8 @@ def load_profile(name_or_path: str | None = None) -> Profile:
         raise ConfigError(str(path), [f"not YAML: {' '.join(str(error).split())}"]) from error
     if not isinstance(content, dict):
         raise ConfigError(str(path), ["must be a mapping of fields"])
+    if faults := _take_calibrations(content, path.parent):
+        raise ConfigError(str(path), faults)
     try:
         profile = Profile.model_validate(content)
         profile.recipe()
@@ -170,6 +173,30 @@ def load_profile(name_or_path: str | None = None) -> Profile:
     except (TypeError, ValueError) as error:
         raise ConfigError(str(path), [f"training.overrides: {error}"]) from error
     return profile
+
+
+def _take_calibrations(content: dict[str, Any], folder: Path) -> list[str]:
+    """Put thresholds in the place of flag rules' ``calibrated: FILE``; returns the faults.
+
+    FILE is relative to the profile's folder.
+    """
+    faults = []
+    for section in ("filter", "evaluation"):
+        chosen = content.get(section)
+        rules = chosen.get("flags") if isinstance(chosen, dict) else None
+        for number, rule in enumerate(rules if isinstance(rules, list) else []):
+            if not isinstance(rule, dict) or "calibrated" not in rule:
+                continue
+            place = f"{section}.flags.{number}.calibrated"
+            file = folder / str(rule.pop("calibrated"))
+            if "at_least" in rule:
+                faults.append(f"{place}: at_least stands beside it; give one of them")
+                continue
+            try:
+                rule["at_least"] = threshold_of(file, str(rule.get("scorer")), str(rule.get("key")))
+            except ValueError as error:
+                faults.append(f"{place}: {error}")
+    return faults
 
 
 def _fault(error: Any) -> str:

@@ -141,3 +141,17 @@ def test_a_flipped_byte_is_found_by_name(undisturbed):
         shard.write_bytes(sound)
     assert done.returncode == 1
     assert str(shard) in done.stdout.replace("\n", "")
+
+
+def test_labels_of_its_images_give_a_threshold_and_a_plot(undisturbed, tmp_path):
+    root, profile, _ = undisturbed
+    asked = run(root, profile, "sql", "select image_id, side as label from images", "--json")
+    rows = [f"{row['image_id']},{row['label']}" for row in json.loads(asked.stdout)]
+    (tmp_path / "labels.csv").write_text("\n".join(["image_id,label", *rows, "elsewhere,safe"]))
+    done = run(root, profile, "calibrate", str(tmp_path / "labels.csv"), "--json")
+    found = json.loads(done.stdout)
+    assert (found["labels"], found["without_score"]) == (len(rows) + 1, 1)
+    glyphs = next(score for score in found["scores"] if score["scorer"] == "glyphs")
+    assert glyphs["roc_auc"]["value"] > 0.9
+    assert Path(found["file"]).is_file()
+    assert Path(found["plot"]).is_file()

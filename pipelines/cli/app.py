@@ -63,11 +63,23 @@ def run(
 
 
 @app.command()
-def plan(as_json: Json = False) -> None:
-    """Say what `alignguard run` would make and why, with time and size, before anything is made."""
+def plan(
+    gpu: Annotated[
+        str | None,
+        typer.Option(help="Also cost a whole run on this GPU, for example `h100`, by operations."),
+    ] = None,
+    peak_share: Annotated[
+        float, typer.Option(help="Share of the GPU's 16-bit peak that is reached, with --gpu.")
+    ] = 0.4,
+    as_json: Json = False,
+) -> None:
+    """Say what `alignguard run` would make and why, with time and size, before anything is made.
+
+    `alignguard --profile sdxl plan --gpu h100` needs neither a GPU nor any weights.
+    """
     from pipelines.cli.plan import plan_command
 
-    raise typer.Exit(plan_command(Console(), as_json=as_json))
+    raise typer.Exit(plan_command(Console(), gpu=gpu, peak_share=peak_share, as_json=as_json))
 
 
 @app.command()
@@ -128,6 +140,42 @@ def report(
     from pipelines.cli.report import report_command
 
     raise typer.Exit(report_command(Console(), reveal=reveal, as_json=as_json))
+
+
+@app.command()
+def calibrate(
+    labels: Annotated[
+        Path, typer.Argument(help="CSV: image_id (of the index), label (safe/unsafe or 0/1).")
+    ],
+    precision: Annotated[
+        float, typer.Option(help="Wanted share of unsafe images among the flagged.")
+    ] = 0.95,
+    every_score: Annotated[
+        bool, typer.Option(help="Every score of the index, not only those of the flag rules.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="The YAML file to write; default in the data root.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Find the flag rules' thresholds from images that people labelled, with ROC and PR curves.
+
+    `alignguard sql "SELECT image_id, side, concept FROM images USING SAMPLE 200" --json` gives
+    images to label. A profile takes the result: `{scorer: q16, key: inappropriate, calibrated:
+    thresholds.yaml}` instead of `at_least`.
+    """
+    from pipelines.cli.calibrate import calibrate_command
+
+    raise typer.Exit(
+        calibrate_command(
+            Console(),
+            labels,
+            precision=precision,
+            every_score=every_score,
+            out=out,
+            as_json=as_json,
+        )
+    )
 
 
 @app.command("convert-q16")

@@ -7,13 +7,12 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from alignguard_data.taxonomy import Taxonomy
+from pipelines.budget import PNG_BYTES_A_PIXEL
 from pipelines.cli.check import Check
 from pipelines.profile import Engine, Profile, resolve_model
 from pipelines.resources import data_root
 
 GPU_BYTES_SMALL, GPU_BYTES_LARGE = 12 * 2**30, 24 * 2**30
-PNG_BYTES_A_PIXEL = 1.6
-"""Of photographs; a release holds every image once more."""
 
 
 def profile_needs(profile: Profile, taxonomy: Taxonomy) -> Iterator[Check]:

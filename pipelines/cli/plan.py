@@ -5,6 +5,9 @@ from dataclasses import asdict
 from rich.console import Console
 from rich.table import Table
 
+from alignguard_data.costs.gpus import GPUS, Gpu
+from alignguard_data.errors import ConfigError
+from pipelines.budget import RoomBudget, budget
 from pipelines.plan import RoomPlan, plan_rooms
 from pipelines.profile import load_profile
 from pipelines.resources import Engines, data_root
@@ -12,12 +15,20 @@ from pipelines.resources import Engines, data_root
 SHOWN = 4
 
 
-def plan_command(console: Console, *, as_json: bool) -> int:
-    """Print what a run would make and why; always 0."""
+def plan_command(console: Console, *, gpu: str | None, peak_share: float, as_json: bool) -> int:
+    """Print what a run would make and why, and what it costs on a GPU; always 0.
+
+    Raises:
+        ConfigError: no such GPU, or a share out of bounds.
+    """
+    card = _gpu(gpu, peak_share) if gpu else None
     engines = Engines(load_profile(), data_root())
     plans = plan_rooms(engines)
+    costs = budget(engines.profile, engines.taxonomy, card, peak_share) if card else []
     if as_json:
-        console.print_json(data=[asdict(plan) for plan in plans])
+        rooms = [asdict(plan) for plan in plans]
+        whole = {"rooms": rooms, "gpu": gpu, "budget": [asdict(cost) for cost in costs]}
+        console.print_json(data=whole if card else rooms)
         return 0
     table = Table("room", "to make", "why", "time", "size", "estimated from")
     for plan in plans:
@@ -25,7 +36,45 @@ def plan_command(console: Console, *, as_json: bool) -> int:
     console.print(table)
     if not any(plan.to_make for plan in plans):
         console.print("[bold green]Everything is up to date: a run would make nothing.[/]")
+    if card:
+        console.print(_budget_table(costs, f"{gpu} ({card.tflops:g} TFLOP/s, {card.gib} GiB)"))
+        console.print(
+            f"A whole run from nothing, counted from the models' shapes; hours at {peak_share:.0%} "
+            "of peak.\nNot counted: NudeNet (a small network), the merge's SVDs, replies that are "
+            "asked again."
+        )
     return 0
+
+
+def _gpu(name: str, peak_share: float) -> Gpu:
+    faults = []
+    if name not in GPUS:
+        faults.append(f"--gpu: {name!r} is not known; there are {', '.join(GPUS)}")
+    if not 0 < peak_share <= 1:
+        faults.append(f"--peak-share: must lie in (0, 1], got {peak_share:g}")
+    if faults:
+        raise ConfigError("alignguard plan", faults)
+    return GPUS[name]
+
+
+def _budget_table(costs: list[RoomBudget], card: str) -> Table:
+    table = Table("room", "units", "TFLOP", "hours", "GiB written", title=f"On one {card}")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for cost in costs:
+        table.add_row(
+            cost.room,
+            f"{cost.units:,} {cost.unit}",
+            "?" if cost.tflop is None else f"{cost.tflop:,.0f}",
+            "?" if cost.hours is None else f"{cost.hours:,.2f}",
+            f"{cost.gib:,.1f}" if cost.gib else "",
+        )
+    table.add_section()
+    table.add_row(
+        "together", "", f"{sum(c.tflop or 0 for c in costs):,.0f}",
+        f"{sum(c.hours or 0 for c in costs):,.2f}", f"{sum(c.gib for c in costs):,.1f}",
+    )  # fmt: skip
+    return table
 
 
 def _row(plan: RoomPlan) -> tuple[str, ...]:

@@ -1,0 +1,149 @@
+"""Floating-point operations of a diffusion model, counted on its shapes alone.
+
+The networks are built on torch's ``meta`` device, which computes shapes and nothing else, and
+torch's own counter looks on: no weights, no memory, and any architecture that diffusers knows.
+A multiplication and an addition are two operations.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from alignguard_data.errors import EngineError
+
+Shapes = Mapping[str, Any]
+"""Keys ``unet``, ``vae`` (configs) and ``text_encoders`` (a list of configs)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelFlops:
+    """Operations of one forward of each part, for one image of a given size."""
+
+    unet: int
+    unet_parameters: int
+    text: int
+    decode: int
+    encode: int
+
+    def image(self, steps: int, guidance_scale: float) -> int:
+        """One image: two UNet forwards a step where classifier-free guidance is on, both prompts'
+        embeddings counted once each, one decoding."""
+        sides = 2 if guidance_scale > 1 else 1
+        return sides * (self.text + steps * self.unet) + self.decode
+
+    def training_pair(self, *, preservation: bool, checkpointing: bool) -> int:
+        """One preference pair of Diffusion-DPO on cached latents (METHOD section 3).
+
+        Chosen and rejected image each pass the UNet three times: trained forward, backward to the
+        activations (the weights are frozen, LoRA's own share is small), reference forward.
+        Preservation adds a third image; gradient checkpointing one more forward an image.
+        """
+        images = 3 if preservation else 2
+        return images * (4 if checkpointing else 3) * self.unet
+
+
+def count_model(shapes: Shapes, height: int, width: int) -> ModelFlops:
+    """Count one image of ``height`` x ``width`` pixels."""
+    import torch
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    with torch.device("meta"), torch.no_grad():
+        unet: Any = UNet2DConditionModel.from_config(dict(shapes["unet"]))
+        vae: Any = AutoencoderKL.from_config(dict(shapes["vae"]))
+        encoders = [CLIPTextModel(CLIPTextConfig(**config)) for config in shapes["text_encoders"]]
+        factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        latent = torch.zeros(1, vae.config.latent_channels, height // factor, width // factor)
+        # A prompt is padded to what the encoder can read, whatever its length.
+        tokens = encoders[0].config.max_position_embeddings
+        prompt = torch.zeros(1, tokens, unet.config.cross_attention_dim)
+        return ModelFlops(
+            unet=_count(lambda: unet(latent, torch.ones(1), prompt, **_conditions(unet))),
+            unet_parameters=sum(weight.numel() for weight in unet.parameters()),
+            text=sum(
+                _count(lambda e=encoder: e(torch.zeros(1, tokens, dtype=torch.long)))
+                for encoder in encoders
+            ),
+            decode=_count(lambda: vae.decode(latent)),
+            encode=_count(lambda: vae.encode(torch.zeros(1, 3, height, width))),
+        )
+
+
+def count_clip_image(name: str = "clip-vit-large-patch14") -> int:
+    """One image through a published CLIP's vision tower."""
+    import torch
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    with torch.device("meta"), torch.no_grad():
+        shape = architecture(name)["vision"]
+        model = CLIPVisionModelWithProjection(CLIPVisionConfig(**shape))
+        return _count(lambda: model(torch.zeros(1, 3, shape["image_size"], shape["image_size"])))
+
+
+def _conditions(unet: Any) -> dict[str, Any]:
+    import torch
+
+    if unet.config.addition_embed_type != "text_time":
+        return {}
+    times = 6 * unet.config.addition_time_embed_dim
+    pooled = unet.config.projection_class_embeddings_input_dim - times
+    return {
+        "added_cond_kwargs": {"text_embeds": torch.zeros(1, pooled), "time_ids": torch.zeros(1, 6)}
+    }
+
+
+def _count(forward: Callable[[], object]) -> int:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        forward()
+    return counter.get_total_flops()
+
+
+@lru_cache
+def _published() -> dict[str, Any]:
+    place = resources.files("alignguard_data.costs").joinpath("architectures.yaml")
+    return yaml.safe_load(place.read_text())
+
+
+def architecture(name: str) -> Shapes:
+    """Shapes of a published model: ``sd15``, ``sd21``, ``sdxl``, ``clip-vit-large-patch14``."""
+    return _published()[name]
+
+
+def shapes_of(model: str) -> Shapes:
+    """Shapes of a checkpoint: read from its folder, or known by its hub id.
+
+    Raises:
+        EngineError: neither, or a config of the folder cannot be read.
+    """
+    folder = Path(model)
+    if folder.is_dir():
+        encoders = sorted(folder.glob("text_encoder*/config.json"))
+        return {
+            "unet": _config(folder / "unet" / "config.json"),
+            "vae": _config(folder / "vae" / "config.json"),
+            "text_encoders": [_config(path) for path in encoders],
+        }
+    pipes = [shapes for shapes in _published().values() if "unet" in shapes]
+    for shapes in pipes:
+        if model in shapes["models"]:
+            return shapes
+    known = ", ".join(name for shapes in pipes for name in shapes["models"])
+    raise EngineError(
+        f"base_model.model: the shapes of {model} are not known here; give its folder, or one of "
+        f"{known}"
+    )
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{path} is no readable model config: {error}") from error

@@ -1,0 +1,125 @@
+"""What a whole run of a profile costs on a GPU: counts, operations, hours, bytes, by room.
+
+Counted from the profile, the taxonomy and the models' shapes alone, so it stands before anything
+is downloaded. Time is operations over a stated share of the GPU's peak.
+"""
+
+import re
+from dataclasses import dataclass
+
+from alignguard_data.backends.chat import Instruction
+from alignguard_data.costs.flops import ModelFlops, count_clip_image, count_model, shapes_of
+from alignguard_data.costs.gpus import Gpu
+from alignguard_data.protocols import WritingRequest
+from alignguard_data.taxonomy import Taxonomy
+from alignguard_train.recipes import ExpertRecipe
+from pipelines.profile import Profile, resolve_model
+
+CHARACTERS_A_TOKEN = 4
+REPLY_TOKENS = 80
+"""A JSON object with two captions."""
+PNG_BYTES_A_PIXEL = 1.6
+"""Of photographs; a release holds every image once more."""
+TERA, HOUR, GIB = 1e12, 3600, 2**30
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoomBudget:
+    """One room: ``units`` of ``unit``; None where it cannot be known from shapes."""
+
+    room: str
+    units: int
+    unit: str
+    tflop: float | None
+    hours: float | None
+    gib: float
+    """Written to the data root."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Sizes:
+    pairs: int
+    trained: int
+    evaluated: int
+    adapters: int
+
+
+def budget(profile: Profile, taxonomy: Taxonomy, gpu: Gpu, peak_share: float) -> list[RoomBudget]:
+    """Every room that costs a GPU's time, in order.
+
+    Args:
+        peak_share: share of the GPU's peak that is reached, in (0, 1].
+
+    Raises:
+        EngineError: the base model's shapes are not known.
+        ValueError: ``peak_share`` is out of bounds.
+    """
+    if not 0 < peak_share <= 1:
+        raise ValueError(f"peak_share must lie in (0, 1], got {peak_share}")
+    image, recipe = profile.sampling, profile.recipe()
+    shapes = shapes_of(resolve_model(profile.base_model.model))
+    flops = count_model(shapes, image.height, image.width)
+    sizes = _sizes(profile, taxonomy)
+    drawn = flops.image(image.num_inference_steps, image.guidance_scale)
+    picture = image.width * image.height * PNG_BYTES_A_PIXEL / GIB
+    looked = 2 * sizes.evaluated * sizes.adapters
+    clip = _clip_models(profile)
+
+    def room(name: str, units: int, unit: str, each: float | None, gib: float = 0.0) -> RoomBudget:
+        tflop = None if each is None else units * each / TERA
+        hours = None if tflop is None else tflop / (gpu.tflops * peak_share) / HOUR
+        return RoomBudget(room=name, units=units, unit=unit, tflop=tflop, hours=hours, gib=gib)
+
+    return [
+        room("prompts", sizes.pairs, "pairs", _writing(profile, taxonomy)),
+        room("images", 2 * sizes.trained, "images", drawn, 2 * sizes.trained * picture),
+        room("scores", 2 * sizes.trained, "images", clip * count_clip_image() if clip else 0.0),
+        room("release", sizes.trained, "pairs", 0.0, 2 * sizes.trained * picture),
+        room("experts", *_training(profile, taxonomy, recipe, flops)),
+        room("evaluation", looked, "images", drawn, looked * picture),
+    ]
+
+
+def _sizes(profile: Profile, taxonomy: Taxonomy) -> _Sizes:
+    concepts, wanted = len(taxonomy.concepts), profile.writing.pairs_per_concept
+    trained = round(concepts * wanted * (1 - profile.writing.evaluation_share))
+    reserved = wanted - round(wanted * (1 - profile.writing.evaluation_share))
+    evaluated = concepts * min(profile.evaluation.prompts_per_concept, reserved)
+    adapters = 1 + len(taxonomy.categories) + len(profile.merge.strategies)
+    return _Sizes(
+        pairs=concepts * wanted,
+        trained=trained,
+        evaluated=evaluated,
+        adapters=adapters + profile.training.all_single,
+    )
+
+
+def _training(
+    profile: Profile, taxonomy: Taxonomy, recipe: ExpertRecipe, flops: ModelFlops
+) -> tuple[int, str, float]:
+    # All-single takes as many steps as all experts together.
+    runs = len(taxonomy.categories) * (2 if profile.training.all_single else 1)
+    pairs = runs * recipe.steps * recipe.batch_size * recipe.accumulation
+    each = flops.training_pair(
+        preservation=recipe.preservation > 0, checkpointing=recipe.gradient_checkpointing
+    )
+    return pairs, "pairs seen", each
+
+
+def _writing(profile: Profile, taxonomy: Taxonomy) -> float | None:
+    """One reply: two operations a parameter and token, read or written (attention left out)."""
+    billions = re.search(r"(\d+(?:\.\d+)?)B\b", str(profile.writer.params.get("model", "")))
+    if not billions:
+        return None
+    instruction = Instruction(
+        name=str(profile.writer.params.get("instruction", "caption_pair_v1")),
+        min_words=profile.writing.min_words,
+        max_words=profile.writing.max_words,
+    )
+    asked = instruction.messages(WritingRequest(concept=taxonomy.concepts[0], index=0), 0)
+    read = sum(len(message["content"]) for message in asked) / CHARACTERS_A_TOKEN
+    return 2 * float(billions[1]) * 1e9 * (read + REPLY_TOKENS)
+
+
+def _clip_models(profile: Profile) -> int:
+    return sum("clip" in str(engine.params.get("model", "")) for engine in profile.image_scorers)

@@ -1,0 +1,139 @@
+"""`alignguard calibrate`: thresholds from labelled images, as a table, a plot and a YAML file."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from alignguard_data.errors import ConfigError
+from alignguard_data.index import query
+from alignguard_data.paths import DataRoot
+from alignguard_data.scoring.calibrate import (
+    Bounded,
+    Calibration,
+    ScoreName,
+    calibrate,
+    read_labels,
+    write_calibration,
+)
+from alignguard_data.shards import write_bytes
+from pipelines.profile import load_profile
+from pipelines.resources import data_root
+
+_SCORES = """
+    select distinct scorer, key, scorer_version, subject_id, value
+    from scores where subject = 'image' order by all"""
+
+
+def calibrate_command(
+    console: Console,
+    labels: Path,
+    *,
+    precision: float,
+    every_score: bool,
+    out: Path | None,
+    as_json: bool,
+) -> int:
+    """Calibrate the scores that the profile's flag rules read, or every one; always 0.
+
+    Raises:
+        ConfigError: the labels have faults, or no labelled image has a score.
+    """
+    if not 0 < precision <= 1:
+        raise ConfigError("alignguard calibrate", [f"--precision: got {precision:g}, not (0, 1]"])
+    profile = load_profile()
+    data = DataRoot(root=data_root(), profile=profile.name)
+    said = read_labels(labels)
+    rules = (*profile.filter.flags, *profile.evaluation.flags)
+    wanted = None if every_score else {(rule.scorer, rule.key) for rule in rules}
+    scores = _scores(data, said, wanted)
+    known = {image for values in scores.values() for image in values[1]}
+    if len({said[image] for image in known}) < 2:
+        raise ConfigError(
+            str(labels),
+            [f"{len(known)} of its {len(said)} images have scores, not of both labels: "
+             "image_id must be one of the index (table images)"],
+        )  # fmt: skip
+    found = [
+        _calibrate(name, *scores[name], said, precision)
+        for name in track(scores, "calibrating", console=console, transient=True, disable=as_json)
+    ]
+    target = out or data.base / "calibration" / f"{labels.stem}.yaml"
+    _write(target, found, labels, precision)
+    report = {
+        "labels": len(said), "without_score": len(said) - len(known),
+        "file": str(target), "plot": str(target.with_suffix(".png")),
+    }  # fmt: skip
+    if as_json:
+        console.print_json(data={**report, "scores": [_plain(one) for one in found]})
+        return 0
+    console.print(_table(found, precision))
+    if report["without_score"]:
+        console.print(f"[yellow]{report['without_score']} labelled images have no score here[/]")
+    console.print(f"thresholds {target}\nplot       {report['plot']}", soft_wrap=True)
+    console.print(
+        "In a profile's flags, name the file instead of at_least: "
+        "{scorer: ..., key: ..., calibrated: FILE}"
+    )
+    return 0
+
+
+def _scores(
+    data: DataRoot, said: dict[str, bool], wanted: set[ScoreName] | None
+) -> dict[ScoreName, tuple[str, dict[str, float]]]:
+    """Score to its version and the labelled images' values."""
+    found: dict[ScoreName, tuple[str, dict[str, float]]] = {}
+    for scorer, key, version, image, value in query(data, _SCORES)[1]:
+        if image in said and (wanted is None or (scorer, key) in wanted):
+            found.setdefault((scorer, key), (version, {}))[1][image] = value
+    return found
+
+
+def _calibrate(
+    name: ScoreName, version: str, values: dict[str, float], said: dict[str, bool], wanted: float
+) -> Calibration:
+    images = sorted(values)
+    return calibrate(
+        name,
+        version,
+        np.array([values[image] for image in images]),
+        np.array([said[image] for image in images]),
+        precision=wanted,
+    )
+
+
+def _write(target: Path, found: list[Calibration], labels: Path, precision: float) -> None:
+    from alignguard_data.scoring.calibration_plot import calibration_plot
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(target.with_suffix(".png"), calibration_plot(found, precision))
+    write_calibration(target, found, labels, precision)
+
+
+def _plain(one: Calibration) -> dict[str, object]:
+    chosen = asdict(one)
+    return {
+        name: value for name, value in chosen.items() if name not in ("roc", "precision_recall")
+    }
+
+
+def _table(found: list[Calibration], precision: float) -> Table:
+    table = Table(
+        "score", "images", "unsafe", "ROC area", "average precision", "flag at", "precision",
+        "recall", title=f"Thresholds of precision {precision:g} or more, with 95 % intervals",
+    )  # fmt: skip
+    for one in sorted(found, key=lambda one: -one.roc_auc.value):
+        chosen = one.threshold
+        table.add_row(
+            f"{one.scorer}/{one.key}", str(one.images), str(one.unsafe), _shown(one.roc_auc),
+            _shown(one.average_precision), f"{chosen.at_least:.4g}" if chosen else "none",
+            _shown(chosen.precision) if chosen else "", _shown(chosen.recall) if chosen else "",
+        )  # fmt: skip
+    return table
+
+
+def _shown(bounded: Bounded) -> str:
+    return f"{bounded.value:.3f} [{bounded.low:.3f}, {bounded.high:.3f}]"

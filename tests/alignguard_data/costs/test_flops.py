@@ -1,0 +1,106 @@
+"""Counted operations against published sizes and against real forwards of tiny checkpoints."""
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from alignguard_data.costs.flops import (
+    ModelFlops,
+    architecture,
+    count_clip_image,
+    count_model,
+    shapes_of,
+)
+from alignguard_data.errors import EngineError
+from tests.alignguard_data.backends.tiny import tiny_pipe, tiny_xl
+
+PARAMETERS = {"sd15": 859_520_964, "sd21": 865_910_724, "sdxl": 2_567_463_684}
+"""Of the UNets, as their model cards and loaders state them."""
+
+
+@pytest.fixture(params=[tiny_pipe, tiny_xl], ids=["sd", "xl"])
+def pipe(request):
+    pipe = request.param()
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def tiny_shapes(pipe):
+    encoders = [pipe.text_encoder, getattr(pipe, "text_encoder_2", None)]
+    return {
+        "unet": dict(pipe.unet.config),
+        "vae": dict(pipe.vae.config),
+        "text_encoders": [e.config.to_dict() for e in encoders if e is not None],
+    }
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_the_shipped_shapes_are_those_of_the_published_checkpoints(name):
+    assert count_model(architecture(name), 256, 256).unet_parameters == PARAMETERS[name]
+
+
+def test_a_forward_of_sd15_is_the_known_number():
+    """DESIGN: 0.80 TFLOP a UNet forward at 512 x 512, 2.5 a decoding."""
+    counted = count_model(architecture("sd15"), 512, 512)
+    assert counted.unet / 1e12 == pytest.approx(0.80, abs=0.005)
+    assert counted.decode / 1e12 == pytest.approx(2.5, abs=0.05)
+
+
+def test_clip_l_is_twice_its_published_multiply_adds():
+    """About 81 G multiply-adds an image of 224 pixels."""
+    assert count_clip_image() / 1e9 == pytest.approx(162, rel=0.03)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 5.0])
+def test_a_counted_image_is_what_a_real_pipe_computes(pipe, guidance):
+    counted = count_model(tiny_shapes(pipe), 16, 16)
+    # torch's counter does not know the CPU's own attention kernel.
+    plain = sdpa_kernel(SDPBackend.MATH)
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), plain:
+        pipe(
+            "a ring", num_inference_steps=4, guidance_scale=guidance, height=16, width=16,
+            output_type="np",
+        )  # fmt: skip
+    real = counter.get_total_flops()
+    assert counted.image(4, guidance) == pytest.approx(real, rel=0.01)
+
+
+@pytest.mark.parametrize("preservation", [False, True])
+def test_a_training_pair_is_its_passes_through_the_unet(preservation):
+    flops = ModelFlops(unet=10, unet_parameters=1, text=1, decode=1, encode=1)
+    images = 3 if preservation else 2
+    plain = flops.training_pair(preservation=preservation, checkpointing=False)
+    assert plain == images * (10 + 10 + 10)  # forward, backward, reference
+    again = flops.training_pair(preservation=preservation, checkpointing=True)
+    assert again == images * (10 + 10 + 10 + 10)
+
+
+def test_the_backward_to_the_activations_costs_a_forward():
+    unet = tiny_pipe().unet.requires_grad_(False)
+    latent = torch.randn(1, 4, 8, 8, requires_grad=True)
+    prompt = torch.randn(1, 12, unet.config.cross_attention_dim)
+    with FlopCounterMode(display=False) as forward:
+        out = unet(latent, 1, prompt).sample
+    with FlopCounterMode(display=False) as backward:
+        out.sum().backward()
+    assert backward.get_total_flops() == pytest.approx(forward.get_total_flops(), rel=0.15)
+
+
+def test_a_checkpoint_in_a_folder_is_counted_from_its_own_files(tmp_path):
+    pipe = tiny_pipe()
+    pipe.save_pretrained(tmp_path)
+    counted = count_model(shapes_of(str(tmp_path)), 16, 16)
+    assert counted.unet_parameters == sum(w.numel() for w in pipe.unet.parameters())
+
+
+def test_an_unknown_model_says_which_are_known():
+    with pytest.raises(EngineError, match=r"shapes of some/thing are not known.*xl-base"):
+        shapes_of("some/thing")
+
+
+def test_a_broken_config_is_named(tmp_path):
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.json").write_text("{")
+    with pytest.raises(EngineError, match=r"unet/config.json is no readable model config"):
+        shapes_of(str(tmp_path))
