@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlparse
 
+from alignguard_data.backends.served import LOCAL
 from alignguard_data.taxonomy import Taxonomy
 from pipelines.budget import PNG_BYTES_A_PIXEL
 from pipelines.cli.check import Check
@@ -24,7 +25,8 @@ def profile_needs(profile: Profile, taxonomy: Taxonomy) -> Iterator[Check]:
             remote = True
             yield _weights(", ".join(dict.fromkeys(uses)), model, revision)
     yield from _vectors(scorers)
-    yield from _writer(profile.writer)
+    yield from _vllm(profile.writer)
+    yield from _served([profile.writer, *scorers])
     if remote:
         yield _gpu(profile)
         yield _disk(profile, taxonomy)
@@ -41,7 +43,8 @@ def _models(profile: Profile, scorers: list[Engine]) -> dict[tuple[str, str], li
     if base.vae:
         found[base.vae, str(base.vae_revision)] = ["VAE"]
     for engine in scorers:
-        if model := engine.params.get("model"):
+        model = engine.params.get("model")
+        if model and "served_revision" not in engine.params:
             place = str(model), str(engine.params.get("revision"))
             found.setdefault(place, []).append(_name(engine))
     if "model_revision" in writer:
@@ -79,22 +82,29 @@ def _vectors(scorers: list[Engine]) -> Iterator[Check]:
             )  # fmt: skip
 
 
-def _writer(writer: Engine) -> Iterator[Check]:
-    name, params = _name(writer), writer.params
-    if name == "VLLMWriter":
-        interpreter = str(params.get("interpreter", ".venv-vllm/bin/python"))
+def _vllm(writer: Engine) -> Iterator[Check]:
+    if _name(writer) == "VLLMWriter":
+        interpreter = str(writer.params.get("interpreter", ".venv-vllm/bin/python"))
         there = Path(interpreter).exists()
         yield Check(
             what="vLLM", state="ok" if there else "missing", found=interpreter,
             fix="" if there else "make vllm-env",
         )  # fmt: skip
-    if name == "OpenAIWriter":
-        url = str(params.get("base_url", "http://127.0.0.1:8000/v1"))
+
+
+def _served(engines: list[Engine]) -> Iterator[Check]:
+    """Writers and judges that ask a server name the weights behind it."""
+    asked = {
+        (str(engine.params.get("base_url", LOCAL)), str(engine.params.get("model")))
+        for engine in engines
+        if "served_revision" in engine.params
+    }
+    for url, model in sorted(asked):
         there = _answers(url)
         yield Check(
-            what="served model", state="ok" if there else "missing", found=url,
+            what="served model", state="ok" if there else "missing", found=f"{model} at {url}",
             fix="" if there else "start the server: python -m vllm.entrypoints.openai.api_server "
-            f"--model {params.get('model')} --host 127.0.0.1",
+            f"--model {model} --host 127.0.0.1",
         )  # fmt: skip
 
 

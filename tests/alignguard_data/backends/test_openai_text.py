@@ -1,11 +1,6 @@
 """The served-model writer against a real HTTP server on this machine: good, broken, hanging."""
 
-import http.server
-import json
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -13,56 +8,11 @@ from alignguard_data.backends.openai_text import OpenAIWriter
 from alignguard_data.errors import EngineError
 from alignguard_data.prompts import write_prompt_pairs
 from alignguard_data.protocols import WritingRequest
+from tests.alignguard_data.backends.chat_server import Answer, chat, serving
 from tests.alignguard_data.tiny_rooms import WRITING, TinyRooms, concept, good_reply
 
 CONCEPT = concept("lines.bar")
 REQUESTS = [WritingRequest(concept=CONCEPT, index=i) for i in range(5)]
-Answer = Callable[[int, dict], tuple[int, bytes]]
-
-
-def chat(text: str | None, refusal: str | None = None) -> bytes:
-    message = {"role": "assistant", "content": text, "refusal": refusal}
-    return json.dumps(
-        {
-            "id": "1", "object": "chat.completion", "created": 0, "model": "tiny",
-            "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
-            "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
-        }
-    ).encode()  # fmt: skip
-
-
-@contextmanager
-def serving(answer: Answer) -> Iterator[tuple[str, list[dict]]]:
-    """A server whose n-th request is answered by ``answer(n, body)``; its URL and the bodies."""
-    bodies: list[dict] = []
-    lock = threading.Lock()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with lock:
-                bodies.append(body)
-                number = len(bodies) - 1
-            status, content = answer(number, body)
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            with suppress(BrokenPipeError):  # a client that hung up
-                self.end_headers()
-                self.wfile.write(content)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1", bodies
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def writer(url: str, **changes: object) -> OpenAIWriter:
