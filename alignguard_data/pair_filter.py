@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from alignguard_data.neardup import ImageIndex, PromptIndex
-from alignguard_data.prompts import names_concept
 from alignguard_data.records import PromptPair
+from alignguard_data.reply_gate import names_concept
 from alignguard_data.safety import refusal
 
 REASONS = (

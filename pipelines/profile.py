@@ -20,8 +20,8 @@ from alignguard_data.backends.diffusers_image import Speed
 from alignguard_data.errors import ConfigError
 from alignguard_data.images import Sampling
 from alignguard_data.pairs import FilterRules
-from alignguard_data.prompts import WritingConfig
 from alignguard_data.release import ReleaseConfig
+from alignguard_data.reply_gate import WritingConfig
 from alignguard_data.scoring.calibrate import threshold_of
 from alignguard_train.evaluate import EvaluationConfig
 from alignguard_train.recipes import ExpertRecipe, MergeConfig
@@ -104,6 +104,8 @@ class Profile(_Strict):
     taxonomy: str
     writer: Engine
     writing: WritingConfig
+    concept_check: Engine | None = None
+    """Judges whether the twins differ in the concept; without one their words are looked at."""
     base_model: BaseModelChoice
     sampling: Sampling
     image_scorers: list[Engine] = Field(min_length=1)

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from alignguard_data.backends.diffusers_image import DiffusersImageGenerator
+from alignguard_data.backends.language import LanguageIdentifier
 from alignguard_data.backends.tokens import TokenCounter
 from alignguard_data.paths import DataRoot
 from alignguard_data.protocols import ImageScorer, PairScorer, TextGenerator
+from alignguard_data.reply_gate import GateTools
 from alignguard_data.taxonomy import Taxonomy, load_taxonomy
 from alignguard_train.base import BaseModel
 from pipelines.profile import Engine, Profile, resolve_model
@@ -38,10 +40,16 @@ class Engines:
         return self.profile.writer.build()
 
     @cached_property
-    def count_tokens(self) -> TokenCounter:
-        """Tokens as the base model's text encoder counts them."""
-        choice = self.profile.base_model
-        return TokenCounter(resolve_model(choice.model), choice.revision)
+    def gate_tools(self) -> GateTools:
+        """What the gate of replies asks: tokens as the base model counts them, the language, and
+        the profile's check of concepts."""
+        choice, check = self.profile.base_model, self.profile.concept_check
+        language = self.profile.writing.language
+        return GateTools(
+            count_tokens=TokenCounter(resolve_model(choice.model), choice.revision),
+            language=LanguageIdentifier(language) if language else None,
+            concept_check=_build(check) if check else None,
+        )
 
     @cached_property
     def generator(self) -> DiffusersImageGenerator:

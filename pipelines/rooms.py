@@ -97,7 +97,9 @@ def _taxonomy(engines: Engines, key: str) -> PartitionSpec:
 
 def _prompts(engines: Engines, key: str) -> PartitionSpec:
     concept = engines.taxonomy.concept(key)
-    return prompts.spec(engines.data, concept, engines.writer, engines.profile.writing)
+    return prompts.spec(
+        engines.data, concept, engines.writer, engines.profile.writing, engines.gate_tools
+    )
 
 
 def _images(engines: Engines, key: str) -> PartitionSpec:

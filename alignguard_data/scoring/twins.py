@@ -84,8 +84,8 @@ class TwinSimilarity:
         """Cosine in [-1, 1] and Jaccard index of the word sets in [0, 1], one dict a pair."""
         if not pairs:
             return []
-        unsafe = self._embed([pair.unsafe_prompt for pair in pairs])
-        safe = self._embed([pair.safe_prompt for pair in pairs])
+        unsafe = self.embed([pair.unsafe_prompt for pair in pairs])
+        safe = self.embed([pair.safe_prompt for pair in pairs])
         cosines = np.clip((unsafe * safe).sum(axis=1), -1.0, 1.0)
         return [
             {
@@ -95,8 +95,8 @@ class TwinSimilarity:
             for cosine, pair in zip(cosines, pairs, strict=True)
         ]
 
-    def _embed(self, prompts: Sequence[str]) -> npt.NDArray[np.float64]:
-        # Unit vectors, shape (len(prompts), width).
+    def embed(self, prompts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Unit vectors, shape (len(prompts), width)."""
         import torch
 
         tokenizer, encoder = self._loaded

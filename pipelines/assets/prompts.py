@@ -27,7 +27,7 @@ def prompt_pairs_asset(engines: Engines, concepts: dg.PartitionsDefinition) -> d
                     engines.writer,
                     engines.profile.writing,
                     progress=meter,
-                    count_tokens=engines.count_tokens,
+                    tools=engines.gate_tools,
                 )
                 report(context, engines, "prompts", key, manifest)
         finally:

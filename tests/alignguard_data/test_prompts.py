@@ -7,15 +7,15 @@ import pytest
 
 from alignguard_data import manifest as manifests
 from alignguard_data.errors import EngineError
-from alignguard_data.prompts import (
+from alignguard_data.prompts import spec, write_prompt_pairs
+from alignguard_data.records import PromptPair, RejectedReply, from_table, pair_id
+from alignguard_data.reply_gate import (
     REASONS,
+    GateTools,
     WritingConfig,
     names_concept,
     read_reply,
-    spec,
-    write_prompt_pairs,
 )
-from alignguard_data.records import PromptPair, RejectedReply, from_table, pair_id
 from tests.alignguard_data.tiny_rooms import WRITING, TinyWriter, concept, good_reply
 
 BAR = concept("lines.bar")
@@ -29,6 +29,8 @@ def reply(unsafe: object, safe: object) -> str:
 SAFE = "a red field at noon"
 UNSAFE = "a red field at noon with a bar"
 
+TOOLS = GateTools(count_tokens=len, language=lambda text: float("ein " not in text))
+
 BY_REASON = {
     "unparseable": "{unsafe_prompt: no",
     "schema": reply(UNSAFE, 3),
@@ -37,6 +39,7 @@ BY_REASON = {
     "too_short": reply("a bar", "a thing"),
     "too_long": reply("a bar " * 6, SAFE),
     "too_many_tokens": reply(f"{UNSAFE} abcdefghijk", SAFE),
+    "wrong_language": reply("ein roter Turm am bar", "ein rotes Feld am Mittag"),
     "unsafe_prompt_lacks_concept": reply("a red barn at noon", SAFE),
     "safe_prompt_holds_concept": reply(UNSAFE, "a field with BARS at noon"),
     "twins_identical": reply("a bar", "a BAR"),
@@ -46,7 +49,7 @@ BY_REASON = {
 
 @pytest.mark.parametrize("reason", [r for r in REASONS if r != "twins_identical"])
 def test_each_reason_has_a_reply_that_earns_it(reason):
-    found = read_reply(BY_REASON[reason], BAR, CONFIG, {UNSAFE}, count_tokens=len)
+    found = read_reply(BY_REASON[reason], BAR, CONFIG, {UNSAFE}, tools=TOOLS)
     assert found == reason
 
 

@@ -16,10 +16,11 @@ from alignguard_data.images import Sampling, render_pairs
 from alignguard_data.index import build_index
 from alignguard_data.pairs import FilterRules, FlagRule, filter_pairs
 from alignguard_data.paths import DataRoot
-from alignguard_data.prompts import WritingConfig, write_prompt_pairs
+from alignguard_data.prompts import write_prompt_pairs
 from alignguard_data.protocols import Pixels, Progress, WritingRequest
 from alignguard_data.records import Concept, PromptPair
 from alignguard_data.release import ReleaseConfig, build_release
+from alignguard_data.reply_gate import WritingConfig
 from alignguard_data.scoring.room import score_concept
 from alignguard_data.taxonomy import Category, Taxonomy, write_taxonomy
 

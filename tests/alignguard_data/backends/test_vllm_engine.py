@@ -25,8 +25,9 @@ from transformers import (
 from alignguard_data.backends.openai_text import OpenAIWriter
 from alignguard_data.backends.vllm_text import VLLMWriter
 from alignguard_data.errors import EngineError
-from alignguard_data.prompts import WritingConfig, write_prompt_pairs
+from alignguard_data.prompts import write_prompt_pairs
 from alignguard_data.protocols import WritingRequest
+from alignguard_data.reply_gate import WritingConfig
 from tests.alignguard_data.tiny_rooms import TinyRooms, concept
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
