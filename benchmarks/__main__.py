@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from alignguard_data.manifest import library_versions
-from benchmarks import index, orchestration, release, render
+from benchmarks import index, orchestration, release, render, scoring
 
 RESULTS = Path(__file__).parent / "results.jsonl"
 BENCHMARKS: dict[str, Callable[[int], dict[str, Any]]] = {
     "render": render.measure,
+    "scoring": scoring.measure,
     "orchestration": orchestration.measure,
     "index": index.measure,
     "release": release.measure,

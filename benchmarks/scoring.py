@@ -1,0 +1,75 @@
+"""What the scorers' batches gain over calling each library image by image, and what decoding costs.
+
+Images are scenes of the stand-in world, drawn once; NudeNet's other side is its package's own
+``detect``.
+"""
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from nudenet import NudeDetector
+
+from alignguard_data.images import encode_png
+from alignguard_data.protocols import Pixels
+from alignguard_data.records import RenderedImage, image_id
+from alignguard_data.scoring.nudenet import NudeNetScorer
+from alignguard_data.scoring.room import decode
+from alignguard_data.standin.scoring.glyph_scorer import GlyphScorer
+from alignguard_data.standin.scoring.scene_scorer import SceneScorer
+from alignguard_data.standin.world import draw_many, neutral_scenes
+
+IMAGES = 256
+
+
+def measure(runs: int) -> dict[str, float]:
+    """Images a second of each scorer, its ratio over the loop, and decoding's share of the room."""
+    rows = _rows()
+    pixels = decode(rows).pixels
+    nudenet = NudeNetScorer()
+    detector = NudeDetector()
+    scorers: dict[str, tuple[Any, Callable[[Pixels], object]]] = {
+        "glyphs": (loop := GlyphScorer(), lambda image: loop.score(image[None], [""])),
+        "scene": (scene := SceneScorer(), lambda image: scene.score(image[None], [""])),
+        # The package takes BGR arrays, as OpenCV reads them.
+        "nudenet": (nudenet, lambda image: detector.detect(np.ascontiguousarray(image[..., ::-1]))),
+    }
+    figures: dict[str, float] = {}
+    together = 0.0
+    for name, (scorer, one) in scorers.items():
+        batched = _median(runs, lambda s=scorer: s.score(pixels, [""] * len(pixels)))
+        single = _median(runs, lambda o=one: [o(image) for image in pixels])
+        together += batched
+        figures[f"{name}_images_a_second"] = len(pixels) / batched
+        figures[f"{name}_over_image_by_image"] = single / batched
+    decoding = _median(runs, lambda: decode(rows))
+    figures["decoding_share"] = decoding / (decoding + together)
+    return figures
+
+
+def _median(runs: int, work: Callable[[], object]) -> float:
+    work()  # loads weights, warms caches
+    return statistics.median(_seconds(work) for _ in range(runs))
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _rows() -> Sequence[RenderedImage]:
+    scenes = list(itertools.islice(itertools.cycle(neutral_scenes()), IMAGES))
+    return [_row(image) for image in draw_many(scenes, first_seed=0)]
+
+
+def _row(image: Pixels) -> RenderedImage:
+    encoded = encode_png(image)
+    return RenderedImage(
+        image_id=image_id(encoded), image=encoded, width=image.shape[1], height=image.shape[0],
+        pair_id="", concept="", side="safe", prompt="", seed=0, base_model="", base_revision="",
+        num_inference_steps=0, guidance_scale=0.0, phash="",
+    )  # fmt: skip
