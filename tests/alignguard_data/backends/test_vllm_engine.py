@@ -193,7 +193,7 @@ def test_the_openai_writer_speaks_with_vllms_own_server(model, unused_port, tmp_
             assert all(reply.startswith('{"unsafe_prompt":') for reply in replies)
             assert served.output_tokens > 0
         except EngineError as error:
-            pytest.fail(f"{error}\n{said.read_text()[-3000:]}")
+            pytest.fail(f"{error}\n{said.read_text()[-30000:]}")
         finally:
             os.killpg(server.pid, signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
