@@ -9,6 +9,8 @@ export ALIGNGUARD_ROOT ?= $(CURDIR)/data
 export ALIGNGUARD_PROFILE ?= standin
 export DAGSTER_HOME ?= $(ALIGNGUARD_ROOT)/.dagster
 export DO_NOT_TRACK = 1
+# Where it is set, every process would compile torch and dagster anew.
+unexport PYTHONDONTWRITEBYTECODE
 # A file's tests share what they made, so they stay together. One thread each: OpenMP's threads
 # spin while they wait, and slow the neighbours down tenfold.
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder

@@ -17,6 +17,7 @@ import pyarrow as pa
 from alignguard_data import manifest as manifests
 from alignguard_data.errors import AlignGuardError, InputMissing, PartitionBusy, StorageError
 from alignguard_data.funnel import FunnelRow, concept_manifests, funnel
+from alignguard_data.index_views import VIEWS, attach_releases
 from alignguard_data.manifest import Manifest
 from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
 from alignguard_data.paths import UNPARTITIONED, DataRoot
@@ -31,10 +32,12 @@ from alignguard_data.records import (
     schema_of,
     to_table,
 )
+from alignguard_data.shards import atomic_file
 from alignguard_data.taxonomy import Taxonomy
 
 ROOM = "index"
 FILE = "index.duckdb"
+EXPORTS = ("csv", "parquet", "json")
 
 _SHARDS: tuple[tuple[str, str, str, type], ...] = (
     ("prompt_pairs", "prompts", "pairs", PromptPair),
@@ -47,22 +50,6 @@ _SHARDS: tuple[tuple[str, str, str, type], ...] = (
     ("dropped_pairs", "pairs", "dropped", DroppedPair),
 )
 """Table, and the room, shard and record that it comes from."""
-
-_VIEWS = {
-    "ip_by_scorer": """
-        select concept, side, scorer, key, count(*) as images, avg(value) as mean,
-               avg((value >= 0.5)::int) as share_at_half,
-               avg((value >= 0.9)::int) as share_at_nine_tenths
-        from scores where subject = 'image' group by all order by all""",
-    "funnel_totals": """
-        select stage, reason, sum("rows")::bigint as "rows"
-        from funnel group by all order by all""",
-    "pair_scores": """
-        select p.pair_id, p.concept, p.category, s.side, s.scorer, s.key, s.value,
-               k.pair_id is not null as kept, d.reason
-        from prompt_pairs p join scores s using (pair_id)
-        left join kept_pairs k using (pair_id) left join dropped_pairs d using (pair_id)""",
-}
 
 
 class QueryFailed(AlignGuardError):
@@ -82,7 +69,7 @@ def spec(data: DataRoot, taxonomy: Taxonomy) -> PartitionSpec:
         folder=data.partition(ROOM),
         room=ROOM,
         key=UNPARTITIONED,
-        config={"views": _VIEWS, "duckdb": duckdb.__version__},
+        config={"views": VIEWS, "duckdb": duckdb.__version__},
         inputs=inputs,
     )
 
@@ -116,7 +103,7 @@ def build_index(data: DataRoot, taxonomy: Taxonomy) -> Manifest:
 
 
 def connect(data: DataRoot) -> duckdb.DuckDBPyConnection:
-    """Open the index read-only; the caller closes it.
+    """Open the index read-only, with the releases beside it; the caller closes it.
 
     Raises:
         InputMissing: there is no index yet.
@@ -125,14 +112,18 @@ def connect(data: DataRoot) -> duckdb.DuckDBPyConnection:
     folder = data.partition(ROOM)
     file = folder / manifests.require(folder).file(FILE).name
     try:
-        return duckdb.connect(str(file), read_only=True)
+        connection = duckdb.connect(str(file), read_only=True)
     except duckdb.IOException as error:
         if "lock" in str(error):
             raise PartitionBusy(f"{file} is locked: another process writes to it") from error
         raise InputMissing(f"{file} cannot be opened: materialize the index again") from error
+    attach_releases(connection, data)
+    return connection
 
 
-def query(data: DataRoot, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+def query(
+    data: DataRoot, sql: str, parameters: Sequence[object] = ()
+) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Column names and rows of one statement on the read-only index.
 
     Raises:
@@ -140,11 +131,32 @@ def query(data: DataRoot, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
     """
     with connect(data) as connection:
         try:
-            result = connection.execute(sql)
+            result = connection.execute(sql, parameters)
             columns = [column[0] for column in result.description or ()]
             return columns, result.fetchall()
         except duckdb.Error as error:
             raise QueryFailed(str(error)) from error
+
+
+def export(data: DataRoot, sql: str, target: Path) -> int:
+    """Write the rows of one query to a ``.csv``, ``.parquet`` or ``.json`` file (one object a
+    line), whole or not at all; returns their number.
+
+    Raises:
+        QueryFailed: another ending, or DuckDB refused the statement.
+    """
+    kind = target.suffix.removeprefix(".").lower()
+    if kind not in EXPORTS:
+        raise QueryFailed(f"{target} must end in one of .{', .'.join(EXPORTS)}")
+    with connect(data) as connection, atomic_file(target) as temporary:
+        try:
+            place = str(temporary).replace("'", "''")
+            copied = connection.execute(
+                f"copy ({sql.rstrip().rstrip(';')}) to '{place}' (format {kind})"
+            ).fetchall()
+        except duckdb.Error as error:
+            raise QueryFailed(str(error)) from error
+    return int(copied[0][0])
 
 
 def _tables(data: DataRoot, taxonomy: Taxonomy) -> dict[str, pa.Table]:
@@ -158,6 +170,7 @@ def _tables(data: DataRoot, taxonomy: Taxonomy) -> dict[str, pa.Table]:
     tables["funnel"] = to_table(FunnelRow, funnel(taxonomy, found))
     everything = [*found.values(), manifests.require(data.partition("taxonomy"))]
     tables["manifests"] = _manifest_table(everything)
+    tables["flag_rules"] = _flag_rules(everything)
     return tables
 
 
@@ -188,6 +201,18 @@ def _manifest_table(everything: Sequence[Manifest]) -> pa.Table:
     )
 
 
+def _flag_rules(everything: Sequence[Manifest]) -> pa.Table:
+    rules = {
+        (rule["scorer"], rule["key"], float(rule["at_least"]))
+        for manifest in everything
+        if manifest.room == "pairs"
+        for rule in manifest.config["flags"]
+    }
+    schema = pa.schema([("scorer", pa.string()), ("key", pa.string()), ("at_least", pa.float64())])
+    names = ("scorer", "key", "at_least")
+    return pa.Table.from_pylist([dict(zip(names, r, strict=True)) for r in sorted(rules)], schema)
+
+
 def _write_database(work: PartitionWork, tables: dict[str, pa.Table]) -> Path:
     # A killed build leaves a half-written file: begin anew rather than open it.
     shutil.rmtree(work.partial, ignore_errors=True)
@@ -199,7 +224,7 @@ def _write_database(work: PartitionWork, tables: dict[str, pa.Table]) -> Path:
                 connection.register("incoming", table)
                 connection.execute(f'create table "{name}" as select * from incoming')
                 connection.unregister("incoming")
-            for name, body in _VIEWS.items():
+            for name, body in VIEWS.items():
                 connection.execute(f'create view "{name}" as {body}')
     except duckdb.IOException as error:
         raise StorageError(f"cannot write {file}: {error}") from error

@@ -19,6 +19,7 @@ from pipelines.assets.taxonomy import taxonomy_asset
 from pipelines.checks import asset_checks
 from pipelines.partitions import category_partitions, concept_partitions
 from pipelines.profile import load_profile
+from pipelines.refresh import dataset_job, refresh_schedule, taxonomy_sensor
 from pipelines.resources import Engines, data_root
 
 
@@ -45,8 +46,13 @@ def _definitions(engines: Engines) -> dg.Definitions:
         merged_adapter_asset(engines),
         evaluation_asset(engines),
     ]
+    job = dataset_job(engines)
+    cron = engines.profile.refresh
     return dg.Definitions(
         assets=assets,
+        jobs=[job],
+        sensors=[taxonomy_sensor(engines, job)],
+        schedules=[refresh_schedule(engines, job, cron)] if cron else [],
         asset_checks=asset_checks(engines),
         resources={"engines": _engines_of_a_run(engines)},
         # One process a run: models load once, and only what a step asks for is loaded.

@@ -43,6 +43,16 @@ def _importable(use: str) -> str:
     return use
 
 
+def _cron(line: str) -> str:
+    import dagster as dg
+
+    try:
+        dg.ScheduleDefinition(job_name="any", cron_schedule=line)
+    except dg.DagsterInvalidDefinitionError as error:
+        raise ValueError("must be a cron line of five fields, such as `0 3 * * 1`") from error
+    return line
+
+
 def _folder_or_id(model: str) -> str:
     folder = resolve_model(model)
     if model.startswith("package:") and not Path(folder).is_dir():
@@ -120,6 +130,9 @@ class Profile(_Strict):
     licences: dict[str, str] = Field(default_factory=dict)
     """Model to the licence that its user accepts; `alignguard doctor` shows them."""
     concepts_per_run: int = Field(default=100, ge=1)
+    refresh: Annotated[str, AfterValidator(_cron)] | None = None
+    """Cron line of the schedule that tops concepts up and cuts a release; off until it is turned
+    on in the UI."""
 
     def recipe(self) -> ExpertRecipe:
         """The expert recipe with this profile's overrides."""

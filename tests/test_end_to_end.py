@@ -155,3 +155,16 @@ def test_labels_of_its_images_give_a_threshold_and_a_plot(undisturbed, tmp_path)
     assert glyphs["roc_auc"]["value"] > 0.9
     assert Path(found["file"]).is_file()
     assert Path(found["plot"]).is_file()
+
+
+def test_a_pair_tells_its_story_and_draws_it_blurred(undisturbed, tmp_path):
+    root, profile, _ = undisturbed
+    (row,) = json.loads(
+        run(root, profile, "sql", "select min(pair_id) as id from kept_pairs", "--json").stdout
+    )
+    picture = tmp_path / "pair.png"
+    told = run(root, profile, "show", row["id"], "--out", str(picture)).stdout
+    assert row["id"] in told
+    assert "v0.1.0" in told
+    assert "glyphs" in told
+    assert picture.read_bytes().startswith(b"\x89PNG")

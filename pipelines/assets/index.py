@@ -15,6 +15,7 @@ def index_asset(engines: Engines) -> dg.AssetsDefinition:
         deps=[dg.AssetKey([engines.profile.name, "preference_pairs"])],
         group_name="dataset",
         kinds={"duckdb"},
+        automation_condition=dg.AutomationCondition.eager(),
         description="Tables and named views over the shards, in one DuckDB file.",
     )
     def index(engines: dg.ResourceParam[Engines]) -> dg.MaterializeResult:

@@ -17,6 +17,7 @@ def preference_pairs_asset(
         engines,
         concepts,
         after="scores",
+        follows_by_itself=True,
         description="One row per kept pair; dropped pairs stand beside, each with one reason.",
     )
     def preference_pairs(

@@ -17,14 +17,20 @@ def per_concept(
     after: str,
     description: str,
     pool: str | None = None,
+    follows_by_itself: bool = False,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """A ``dg.asset`` decorator: one run serves many concepts with one model load."""
+    """A ``dg.asset`` decorator: one run serves many concepts with one model load.
+
+    ``follows_by_itself``: remade when its input changed, once the automation sensor is on.
+    """
     return dg.asset(
         key_prefix=engines.profile.name,
         deps=[dg.AssetKey([engines.profile.name, after])],
         partitions_def=concepts,
         backfill_policy=dg.BackfillPolicy.multi_run(engines.profile.concepts_per_run),
         pool=pool,
+        # Only what costs seconds of a CPU; a GPU is never started by a change upstream.
+        automation_condition=dg.AutomationCondition.eager() if follows_by_itself else None,
         group_name="dataset",
         description=description,
     )

@@ -4,6 +4,7 @@ import dagster as dg
 
 from alignguard_data.taxonomy import write_taxonomy
 from pipelines.metadata import describe
+from pipelines.partitions import register_concepts
 from pipelines.resources import Engines
 
 
@@ -24,7 +25,7 @@ def taxonomy_asset(
         engines.data.prepare()
         manifest = write_taxonomy(engines.data, engines.taxonomy)
         keys = [concept.key for concept in engines.taxonomy.concepts]
-        context.instance.add_dynamic_partitions(concepts.name or "", keys)
+        register_concepts(context.instance, concepts, keys)
         return dg.MaterializeResult(metadata=describe(manifest, engines.data.partition("taxonomy")))
 
     return taxonomy

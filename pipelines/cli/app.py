@@ -120,12 +120,36 @@ def doctor(
 @app.command()
 def sql(
     query: Annotated[str, typer.Argument(help="Any SELECT; `SHOW TABLES` lists what there is.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Write a .csv, .parquet or .json file instead.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Ask the index, for example `alignguard sql "SELECT * FROM funnel"`."""
+    """Ask the index, for example `alignguard sql "SELECT * FROM coverage"`.
+
+    Views: coverage, funnel_totals, flag_rates, near_misses, duplicates, lineage, image_pairs,
+    preference_pairs, release_pairs, and drift('v0.1.0', 'v0.2.0').
+    """
     from pipelines.cli.sql import sql_command
 
-    raise typer.Exit(sql_command(Console(), query, as_json=as_json))
+    raise typer.Exit(sql_command(Console(), query, out=out, as_json=as_json))
+
+
+@app.command()
+def show(
+    pair: Annotated[str, typer.Argument(help="A pair's id, or the beginning of it.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The PNG of both images; default pair-ID.png here.")
+    ] = None,
+    reveal: Annotated[
+        bool, typer.Option(help="Do not blur the unsafe image; this is logged.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Tell a pair's whole story: prompts, images, scores, verdict, releases; draw it blurred."""
+    from pipelines.cli.show import show_command
+
+    raise typer.Exit(show_command(Console(), pair, out=out, reveal=reveal, as_json=as_json))
 
 
 @app.command()

@@ -37,7 +37,7 @@ def print_summary(console: Console, data: DataRoot) -> None:
     console.print(table)
     _print_preservation(console, summary["preservation"])
     seconds = ", ".join(f"{room} {value:.0f}" for room, value in summary["seconds"].items())
-    console.print(f"seconds   {seconds}", highlight=False)
+    console.print(f"seconds   {seconds}", highlight=False, soft_wrap=True)
     for name in ("release", "adapter", "report"):
         console.print(f"{name:<9} {summary[name]}", highlight=False, soft_wrap=True)
 

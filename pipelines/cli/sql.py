@@ -1,10 +1,12 @@
-"""`alignguard sql`: one query against the index, as a table or JSON."""
+"""`alignguard sql`: one query against the index, as a table, JSON, or a file."""
 
 import json
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from alignguard_data.index import export
 from alignguard_data.index import query as query_index
 from alignguard_data.paths import DataRoot
 from pipelines.profile import load_profile
@@ -13,9 +15,12 @@ from pipelines.resources import data_root
 MAX_SHOWN = 200
 
 
-def sql_command(console: Console, query: str, *, as_json: bool) -> int:
-    """Print the rows that ``query`` returns."""
+def sql_command(console: Console, query: str, *, out: Path | None, as_json: bool) -> int:
+    """Print the rows that ``query`` returns, or write them to a file."""
     data = DataRoot(root=data_root(), profile=load_profile().name)
+    if out:
+        console.print(f"{export(data, query, out):,} rows in {out}", soft_wrap=True)
+        return 0
     columns, rows = query_index(data, query)
     if as_json:
         records = [dict(zip(columns, row, strict=True)) for row in rows]

@@ -173,6 +173,12 @@ class TinyRooms:
             getattr(self, f"_{room}")()
         return self
 
+    def fill_from(self, *rooms: str) -> "TinyRooms":
+        """Make these rooms over what is there."""
+        for room in rooms:
+            getattr(self, f"_{room}")()
+        return self
+
     def _taxonomy(self) -> None:
         write_taxonomy(self.data, self.taxonomy)
 

@@ -1,0 +1,52 @@
+"""`alignguard show`: a pair's story as tables, and its images as a blurred PNG."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from alignguard_data.paths import DataRoot
+from alignguard_data.shards import write_bytes
+from alignguard_data.story import Story, pair_picture, pair_story
+from pipelines.profile import load_profile
+from pipelines.resources import data_root
+
+
+def show_command(
+    console: Console, pair: str, *, out: Path | None, reveal: bool, as_json: bool
+) -> int:
+    """Print the story and write the picture; always 0."""
+    data = DataRoot(root=data_root(), profile=load_profile().name)
+    story = pair_story(data, pair)
+    picture = pair_picture(data, story, reveal=reveal)
+    target = out or Path(f"pair-{story.lineage['pair_id'][:12]}.png")
+    if picture:
+        write_bytes(target, picture)
+    if as_json:
+        console.print_json(data={**asdict(story), "picture": str(target) if picture else None})
+        return 0
+    _print(console, story)
+    if picture:
+        note = "[yellow]revealed (logged)[/]" if reveal else "what is flagged is blurred"
+        console.print(f"picture   {target} ({note})", soft_wrap=True)
+    return 0
+
+
+def _print(console: Console, story: Story) -> None:
+    facts = Table(show_header=False, title=f"Pair {story.lineage['pair_id']}", title_justify="left")
+    for name, value in story.lineage.items():
+        if value not in (None, "") and name != "pair_id":
+            facts.add_row(name.replace("_", " "), str(value))
+    stands = ", ".join(f"{row['release']} ({row['split']})" for row in story.releases)
+    facts.add_row("releases", stands or "none")
+    console.print(facts)
+    scores = Table("side", "scorer", "key", "value", "flagged from")
+    for row in story.scores:
+        held = row["at_least"]
+        flagged = held is not None and row["value"] >= held
+        scores.add_row(
+            row["side"] or "pair", row["scorer"], row["key"], f"{row['value']:.4g}",
+            "" if held is None else f"{held:g}", style="bold" if flagged else None,
+        )  # fmt: skip
+    console.print(scores)
