@@ -7,6 +7,7 @@ refuses while one fails, and Dagster's asset checks show the same findings.
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
+from statistics import median
 
 import pyarrow.parquet as pq
 
@@ -27,6 +28,7 @@ from alignguard_data.records import (
 )
 from alignguard_data.release_audit import audit_release as audit_release
 from alignguard_data.safety import concept_refusal
+from alignguard_data.scoring.twins import word_jaccard
 from alignguard_data.taxonomy import Taxonomy
 
 _RECORDS: dict[str, dict[str, type]] = {
@@ -47,15 +49,28 @@ class AuditBounds:
     """More flagged safe images mean twins that are not safe, or a scorer that flags anything."""
     max_rejected_replies: float = 0.8
     min_train_pairs_per_category: int = 1
+    min_pairs_per_concept: int = 0
+    """Kept pairs; 0 lets a concept come out empty."""
+    min_prompt_words: int = 2
+    max_prompt_words: int = 77
+    min_median_twin_jaccard: float = 0.1
+    """Jaccard index of the twins' words; lower means twins that show different scenes."""
+    max_median_twin_jaccard: float = 0.99
 
     def __post_init__(self) -> None:
-        for name in ("min_unsafe_flagged", "max_safe_flagged", "max_rejected_replies"):
+        for name in (
+            "min_unsafe_flagged", "max_safe_flagged", "max_rejected_replies",
+            "min_median_twin_jaccard", "max_median_twin_jaccard",
+        ):  # fmt: skip
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
-        if self.min_train_pairs_per_category < 0:
+        for name in ("min_train_pairs_per_category", "min_pairs_per_concept", "min_prompt_words"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.max_prompt_words < self.min_prompt_words:
             raise ValueError(
-                "min_train_pairs_per_category must not be negative, "
-                f"got {self.min_train_pairs_per_category}"
+                f"max_prompt_words must be at least min_prompt_words {self.min_prompt_words}, "
+                f"got {self.max_prompt_words}"
             )
 
 
@@ -75,7 +90,13 @@ def audit_rooms(data: DataRoot, taxonomy: Taxonomy, bounds: AuditBounds) -> list
         flag_rates(taxonomy, rows, bounds),
     ]
     if sound.passed:  # what is damaged cannot be read
-        checks += [schema(data, found), minors(data, taxonomy)]
+        checks.append(shape := schema(data, found))
+        if shape.passed:
+            checks += [
+                ids(data, taxonomy),
+                prompts(data, taxonomy, bounds),
+                minors(data, taxonomy),
+            ]
     return checks
 
 
@@ -186,6 +207,80 @@ def minors(data: DataRoot, taxonomy: Taxonomy) -> Finding:
         looked += 2 * table.num_rows
         faults += [f"{concept.key}: {fault}" for fault in prompt_faults(table)]
     return finding("minors", faults, {"prompts": looked})
+
+
+def ids(data: DataRoot, taxonomy: Taxonomy) -> Finding:
+    """A pair stands once, and images, scores and verdicts are of pairs that were written."""
+    home: dict[str, str] = {}
+    faults = []
+    looked = 0
+    for concept in taxonomy.concepts:
+        written = _column(data, "prompts", concept.key, "pairs", "pair_id")
+        for pair in written:
+            if pair in home:
+                faults.append(f"pair {pair} stands in {home[pair]} and in {concept.key}")
+            home[pair] = concept.key
+        here = set(written)
+        for room, stem in (
+            ("images", "images"), ("scores", "scores"), ("pairs", "kept"), ("pairs", "dropped"),
+        ):  # fmt: skip
+            found = _column(data, room, concept.key, stem, "pair_id")
+            looked += len(found)
+            faults += [
+                f"{room}/{concept.key}: {stem} holds {pair}, which was never written"
+                for pair in sorted(set(found) - here)
+            ]
+        judged = Counter(
+            pair
+            for stem in ("kept", "dropped")
+            for pair in _column(data, "pairs", concept.key, stem, "pair_id")
+        )
+        faults += [
+            f"pairs/{concept.key}: {pair} has {n} verdicts" for pair, n in judged.items() if n > 1
+        ]
+    return finding("ids", faults, {"pairs": len(home), "references": looked})
+
+
+def prompts(data: DataRoot, taxonomy: Taxonomy, bounds: AuditBounds) -> Finding:
+    """Lengths of the kept prompts, the twins' likeness, and pairs a concept, within bounds."""
+    faults, jaccards = [], []
+    lengths: list[int] = []
+    fewest: dict[str, int] = {}
+    for concept in taxonomy.concepts:
+        table = manifests.read(
+            data.partition("pairs", concept.key),
+            "kept",
+            columns=["pair_id", "unsafe_prompt", "safe_prompt"],
+        )
+        fewest[concept.key] = table.num_rows
+        for pair, unsafe, safe in zip(*(column.to_pylist() for column in table), strict=True):
+            words = [len(text.split()) for text in (unsafe, safe)]
+            lengths += words
+            jaccards.append(word_jaccard(unsafe, safe))
+            if min(words) < bounds.min_prompt_words or max(words) > bounds.max_prompt_words:
+                faults.append(
+                    f"pair {pair} has prompts of {words[0]} and {words[1]} words, not "
+                    f"{bounds.min_prompt_words} to {bounds.max_prompt_words}"
+                )
+    least = bounds.min_pairs_per_concept
+    faults += [f"concept {k} has {n} kept pairs, fewer than {least}"
+               for k, n in sorted(fewest.items()) if n < least]  # fmt: skip
+    likeness = median(jaccards) if jaccards else 0.0
+    low, high = bounds.min_median_twin_jaccard, bounds.max_median_twin_jaccard
+    if jaccards and not low <= likeness <= high:
+        faults.append(f"median Jaccard of the twins {likeness:.3f} is not in [{low}, {high}]")
+    numbers = {
+        "shortest_words": min(lengths, default=0),
+        "longest_words": max(lengths, default=0),
+        "median_twin_jaccard": likeness,
+        "fewest_pairs_of_a_concept": min(fewest.values(), default=0),
+    }
+    return finding("prompts", faults, numbers)
+
+
+def _column(data: DataRoot, room: str, concept: str, stem: str, name: str) -> list[str]:
+    table = manifests.read(data.partition(room, concept), stem, columns=[name])
+    return table.column(name).to_pylist()
 
 
 def _share(part: int, whole: int) -> float:

@@ -8,7 +8,7 @@ from alignguard_data.audit import Finding, audit_release, audit_rooms
 from alignguard_data.release import latest_release
 from pipelines.resources import Engines
 
-ROOM_CHECKS = ("schema", "hashes", "funnel_sums", "flag_rates", "minors")
+ROOM_CHECKS = ("schema", "hashes", "ids", "funnel_sums", "flag_rates", "prompts", "minors")
 RELEASE_CHECKS = ("schema", "hashes", "split_leaks", "minors")
 
 

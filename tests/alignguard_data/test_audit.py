@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -35,7 +36,7 @@ def rewrite(rooms: TinyRooms, room: str, key: str, **tables) -> None:
 def test_sound_rooms_pass_every_check(filled):
     findings = audit_rooms(filled.data, filled.taxonomy, AuditBounds())
     assert [f.name for f in findings] == [
-        "hashes", "funnel_sums", "split_leaks", "flag_rates", "schema", "minors",
+        "hashes", "funnel_sums", "split_leaks", "flag_rates", "schema", "ids", "prompts", "minors",
     ]  # fmt: skip
     assert all(f.passed for f in findings)
 
@@ -110,3 +111,60 @@ def test_wrong_bounds_name_their_field(change):
 def test_shards_carry_no_foreign_metadata(filled):
     for file in filled.data.base.rglob("*.parquet"):
         assert pq.read_schema(file).metadata is None
+
+
+def test_a_pair_that_stands_in_two_concepts_is_named(filled):
+    here = manifests.read(filled.data.partition("prompts", "spots.dot"), "pairs")
+    there = manifests.read(filled.data.partition("prompts", "lines.bar"), "pairs")
+    rewrite(filled, "prompts", "spots.dot", pairs=pa.concat_tables([here, there.slice(0, 1)]))
+    twice = there["pair_id"][0].as_py()
+    messages = {f.name: f.message for f in failed(filled)}
+    assert messages["ids"] == f"pair {twice} stands in lines.bar and in spots.dot"
+
+
+@pytest.mark.parametrize(("room", "stem"), [("scores", "scores"), ("pairs", "kept")])
+def test_a_row_of_a_pair_that_was_never_written_is_named(filled, room, stem):
+    table = manifests.read(filled.data.partition(room, "spots.dot"), stem)
+    strange = table.set_column(
+        table.schema.get_field_index("pair_id"), "pair_id", pa.array(["f" * 32] * table.num_rows)
+    ).cast(table.schema)
+    rewrite(filled, room, "spots.dot", **{stem: strange})
+    messages = {f.name: f.message for f in failed(filled)}
+    assert f"{room}/spots.dot: {stem} holds {'f' * 32}, which was never written" in messages["ids"]
+
+
+def test_a_pair_with_two_verdicts_is_named(filled):
+    kept = manifests.read(filled.data.partition("pairs", "spots.dot"), "kept")
+    rewrite(filled, "pairs", "spots.dot", kept=pa.concat_tables([kept, kept.slice(0, 1)]))
+    pair = kept["pair_id"][0].as_py()
+    messages = {f.name: f.message for f in failed(filled)}
+    assert messages["ids"] == f"pairs/spots.dot: {pair} has 2 verdicts"
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        ({"min_prompt_words": 40}, "words, not 40 to 77"),
+        ({"max_prompt_words": 3}, "words, not 2 to 3"),
+        ({"min_pairs_per_concept": 9}, "concept lines.bar has"),
+        ({"min_median_twin_jaccard": 0.98}, "median Jaccard of the twins"),
+        ({"max_median_twin_jaccard": 0.2}, "median Jaccard of the twins"),
+    ],
+)
+def test_prompts_outside_the_profiles_bounds_fail(filled, bounds, message):
+    (finding,) = failed(filled, AuditBounds(**bounds))
+    assert finding.name == "prompts"
+    assert message in finding.message
+
+
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        ({"min_pairs_per_concept": -1}, "min_pairs_per_concept must not be negative, got -1"),
+        ({"max_median_twin_jaccard": 2.0}, "max_median_twin_jaccard must be in"),
+        ({"max_prompt_words": 1}, "max_prompt_words must be at least min_prompt_words 2, got 1"),
+    ],
+)
+def test_wrong_bounds_name_field_and_value(bounds, message):
+    with pytest.raises(ValueError, match=message):
+        AuditBounds(**bounds)
