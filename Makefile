@@ -15,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # spin while they wait, and slow the neighbours down tenfold.
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run ui test test-slow test-vllm check bench standin-base clean-env vllm-env vllm-cpu-env
+.PHONY: run ui test test-slow test-vllm test-browser check bench standin-base clean-env vllm-env vllm-cpu-env
 
 run: $(VENV)/.installed
 	@$(BIN)/alignguard run
@@ -30,10 +30,13 @@ check: $(VENV)/.installed-dev
 
 test: export OMP_NUM_THREADS = 1
 test: check
-	$(BIN)/python -m pytest -m "not slow and not vllm" $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest -m "not slow and not vllm and not browser" $(SIDE_BY_SIDE)
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m slow
+
+test-browser: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m browser
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks

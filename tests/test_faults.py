@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import command_environment, reduced_profile
 from tests.test_end_to_end import ALIGNGUARD, content_ids
@@ -250,3 +251,26 @@ def test_twenty_kills_at_random_moments_lose_nothing(calm, profile, tmp_path):
     done = alignguard(root, profile, *RUN)
     assert done.returncode == 0, done.stdout + done.stderr
     assert content_ids(root) == content_ids(calm)
+
+
+@pytest.mark.slow
+def test_a_taxonomy_edited_in_mid_run_counts_from_the_next_run_on(calm, tmp_path):
+    """The run ends with the concepts that it began with; the next one makes the new one alone."""
+    profile = reduced_profile(tmp_path / "profile", writing__pairs_per_concept=6)
+    file = tmp_path / "profile" / "taxonomy.yaml"
+    root = tmp_path / "data"
+    process = start(root, profile)
+    wait_for(process, lambda: any(root.glob("reduced/images/*/.*.partial/*.parquet")))
+    taxonomy = yaml.safe_load(file.read_text())
+    taxonomy["categories"][0]["concepts"].append({"slug": "ring", "name": "ring", "split": "train"})
+    file.write_text(yaml.safe_dump(taxonomy))
+    assert ended(process).returncode == 0
+    assert content_ids(root) == content_ids(calm)
+    assert alignguard(root, profile, *RUN).returncode == 0
+    before, after = content_ids(calm), content_ids(root)
+    data_rooms = ("prompts/", "images/", "scores/", "pairs/")
+    grown = {place for place in after if place.removeprefix("reduced/").startswith(data_rooms)}
+    added = {place for place in grown if place not in before}
+    assert len(added) == 4
+    assert all(place.endswith("angular.ring") for place in added)
+    assert all(after[place] == before[place] for place in grown - added)
