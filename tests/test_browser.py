@@ -1,4 +1,4 @@
-"""The Dagster UI as a person sees it, in headless Chromium."""
+"""The Dagster UI as a person uses it, in headless Chromium."""
 
 import os
 import shutil
@@ -72,6 +72,29 @@ def page(tmp_path: Path):
         opened.set_default_timeout(PATIENCE)
         yield opened
         browser.close()
+
+
+def test_one_concept_is_materialized_by_hand_and_shows_its_numbers(page, tmp_path):
+    root = tmp_path / "data"
+    profile = reduced_profile(tmp_path / "profile")
+    assert run(root, profile, "run", "--until", "taxonomy").returncode == 0
+    with ui(root, profile) as address:
+        page.goto(f"{address}/assets/reduced/prompt_pairs")
+        page.get_by_role("button", name="Materialize").first.click()
+        page.get_by_text("Select a partition or create one").click()
+        page.keyboard.type("angular.bolt")
+        page.get_by_text("angular.bolt", exact=True).first.click()
+        page.keyboard.press("Escape")
+        page.get_by_role("button", name="Launch").last.click()
+        for _ in range(PATIENCE // 1000):
+            page.wait_for_timeout(1000)
+            if made := [path.parent.name for path in root.glob("reduced/prompts/*/manifest.json")]:
+                break
+        page.wait_for_timeout(5000)  # its event follows the manifest
+        page.goto(f"{address}/assets/reduced/prompt_pairs?view=partitions&partition=angular.bolt")
+        page.get_by_text("accepted_share").wait_for()
+        page.get_by_text("Materialized", exact=True).first.wait_for()
+    assert made == ["angular.bolt"]
 
 
 def test_a_blocking_check_stops_a_release_and_says_why(page, tmp_path):
