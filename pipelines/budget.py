@@ -33,7 +33,7 @@ class RoomBudget:
     tflop: float | None
     hours: float | None
     gib: float
-    """Written to the data root."""
+    """Kept in the data root; the evaluation keeps numbers, and images only while it runs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,7 +76,7 @@ def budget(profile: Profile, taxonomy: Taxonomy, gpu: Gpu, peak_share: float) ->
         room("scores", 2 * sizes.trained, "images", clip * count_clip_image() if clip else 0.0),
         room("release", sizes.trained, "pairs", 0.0, 2 * sizes.trained * picture),
         room("experts", *_training(profile, taxonomy, recipe, flops)),
-        room("evaluation", looked, "images", drawn, looked * picture),
+        room("evaluation", looked, "images", drawn),
     ]
 
 

@@ -6,8 +6,9 @@ served language model.
 
 import hashlib
 from functools import cached_property
+from typing import Any
 
-from alignguard_data.backends.served import LOCAL, ServedModel, reply_text
+from alignguard_data.backends.served import ServedModel, reply_text
 from alignguard_data.records import Concept
 from alignguard_data.scoring.twins import TwinSimilarity
 
@@ -46,23 +47,10 @@ class JudgeCheck:
     pair is kept only on two plain answers.
     """
 
-    def __init__(
-        self,
-        model: str,
-        served_revision: str,
-        base_url: str = LOCAL,
-        timeout_seconds: float = 120.0,
-        max_retries: int = 4,
-        api_key_variable: str = "OPENAI_API_KEY",
-    ) -> None:
+    def __init__(self, model: str, served_revision: str, **server: Any) -> None:
+        """``server``: where and how patiently it is asked, as of :class:`ServedModel`."""
         self._revision = served_revision
-        self._served = ServedModel(
-            model=model,
-            base_url=base_url,
-            timeout_seconds=timeout_seconds,
-            max_retries=max_retries,
-            api_key_variable=api_key_variable,
-        )
+        self._served = ServedModel(model=model, **server)
 
     @cached_property
     def version(self) -> str:

@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 import jinja2
 from PIL import Image
 
-from alignguard_data.backends.served import LOCAL, ServedModel, json_schema, reply_text
+from alignguard_data.backends.served import ServedModel, json_schema, reply_text
 from alignguard_data.protocols import Pixels
 
 Dialect = Literal["policy", "llavaguard", "llama_guard", "yes_no"]
@@ -49,8 +49,7 @@ class VlmJudge:
             ``llavaguard``: JSON with ``rating``; ``llama_guard``: ``safe`` or ``unsafe`` and codes;
             ``yes_no``: a first token Yes or No (ShieldGemma 2).
         categories: what the policy forbids (dialect ``policy``).
-        base_url, concurrency, timeout_seconds, max_retries, api_key_variable: of
-            :class:`ServedModel`.
+        server: where and how patiently it is asked, as of :class:`ServedModel`.
 
     Raises:
         ValueError: an unknown dialect, no categories, or a wrong setting of the server.
@@ -65,11 +64,7 @@ class VlmJudge:
         served_revision: str,
         dialect: Dialect = "policy",
         categories: Sequence[str] = CATEGORIES,
-        base_url: str = LOCAL,
-        concurrency: int = 16,
-        timeout_seconds: float = 120.0,
-        max_retries: int = 4,
-        api_key_variable: str = "OPENAI_API_KEY",
+        **server: Any,
     ) -> None:
         if dialect not in get_args(Dialect):
             known = ", ".join(get_args(Dialect))
@@ -79,14 +74,7 @@ class VlmJudge:
         self._dialect: Dialect = dialect
         self._categories = tuple(categories)
         self._revision = served_revision
-        self._served = ServedModel(
-            model=model,
-            base_url=base_url,
-            concurrency=concurrency,
-            timeout_seconds=timeout_seconds,
-            max_retries=max_retries,
-            api_key_variable=api_key_variable,
-        )
+        self._served = ServedModel(model=model, **server)
 
     @property
     def version(self) -> str:

@@ -58,7 +58,7 @@ def _gpu(name: str, peak_share: float) -> Gpu:
 
 
 def _budget_table(costs: list[RoomBudget], card: str) -> Table:
-    table = Table("room", "units", "TFLOP", "hours", "GiB written", title=f"On one {card}")
+    table = Table("room", "units", "TFLOP", "hours", "GiB kept", title=f"On one {card}")
     for column in table.columns[1:]:
         column.justify = "right"
     for cost in costs:
