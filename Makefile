@@ -32,7 +32,7 @@ test: export OMP_NUM_THREADS = 1
 test: check
 	$(BIN)/python -m pytest -m "not slow and not vllm and not browser" $(SIDE_BY_SIDE)
 
-test-slow: $(VENV)/.installed-dev
+test-slow: $(VENV)/.installed-slow
 	$(BIN)/python -m pytest -m slow
 
 test-browser: $(VENV)/.installed-dev
@@ -74,6 +74,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[dev]"
+	@touch $@
+
+$(VENV)/.installed-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[slow-tests]"
 	@touch $@
 
 $(VENV)/bin/python:
