@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 Attention = Literal["auto", "flash", "efficient", "cudnn", "math"]
+Quantization = Literal["none", "float8"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,12 +30,23 @@ class Speed:
 
     ``compile`` compiles the UNet once (batches have one size, so nothing is compiled again);
     ``attention`` picks PyTorch's kernel; tiling and slicing lower the VAE's peak memory.
+    ``quantization`` does change the image, and so the model's revision: ``float8`` keeps the
+    UNet's weights in 8 bits and computes in the model's precision. The attention projections, which
+    adapters change, and the norms stay as they are.
     """
 
     compile: bool = False
     attention: Attention = "auto"
     vae_tiling: bool = False
     vae_slicing: bool = False
+    quantization: Quantization = "none"
+
+    def __post_init__(self) -> None:
+        if self.compile and self.quantization != "none":
+            raise ValueError(
+                f"quantization {self.quantization} does not go together with compile true: the "
+                "weights are cast around each layer's forward"
+            )
 
 
 class DiffusersImageGenerator:
@@ -94,12 +106,14 @@ class DiffusersImageGenerator:
 
     @property
     def revision(self) -> str:
-        """Hash of the folder's files or commit of the hub id; ``+<hash>`` for another VAE and
-        for an adapter."""
+        """Hash of the folder's files or commit of the hub id; ``+<hash>`` for another VAE,
+        the kind of quantization, and ``+<hash>`` for an adapter."""
         parts = [folder_revision(self._folder) if self._folder else str(self._given_revision)]
         if self._vae:
             own = self._vae_folder
             parts.append(folder_revision(own) if own else f"{self._vae}@{self._vae_revision}")
+        if self._speed.quantization != "none":
+            parts.append(self._speed.quantization)
         if self._adapter:
             parts.append(file_revision(self._adapter))
         return "+".join(parts)

@@ -40,6 +40,9 @@ DECODED_PIXELS = 2**22
 """Pixels that the VAE decodes at once (16 images of 512x512): it needs far more memory an image
 than the UNet does."""
 
+KEPT_WHOLE = ("norm", r"\.to_(q|k|v|out)\b")
+"""Layers that are not quantized: norms are sensitive, and adapters fold into the projections."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Batch:
@@ -103,8 +106,18 @@ class DiffusersPipe:
             pipe.vae.enable_slicing()
         if how.compile:
             pipe.unet.compile(dynamic=False)
-        on_cpu = pipe.unet.device.type == "cpu"
-        return cls(pipe, sampling, workers=threads if on_cpu else 1, attention=how.attention)
+        # Quantized weights are cast in place around each forward: one batch at a time.
+        side_by_side = pipe.unet.device.type == "cpu" and how.quantization == "none"
+        loaded = cls(
+            pipe, sampling, workers=threads if side_by_side else 1, attention=how.attention
+        )
+        if how.quantization == "float8":
+            pipe.unet.enable_layerwise_casting(
+                storage_dtype=torch.float8_e4m3fn,
+                compute_dtype=pipe.unet.dtype,
+                skip_modules_pattern=KEPT_WHOLE,
+            )
+        return loaded
 
     @property
     def images_per_call(self) -> int:
@@ -129,12 +142,18 @@ class DiffusersPipe:
         """One uint8 image (height, width, 3) a prompt; batches run side by side on a CPU.
 
         Raises:
-            EngineError: a single image does not fit into memory.
+            EngineError: a single image does not fit into memory, or the device failed.
         """
         while True:
             try:
                 return self._render(prompts, seeds, progress)
             except (torch.OutOfMemoryError, RuntimeError) as error:
+                if isinstance(error, torch.AcceleratorError):
+                    # The process's context is lost with the device: only a new process can go on.
+                    raise EngineError(
+                        f"{self._device} failed ({str(error).splitlines()[0]}); the images so far "
+                        "are kept: look at the device (nvidia-smi) and run again"
+                    ) from error
                 if not _is_out_of_memory(error):
                     raise
                 if self._batch_size == 1:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from alignguard_data.backends.conditions import Pipe
+from alignguard_data.backends.pickled import pickled_weights
 from alignguard_data.errors import EngineError
 
 
@@ -53,7 +55,9 @@ def load_pipeline(
                 model, revision=revision, dtype=precision, use_safetensors=True, **arguments
             )
     except (OSError, ValueError, TypeError) as error:
-        raise EngineError(f"{model} cannot be loaded as Stable Diffusion: {error}") from error
+        raise EngineError(
+            f"{model} cannot be loaded as Stable Diffusion: {error}{_hint(model, revision)}"
+        ) from error
     pipe.to(where)
     if precision == torch.float16 and pipe.vae.config.force_upcast:
         pipe.vae.to(torch.float32)  # it overflows otherwise
@@ -62,6 +66,20 @@ def load_pipeline(
         if network is not None:
             network.requires_grad_(False).eval()
     return pipe
+
+
+def _hint(model: str, revision: str | None) -> str:
+    """What a user can do about a checkpoint that does not load."""
+    if not Path(model).is_dir():
+        return f" (asked for revision {revision}; `alignguard doctor` shows how to get weights)"
+    pickled = pickled_weights(Path(model))
+    if not pickled:
+        return ""
+    names = ", ".join(path.relative_to(model).as_posix() for path in pickled)
+    return (
+        f"; {names}: pickled weights can run code and are never loaded, "
+        f"`alignguard convert-weights {model}` writes safetensors beside them"
+    )
 
 
 def _kind(model: str, revision: str | None) -> tuple[type[Pipe], dict[str, Any]]:

@@ -1,5 +1,6 @@
 """GPUs as their makers' data sheets state them: dense 16-bit tensor peak and memory."""
 
+import re
 from dataclasses import dataclass
 
 
@@ -23,3 +24,11 @@ GPUS = {
     "h200": Gpu(tflops=989, gib=141),
     "b200": Gpu(tflops=2250, gib=180),
 }
+
+
+def gpu_named(name: str) -> Gpu | None:
+    """The GPU that a driver calls ``name`` (``NVIDIA A100-SXM4-80GB``), None where unknown."""
+    words = re.sub(r"\brtx\s+", "rtx", name.casefold())
+    # A10 is no A100, and L4 neither an L40 nor an L40S.
+    fits = [key for key in GPUS if re.search(rf"\b{key}(?![0-9s])", words)]
+    return GPUS[max(fits, key=len)] if fits else None

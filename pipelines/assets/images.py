@@ -6,6 +6,7 @@ from alignguard_data.images import render_pairs
 from pipelines.assets.per_concept import per_concept, report
 from pipelines.progress import Meter
 from pipelines.resources import Engines
+from pipelines.throughput import device_name, reached
 
 
 def image_pairs_asset(engines: Engines, concepts: dg.PartitionsDefinition) -> dg.AssetsDefinition:
@@ -26,7 +27,10 @@ def image_pairs_asset(engines: Engines, concepts: dg.PartitionsDefinition) -> dg
             engines.profile.sampling,
             progress=Meter(context, "images", "images"),
         )
+        device = device_name(engines.profile.base_model.device)
         for key, manifest in manifests.items():
             report(context, engines, "images", key, manifest)
+            rate = manifest.counts["images_per_second"]
+            context.add_asset_metadata(reached(engines.profile, rate, device), partition_key=key)
 
     return image_pairs

@@ -214,6 +214,17 @@ def convert_q16(
     typer.echo(f"{target}: {count} vectors of width {width}")
 
 
+@app.command("convert-weights")
+def convert_weights(
+    folder: Annotated[Path, typer.Argument(help="A model folder in diffusers' format.")],
+) -> None:
+    """Write safetensors beside pickled weights (.bin, .pt), which are never loaded as they are."""
+    from alignguard_data.backends.pickled import convert_weights as convert
+
+    for written in convert(folder):
+        typer.echo(f"wrote {written}")
+
+
 @app.command()
 def ui(
     port: Annotated[int, typer.Option(help="Port of the web server.")] = 3000,

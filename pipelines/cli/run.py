@@ -20,6 +20,7 @@ from pipelines.driver import Listener, run_rooms
 from pipelines.profile import load_profile
 from pipelines.resources import Engines, data_root
 from pipelines.rooms import ROOMS, Room
+from pipelines.throughput import device_name, reached
 from pipelines.work import expected_units
 
 LINE_EVERY_SECONDS = 10.0
@@ -69,7 +70,19 @@ class Bars(Listener):
             return
         seconds = time.monotonic() - self._started
         mark, of = ("[green]✓[/]", "") if made == pending else ("[red]✗[/]", f" of {pending}")
-        self._console.print(f"{mark} {room.name:<11} {made}{of} made in {seconds:.1f} s")
+        rate = self._rate(self._done / seconds) if room.name == "images" else ""
+        self._console.print(f"{mark} {room.name:<11} {made}{of} made in {seconds:.1f} s{rate}")
+
+    def _rate(self, images_per_second: float) -> str:
+        profile = self._engines.profile
+        device = device_name(profile.base_model.device)
+        found = reached(profile, images_per_second, device)
+        words = [f"{images_per_second:.1f} images/s"]
+        if "tflop_per_second" in found:
+            words.append(f"{found['tflop_per_second']:g} TFLOP/s")
+        if "share_of_peak" in found:
+            words.append(f"{found['share_of_peak']:.0%} of the peak of {device}")
+        return f" ({', '.join(words)})"
 
 
 def run_command(console: Console, until: str | None = None) -> int:

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from alignguard_data.backends.diffusers_image import DiffusersImageGenerator, Speed
+from alignguard_data.backends.pickled import convert_weights
 from alignguard_data.errors import EngineError
 from alignguard_data.images import Sampling
 from tests.alignguard_data.backends.tiny import tiny_lcm, tiny_pipe, tiny_xl
@@ -134,8 +136,32 @@ def test_pickled_weights_alone_are_refused(tmp_path, tiny_folder):
     torch.save(load_file(weights), weights.with_suffix(".bin"))
     weights.unlink()
     generator = DiffusersImageGenerator(model=str(folder), sampling=SAMPLING)
-    with pytest.raises(EngineError, match="cannot be loaded"):
+    with pytest.raises(EngineError, match="alignguard convert-weights") as caught:
         generator.render(["a"], [0])
+    assert "unet/diffusion_pytorch_model.bin" in str(caught.value)
+
+    assert convert_weights(folder) == [weights]
+    assert np.array_equal(
+        generator.render(PROMPTS, SEEDS),
+        DiffusersImageGenerator(model=str(tiny_folder), sampling=SAMPLING).render(PROMPTS, SEEDS),
+    )
+
+
+def test_a_pickle_that_would_run_code_is_not_converted(tmp_path):
+    ran = tmp_path / "ran"
+
+    class Runs:
+        def __reduce__(self):
+            return Path.touch, (ran,)
+
+    torch.save({"weight": torch.ones(2)}, tmp_path / "good.bin")
+    torch.save({"weight": Runs()}, tmp_path / "bad.bin")
+    with pytest.raises(
+        EngineError, match=r"(?s)nothing was converted.*bad\.bin: it holds"
+    ) as caught:
+        convert_weights(tmp_path)
+    assert "good.bin" not in str(caught.value)
+    assert not ran.exists() and not list(tmp_path.glob("*.safetensors"))
 
 
 @pytest.mark.parametrize(
@@ -147,6 +173,49 @@ def test_ways_of_going_faster_draw_the_same(tiny_folder, generator, speed):
     )
     difference = generator.render(PROMPTS, SEEDS).astype(int) - other.render(PROMPTS, SEEDS)
     assert np.abs(difference).max() <= 1
+
+
+def test_eight_bit_weights_draw_nearly_the_same_take_half_and_carry_adapters(
+    tiny_folder, tiny_lora, generator
+):
+    small = DiffusersImageGenerator(
+        model=str(tiny_folder), sampling=SAMPLING, device="cpu", speed=Speed(quantization="float8")
+    )
+    assert small.revision == generator.revision + "+float8"
+    before = small.render(PROMPTS, SEEDS)
+    # e4m3 keeps three bits behind the point: near the image, not the image.
+    difference = np.abs(generator.render(PROMPTS, SEEDS).astype(int) - before)
+    assert 0 < difference.mean() < 8
+    weights = dict(small._loaded()._pipe.unet.named_parameters())
+    kinds = {name: str(weight.dtype) for name, weight in weights.items()}
+    held = {name for name, kind in kinds.items() if kind == "torch.float8_e4m3fn"}
+    assert held and not any("norm" in name or ".to_q" in name for name in held)
+    assert "mid_block.resnets.0.conv1.weight" in held
+
+    with small.adapted(tiny_lora), generator.adapted(tiny_lora):
+        adapted = np.abs(generator.render(PROMPTS, SEEDS).astype(int) - before).mean()
+        assert np.abs(small.render(PROMPTS, SEEDS).astype(int) - before).mean() > adapted / 2
+    assert np.array_equal(small.render(PROMPTS, SEEDS), before)
+
+
+def test_eight_bit_weights_and_compilation_exclude_each_other():
+    with pytest.raises(ValueError, match="quantization float8 does not go together with compile"):
+        Speed(compile=True, quantization="float8")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler (g++)")
+def test_a_compiled_unet_draws_the_same_and_is_compiled_once(tiny_folder, generator):
+    compiled = DiffusersImageGenerator(
+        model=str(tiny_folder), sampling=SAMPLING, device="cpu", speed=Speed(compile=True)
+    )
+    # The last batch is short: were it not filled up, it would be compiled anew.
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        first = compiled.render(PROMPTS, SEEDS)
+        again = compiled.render(PROMPTS[:1], SEEDS[:1])
+    assert np.abs(first.astype(int) - generator.render(PROMPTS, SEEDS)).max() <= 1
+    assert np.array_equal(first[:1], again)
 
 
 def test_a_row_is_bit_equal_whatever_its_neighbours_and_its_place(generator):
@@ -247,6 +316,17 @@ def test_running_out_of_memory_halves_the_batch_for_good(generator, caplog):
 
     pipe._pipe.unet.forward = lambda *a, **k: (_ for _ in ()).throw(torch.OutOfMemoryError("no"))
     with pytest.raises(EngineError, match="one image does not fit"):
+        generator.render(PROMPTS, SEEDS)
+
+
+def test_a_device_that_disappears_is_one_line_and_says_that_nothing_is_lost(generator):
+    pipe = generator._loaded()
+
+    def gone(*args, **kwargs):
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure\nfor debugging ...")
+
+    pipe._pipe.unet.forward = gone
+    with pytest.raises(EngineError, match=r"cpu failed .*launch failure\); the images so far are"):
         generator.render(PROMPTS, SEEDS)
 
 

@@ -78,6 +78,13 @@ def vectors(tmp_path):
     return path
 
 
+def test_an_image_of_one_pixel_is_scored(model, vectors):
+    pixel = np.full((1, 1, 1, 3), 7, np.uint8)
+    for scorer in (ClipScorer(str(model)), Q16Scorer(vectors=str(vectors), model=str(model))):
+        (scores,) = scorer.score(pixel, ["a b"])
+        assert np.isfinite(list(scores.values())).all()
+
+
 def test_q16_is_the_softmax_of_100_cosines(model, images, vectors):
     """Two classes: p = 1 / (1 + exp(100 (cos_0 - cos_1)))."""
     found = Q16Scorer(str(vectors), str(model), device="cpu", batch_size=2).score(images, PROMPTS)

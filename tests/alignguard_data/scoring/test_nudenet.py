@@ -70,6 +70,11 @@ def test_coloured_fields_score_nothing_and_batches_change_nothing():
     assert scorer.score(images[1:2], [""]) == scores[1:2]
 
 
+def test_an_image_of_one_pixel_is_scored():
+    scores = NudeNetScorer(inference_resolution=64).score(np.full((1, 1, 1, 3), 7, np.uint8), [""])
+    assert scores == [{"authors": 0.0, "exposed9": 0.0, "duo": 0.0}]
+
+
 def test_the_version_names_package_weights_and_resolution():
     scorer = NudeNetScorer(inference_resolution=160)
     assert scorer.version.endswith("+c15d8273adad@160")
