@@ -13,12 +13,14 @@ from rich.console import Console
 from rich.table import Table
 
 from alignguard_data.manifest import library_versions
-from benchmarks import index, orchestration, release, render, scoring
+from benchmarks import index, orchestration, release, render, scoring, writing
+from benchmarks.absent import Absent
 
 RESULTS = Path(__file__).parent / "results.jsonl"
 BENCHMARKS: dict[str, Callable[[int], dict[str, Any]]] = {
     "render": render.measure,
     "scoring": scoring.measure,
+    "writing": writing.measure,
     "orchestration": orchestration.measure,
     "index": index.measure,
     "release": release.measure,
@@ -38,8 +40,12 @@ def main(
     for name, measure in BENCHMARKS.items():
         if only and name != only:
             continue
-        with console.status(f"{name}: {runs} runs"):
-            figures = measure(runs)
+        try:
+            with console.status(f"{name}: {runs} runs"):
+                figures = measure(runs)
+        except Absent as missing:
+            console.print(f"{name} was not measured: {missing}")
+            continue
         for figure, value in figures.items():
             table.add_row(name, figure.replace("_", " "), f"{value:,.3g}")
         line = {

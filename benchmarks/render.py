@@ -4,6 +4,7 @@ The obvious loop calls the diffusers pipe one prompt at a time. The bare time is
 and VAE forwards alone for as many images, in the same batches and threads: the limit.
 """
 
+import dataclasses
 import statistics
 import tempfile
 import time
@@ -11,8 +12,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
+from transformers import CLIPTokenizer
 
 from alignguard_data import images, manifest, records
 from alignguard_data.backends.diffusers_image import DiffusersImageGenerator
@@ -22,17 +25,35 @@ from alignguard_data.prompts import write_prompt_pairs
 from alignguard_data.records import PromptPair, from_table
 from pipelines.profile import load_profile, resolve_model
 from pipelines.resources import Engines
+from tests.alignguard_data.backends.tiny import tiny_pipe
 
 CONCEPTS = 4
 LOOP_IMAGES = 12
 """The loop is so slow that its rate is taken from fewer images."""
+BATCHES = (1, 4, 16, 32)
 
 
 def measure(runs: int) -> dict[str, float]:
-    """Medians over ``runs``, the three sides taking turns, with the stand-in's base model."""
+    """The stand-in's base model and a tiny Stable Diffusion 1.5 of random weights at 64x64."""
     profile = load_profile("standin")
-    model = resolve_model(profile.base_model.model)
-    sampling, threads = profile.sampling, profile.base_model.threads
+    standin = resolve_model(profile.base_model.model)
+    with tempfile.TemporaryDirectory() as folder:
+        words = CLIPTokenizer.from_pretrained(Path(standin) / "tokenizer")
+        tiny = str(Path(folder) / "tiny-sd15")
+        tiny_pipe("epsilon", words).save_pretrained(tiny)
+        larger = dataclasses.replace(profile.sampling, width=64, height=64)
+        return {
+            **_sides(standin, profile.sampling, runs),
+            **{f"tiny_sd15_{k}": v for k, v in _sides(tiny, larger, runs).items()},
+            **_growth(standin, profile.sampling, runs),
+            "encode_hash_milliseconds_an_image": 1e3 * _encoding(runs),
+        }
+
+
+def _sides(model: str, sampling: Sampling, runs: int) -> dict[str, float]:
+    """Medians over ``runs``, the three sides taking turns."""
+    profile = load_profile("standin")
+    threads = profile.base_model.threads
     generator = DiffusersImageGenerator(
         model=model, sampling=sampling, device="cpu", threads=threads
     )
@@ -70,6 +91,44 @@ def measure(runs: int) -> dict[str, float]:
         "times_the_loop": room / loop,
         "of_bare_time": bare / room,
     }
+
+
+def _growth(model: str, sampling: Sampling, runs: int) -> dict[str, float]:
+    """Images a second of one worker by batch size, over those of batches of one."""
+    rates: dict[int, list[float]] = {size: [] for size in BATCHES}
+    generators = {
+        size: DiffusersImageGenerator(
+            model=model,
+            sampling=dataclasses.replace(sampling, batch_size=size),
+            device="cpu",
+            threads=1,
+        )
+        for size in BATCHES
+    }
+    for run in range(runs + 1):  # the first one loads the weights
+        for size, generator in generators.items():
+            count = max(size, 4)
+            started = time.perf_counter()
+            generator.render(["a red circle on blue"] * count, list(range(count)))
+            if run:
+                rates[size].append(count / (time.perf_counter() - started))
+    one, *more = (statistics.median(rates[size]) for size in BATCHES)
+    return {
+        f"batch_{size}_over_1": rate / one for size, rate in zip(BATCHES[1:], more, strict=True)
+    }
+
+
+def _encoding(runs: int) -> float:
+    """CPU seconds of encoding and hashing one image of 512x512, which run beside the model."""
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 512, 512, 3), np.uint8)
+    taken = []
+    for _ in range(runs):
+        started = time.process_time()
+        for image in pixels:
+            records.image_id(images.encode_png(image))
+            images.phash_hex(image)
+        taken.append((time.process_time() - started) / len(pixels))
+    return statistics.median(taken)
 
 
 def _train_prompts(data: DataRoot, concepts: list[str]) -> list[str]:

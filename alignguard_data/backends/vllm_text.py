@@ -99,10 +99,7 @@ class VLLMWriter:
         Raises:
             EngineError: the worker failed twice; its last lines are in the text.
         """
-        batch = {
-            "chats": [self._instruction.messages(request, self.seed) for request in requests],
-            "seeds": [request_seed(request, self.seed) for request in requests],
-        }
+        batch = self.batch(requests)
         try:
             answer = self._answer(batch)
         except WorkerFailed as error:
@@ -111,6 +108,13 @@ class VLLMWriter:
         self.input_tokens += answer.get("input_tokens", 0)
         self.output_tokens += answer.get("output_tokens", 0)
         return answer["replies"]
+
+    def batch(self, requests: Sequence[WritingRequest]) -> dict[str, Any]:
+        """What the worker is sent for these requests: chats and seeds."""
+        return {
+            "chats": [self._instruction.messages(request, self.seed) for request in requests],
+            "seeds": [request_seed(request, self.seed) for request in requests],
+        }
 
     def close(self) -> None:
         """End the worker and free its memory."""

@@ -12,15 +12,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen2ForCausalLM,
-)
 
 from alignguard_data.backends.openai_text import OpenAIWriter
 from alignguard_data.backends.vllm_text import VLLMWriter
@@ -28,68 +19,19 @@ from alignguard_data.errors import EngineError
 from alignguard_data.prompts import write_prompt_pairs
 from alignguard_data.protocols import WritingRequest
 from alignguard_data.reply_gate import WritingConfig
+from tests.alignguard_data.backends.tiny_chat import (
+    CPU_ENVIRONMENT,
+    ENGINE,
+    INTERPRETER,
+    KINDS,
+    tiny_chat_model,
+)
 from tests.alignguard_data.tiny_rooms import TinyRooms, concept
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
-REPOSITORY = Path(__file__).parents[3]
-INTERPRETER = Path(os.environ.get("VLLM_PYTHON", REPOSITORY / ".venv-vllm/bin/python"))
-ENVIRONMENT = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "OMP_NUM_THREADS": "1",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-}
-ENGINE = {
-    "max_model_len": 1024,
-    "dtype": "float32",
-    "enforce_eager": True,
-    # On a CPU, vLLM 0.32 dies when the prompt of a seeded request is read in chunks.
-    "enable_chunked_prefill": False,
-    "structured_outputs_config": {"backend": "guidance", "disable_any_whitespace": True},
-}
-TEMPLATE = "{% for m in messages %}<s>{{ m.role }}\n{{ m.content }}</s>{% endfor %}<s>assistant\n"
 CONCEPT = concept("lines.bar")
 REQUESTS = [WritingRequest(concept=CONCEPT, index=i) for i in range(8)]
-KINDS = {
-    "llama": (LlamaForCausalLM, LlamaConfig),
-    "qwen2": (Qwen2ForCausalLM, Qwen2Config),
-}
-
-
-def tiny_chat_model(folder: Path, kind: str) -> Path:
-    """A model of 64 units and a byte-level tokenizer trained here, with a chat template."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.train_from_iterator(
-        ["a bar in a quiet park, seen from above"] * 4,
-        trainers.BpeTrainer(
-            vocab_size=320,
-            special_tokens=["<s>", "</s>"],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        ),
-    )
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="</s>"
-    )
-    fast.chat_template = TEMPLATE
-    fast.save_pretrained(folder)
-    torch.manual_seed(0)
-    network, config = KINDS[kind]
-    network(
-        config(
-            vocab_size=len(fast),
-            hidden_size=64,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            num_key_value_heads=2,
-            max_position_embeddings=1024,
-            bos_token_id=fast.bos_token_id,
-            eos_token_id=fast.eos_token_id,
-        )
-    ).save_pretrained(folder, safe_serialization=True)
-    return folder
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -104,7 +46,7 @@ def model(request, tmp_path_factory) -> Path:
 
 
 def writer(model: Path, **changes: object) -> VLLMWriter:
-    settings = {"max_tokens": 96, "engine": ENGINE, "environment": ENVIRONMENT}
+    settings = {"max_tokens": 96, "engine": ENGINE, "environment": CPU_ENVIRONMENT}
     return VLLMWriter(model=str(model), interpreter=str(INTERPRETER), **(settings | changes))
 
 
@@ -181,7 +123,7 @@ def test_the_openai_writer_speaks_with_vllms_own_server(model, unused_port, tmp_
     with (
         said.open("wb") as log,
         subprocess.Popen(
-            command, env={**os.environ, **ENVIRONMENT}, start_new_session=True,
+            command, env={**os.environ, **CPU_ENVIRONMENT}, start_new_session=True,
             stdout=log, stderr=log,
         ) as server,
     ):  # fmt: skip

@@ -1,0 +1,115 @@
+"""What our vLLM worker costs over bare ``LLM.chat`` on the same prompts: pipes, JSON, templates.
+
+Both sides load the same tiny random-weight chat model with the same settings in vLLM's own
+environment (``make vllm-cpu-env``, or ``VLLM_PYTHON``) and answer the same batches.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alignguard_data.backends.chat import SCHEMA
+from alignguard_data.backends.vllm_text import VLLMWriter
+from alignguard_data.protocols import WritingRequest
+from benchmarks.absent import Absent
+from tests.alignguard_data.backends.tiny_chat import (
+    CPU_ENVIRONMENT,
+    ENGINE,
+    INTERPRETER,
+    tiny_chat_model,
+)
+from tests.alignguard_data.tiny_rooms import concept
+
+BATCH = 64
+MAX_TOKENS = 96
+
+BARE = """
+import json, os, sys, time
+out = os.fdopen(os.dup(1), "w", buffering=1)
+os.dup2(2, 1)
+from vllm import LLM, SamplingParams
+from vllm.sampling_params import StructuredOutputsParams
+job = json.loads(sys.stdin.readline())
+model = LLM(**job["engine"])
+held = StructuredOutputsParams(json=job["schema"])
+parameters = [
+    SamplingParams(temperature=0.9, max_tokens=job["max_tokens"], seed=seed,
+                   structured_outputs=held)
+    for seed in job["seeds"]
+]
+for _ in sys.stdin:
+    started = time.perf_counter()
+    model.chat(job["chats"], parameters, use_tqdm=False)
+    out.write(f"{time.perf_counter() - started}\\n")
+"""
+
+
+def measure(runs: int) -> dict[str, float]:
+    """Medians of a batch's seconds on both sides, and their ratio.
+
+    Raises:
+        Absent: vLLM's environment is not there.
+    """
+    if not INTERPRETER.exists():
+        raise Absent(f"{INTERPRETER} is not there: build it with `make vllm-cpu-env`")
+    requests = [WritingRequest(concept=concept("lines.bar"), index=i) for i in range(BATCH)]
+    with tempfile.TemporaryDirectory() as folder:
+        model = str(tiny_chat_model(Path(folder) / "chat", "llama"))
+        writer = VLLMWriter(
+            model=model,
+            interpreter=str(INTERPRETER),
+            max_tokens=MAX_TOKENS,
+            engine=ENGINE,
+            environment=CPU_ENVIRONMENT,
+        )
+        job = {
+            **writer.batch(requests),
+            "engine": {"model": model, "seed": 0, **ENGINE},
+            "schema": SCHEMA,
+            "max_tokens": MAX_TOKENS,
+        }
+        taken: dict[str, list[float]] = {"ours": [], "bare": []}
+        with _bare(job) as bare:
+            for _ in range(runs + 1):  # by turns; the first one starts the worker
+                started = time.perf_counter()
+                writer.generate(requests)
+                taken["ours"].append(time.perf_counter() - started)
+                taken["bare"].append(bare())
+        writer.close()
+    ours, alone = (statistics.median(taken[side][1:]) for side in ("ours", "bare"))
+    return {
+        "prompts_a_batch": float(BATCH),
+        "worker_seconds": ours,
+        "bare_seconds": alone,
+        "over_bare": ours / alone,
+    }
+
+
+@contextmanager
+def _bare(job: dict[str, object]) -> Iterator[Callable[[], float]]:
+    """Seconds of one more bare ``LLM.chat`` a call."""
+    with subprocess.Popen(
+        [str(INTERPRETER), "-c", BARE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **CPU_ENVIRONMENT},
+        text=True,
+        bufsize=1,
+    ) as process:
+        assert process.stdin and process.stdout
+        process.stdin.write(json.dumps(job) + "\n")
+        said, asked = process.stdout, process.stdin
+
+        def once() -> float:
+            asked.write("go\n")
+            return float(said.readline())
+
+        yield once
+        asked.close()
