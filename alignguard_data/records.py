@@ -139,6 +139,52 @@ class DroppedPair:
     detail: str
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PairOrigin:
+    """Where an imported pair stood in the published files, and all of its categories.
+
+    ``rows`` are the places (``file:row``) of every row that it was made of. ``leak`` says that a
+    test prompt stands in train too: ``exact`` word for word, ``casefolded``, or empty.
+    """
+
+    pair_id: str
+    part: str
+    number: int
+    categories: tuple[str, ...]
+    leak: str
+    rows: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ImportedImage:
+    """One published image of an imported pair; ``image`` holds the file as it was."""
+
+    image_id: str
+    pair_id: str
+    concept: str
+    side: str
+    prompt: str
+    name: str
+    width: int
+    height: int
+    phash: str
+    image: bytes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RejectedRow:
+    """A row of an imported file that became no record, with the reason slug.
+
+    ``row`` counts data rows from 1; ``line`` is the file's line on which it begins.
+    """
+
+    file: str
+    row: int
+    line: int
+    reason: str
+    detail: str
+
+
 _ARROW = {
     str: pa.string(),
     int: pa.int64(),

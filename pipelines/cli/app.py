@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from alignguard_data.errors import AlignGuardError
+from pipelines.cli import import_data
 from pipelines.cli import release as release_commands
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app = typer.Typer(
     deployment and where its data lives.""",
 )
 app.add_typer(release_commands.app, name="release")
+app.add_typer(import_data.app, name="import")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
 ProfileOption = Annotated[

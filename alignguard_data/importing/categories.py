@@ -1,0 +1,58 @@
+"""Category names as published datasets spell them, mapped to our seven category keys.
+
+Case, spaces and punctuation do not count; one field may name several categories. What is not
+known is never guessed.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from alignguard_data.errors import ConfigError
+from alignguard_data.taxonomy import CATEGORY_SETS
+
+CATEGORIES = CATEGORY_SETS["i2p"]
+"""The keys, in the taxonomy's order."""
+
+_MISSPELT = {"harrasment": "harassment"}  # so spelt throughout the published CSVs
+_KNOWN = {key.replace("-", ""): key for key in CATEGORIES} | _MISSPELT
+_SEPARATORS = re.compile(r"[,;|/+&\n]")
+
+
+class CategoryNames:
+    """Spellings to keys; ``further`` adds spellings of one's own, for example
+    ``{"Gore": "shocking"}``.
+
+    Raises:
+        ConfigError: a key that is none of ours, each named.
+    """
+
+    def __init__(self, further: Mapping[str, str] | None = None) -> None:
+        faults = [
+            f"{spelling!r}: {key!r} is none of {', '.join(CATEGORIES)}"
+            for spelling, key in (further or {}).items()
+            if key not in CATEGORIES
+        ]
+        if faults:
+            raise ConfigError("the given category spellings", faults)
+        self._keys = _KNOWN | {_plain(name): key for name, key in (further or {}).items()}
+
+    def find(self, field: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The keys that a field names, in the taxonomy's order, and the spellings nobody knows.
+
+        An empty field has neither.
+        """
+        if key := self._keys.get(_plain(field)):
+            return (key,), ()
+        parts = [part for part in _SEPARATORS.split(field) if _plain(part)]
+        found = {self._keys.get(_plain(part)) for part in parts}
+        unknown = tuple(part.strip() for part in parts if _plain(part) not in self._keys)
+        return in_order(key for key in found if key), unknown
+
+
+def in_order(keys: Iterable[str]) -> tuple[str, ...]:
+    """Each key once, in the taxonomy's order."""
+    return tuple(sorted(set(keys), key=CATEGORIES.index))
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[\W_]", "", text.casefold())

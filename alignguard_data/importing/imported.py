@@ -1,0 +1,76 @@
+"""Reading finished imports: their pairs, evaluation prompts, images and audit.
+
+    for folder in list_imports(data):
+        prompts = read_pairs(folder, role="evaluation", leaked=False)
+
+An evaluation prompt of an import has no safe twin: its ``safe_prompt`` is empty.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from alignguard_data import manifest as manifests
+from alignguard_data.paths import DataRoot
+from alignguard_data.records import PairOrigin, PromptPair, Role, from_table
+from alignguard_data.shards import verify_file
+
+ROOM = "imports"
+IMAGES = "images"
+AUDIT = "audit.json"
+
+
+def list_imports(data: DataRoot) -> list[Path]:
+    """The folders of all finished imports, by name."""
+    folders = sorted((data.base / ROOM).glob("*"))
+    return [folder for folder in folders if (folder / manifests.MANIFEST).is_file()]
+
+
+def read_pairs(
+    folder: Path, role: Role | None = None, *, category: str | None = None, leaked: bool = True
+) -> list[PromptPair]:
+    """The imported pairs of one role or of both, in the order in which they were published.
+
+    ``category`` keeps every pair that carries it, as its first category or as another. Without
+    ``leaked``, prompts of test that occur in train too, in whatever case, are left out.
+
+    Raises:
+        InputMissing: the import is not finished.
+        IntegrityError: a file differs from its manifest.
+    """
+    origins = {origin.pair_id: origin for origin in read_origins(folder)}
+    return [
+        pair
+        for pair in from_table(PromptPair, manifests.read(folder, "pairs"))
+        if role in (None, pair.role)
+        and (category is None or category in origins[pair.pair_id].categories)
+        and (leaked or not origins[pair.pair_id].leak)
+    ]
+
+
+def read_origins(folder: Path) -> list[PairOrigin]:
+    """Where each pair comes from, and all of its categories."""
+    return [
+        # Arrow gives lists.
+        replace(origin, categories=tuple(origin.categories), rows=tuple(origin.rows))
+        for origin in from_table(PairOrigin, manifests.read(folder, "origins"))
+    ]
+
+
+def read_images(folder: Path) -> Iterator[pa.Table]:
+    """The images (ImportedImage), a verified shard at a time; nothing if none were imported."""
+    for file in manifests.require(folder).files:
+        stem = Path(file.name).stem
+        if stem.startswith(f"{IMAGES}-"):
+            yield manifests.read(folder, stem)
+
+
+def read_audit(folder: Path) -> dict[str, Any]:
+    """The audit that was written with the import."""
+    file = manifests.require(folder).file(AUDIT)
+    verify_file(folder, file)
+    return json.loads((folder / file.name).read_text(encoding="utf-8"))

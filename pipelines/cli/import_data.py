@@ -1,0 +1,170 @@
+"""`alignguard import ...`: published datasets as records of ours, with an audit of every row."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from alignguard_data.errors import ConfigError
+
+if TYPE_CHECKING:
+    from alignguard_data.importing.coprov2 import Imported
+
+app = typer.Typer(no_args_is_help=True, help="Bring a published dataset in, and audit it.")
+
+
+@app.callback()
+def group() -> None:
+    """Bring a published dataset in, and audit it."""
+
+
+@app.command("coprov2")
+def coprov2_command(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="CSV...", help="Columns prompt,image,category; train and test."),
+    ],
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of u_idx_N_0.jpg and s_idx_N_0.jpg; a pair then needs both."),
+    ] = None,
+    category: Annotated[
+        list[str] | None,
+        typer.Option(help="A spelling of your files, for example `Gore=shocking`; repeatable."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON for a machine to read.")
+    ] = False,
+) -> None:
+    """Import the published CoProV2: `alignguard import coprov2 train.csv test.csv --images images`.
+
+    A file belongs to train or test by that word in its name; without one, to train if its images
+    are named like train images. Rows u_idx_N_0.jpg and s_idx_N_0.jpg become one pair; test rows
+    become evaluation prompts. Every row ends behind a record or in the table `rejected` with a
+    reason; nothing is dropped silently, and no prompt is printed.
+
+    The result is a folder `imports/coprov2-ID` in the data root: pairs, origins, rejected, images
+    and audit.json. The same files again make nothing.
+    """
+    from alignguard_data.importing.coprov2 import import_coprov2
+    from alignguard_data.paths import DataRoot
+    from pipelines.profile import load_profile
+    from pipelines.resources import data_root
+
+    data = DataRoot(root=data_root(), profile=load_profile().name)
+    with _Bars() as bars:
+        done = import_coprov2(
+            data, files, images=images, categories=_spellings(category or []), stages=bars.begin
+        )
+    if as_json:
+        found = {"folder": str(done.folder), "made": done.made, **done.audit}
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    print_audit(Console(), done)
+
+
+def print_audit(console: Console, done: "Imported") -> None:
+    """The audit as tables: sums, reasons, categories as spelt, oddities."""
+    found = done.audit
+    for table in (_sums(found), _categories(found), _oddities(found)):
+        console.print(table)
+    state = "imported" if done.made else "was imported before; nothing was made"
+    console.print(f"{done.folder} {state}", soft_wrap=True)
+
+
+def _sums(found: dict[str, Any]) -> Table:
+    from alignguard_data.importing.coprov2_pairs import REASONS
+
+    rows = found["rows"]
+    table = _table("Rows: every one of them", "became", "rows", "meaning")
+    table.add_row("pairs", f"{2 * rows['pairs']:,}", f"{rows['pairs']:,} pairs, two rows each")
+    table.add_row("test prompts", f"{rows['test_prompts']:,}", "evaluation prompts, no twin")
+    table.add_row(
+        "further categories", f"{rows['further_category_rows']:,}", "of a record that is counted"
+    )
+    for reason, count in found["reasons"].items():
+        table.add_row(reason, f"{count:,}", REASONS[reason], style="yellow")
+    table.add_section()
+    parts = f"train {rows['train']:,}, test {rows['test']:,}"
+    table.add_row("total", f"{rows['total']:,}", parts, style="bold")
+    return table
+
+
+def _categories(found: dict[str, Any]) -> Table:
+    table = _table("Rows by category as spelt", "spelling", "train", "test", "our key")
+    for row in found["rows_by_category"]:
+        keys = ", ".join(row["categories"]) or "-"
+        table.add_row(
+            escape(row["spelling"]) or "(empty)", f"{row['train']:,}", f"{row['test']:,}", keys
+        )
+    return table
+
+
+def _oddities(found: dict[str, Any]) -> Table:
+    leaked, several = found["leaked_test_rows"], found["multi_category"]
+    one_sided, images = found["one_sided_pairs"], found["images"]
+    table = _table("What is odd", "what", "number", "")
+    table.add_row(
+        "test rows word for word in train", f"{leaked['exact']:,}", f"of {leaked['of']:,}"
+    )
+    table.add_row("  in whatever case", f"{leaked['casefolded']:,}", f"of {leaked['of']:,}")
+    table.add_row("pairs of several categories", f"{several['pairs']:,}", "")
+    table.add_row("test prompts of several categories", f"{several['test_prompts']:,}", "")
+    for combination, count in several["by_combination"].items():
+        table.add_row(f"  {combination}", f"{count:,}", "")
+    for name, count in one_sided.items():
+        table.add_row(f"pairs, {name.replace('_', ' ')}", f"{count:,}", "")
+    for name, counts in found["duplicate_prompts"].items():
+        where = "rows" if name == "test" else "pairs"
+        table.add_row(
+            f"repeated prompts, {name.replace('_', ' ')}", f"{counts['prompts']:,}",
+            f"in {counts['places']:,} {where}",
+        )  # fmt: skip
+    if images:
+        table.add_row("images imported", f"{images['imported']:,}", f"of {images['found']:,} found")
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(*columns, title=title, title_justify="left")
+    for column in table.columns:
+        if column.header in ("rows", "train", "test", "number"):
+            column.justify = "right"
+    return table
+
+
+def _spellings(options: list[str]) -> dict[str, str]:
+    wrong = [option for option in options if "=" not in option]
+    if wrong:
+        raise ConfigError("--category", [f"{option!r} is not SPELLING=KEY" for option in wrong])
+    parts = (option.rpartition("=") for option in options)
+    return {spelling: key.strip() for spelling, _, key in parts}
+
+
+class _Bars:
+    """One progress bar a stage, on standard error; nothing where that is not a terminal."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+        console = Console(stderr=True)
+        self._progress = Progress(
+            "{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            console=console, transient=True, disable=not console.is_terminal,
+        )  # fmt: skip
+
+    def begin(self, name: str, total: int) -> Callable[[int], object]:
+        task = self._progress.add_task(name, total=total)
+        return lambda units: self._progress.advance(task, units)
+
+    def __enter__(self) -> "_Bars":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
