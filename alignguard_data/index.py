@@ -4,52 +4,27 @@ Rebuildable, never the truth. It is built beside the old one and switched with t
 images stay in their shards. Readers open it read-only.
 """
 
-import json
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 
 from alignguard_data import manifest as manifests
-from alignguard_data.errors import AlignGuardError, InputMissing, PartitionBusy, StorageError
-from alignguard_data.funnel import FunnelRow, concept_manifests, funnel
+from alignguard_data.errors import AlignGuardError, InputMissing, PartitionBusy
+from alignguard_data.funnel import Manifests, concept_manifests
+from alignguard_data.index_database import FILE, REWRITTEN, write_database
+from alignguard_data.index_tables import described_columns
 from alignguard_data.index_views import VIEWS, attach_releases
 from alignguard_data.manifest import Manifest
-from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
+from alignguard_data.partition import PartitionSpec, open_partition
 from alignguard_data.paths import UNPARTITIONED, DataRoot
-from alignguard_data.records import (
-    DroppedPair,
-    PreferencePair,
-    PromptPair,
-    RejectedImage,
-    RejectedReply,
-    RenderedImage,
-    Score,
-    schema_of,
-    to_table,
-)
 from alignguard_data.shards import atomic_file
 from alignguard_data.taxonomy import Taxonomy
 
 ROOM = "index"
-FILE = "index.duckdb"
 EXPORTS = ("csv", "parquet", "json")
-
-_SHARDS: tuple[tuple[str, str, str, type], ...] = (
-    ("prompt_pairs", "prompts", "pairs", PromptPair),
-    ("rejected_replies", "prompts", "rejected", RejectedReply),
-    ("images", "images", "images", RenderedImage),
-    ("rejected_images", "images", "rejected", RejectedImage),
-    ("unscored_images", "scores", "rejected", RejectedImage),
-    ("scores", "scores", "scores", Score),
-    ("kept_pairs", "pairs", "kept", PreferencePair),
-    ("dropped_pairs", "pairs", "dropped", DroppedPair),
-)
-"""Table, and the room, shard and record that it comes from."""
 
 
 class QueryFailed(AlignGuardError):
@@ -62,42 +37,49 @@ def spec(data: DataRoot, taxonomy: Taxonomy) -> PartitionSpec:
     Raises:
         InputMissing: a partition is not complete.
     """
-    found = concept_manifests(data, taxonomy)
+    return _spec(data, concept_manifests(data, taxonomy))
+
+
+def _spec(data: DataRoot, found: Manifests) -> PartitionSpec:
     inputs = {f"{room}/{key}": manifest.content_id for (room, key), manifest in found.items()}
     inputs["taxonomy"] = manifests.require(data.partition("taxonomy")).content_id
     return PartitionSpec(
         folder=data.partition(ROOM),
         room=ROOM,
         key=UNPARTITIONED,
-        config={"views": VIEWS, "duckdb": duckdb.__version__},
+        config={"tables": described_columns(), "views": VIEWS, "duckdb": duckdb.__version__},
         inputs=inputs,
     )
 
 
 def build_index(data: DataRoot, taxonomy: Taxonomy) -> Manifest:
-    """Build the DuckDB file from the shards, each verified as it is read.
+    """Build the DuckDB file from the shards, each verified as it is read; partitions that the last
+    file holds with the same content are taken over with it (see ``index_database``).
 
-    The partition's own table is ``funnel`` (FunnelRow); ``counts`` has the rows of every table
-    and rows a second.
+    The partition's own table is ``funnel`` (FunnelRow); ``counts`` says how it was built, how many
+    partitions were read and taken over, and the rows of every table.
 
     Raises:
         InputMissing: a partition is not complete.
         IntegrityError: a shard differs from its manifest, named.
     """
-    with open_partition(spec(data, taxonomy)) as work:
+    found = concept_manifests(data, taxonomy)
+    with open_partition(_spec(data, found)) as work:
         if work.done:
             return work.done
         started = time.monotonic()
-        tables = _tables(data, taxonomy)
-        temporary = _write_database(work, tables)
-        inserted = sum(table.num_rows for table in tables.values())
+        file, written = write_database(work, data, taxonomy, found)
         return work.finish(
-            tables={"funnel": tables["funnel"]},
-            extra_files={FILE: temporary},
+            tables={"funnel": written.funnel},
+            extra_files={FILE: file},
             counts={
-                "inserted_rows": inserted,
-                "rows_per_second": round(inserted / (time.monotonic() - started)),
-                "tables": {name: table.num_rows for name, table in tables.items()},
+                "build": written.how,
+                "partitions_read": written.read,
+                "partitions_taken_over": written.taken_over,
+                "inserted_rows": written.inserted,
+                "rows_per_second": round(written.inserted / (time.monotonic() - started)),
+                REWRITTEN: written.rewritten,
+                "tables": written.rows,
             },
         )
 
@@ -157,75 +139,3 @@ def export(data: DataRoot, sql: str, target: Path) -> int:
         except duckdb.Error as error:
             raise QueryFailed(str(error)) from error
     return int(copied[0][0])
-
-
-def _tables(data: DataRoot, taxonomy: Taxonomy) -> dict[str, pa.Table]:
-    found = concept_manifests(data, taxonomy)
-    keys = [concept.key for concept in taxonomy.concepts]
-    tables = {
-        table: _all_concepts(data, keys, room, shard, record)
-        for table, room, shard, record in _SHARDS
-    }
-    tables["concepts"] = manifests.read(data.partition("taxonomy"), "concepts")
-    tables["funnel"] = to_table(FunnelRow, funnel(taxonomy, found))
-    everything = [*found.values(), manifests.require(data.partition("taxonomy"))]
-    tables["manifests"] = _manifest_table(everything)
-    tables["flag_rules"] = _flag_rules(everything)
-    return tables
-
-
-def _all_concepts(
-    data: DataRoot, keys: Sequence[str], room: str, shard: str, record: type
-) -> pa.Table:
-    columns = [field.name for field in schema_of(record) if not pa.types.is_binary(field.type)]
-    parts = [manifests.read(data.partition(room, key), shard, columns=columns) for key in keys]
-    empty = schema_of(record).empty_table().select(columns)
-    return pa.concat_tables([empty, *parts])
-
-
-def _manifest_table(everything: Sequence[Manifest]) -> pa.Table:
-    return pa.table(
-        {
-            "room": [m.room for m in everything],
-            "partition": [m.partition for m in everything],
-            "fingerprint": [m.fingerprint for m in everything],
-            "content_id": [m.content_id for m in everything],
-            "rows": [m.rows for m in everything],
-            "rejected": [sum(m.rejected.values()) for m in everything],
-            "bytes": [sum(file.bytes for file in m.files) for m in everything],
-            "seconds": [m.seconds for m in everything],
-            "run_id": [m.run_id for m in everything],
-            "models": [json.dumps(m.models, sort_keys=True) for m in everything],
-            "config": [json.dumps(m.config, sort_keys=True) for m in everything],
-        }
-    )
-
-
-def _flag_rules(everything: Sequence[Manifest]) -> pa.Table:
-    rules = {
-        (rule["scorer"], rule["key"], float(rule["at_least"]))
-        for manifest in everything
-        if manifest.room == "pairs"
-        for rule in manifest.config["flags"]
-    }
-    schema = pa.schema([("scorer", pa.string()), ("key", pa.string()), ("at_least", pa.float64())])
-    names = ("scorer", "key", "at_least")
-    return pa.Table.from_pylist([dict(zip(names, r, strict=True)) for r in sorted(rules)], schema)
-
-
-def _write_database(work: PartitionWork, tables: dict[str, pa.Table]) -> Path:
-    # A killed build leaves a half-written file: begin anew rather than open it.
-    shutil.rmtree(work.partial, ignore_errors=True)
-    work.partial.mkdir(parents=True)
-    file = work.partial / FILE
-    try:
-        with duckdb.connect(str(file)) as connection:
-            for name, table in tables.items():
-                connection.register("incoming", table)
-                connection.execute(f'create table "{name}" as select * from incoming')
-                connection.unregister("incoming")
-            for name, body in VIEWS.items():
-                connection.execute(f'create view "{name}" as {body}')
-    except duckdb.IOException as error:
-        raise StorageError(f"cannot write {file}: {error}") from error
-    return file

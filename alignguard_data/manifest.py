@@ -6,6 +6,7 @@ to the new whole.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -116,10 +117,13 @@ def content_id(files: tuple[ShardFile, ...]) -> str:
 
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that can change what a room makes."""
-    found = {}
-    for name in _LIBRARIES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    found = {name: _installed(name) for name in _LIBRARIES}
+    return {name: version for name, version in found.items() if version}
+
+
+@functools.cache  # milliseconds each, and every manifest asks
+def _installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
