@@ -16,7 +16,7 @@ from alignguard_data.errors import AlignGuardError, InputMissing, PartitionBusy
 from alignguard_data.funnel import Manifests, concept_manifests
 from alignguard_data.index_database import FILE, REWRITTEN, write_database
 from alignguard_data.index_tables import described_columns
-from alignguard_data.index_views import VIEWS, attach_releases
+from alignguard_data.index_views import VIEWS, attach_adapters, attach_releases
 from alignguard_data.manifest import Manifest
 from alignguard_data.partition import PartitionSpec, open_partition
 from alignguard_data.paths import UNPARTITIONED, DataRoot
@@ -85,7 +85,7 @@ def build_index(data: DataRoot, taxonomy: Taxonomy) -> Manifest:
 
 
 def connect(data: DataRoot) -> duckdb.DuckDBPyConnection:
-    """Open the index read-only, with the releases beside it; the caller closes it.
+    """Open the index read-only, with releases and adapters beside it; the caller closes it.
 
     Raises:
         InputMissing: there is no index yet.
@@ -100,6 +100,7 @@ def connect(data: DataRoot) -> duckdb.DuckDBPyConnection:
             raise PartitionBusy(f"{file} is locked: another process writes to it") from error
         raise InputMissing(f"{file} cannot be opened: materialize the index again") from error
     attach_releases(connection, data)
+    attach_adapters(connection, data)
     return connection
 
 

@@ -4,12 +4,14 @@ Near misses, duplicates, coverage and lineage are what people ask when a number 
 """
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from alignguard_data.adapters import ADAPTER_SCHEMA, list_adapters
 from alignguard_data.paths import DataRoot
 from alignguard_data.release_folders import list_releases
 
@@ -97,6 +99,22 @@ _DRIFT = """
            count(*) filter (a.pair_id is not null and b.pair_id is not null) as in_both
     from a full join b on a.pair_id = b.pair_id group by all order by all"""
 
+_PAIR_ADAPTERS = """
+    create temp view pair_adapters as
+    select p.pair_id, p.release, a.adapter, a.room, a.partition, a.sha256
+    from release_pairs p join adapters a
+      on a.release = p.release and list_contains(a.categories, p.category)
+    where p.split = 'train'"""
+
+_LINEAGE_TO_ADAPTERS = """
+    create temp view lineage_to_adapters as
+    select l.*, coalesce(r.releases, []) as releases, coalesce(a.adapters, []) as adapters
+    from lineage l
+    left join (select pair_id, list(release order by release) as releases
+               from release_pairs group by pair_id) r on r.pair_id = l.pair_id
+    left join (select pair_id, list(distinct adapter order by adapter) as adapters
+               from pair_adapters group by pair_id) a on a.pair_id = l.pair_id"""
+
 
 def attach_releases(connection: duckdb.DuckDBPyConnection, data: DataRoot) -> None:
     """Add ``releases``, ``release_pairs`` and the table macro ``drift(older, newer)`` to an open
@@ -121,6 +139,15 @@ def attach_releases(connection: duckdb.DuckDBPyConnection, data: DataRoot) -> No
         parts.append(f"select '{_version(folder)}', '{split}', {columns} from {name}")
     connection.execute(f"create temp view release_pairs as {' union all '.join(parts)}")
     connection.execute(_DRIFT)
+
+
+def attach_adapters(connection: duckdb.DuckDBPyConnection, data: DataRoot) -> None:
+    """Add ``adapters``, ``pair_adapters`` (which adapters a released pair taught) and
+    ``lineage_to_adapters`` to an open index that has its releases, for this connection alone."""
+    table = pa.Table.from_pylist([asdict(a) for a in list_adapters(data)], ADAPTER_SCHEMA)
+    connection.register("adapters", table)
+    connection.execute(_PAIR_ADAPTERS)
+    connection.execute(_LINEAGE_TO_ADAPTERS)
 
 
 def _version(folder: Path) -> str:

@@ -21,11 +21,13 @@ SIDES = ("unsafe", "safe")
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Story:
     """``lineage``: the pair's row of the view; ``scores``: side (empty for the pair), scorer, key,
-    value and the threshold it is held against; ``releases``: where it stands, with its split."""
+    value and the threshold it is held against; ``releases``: where it stands, with its split;
+    ``adapters``: those that it taught, with their room, partition and file's sha256."""
 
     lineage: dict[str, Any]
     scores: list[dict[str, Any]]
     releases: list[dict[str, Any]]
+    adapters: list[dict[str, Any]]
 
 
 def pair_story(data: DataRoot, beginning: str) -> Story:
@@ -52,6 +54,12 @@ def pair_story(data: DataRoot, beginning: str) -> Story:
         ),
         releases=_rows(
             data, "select release, split from release_pairs where pair_id = ? order by all", pair
+        ),
+        adapters=_rows(
+            data,
+            """select adapter, release, room, partition, sha256 from pair_adapters
+            where pair_id = ? order by all""",
+            pair,
         ),
     )
 

@@ -90,6 +90,7 @@ def make_expert(
             tables={"history": pa.table(columns)},
             extra_files={WEIGHTS: weights},
             counts={
+                "release": release_folder(data).name,
                 "pairs": len(encoded),
                 "resumed_at_step": trained.resumed_at,
                 **{f"last {name}": round(value, 5) for name, value in last.items()},

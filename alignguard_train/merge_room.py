@@ -112,7 +112,11 @@ def make_merges(
                 "truncation": pa.Table.from_pylist(errors, schema=TRUNCATION),
             },
             extra_files=files,
-            counts={"strategy": config.strategy, **_shares(table, categories)},
+            counts={
+                "release": release_folder(data).name,
+                "strategy": config.strategy,
+                **_shares(table, categories),
+            },
         )
 
 

@@ -40,6 +40,8 @@ def _print(console: Console, story: Story) -> None:
             facts.add_row(name.replace("_", " "), str(value))
     stands = ", ".join(f"{row['release']} ({row['split']})" for row in story.releases)
     facts.add_row("releases", stands or "none")
+    taught = ", ".join(f"{row['adapter']} (on {row['release']})" for row in story.adapters)
+    facts.add_row("adapters", taught or "none")
     console.print(facts)
     scores = Table("side", "scorer", "key", "value", "flagged from")
     for row in story.scores:

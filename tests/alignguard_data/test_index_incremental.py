@@ -201,7 +201,7 @@ def test_where_most_partitions_changed_everything_is_read(world):
 def test_a_file_that_was_replaced_row_by_row_is_built_anew(world):
     """What was deleted leaves holes in the file: they must not add up for ever."""
     built = []
-    for _ in range(4):
+    for _ in range(6):
         for concept in world.taxonomy.concepts[:4]:
             world.remake(concept, rows=6)
         built.append(world.build().counts)
