@@ -4,6 +4,7 @@ Locality-sensitive hashing only proposes candidates; an exact Jaccard index deci
 is dropped for a hash collision.
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -74,6 +75,34 @@ def _hash(members: Iterable[str]) -> MinHash:
     sketch = MinHash(num_perm=_PERMUTATIONS, seed=1)
     sketch.update_batch([member.encode() for member in sorted(members)])
     return sketch
+
+
+def band_keys(prompts: Sequence[str], max_jaccard: float) -> npt.NDArray[np.uint64]:
+    """A key a band, shape (prompts, bands): prompts that share the key of a band may lie above
+    ``max_jaccard``, and those above it share one with at least :data:`_RECALL`."""
+    count, rows = bands(max_jaccard)
+    sets = [[member.encode() for member in sorted(shingles(prompt))] for prompt in prompts]
+    sketches = MinHash.bulk(sets, num_perm=_PERMUTATIONS, seed=1)
+    values = np.array([sketch.hashvalues for sketch in sketches], dtype=np.uint64)
+    values = values.reshape(len(prompts), -1)[:, : count * rows].reshape(len(prompts), count, rows)
+    keys = np.zeros((len(prompts), count), dtype=np.uint64)
+    for row in range(rows):  # wraps around; a chance collision costs one more exact comparison
+        keys = keys * np.uint64(0x9E3779B97F4A7C15) + values[:, :, row]
+    return keys
+
+
+def piece_keys(hashes: npt.NDArray[np.uint64], max_distance: int) -> npt.NDArray[np.uint64]:
+    """``max_distance + 1`` pieces of each 64-bit hash, shape (hashes, pieces): of two hashes that
+    differ in at most ``max_distance`` bits one piece is equal, since each bit spoils only one."""
+    pieces = max_distance + 1
+    edges = [64 * i // pieces for i in range(pieces + 1)]
+    keys = [
+        (hashes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
+        if high > low
+        else np.zeros_like(hashes)  # more pieces than bits: this one is equal for all
+        for low, high in itertools.pairwise(edges)
+    ]
+    return np.stack(keys, axis=1)
 
 
 def hash_array(phashes: Sequence[str]) -> npt.NDArray[np.uint64]:

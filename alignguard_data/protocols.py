@@ -97,3 +97,17 @@ class PairScorer(Protocol):
     def score(self, pairs: Sequence[PromptPair]) -> list[dict[str, float]]:
         """One dict a pair with every key of ``keys``."""
         ...
+
+
+class TextEmbedder(Protocol):
+    """Turns prompts into vectors whose cosine says how close they are in meaning."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Unit vectors, shape (len(texts), width), each of its own text alone."""
+        ...

@@ -7,6 +7,7 @@ rows give equal files, so a release that would equal the latest one is not writt
 import dataclasses
 import json
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,14 @@ import pyarrow as pa
 
 from alignguard_data.audit import AuditBounds, audit_rooms
 from alignguard_data.card import render_card
+from alignguard_data.edges_file import edges_file, synced_edges
 from alignguard_data.errors import ReleaseRefused
 from alignguard_data.findings import Finding
 from alignguard_data.funnel import concept_manifests
-from alignguard_data.leaks import REASON
 from alignguard_data.manifest import MANIFEST, Manifest
 from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
 from alignguard_data.paths import UNPARTITIONED, DataRoot
-from alignguard_data.protocols import Progress
+from alignguard_data.protocols import Progress, TextEmbedder
 from alignguard_data.release_audit import (
     EVALUATION,
     audit_release,
@@ -32,6 +33,7 @@ from alignguard_data.release_audit import (
 )
 from alignguard_data.release_audit import verify_release as verify_release
 from alignguard_data.release_changes import change_log, diff, level
+from alignguard_data.release_config import ReleaseConfig as ReleaseConfig
 from alignguard_data.release_files import SplitWriter, write_single
 from alignguard_data.release_folders import (
     fresh_folder,
@@ -42,16 +44,23 @@ from alignguard_data.release_folders import (
 )
 from alignguard_data.release_folders import list_releases as list_releases
 from alignguard_data.release_folders import version_of as version_of
-from alignguard_data.release_plan import SPLITS, ReleasePlan, describe_release, plan_release
+from alignguard_data.release_plan import (
+    SPLITS,
+    ReleasePlan,
+    describe_release,
+    leaks_file,
+    plan_release,
+    release_concepts,
+)
 from alignguard_data.release_rows import (
     EVALUATION_SCHEMA,
     concept_table,
     evaluation_table,
+    release_parts,
     release_schema,
 )
 from alignguard_data.shards import ShardFile, describe, write_bytes
 from alignguard_data.taxonomy import Taxonomy
-from alignguard_data.withdrawals import REASON as WITHDRAWN
 from alignguard_data.withdrawals import read_withdrawals
 
 ROOM = "release"
@@ -59,31 +68,12 @@ FORMAT = 1
 """Part of the fingerprint: raise it when a release's files change for equal rows."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class ReleaseConfig:
-    """Sizes of files and row groups, in bytes of images, and what counts as a leak."""
-
-    max_file_bytes: int = 500_000_000
-    row_group_bytes: int = 100_000_000
-    max_phash_distance: int = 4
-    """An unsafe train image this close (of 64 bits) to an unsafe test image leaks."""
-
-    def __post_init__(self) -> None:
-        if self.row_group_bytes < 1:
-            raise ValueError(f"row_group_bytes must be at least 1, got {self.row_group_bytes}")
-        if self.max_file_bytes < self.row_group_bytes:
-            raise ValueError(
-                f"max_file_bytes must be at least row_group_bytes {self.row_group_bytes}, "
-                f"got {self.max_file_bytes}"
-            )
-        if not 0 <= self.max_phash_distance <= 64:
-            raise ValueError(
-                f"max_phash_distance must be in [0, 64], got {self.max_phash_distance}"
-            )
-
-
 def spec(
-    data: DataRoot, taxonomy: Taxonomy, config: ReleaseConfig, bounds: AuditBounds
+    data: DataRoot,
+    taxonomy: Taxonomy,
+    config: ReleaseConfig,
+    bounds: AuditBounds,
+    embedder: TextEmbedder | None = None,
 ) -> PartitionSpec:
     """What the release should be made of: every concept's partitions.
 
@@ -103,6 +93,7 @@ def spec(
             "splits": {concept.key: concept.split for concept in taxonomy.concepts},
             "format": FORMAT,
             **({"withdrawn": withdrawn} if withdrawn else {}),
+            "embedder": config.judged_by(embedder),
         },
         inputs={f"{room}/{key}": manifest.content_id for (room, key), manifest in found.items()},
     )
@@ -114,36 +105,41 @@ def build_release(
     config: ReleaseConfig,
     bounds: AuditBounds,
     progress: Progress | None = None,
+    embedder: TextEmbedder | None = None,
 ) -> Manifest:
     """Write a release, or point to the latest if it would be the same.
 
     ``counts["path"]`` is the folder's name under ``data.releases``. Tables: ``pairs`` (what was
-    released, and in which split) and ``files``. ``progress`` counts rows.
+    released, and in which split) and ``files``. ``progress`` counts rows; ``embedder`` is needed
+    for a ``max_semantic_cosine``.
 
     Raises:
         InputMissing: a partition is not complete.
         ReleaseRefused: an audit failed; every failed finding is named.
         IntegrityError: a shard differs from its manifest, named.
+        ValueError: a ``max_semantic_cosine`` without an embedder.
     """
-    with open_partition(spec(data, taxonomy, config, bounds)) as work:
+    with open_partition(spec(data, taxonomy, config, bounds, embedder)) as work:
         if work.done and stands(data, work.done):
             return work.done
         findings = audit_rooms(data, taxonomy, bounds)
         _refuse(findings)
-        withdrawn = read_withdrawals(data)
-        plan = plan_release(data, taxonomy, config.max_phash_distance, withdrawn)
-        temporary = fresh_folder(data)
-        schema = release_schema(plan.score_columns)
-        files = _write_data(data, plan, config, schema, temporary, progress)
-        described = {
-            **describe_release(data, taxonomy, plan, files),
-            "fingerprint": work.spec.fingerprint,
-            "inputs": dict(work.spec.inputs),
-            "findings": [dataclasses.asdict(finding) for finding in findings],
-            "max_phash_distance": config.max_phash_distance,
-            "format": FORMAT,
-        }
-        folder = _publish(data, temporary, described, plan, schema)
+        parts = release_parts(data, release_concepts(taxonomy))
+        with synced_edges(edges_file(data), parts, config.limits, embedder) as (edges, remembering):
+            plan = plan_release(data, taxonomy, edges, read_withdrawals(data))
+            temporary = fresh_folder(data)
+            schema = release_schema(plan.score_columns)
+            files = _write_data(data, plan, config, schema, temporary, progress)
+            described = {
+                **describe_release(data, taxonomy, plan, files),
+                "fingerprint": work.spec.fingerprint,
+                "inputs": dict(work.spec.inputs),
+                "findings": [dataclasses.asdict(finding) for finding in findings],
+                "limits": dataclasses.asdict(config.limits),
+                "embedder": config.judged_by(embedder),
+                "format": FORMAT,
+            }
+            folder = _publish(data, temporary, described, plan, schema, remembering)
         return _point_to(work, folder, plan)
 
 
@@ -189,7 +185,12 @@ def _write_data(
 
 
 def _publish(
-    data: DataRoot, temporary: Path, described: dict[str, Any], plan: ReleasePlan, schema: pa.Schema
+    data: DataRoot,
+    temporary: Path,
+    described: dict[str, Any],
+    plan: ReleasePlan,
+    schema: pa.Schema,
+    embedder: TextEmbedder | None,
 ) -> Path:
     latest = latest_release(data)
     before = read_manifest(latest) if latest else None
@@ -208,11 +209,10 @@ def _publish(
         "version": name.rsplit("-v", 1)[1],
         "parent": parent,
     }
-    leaks = [dataclasses.asdict(leak) for leak in plan.leaks]
     texts = {
         "README.md": render_card(manifest, schema),
         "CHANGELOG.md": change_log(name, parent, changes, withdrawn, left),
-        "leaks.json": json.dumps(leaks, indent=1, ensure_ascii=False) + "\n",
+        "leaks.json": json.dumps(leaks_file(plan, manifest), indent=1, ensure_ascii=False) + "\n",
     }
     for file, text in texts.items():
         write_bytes(temporary / file, text.encode())
@@ -220,7 +220,7 @@ def _publish(
         manifest["files"] = [*manifest["files"], dataclasses.asdict(written)]
     sealed = {**manifest, "seal": seal(manifest)}
     write_bytes(temporary / MANIFEST, manifest_text(sealed).encode())
-    _refuse(audit_release(temporary))
+    _refuse(audit_release(temporary, embedder))
     return rename_into_place(temporary, data.releases / name)
 
 
@@ -238,11 +238,7 @@ def _point_to(work: PartitionWork, folder: Path, plan: ReleasePlan) -> Manifest:
     )
     return work.finish(
         tables={"pairs": pa.Table.from_pylist(rows, schema=pairs), "files": files},
-        rejected={
-            reason: n
-            for reason, n in ((REASON, len(plan.leaks)), (WITHDRAWN, len(plan.withdrawn)))
-            if n
-        },
+        rejected=Counter(plan.lost.values()),
         counts={
             "path": folder.name,
             "version": manifest["version"],

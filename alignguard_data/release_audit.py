@@ -1,22 +1,30 @@
 """Audits of a finished release folder, from nothing but the folder itself."""
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alignguard_data.duplicates import LEAK_KINDS, count, leaks, looked_for, repeats
+from alignguard_data.edges_file import edges_between
 from alignguard_data.errors import IntegrityError
 from alignguard_data.findings import Finding, finding, prompt_faults, schema_fault
-from alignguard_data.leaks import Measured, find_leaks
 from alignguard_data.manifest import MANIFEST
+from alignguard_data.near_edges import Edge, Limits, Measured, Part, identity_of
+from alignguard_data.protocols import TextEmbedder
 from alignguard_data.release_rows import EVALUATION_SCHEMA, release_schema
 from alignguard_data.shards import ShardFile, verify_file
 
 EVALUATION = "prompts/evaluation.parquet"
+COSINE_TOLERANCE = 1e-4
+"""A prompt's vector differs in its last digits between batches and devices: a row that was kept
+just under the limit must not fail its audit."""
 
 _LIGHT = ("pair_id", "concept", "category", "caption", "caption_safe", "phash_0", "phash_1")
 
@@ -69,8 +77,12 @@ def verify_release(folder: Path) -> list[str]:
     return faults + [f"{folder / name} is not in the manifest" for name in sorted(present - known)]
 
 
-def audit_release(folder: Path) -> list[Finding]:
-    """Hashes, schema, funnel sums, split leaks and minors of a release."""
+def audit_release(folder: Path, embedder: TextEmbedder | None = None) -> list[Finding]:
+    """Hashes, schema, funnel sums, split leaks, duplicates and minors of a release.
+
+    Meanings are looked at only with the embedder that the release was made with; the numbers say
+    whether they were.
+    """
     faults = verify_release(folder)
     sound = finding("hashes", faults, {"files": _count(folder)})
     if faults:  # what is damaged cannot be judged further
@@ -78,11 +90,14 @@ def audit_release(folder: Path) -> list[Finding]:
     manifest = read_manifest(folder)
     train, test = rows_of(folder, "train"), rows_of(folder, "test")
     evaluation = pq.ParquetFile(folder / EVALUATION).read()
+    limits = audited_limits(manifest, embedder)
+    edges = _edges(train, test, evaluation, limits, embedder)
     return [
         sound,
         _schema(folder, manifest),
         _funnel_sums(manifest, train.num_rows + test.num_rows),
-        _split_leaks(manifest, train, test, evaluation),
+        _split_leaks(limits, edges, train, test, evaluation),
+        _duplicates(limits, edges, train, test),
         _minors([train, test], evaluation),
     ]
 
@@ -94,8 +109,18 @@ def rows_of(folder: Path, split: str, columns: Sequence[str] = _LIGHT) -> pa.Tab
     return pa.concat_tables(parts)
 
 
+def audited_limits(manifest: dict[str, Any], embedder: TextEmbedder | None) -> Limits:
+    """The limits that a release was made with, of meanings only where ``embedder`` judged them."""
+    stored = manifest.get("limits") or {"max_phash_distance": manifest.get("max_phash_distance")}
+    limits = Limits(**stored)
+    cosine, made_with = limits.max_semantic_cosine, manifest.get("embedder")
+    same = embedder is not None and identity_of(embedder) == made_with
+    allowed = cosine + COSINE_TOLERANCE if cosine is not None and same else None
+    return dataclasses.replace(limits, max_semantic_cosine=allowed)
+
+
 def measured_rows(table: pa.Table) -> list[Measured]:
-    """Rows of :func:`rows_of` as the leak search sees them."""
+    """Rows of :func:`rows_of` as the search for duplicates sees them."""
     return [
         Measured(
             pair_id=row["pair_id"],
@@ -110,7 +135,7 @@ def measured_rows(table: pa.Table) -> list[Measured]:
 
 
 def measured_prompts(table: pa.Table) -> list[Measured]:
-    """Rows of the evaluation prompts as the leak search sees them."""
+    """Rows of the evaluation prompts as the search for duplicates sees them."""
     return [
         Measured(
             pair_id=row["pair_id"],
@@ -151,22 +176,56 @@ def _funnel_sums(manifest: dict[str, Any], rows: int) -> Finding:
     return finding("funnel_sums", faults, {"released": rows, "kept_pairs": kept["pairs"]})
 
 
+def _edges(
+    train: pa.Table,
+    test: pa.Table,
+    evaluation: pa.Table,
+    limits: Limits,
+    embedder: TextEmbedder | None,
+) -> list[Edge]:
+    tables = {
+        "train": measured_rows(train),
+        "test": measured_rows(test),
+        "evaluation": measured_prompts(evaluation),
+    }
+    parts = [Part(name=n, content_id="", rows=partial(list, rows)) for n, rows in tables.items()]
+    return edges_between(parts, limits, embedder)
+
+
 def _split_leaks(
-    manifest: dict[str, Any], train: pa.Table, test: pa.Table, evaluation: pa.Table
+    limits: Limits, edges: Sequence[Edge], train: pa.Table, test: pa.Table, evaluation: pa.Table
 ) -> Finding:
     both = set(train["concept"].to_pylist()) & set(test["concept"].to_pylist())
-    held_out = [*measured_rows(test), *measured_prompts(evaluation)]
-    leaks = find_leaks(measured_rows(train), held_out, manifest["max_phash_distance"])
-    repeated = set(train["pair_id"].to_pylist()) & {row.pair_id for row in held_out}
+    held_out = [*test["pair_id"].to_pylist(), *evaluation["pair_id"].to_pylist()]
+    found = leaks(edges, train["pair_id"].to_pylist(), held_out)
+    repeated = set(train["pair_id"].to_pylist()) & set(held_out)
     faults = [f"concept {key} is in both splits" for key in sorted(both)]
-    faults += [f"train pair {leak.pair_id} leaks ({leak.kind} of {leak.of})" for leak in leaks]
+    faults += [
+        f"train pair {row.pair_id} leaks ({kind} of {row.of}, {row.value:.6g})"
+        for kind, rows in found.items()
+        for row in rows
+    ]
     faults += [f"pair {identity} is in both splits" for identity in sorted(repeated)]
+    looked = looked_for(limits)
     numbers = {
         "train_rows": train.num_rows,
         "test_rows": test.num_rows,
         "evaluation_prompts": evaluation.num_rows,
+        **{f"leaks_{kind}": len(found[kind]) for kind in looked},
+        **{f"looked_for_{kind}": 0 for kind in LEAK_KINDS if kind not in looked},
     }
     return finding("split_leaks", faults, numbers)
+
+
+def _duplicates(limits: Limits, edges: Sequence[Edge], train: pa.Table, test: pa.Table) -> Finding:
+    found = [row for t in (train, test) for row in repeats(edges, t["pair_id"].to_pylist())]
+    faults = [
+        f"pair {row.pair_id} is a {row.reason} of {row.of} ({row.value:.6g})" for row in found
+    ]
+    numbers = {"rows": train.num_rows + test.num_rows, **count(found)}
+    if limits.max_semantic_cosine is None:
+        numbers["looked_for_semantic"] = 0
+    return finding("duplicates", faults, numbers)
 
 
 def _minors(data: Sequence[pa.Table], evaluation: pa.Table) -> Finding:

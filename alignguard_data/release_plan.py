@@ -1,4 +1,4 @@
-"""What goes into a release, decided from captions and hashes before any image is read."""
+"""What goes into a release, decided from near-duplicate edges before any image is read."""
 
 import dataclasses
 from collections import Counter
@@ -7,12 +7,13 @@ from typing import Any
 
 from alignguard_data import manifest as manifests
 from alignguard_data import withdrawals
+from alignguard_data.duplicates import Decision, count, decide, leak_report, leaks
 from alignguard_data.funnel import FunnelRow, concept_manifests, funnel, stage_rows, totals
-from alignguard_data.leaks import REASON, Leak, Measured, find_leaks
 from alignguard_data.manifest import Manifest
+from alignguard_data.near_edges import Edge, Limits
 from alignguard_data.paths import DataRoot
 from alignguard_data.records import Concept, PromptPair
-from alignguard_data.release_rows import evaluation_pairs, kept_rows, score_columns
+from alignguard_data.release_rows import evaluation_pairs, kept_ids, score_columns
 from alignguard_data.shards import ShardFile
 from alignguard_data.taxonomy import Taxonomy
 
@@ -28,50 +29,58 @@ class ReleasePlan:
     pair_ids: dict[str, list[str]]
     """Concept key to its released pairs."""
     evaluation: dict[str, list[PromptPair]]
-    leaks: list[Leak]
-    withdrawn: frozenset[str]
-    """Kept pairs that someone took back."""
+    gives_way: Decision
+    """Rows that leak into what is measured on, and duplicates within a split."""
+    edges: list[Edge]
+    concept_of: dict[str, str]
+    """Kept or evaluation pair to its concept key."""
+    lost: dict[str, str]
+    """Kept pair that is not released to the reason slug."""
     funnel: list[FunnelRow]
     score_columns: list[str]
+
+
+def release_concepts(taxonomy: Taxonomy) -> tuple[Concept, ...]:
+    """The concepts in the order of a release's rows."""
+    return tuple(sorted(taxonomy.concepts, key=lambda c: (c.category, c.key)))
 
 
 def plan_release(
     data: DataRoot,
     taxonomy: Taxonomy,
-    max_phash_distance: int,
+    edges: Sequence[Edge],
     withdrawn: Collection[str] = frozenset(),
 ) -> ReleasePlan:
-    """Choose the rows: all kept pairs but those withdrawn, and the train pairs that leak into
-    test or evaluation."""
-    concepts = tuple(sorted(taxonomy.concepts, key=lambda c: (c.category, c.key)))
-    kept_of = {concept.key: kept_rows(data, concept) for concept in concepts}
-    rows = {
-        key: [row for row in kept if row.pair_id not in withdrawn] for key, kept in kept_of.items()
-    }
+    """Choose the rows: all kept pairs but those withdrawn, and those that give way to another by
+    ``edges`` (of all kept pairs and evaluation prompts)."""
+    concepts = release_concepts(taxonomy)
+    kept_of = {concept.key: kept_ids(data, concept) for concept in concepts}
+    left = {key: [pair for pair in kept if pair not in withdrawn] for key, kept in kept_of.items()}
     evaluation = {
         concept.key: [
             pair for pair in evaluation_pairs(data, concept) if pair.pair_id not in withdrawn
         ]
         for concept in concepts
     }
-    held_out = [row for c in concepts if c.split == "test" for row in rows[c.key]]
-    held_out += [_measured(pair) for pairs in evaluation.values() for pair in pairs]
-    train = [row for c in concepts if c.split == "train" for row in rows[c.key]]
-    leaks = find_leaks(train, held_out, max_phash_distance)
-    leaking = {leak.pair_id for leak in leaks}
-    released = {
-        key: [row.pair_id for row in kept if row.pair_id not in leaking]
-        for key, kept in rows.items()
+    train, test = (
+        [pair for c in concepts if c.split == split for pair in left[c.key]] for split in SPLITS
+    )
+    reserved = [pair.pair_id for pairs in evaluation.values() for pair in pairs]
+    gives_way = decide(edges, train, test, reserved)
+    lost = gives_way.reasons | {
+        pair: withdrawals.REASON for kept in kept_of.values() for pair in kept if pair in withdrawn
     }
+    released = {key: [pair for pair in kept if pair not in lost] for key, kept in kept_of.items()}
     return ReleasePlan(
         concepts=concepts,
         pair_ids=released,
         evaluation=evaluation,
-        leaks=leaks,
-        withdrawn=frozenset(
-            row.pair_id for kept in kept_of.values() for row in kept if row.pair_id in withdrawn
-        ),
-        funnel=_whole_funnel(data, taxonomy, kept_of, released, leaks),
+        gives_way=gives_way,
+        edges=list(edges),
+        concept_of={pair: key for key, kept in kept_of.items() for pair in kept}
+        | {pair.pair_id: key for key, pairs in evaluation.items() for pair in pairs},
+        lost=lost,
+        funnel=_whole_funnel(data, taxonomy, kept_of, lost),
         score_columns=score_columns(data, concepts),
     )
 
@@ -103,27 +112,40 @@ def describe_release(
         "by_category": {key: {part: n[part] for part in parts} for key, n in rows.items()},
         "by_concept": {key: len(pairs) for key, pairs in plan.pair_ids.items()},
         "funnel": [list(row) for row in totals(plan.funnel)],
-        "leaks": dict(Counter(leak.kind for leak in plan.leaks)),
+        "leaks": dict(sorted(Counter(row.kind for row in plan.gives_way.leaks).items())),
+        "duplicates": count(plan.gives_way.duplicates),
         "score_columns": plan.score_columns,
     }
+
+
+def leaks_file(plan: ReleasePlan, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """``leaks.json`` of a plan; what remains is counted among the released rows."""
+    released = {
+        split: [p for c in plan.concepts if c.split == split for p in plan.pair_ids[c.key]]
+        for split in SPLITS
+    }
+    reserved = [pair for pairs in plan.evaluation.values() for pair in pairs]
+    held_out = [*released["test"], *(pair.pair_id for pair in reserved)]
+    remaining = leaks(plan.edges, released["train"], held_out)
+    return leak_report(
+        plan.gives_way,
+        {kind: len(rows) for kind, rows in remaining.items()},
+        Limits(**manifest["limits"]),
+        manifest["embedder"],
+        plan.concept_of,
+    )
 
 
 def _whole_funnel(
     data: DataRoot,
     taxonomy: Taxonomy,
-    kept: Mapping[str, Sequence[Measured]],
-    released: Mapping[str, Sequence[str]],
-    leaks: Sequence[Leak],
+    kept: Mapping[str, Sequence[str]],
+    lost: Mapping[str, str],
 ) -> list[FunnelRow]:
-    lost = Counter(leak.concept for leak in leaks)
     rows = funnel(taxonomy, concept_manifests(data, taxonomy))
     for concept in taxonomy.concepts:
-        key = concept.key
-        gone = len(kept[key]) - len(released[key]) - lost[key]
-        dropped = {
-            reason: n for reason, n in ((REASON, lost[key]), (withdrawals.REASON, gone)) if n
-        }
-        rows += stage_rows(concept, "release", len(released[key]), dropped)
+        gone = Counter(lost[pair] for pair in kept[concept.key] if pair in lost)
+        rows += stage_rows(concept, "release", len(kept[concept.key]) - gone.total(), gone)
     return rows
 
 
@@ -142,12 +164,3 @@ def _base_models(images: Sequence[Manifest]) -> list[dict[str, Any]]:
             }
             found[tuple(entry.values())] = entry
     return [found[key] for key in sorted(found, key=str)]
-
-
-def _measured(pair: PromptPair) -> Measured:
-    return Measured(
-        pair_id=pair.pair_id,
-        concept=pair.concept,
-        category=pair.category,
-        captions=(pair.unsafe_prompt, pair.safe_prompt),
-    )

@@ -3,12 +3,13 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import pyarrow as pa
 
 from alignguard_data import manifest as manifests
 from alignguard_data.errors import IntegrityError
-from alignguard_data.leaks import Measured
+from alignguard_data.near_edges import Measured, Part
 from alignguard_data.paths import DataRoot
 from alignguard_data.records import (
     Concept,
@@ -85,8 +86,38 @@ def score_columns(data: DataRoot, concepts: Iterable[Concept]) -> list[str]:
     return sorted(names)
 
 
+def release_parts(data: DataRoot, concepts: Iterable[Concept]) -> list[Part]:
+    """What the search for duplicates looks at: the kept pairs and the evaluation prompts of each
+    concept, read only where their partitions changed."""
+    parts = []
+    for concept in concepts:
+        content = {
+            room: manifests.require(data.partition(room, concept.key)).content_id
+            for room in ("prompts", "images", "pairs")
+        }
+        parts += [
+            Part(
+                name=f"pairs/{concept.key}",
+                content_id=f"{content['pairs']}+{content['images']}",
+                rows=partial(kept_rows, data, concept),
+            ),
+            Part(
+                name=f"evaluation/{concept.key}",
+                content_id=content["prompts"],
+                rows=partial(_evaluation_rows, data, concept),
+            ),
+        ]
+    return parts
+
+
+def kept_ids(data: DataRoot, concept: Concept) -> list[str]:
+    """Ids of the concept's kept pairs, sorted."""
+    table = manifests.read(data.partition("pairs", concept.key), "kept", columns=["pair_id"])
+    return sorted(table["pair_id"].to_pylist())
+
+
 def kept_rows(data: DataRoot, concept: Concept) -> list[Measured]:
-    """The concept's kept pairs as the leak search sees them, sorted by pair id."""
+    """The concept's kept pairs as the search for duplicates sees them, sorted by pair id."""
     pairs = _kept(data, concept)
     columns = ["pair_id", "side", "phash"]
     images = manifests.read(data.partition("images", concept.key), "images", columns=columns)
@@ -159,6 +190,18 @@ def concept_table(
             raise IntegrityError(f"pair {identity} of {concept.key} does not match its images")
         rows.append({**_fixed(pair, safe, unsafe), **scores[identity]})
     return pa.Table.from_pylist(rows, schema=schema)
+
+
+def _evaluation_rows(data: DataRoot, concept: Concept) -> list[Measured]:
+    return [
+        Measured(
+            pair_id=pair.pair_id,
+            concept=pair.concept,
+            category=pair.category,
+            captions=(pair.unsafe_prompt, pair.safe_prompt),
+        )
+        for pair in evaluation_pairs(data, concept)
+    ]
 
 
 def _kept(data: DataRoot, concept: Concept) -> list[PreferencePair]:

@@ -9,7 +9,7 @@ from alignguard_data.release import latest_release
 from pipelines.resources import Engines
 
 ROOM_CHECKS = ("schema", "hashes", "ids", "funnel_sums", "flag_rates", "prompts", "minors")
-RELEASE_CHECKS = ("schema", "hashes", "split_leaks", "minors")
+RELEASE_CHECKS = ("schema", "hashes", "split_leaks", "duplicates", "minors")
 
 
 def asset_checks(engines: Engines) -> list[dg.AssetChecksDefinition]:
@@ -26,7 +26,7 @@ def _room_findings(engines: Engines) -> list[Finding]:
 
 def _release_findings(engines: Engines) -> list[Finding]:
     folder = latest_release(engines.data)
-    return [] if folder is None else audit_release(folder)
+    return [] if folder is None else audit_release(folder, engines.embedder)
 
 
 def _checks(

@@ -10,10 +10,17 @@ import os
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from alignguard_data.audit import AuditBounds
 from alignguard_data.backends.diffusers_image import Speed
@@ -123,6 +130,10 @@ class Profile(_Strict):
     filter: FilterRules
     audit: AuditBounds
     release: ReleaseConfig
+    embedder: Engine | None = None
+    """Judges whether two prompts mean the same; needed for `release.max_semantic_cosine`."""
+    release_max_age_days: float | None = Field(default=None, gt=0)
+    """An older release is shown as not fresh; None: age does not matter."""
     training: Training
     merge: MergeConfig
     evaluation: EvaluationConfig
@@ -133,6 +144,12 @@ class Profile(_Strict):
     refresh: Annotated[str, AfterValidator(_cron)] | None = None
     """Cron line of the schedule that tops concepts up and cuts a release; off until it is turned
     on in the UI."""
+
+    @model_validator(mode="after")
+    def _meanings_have_a_judge(self) -> Self:
+        if self.release.max_semantic_cosine is not None and self.embedder is None:
+            raise ValueError("release.max_semantic_cosine needs an embedder, and none is named")
+        return self
 
     def recipe(self) -> ExpertRecipe:
         """The expert recipe with this profile's overrides."""

@@ -120,7 +120,9 @@ def _index(engines: Engines, key: str) -> PartitionSpec:
 
 def _release(engines: Engines, key: str) -> PartitionSpec:
     profile = engines.profile
-    return release.spec(engines.data, engines.taxonomy, profile.release, profile.audit)
+    return release.spec(
+        engines.data, engines.taxonomy, profile.release, profile.audit, engines.embedder
+    )
 
 
 def _experts(engines: Engines, key: str) -> PartitionSpec:

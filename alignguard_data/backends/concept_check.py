@@ -10,7 +10,7 @@ from typing import Any
 
 from alignguard_data.backends.served import ServedModel, reply_text
 from alignguard_data.records import Concept
-from alignguard_data.scoring.twins import TwinSimilarity
+from alignguard_data.scoring.embedder import ClipTextEmbedder
 
 QUESTION = (
     'Does this image caption depict "{concept}"? Answer with one word, yes or no.\n\n'
@@ -26,7 +26,7 @@ class EmbeddingCheck:
     """
 
     def __init__(self, model: str, revision: str | None = None, margin: float = 0.02) -> None:
-        self._encoder = TwinSimilarity(model, revision)
+        self._encoder = ClipTextEmbedder(model, revision)
         self._margin = margin
 
     @property
@@ -36,7 +36,7 @@ class EmbeddingCheck:
 
     def __call__(self, unsafe: str, safe: str, concept: Concept) -> tuple[bool, bool]:
         """The safe side is never doubted here: only the twins' difference is measured."""
-        name, first, second = self._encoder.embed([concept.name, unsafe, safe])
+        name, first, second = self._encoder.unit_vectors([concept.name, unsafe, safe])
         return bool(first @ name - second @ name >= self._margin), False
 
 

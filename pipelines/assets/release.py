@@ -19,7 +19,13 @@ def release_asset(engines: Engines) -> dg.AssetsDefinition:
     )
     def release(engines: dg.ResourceParam[Engines]) -> dg.MaterializeResult:
         profile = engines.profile
-        manifest = build_release(engines.data, engines.taxonomy, profile.release, profile.audit)
+        manifest = build_release(
+            engines.data,
+            engines.taxonomy,
+            profile.release,
+            profile.audit,
+            embedder=engines.embedder,
+        )
         return dg.MaterializeResult(metadata=describe(manifest, engines.data.partition("release")))
 
     return release

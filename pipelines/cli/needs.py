@@ -19,8 +19,7 @@ GPU_BYTES_SMALL, GPU_BYTES_LARGE = 12 * 2**30, 24 * 2**30
 def profile_needs(profile: Profile, taxonomy: Taxonomy) -> Iterator[Check]:
     """Every need with its state, and the line that mends it."""
     scorers = [*profile.image_scorers, *profile.pair_scorers, *profile.evaluation_scorers]
-    if profile.concept_check:
-        scorers.append(profile.concept_check)
+    scorers += [engine for engine in (profile.concept_check, profile.embedder) if engine]
     remote = False
     for (model, revision), uses in _models(profile, scorers).items():
         if not Path(resolve_model(model)).is_dir():

@@ -156,8 +156,13 @@ def test_a_train_pair_that_leaks_into_test_is_dropped_and_counted(rooms):
     assert made.rejected == {"leaks_into_test": 1}
     assert (table_of(found, "train").num_rows, table_of(found, "test").num_rows) == (7, 8)
     assert shared not in table_of(found, "train")["caption_safe"].to_pylist()
-    (leak,) = json.loads((found / "leaks.json").read_text())
-    assert (leak["concept"], leak["kind"]) == ("lines.bar", "caption")
+    report = json.loads((found / "leaks.json").read_text())
+    exact = report["leaks"]["exact"]
+    assert (exact["dropped"], exact["remaining"]) == (1, 0)
+    (leak,) = exact["rows"]
+    assert (leak["concept"], leak["of_concept"], leak["value"]) == ("lines.bar", "lines.tick", 1.0)
+    assert leak["of"] in table_of(found, "test")["pair_id"].to_pylist()
+    assert report["leaks"]["semantic"] == {"dropped": 0, "remaining": None, "rows": []}
     stages = {(stage, reason): n for stage, reason, n in release.show_release(found)["funnel"]}
     assert stages["release", KEPT] + stages["release", "leaks_into_test"] == stages["pairs", KEPT]
 
@@ -250,7 +255,7 @@ def test_missing_and_foreign_files_are_found_by_name(folder):
 def test_a_finished_release_passes_its_audit(folder):
     findings = audit_release(folder)
     assert [f.name for f in findings] == [
-        "hashes", "schema", "funnel_sums", "split_leaks", "minors",
+        "hashes", "schema", "funnel_sums", "split_leaks", "duplicates", "minors",
     ]  # fmt: skip
     assert all(f.passed for f in findings)
 

@@ -8,7 +8,7 @@ import pytest
 from alignguard_data.backends.concept_check import EmbeddingCheck, JudgeCheck
 from alignguard_data.prompts import spec
 from alignguard_data.reply_gate import GateTools, WritingConfig, read_reply
-from alignguard_data.scoring.twins import TwinSimilarity
+from alignguard_data.scoring.embedder import ClipTextEmbedder
 from alignguard_data.standin.factory import base_model_folder
 from tests.alignguard_data.backends.chat_server import chat, serving
 from tests.alignguard_data.tiny_rooms import WRITING, TinyRooms, TinyWriter, concept
@@ -68,7 +68,7 @@ def test_the_judge_is_not_asked_about_what_an_earlier_test_rejects():
 
 def test_an_embedding_measures_the_twins_difference_towards_the_concept():
     """Against cosines computed here from the encoder's own vectors."""
-    encoder = TwinSimilarity(str(base_model_folder()))
+    encoder = ClipTextEmbedder(str(base_model_folder()))
     name, unsafe, safe = encoder.embed([BAR.name, *PAIR])
     difference = float(unsafe @ name - safe @ name)
     assert np.isclose(np.linalg.norm(name), 1)
