@@ -10,11 +10,18 @@ import pyarrow as pa
 _DTYPES = {pa.string(): "string", pa.int64(): "int64", pa.float64(): "float64"}
 
 
-def render_card(manifest: Mapping[str, Any], schema: pa.Schema) -> str:
-    """README.md of the release that ``manifest`` describes.
+def render_card(
+    manifest: Mapping[str, Any],
+    schema: pa.Schema | None,
+    *,
+    extension: str = ".parquet",
+    plots: Sequence[str] = (),
+) -> str:
+    """README.md of the release that ``manifest`` describes, or of an export of tier ``tier``.
 
-    Config ``default`` reads the columns as they are stored; ``images`` declares the two image
-    columns as pictures over the same files.
+    Config ``default`` reads the columns as they are stored; ``images``, where there are images,
+    declares the two image columns as pictures over the same files. ``schema`` holds the columns
+    of the data files, None where there are none; ``plots`` are names of files beside the card.
     """
     source = resources.files("alignguard_data").joinpath("card.md.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(
@@ -22,7 +29,11 @@ def render_card(manifest: Mapping[str, Any], schema: pa.Schema) -> str:
     )
     return environment.from_string(source).render(
         manifest=manifest,
-        features=_features(schema),
+        licence=hub_licence(manifest["licence"]),
+        columns=schema.names if schema else [],
+        features=_features(schema) if schema else [],
+        extension=extension,
+        plots=plots,
         size=size_category(manifest["rows"]["train"] + manifest["rows"]["test"]),
     )
 
@@ -36,6 +47,13 @@ def size_category(rows: int) -> str:
         (1_000_000, "100K<n<1M"),
     )
     return next((name for limit, name in steps if rows < limit), "1M<n<10M")
+
+
+def hub_licence(licence: str) -> dict[str, str]:
+    """The card's licence fields: the hub spells SPDX ids small and links to other licences."""
+    if "://" in licence:
+        return {"license": "other", "license_name": "see-link", "license_link": licence}
+    return {"license": licence.lower()} if licence else {}
 
 
 def _features(schema: pa.Schema) -> list[tuple[str, str]]:

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from alignguard_data.audit import AuditBounds, audit_rooms
 from alignguard_data.card import render_card
+from alignguard_data.croissant import CROISSANT, check_croissant, croissant_bytes
 from alignguard_data.edges_file import edges_file, synced_edges
 from alignguard_data.errors import ReleaseRefused
 from alignguard_data.findings import Finding
@@ -138,6 +139,7 @@ def build_release(
                 "limits": dataclasses.asdict(config.limits),
                 "embedder": config.judged_by(embedder),
                 "format": FORMAT,
+                "licence": config.licence,
             }
             folder = _publish(data, temporary, described, plan, schema, remembering)
         return _point_to(work, folder, plan)
@@ -209,19 +211,36 @@ def _publish(
         "version": name.rsplit("-v", 1)[1],
         "parent": parent,
     }
-    texts = {
-        "README.md": render_card(manifest, schema),
-        "CHANGELOG.md": change_log(name, parent, changes, withdrawn, left),
-        "leaks.json": json.dumps(leaks_file(plan, manifest), indent=1, ensure_ascii=False) + "\n",
+    plots = _plots(temporary, manifest)
+    pages = {
+        "README.md": render_card(manifest, schema, plots=list(plots)).encode(),
+        "CHANGELOG.md": change_log(name, parent, changes, withdrawn, left).encode(),
+        "leaks.json": (
+            json.dumps(leaks_file(plan, manifest), indent=1, ensure_ascii=False) + "\n"
+        ).encode(),
+        **plots,
     }
-    for file, text in texts.items():
-        write_bytes(temporary / file, text.encode())
-        written = describe(temporary / file, rows=0)
-        manifest["files"] = [*manifest["files"], dataclasses.asdict(written)]
+    for file, content in pages.items():
+        _add(temporary, manifest, file, content)
+    _add(temporary, manifest, CROISSANT, croissant_bytes(manifest, manifest["files"], schema))
+    _refuse([check_croissant(temporary / CROISSANT)])
     sealed = {**manifest, "seal": seal(manifest)}
     write_bytes(temporary / MANIFEST, manifest_text(sealed).encode())
     _refuse(audit_release(temporary, embedder))
     return rename_into_place(temporary, data.releases / name)
+
+
+def _plots(folder: Path, manifest: dict[str, Any]) -> dict[str, bytes]:
+    from alignguard_data.release_plots import card_plots  # matplotlib, needed by nothing else here
+
+    return card_plots(folder, manifest)
+
+
+def _add(folder: Path, manifest: dict[str, Any], name: str, content: bytes) -> None:
+    """Write one file of the release and enter it in the manifest."""
+    write_bytes(folder / name, content)
+    written = describe(folder / name, rows=0, relative_to=folder)
+    manifest["files"] = [*manifest["files"], dataclasses.asdict(written)]
 
 
 def _point_to(work: PartitionWork, folder: Path, plan: ReleasePlan) -> Manifest:

@@ -19,6 +19,8 @@ class ReleaseConfig:
     """Jaccard index of 3-word shingles above which two unsafe prompts count as one."""
     max_semantic_cosine: float | None = None
     """Cosine of embeddings above which two unsafe prompts count as one; needs an embedder."""
+    licence: str = ""
+    """SPDX id or address of what the card and the Croissant metadata grant; empty for nothing."""
 
     @property
     def limits(self) -> Limits:

@@ -1,9 +1,10 @@
 """Exports of a release: tiers with and without images, and the shapes that trainers read.
 
 Written under a temporary name and renamed, one row group in memory at a time; equal releases give
-equal bytes. Every export has a manifest of its own files.
+equal bytes. Every export has a manifest, a card and Croissant metadata of its own files.
 """
 
+import dataclasses
 import io
 import json
 import os
@@ -17,6 +18,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from alignguard_data.card import render_card
+from alignguard_data.croissant import CROISSANT, croissant_bytes
 from alignguard_data.errors import ConfigError, ReleaseRefused, StorageError
 from alignguard_data.manifest import MANIFEST
 from alignguard_data.release_audit import read_manifest, verify_release
@@ -29,6 +32,8 @@ IMAGES = {"jpg_0": "0.png", "jpg_1": "1.png"}
 PICKAPIC = ("jpg_0", "jpg_1", "label_0", "caption")
 """What DiffusionDPO and the AlignGuard authors' trainer read of a row."""
 ROWS = 256
+OLDER = {"licence": "", "flags": [], "scorers": []}
+"""What the manifests of the first releases do not say."""
 
 
 def export_release(folder: Path, to: Path, *, tier: str, file_format: str) -> list[ShardFile]:
@@ -47,8 +52,7 @@ def export_release(folder: Path, to: Path, *, tier: str, file_format: str) -> li
     try:
         temporary.mkdir(parents=True)
         _write(folder, temporary, tier, file_format)
-        names = sorted(p for p in temporary.rglob("*") if p.is_file())
-        files = [describe(path, rows=0, relative_to=temporary) for path in names]
+        files = _describe_export(folder, temporary, tier, file_format)
         write_bytes(temporary / MANIFEST, _manifest(folder, tier, file_format, files))
         temporary.rename(to)
     except OSError as error:
@@ -78,8 +82,10 @@ def _check(to: Path, tier: str, file_format: str) -> None:
 
 
 def _write(folder: Path, to: Path, tier: str, file_format: str) -> None:
-    for name in ("README.md", "CHANGELOG.md"):
-        shutil.copyfile(folder / name, to / name)
+    plots = [f"plots/{path.name}" for path in sorted((folder / "plots").glob("*.png"))]
+    for name in ("CHANGELOG.md", *plots):
+        (to / name).parent.mkdir(exist_ok=True)
+        (to / name).write_bytes((folder / name).read_bytes())
     if tier == "card":
         return
     if tier == "prompts" or file_format == "parquet":
@@ -141,6 +147,28 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
     with pq.ParquetFile(file) as source:
         for batch in source.iter_batches(batch_size=ROWS):
             yield from batch.to_pylist()
+
+
+def _describe_export(folder: Path, to: Path, tier: str, file_format: str) -> list[ShardFile]:
+    """Write the card and the Croissant metadata of what was exported; name every file."""
+    manifest = {**OLDER, **read_manifest(folder), "tier": tier}
+    schema = None if tier == "card" else _exported_schema(folder, tier, file_format)
+    extension = {"csv": ".csv", "webdataset": ".tar"}.get(file_format, ".parquet")
+    plots = [f"plots/{path.name}" for path in sorted((to / "plots").glob("*.png"))]
+    card = render_card(manifest, schema, extension=extension, plots=plots)
+    write_bytes(to / "README.md", card.encode())
+    names = sorted(p for p in to.rglob("*") if p.is_file())
+    files = [describe(path, rows=0, relative_to=to) for path in names]
+    described = [dataclasses.asdict(file) for file in files]
+    write_bytes(to / CROISSANT, croissant_bytes(manifest, described, schema))
+    return [*files, describe(to / CROISSANT, rows=0)]
+
+
+def _exported_schema(folder: Path, tier: str, file_format: str) -> pa.Schema:
+    schema = pq.read_schema(next((folder / "data").glob("*.parquet")))
+    wanted = PICKAPIC if file_format == "pickapic-folder" else schema.names
+    dropped = IMAGES if tier == "prompts" else ()
+    return pa.schema([f for f in schema if f.name in wanted and f.name not in dropped])
 
 
 def _manifest(folder: Path, tier: str, file_format: str, files: list[ShardFile]) -> bytes:

@@ -96,6 +96,7 @@ def describe_release(
     parts = (*SPLITS, "evaluation")
     images = [manifests.require(data.partition("images", c.key)) for c in plan.concepts]
     prompts = [manifests.require(data.partition("prompts", c.key)) for c in plan.concepts]
+    scores = [manifests.require(data.partition("scores", c.key)) for c in plan.concepts]
     return {
         "profile": data.profile,
         "tier": "full",
@@ -115,6 +116,8 @@ def describe_release(
         "leaks": dict(sorted(Counter(row.kind for row in plan.gives_way.leaks).items())),
         "duplicates": count(plan.gives_way.duplicates),
         "score_columns": plan.score_columns,
+        "scorers": sorted({f"{m} at {r}" for s in scores for m, r in s.models.items()}),
+        "flags": _flags(data, plan.concepts),
     }
 
 
@@ -164,3 +167,12 @@ def _base_models(images: Sequence[Manifest]) -> list[dict[str, Any]]:
             }
             found[tuple(entry.values())] = entry
     return [found[key] for key in sorted(found, key=str)]
+
+
+def _flags(data: DataRoot, concepts: Sequence[Concept]) -> list[dict[str, Any]]:
+    # The rules that the pairs were filtered with: one set, unless concepts were filtered apart.
+    found = {}
+    for concept in concepts:
+        for rule in manifests.require(data.partition("pairs", concept.key)).config["flags"]:
+            found[rule["scorer"], rule["key"], rule["at_least"]] = rule
+    return [found[key] for key in sorted(found)]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from alignguard_data.release import latest_release
 from tests.alignguard_data.tiny_rooms import TinyRooms
 
 
@@ -26,6 +27,23 @@ def filled(_filled_once: Path, tmp_path: Path) -> TinyRooms:
     """The tiny world with its rooms filled up to ``pairs``, a copy for each test."""
     shutil.copytree(_filled_once, tmp_path / "data")
     return TinyRooms(root=tmp_path / "data")
+
+
+@pytest.fixture(scope="session")
+def _released_once(_filled_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("released") / "data"
+    shutil.copytree(_filled_once, root)
+    TinyRooms(root=root).fill("release")
+    return root
+
+
+@pytest.fixture
+def folder(filled: TinyRooms, _released_once: Path) -> Path:
+    """The folder of the first release of ``filled``."""
+    shutil.copytree(_released_once, filled.root, dirs_exist_ok=True)
+    found = latest_release(filled.data)
+    assert found
+    return found
 
 
 def flip_a_byte(path: Path, offset: int | None = None) -> None:

@@ -35,12 +35,6 @@ from tests.alignguard_data.tiny_rooms import (
 )
 
 
-@pytest.fixture
-def folder(filled):
-    filled.fill("release")
-    return release.latest_release(filled.data)
-
-
 def table_of(folder, split: str):
     return pq.ParquetFile(folder / "data" / f"{split}-00000-of-00001.parquet").read()
 
@@ -225,7 +219,8 @@ def test_a_deleted_release_is_put_back_with_the_same_bytes(filled, folder):
 
 @pytest.mark.parametrize(
     "name", ["README.md", "manifest.json", "leaks.json", "prompts/evaluation.parquet",
-             "data/train-00000-of-00001.parquet", "CHANGELOG.md"],
+             "data/train-00000-of-00001.parquet", "CHANGELOG.md", "croissant.json",
+             "plots/scores.png"],
 )  # fmt: skip
 def test_a_flipped_byte_in_any_file_is_found_by_name(folder, name):
     assert release.verify_release(folder) == []

@@ -22,12 +22,6 @@ from tests.alignguard_data.conftest import flip_a_byte
 from tests.alignguard_data.tiny_rooms import RELEASE, taxonomy
 
 
-@pytest.fixture
-def folder(filled):
-    filled.fill("release")
-    return release.latest_release(filled.data)
-
-
 def ids(folder, split="train") -> list[str]:
     return rows_of(folder, split, ("pair_id",))["pair_id"].to_pylist()
 
@@ -128,7 +122,8 @@ def test_diff_says_what_was_added_and_removed_by_category(filled, folder, tmp_pa
 def test_the_card_tier_holds_no_prompt_and_no_image(folder, tmp_path):
     export_release(folder, tmp_path / "out", tier="card", file_format="parquet")
     names = {p.name for p in (tmp_path / "out").rglob("*") if p.is_file()}
-    assert names == {"README.md", "CHANGELOG.md", "manifest.json"}
+    pages = {"README.md", "CHANGELOG.md", "manifest.json", "croissant.json"}
+    assert names == {*pages, "pairs.png", "funnel.png", "scores.png"}
 
 
 @pytest.mark.parametrize("file_format", ["parquet", "csv"])
