@@ -14,7 +14,7 @@ from alignguard_data.paths import DataRoot
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="List, show, verify, compare, export and withdraw from releases of the dataset.",
+    help="List, show, verify, compare, export, push and withdraw from releases of the dataset.",
 )
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
 Version = Annotated[
@@ -142,3 +142,40 @@ def export_command(
 
     files = export_release(_folder(version), to, tier=tier, file_format=file_format)
     typer.echo(f"{to}: {len(files)} files, {sum(file.bytes for file in files):,} bytes")
+
+
+@app.command("push")
+def push_command(
+    address: Annotated[str, typer.Argument(help="hf://org/name, a dataset on the hub.")],
+    version: Version = None,
+    tier: Annotated[
+        str, typer.Option(help="card: statistics; prompts: text and hashes; full: images too.")
+    ] = "card",
+    gated: Annotated[
+        bool, typer.Option("--gated", help="Readers must be let in one by one; full needs it.")
+    ] = False,
+    private: Annotated[
+        bool | None,
+        typer.Option("--private/--public", help="New repositories are private without either."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")
+    ] = False,
+) -> None:
+    """Upload one tier of a release to the Hugging Face hub, as one commit with a tag."""
+    from alignguard_data.release_push import Push, push_release, settings_of
+
+    push = Push(address=address, tier=tier, gated=gated, private=private)
+    done = push_release(_folder(version), push, dry_run=dry_run)
+    size = sum(file.bytes for file in done.files)
+    if dry_run:
+        table = Table("file", "bytes")
+        for file in done.files:
+            table.add_row(file.name, f"{file.bytes:,}")
+        Console().print(table)
+        typer.echo(f"to {done.repository} ({settings_of(push)}), tag {done.tag}")
+        typer.echo(f"one commit: {done.message}")
+        typer.echo(f"{len(done.files)} files, {size:,} bytes; nothing was sent")
+        return
+    typer.echo(f"{done.repository} {done.tag}: {len(done.files)} files, {size:,} bytes")
+    typer.echo(done.url)
