@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 
-import duckdb
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -85,35 +84,6 @@ def test_rows_are_sorted_and_splits_are_by_concept(folder):
         order = [tuple(key.values()) for key in keys]
         assert order == sorted(order)
         assert {key["concept"].split(".")[1] for key in keys} == slugs
-
-
-@pytest.mark.parametrize("streaming", [False, True])
-def test_both_configs_load_in_datasets(folder, tmp_path, streaming, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    datasets = pytest.importorskip("datasets")
-    datasets.disable_progress_bars()
-    options = {"streaming": streaming, "cache_dir": str(tmp_path / "cache")}
-    raw = datasets.load_dataset(str(folder), "default", **options)
-    shown = datasets.load_dataset(str(folder), "images", **options)
-    assert set(raw) == set(shown) == {"train", "test"}
-    row = next(iter(raw["train"]))
-    assert Image.open(io.BytesIO(row["jpg_0"])).size == (16, 16)
-    assert next(iter(shown["test"]))["jpg_1"].size == (16, 16)
-    some = datasets.load_dataset(
-        str(folder), "default", split="train", filters=[("category", "==", "spots")], **options
-    )
-    assert {row["category"] for row in some} == {"spots"}
-
-
-def test_duckdb_and_polars_read_the_files(folder):
-    pattern = f"{folder}/data/*.parquet"
-    everything = sum(table_of(folder, split).num_rows for split in SPLITS)
-    with duckdb.connect() as connection:
-        sql = f"select count(*), sum(label_0) from '{pattern}'"
-        found = connection.execute(sql).fetchall()
-    assert found == [(everything, everything)]
-    polars = pytest.importorskip("polars")
-    assert polars.scan_parquet(pattern).select("jpg_0", "caption").collect().height == everything
 
 
 def test_evaluation_prompts_of_all_concepts_are_in_the_release(filled, folder):

@@ -1,14 +1,11 @@
 """Versions, change logs, withdrawals and exports of releases, on rooms that are filled for real."""
 
 import dataclasses
-import io
 import json
-import tarfile
 
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 from typer.testing import CliRunner
 
 from alignguard_data import release
@@ -142,29 +139,6 @@ def test_the_full_tier_is_the_releases_own_files(folder, tmp_path):
     export_release(folder, tmp_path / "out", tier="full", file_format="parquet")
     for file in (folder / "data").glob("*.parquet"):
         assert (tmp_path / "out/data" / file.name).read_bytes() == file.read_bytes()
-
-
-def test_a_pickapic_folder_reads_as_the_trainers_read_it(folder, tmp_path):
-    """Rows as DiffusionDPO and diffusers' trainer take them: decode, look at the label, flip."""
-    to = tmp_path / "coprov2_pickapic"
-    export_release(folder, to, tier="full", file_format="pickapic-folder")
-    rows = pq.read_table(next((to / "data").glob("train-*.parquet"))).to_pylist()
-    for row in rows:
-        assert row["label_0"] in (0, 1) and isinstance(row["caption"], str)
-        images = [Image.open(io.BytesIO(row[name])).convert("RGB") for name in ("jpg_0", "jpg_1")]
-        chosen, rejected = images if row["label_0"] else images[::-1]
-        assert chosen.size == rejected.size
-    assert len(rows) == len(ids(folder))
-
-
-def test_webdataset_shards_hold_both_images_and_the_rest(folder, tmp_path):
-    export_release(folder, tmp_path / "out", tier="full", file_format="webdataset")
-    with tarfile.open(next((tmp_path / "out/data").glob("train-*.tar"))) as tar:
-        content = {member.name: tar.extractfile(member).read() for member in tar}  # type: ignore[union-attr]
-    first = ids(folder)[0]
-    assert {name.split(".", 1)[1] for name in content} == {"0.png", "1.png", "json"}
-    assert json.loads(content[f"{first}.json"])["pair_id"] == first
-    assert content[f"{first}.1.png"].startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("file_format", ["parquet", "webdataset"])
