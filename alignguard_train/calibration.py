@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from alignguard_data.backends.conditions import Conditions
-from alignguard_train import loss as losses
 from alignguard_train.adapter import Lora, LoraLayer
 from alignguard_train.base import BaseModel
 from alignguard_train.dataset import EncodedPreferences
 from alignguard_train.merge import Activity
+from alignguard_train.objective import noised
 from alignguard_train.recipes import MergeConfig, Stat
 
 ROWS = 32
@@ -82,7 +82,6 @@ def _inputs(
     base: BaseModel, encoded: EncodedPreferences, config: MergeConfig
 ) -> Iterator[tuple[Tensor, Tensor, Conditions]]:
     scheduler = base.pipe.scheduler
-    alphas = scheduler.alphas_cumprod.to(encoded.rejected.device)
     generator = torch.Generator().manual_seed(config.seed)
     chosen = _rows_of_each_category(encoded.categories, config.calibration_pairs)
     index = torch.tensor(chosen).repeat(config.calibration_timesteps)
@@ -91,8 +90,8 @@ def _inputs(
     for rows, when, drawn in zip(index.split(ROWS), t.split(ROWS), noise.split(ROWS), strict=True):
         latents = encoded.rejected[rows]
         when = when.to(latents.device)
-        noisy = losses.add_noise(latents, drawn.to(latents), when, alphas)
-        yield noisy, when, encoded.unsafe[rows]
+        noisy, time, _ = noised(scheduler, latents, drawn.to(latents), when)
+        yield noisy, time, encoded.unsafe[rows]
 
 
 def _rows_of_each_category(categories: Sequence[str], most: int) -> list[int]:

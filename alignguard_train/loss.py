@@ -34,6 +34,11 @@ def dpo_loss(e_w: Tensor, e_l: Tensor, e_w_ref: Tensor, e_l_ref: Tensor, *, beta
     return -logsigmoid(beta / 2 * dpo_margin(e_w, e_l, e_w_ref, e_l_ref)).mean()
 
 
+def sft_loss(e_w: Tensor) -> Tensor:
+    """The chosen side's error alone, mean over the batch: plain fine-tuning on safe images."""
+    return e_w.mean()
+
+
 def implicit_accuracy(e_w: Tensor, e_l: Tensor, e_w_ref: Tensor, e_l_ref: Tensor) -> Tensor:
     """Share of pairs with a positive margin; a tie counts half."""
     margin = dpo_margin(e_w, e_l, e_w_ref, e_l_ref)
@@ -50,8 +55,9 @@ def focal_dpo_loss(
 ) -> Tensor:
     """-(1 - p)^gamma log p with p = sigmoid(beta/2 margin), mean over the batch.
 
-    Pairs that the policy already tells apart count less (focal loss, arXiv 1708.02002, on the
-    preference's own probability); gamma 0 is :func:`dpo_loss`.
+    Pairs that the policy already tells apart count less, so the hard ones more: the aim of SC-DPO's
+    dynamic focusing (arXiv 2504.14290), here by the focal loss (arXiv 1708.02002) on the
+    preference's own probability; gamma 0 is :func:`dpo_loss`.
     """
     logits = beta / 2 * dpo_margin(e_w, e_l, e_w_ref, e_l_ref)
     return -((1 - logits.sigmoid()).pow(gamma) * logsigmoid(logits)).mean()
@@ -74,19 +80,26 @@ def prediction_type_of(scheduler: Any) -> str:
     return scheduler.config.prediction_type
 
 
-def add_noise(
-    latents: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor | None, *, steps: int = 1000
-) -> Tensor:
-    """x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise; rows (batch, ...), timesteps (batch,).
-
-    Without ``alphas_cumprod`` the straight line of rectified flow (arXiv 2209.03003), with
-    sigma = (t + 1) / steps: x_t = (1 - sigma) x_0 + sigma noise.
-    """
-    if alphas_cumprod is None:
-        sigma = _per_row((t + 1) / steps, latents)
-        return (1 - sigma) * latents + sigma * noise
+def add_noise(latents: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    """x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise; rows (batch, ...), timesteps (batch,)."""
     a = _per_row(alphas_cumprod[t], latents)
     return a.sqrt() * latents + (1 - a).sqrt() * noise
+
+
+def flow_sigma(t: Tensor, *, steps: int, shift: float = 1.0) -> Tensor:
+    """Share of noise of rectified flow at timesteps 0 to steps - 1: (batch,), in (0, 1].
+
+    The even s = (t + 1) / steps, moved to shift s / (1 + (shift - 1) s): large images need more
+    noise for the same loss of information (arXiv 2403.03206, equation 23; SD3.5 has shift 3).
+    """
+    s = (t + 1) / steps
+    return shift * s / (1 + (shift - 1) * s)
+
+
+def add_flow_noise(latents: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """x_t = (1 - sigma) x_0 + sigma noise (rectified flow, arXiv 2209.03003)."""
+    share = _per_row(sigma, latents)
+    return (1 - share) * latents + share * noise
 
 
 def prediction_target(

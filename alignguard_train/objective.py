@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from alignguard_data.backends.conditions import Conditions, concatenated
+from alignguard_data.errors import EngineError
 from alignguard_train import loss as losses
 from alignguard_train.base import BaseModel
 from alignguard_train.recipes import ExpertRecipe
@@ -80,29 +81,52 @@ def objective(
 def _branches(
     base: BaseModel, rows: PairRows, recipe: ExpertRecipe
 ) -> tuple[Tensor, Tensor, Conditions, Tensor]:
-    """Noisy latents, timesteps, conditions and targets of all branches, one after the other."""
-    scheduler: Any = base.pipe.scheduler
-    kind = losses.prediction_type_of(scheduler)
-    steps = scheduler.config.num_train_timesteps
-    alphas = None if kind == "flow" else scheduler.alphas_cumprod.to(rows.chosen.device)
+    """Noisy latents, times as the UNet takes them, conditions and targets of all branches."""
     latents, parts = [rows.chosen, rows.rejected], [rows.unsafe, rows.unsafe]
     if recipe.preservation:
         latents, parts = [*latents, rows.chosen], [*parts, rows.safe]
-    count = len(parts)
-    x0, t = torch.cat(latents), rows.t.repeat(count)
-    noise = rows.noise.repeat(count, 1, 1, 1)
-    noisy = losses.add_noise(x0, noise, t, alphas, steps=steps)
+    x0, t = torch.cat(latents), rows.t.repeat(len(parts))
+    noise = rows.noise.repeat(len(parts), 1, 1, 1)
+    noisy, time, target = noised(base.pipe.scheduler, x0, noise, t)
     if recipe.preservation and recipe.preservation_at == "last":
         last = torch.arange(len(x0), device=t.device) >= 2 * len(rows)
-        t = torch.where(last, steps - 1, t)
+        end = noised(base.pipe.scheduler, x0, noise, _last(base, t))[1]
+        time = torch.where(last, end, time)
         noisy = torch.where(last[:, None, None, None], noise, noisy)
-    target = losses.prediction_target(kind, x0, noise, t, alphas).float()
-    return noisy, t, concatenated(parts), target
+    return noisy, time, concatenated(parts), target.float()
+
+
+def noised(scheduler: Any, x0: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Noisy latents, the time that the network is told, and what it should predict.
+
+    Args:
+        scheduler: the base model's own; its class and configuration say which kind it is.
+        x0: latents (rows, channels, h, w).
+        noise: likewise.
+        t: timesteps (rows,), 0 to the scheduler's number of training timesteps less one.
+
+    Raises:
+        EngineError: a prediction type that this trainer does not know.
+    """
+    kind = losses.prediction_type_of(scheduler)
+    if kind == "flow":
+        steps = scheduler.config.num_train_timesteps
+        sigma = losses.flow_sigma(t, steps=steps, shift=scheduler.config.shift)
+        target = losses.prediction_target(kind, x0, noise, t, None)
+        return losses.add_flow_noise(x0, noise, sigma), sigma * steps, target
+    alphas = scheduler.alphas_cumprod.to(x0.device)
+    target = losses.prediction_target(kind, x0, noise, t, alphas)
+    return losses.add_noise(x0, noise, t, alphas), t, target
+
+
+def _last(base: BaseModel, t: Tensor) -> Tensor:
+    scheduler: Any = base.pipe.scheduler
+    return torch.full_like(t, scheduler.config.num_train_timesteps - 1)
 
 
 def _preference(errors: tuple[Tensor, Tensor, Tensor, Tensor], recipe: ExpertRecipe) -> Tensor:
     if recipe.method == "sft":
-        return errors[0].mean()
+        return losses.sft_loss(errors[0])
     if recipe.focal:
         return losses.focal_dpo_loss(*errors, beta=recipe.beta, gamma=recipe.focal)
     return losses.dpo_loss(*errors, beta=recipe.beta)
@@ -112,9 +136,14 @@ def _weight(base: BaseModel, t: Tensor, recipe: ExpertRecipe) -> Tensor:
     if recipe.min_snr is None:
         return torch.ones_like(t, dtype=torch.float32)
     scheduler: Any = base.pipe.scheduler
-    v = losses.prediction_type_of(scheduler) == "v_prediction"
+    kind = losses.prediction_type_of(scheduler)
+    if kind == "flow":
+        raise EngineError(
+            f"min_snr ({recipe.min_snr}) is not defined for a flow model such as {base.model_id}; "
+            "leave it out of the recipe"
+        )
     alphas = scheduler.alphas_cumprod.to(t.device)
-    return losses.min_snr_weight(t, alphas, gamma=recipe.min_snr, v=v)
+    return losses.min_snr_weight(t, alphas, gamma=recipe.min_snr, v=kind == "v_prediction")
 
 
 def _precision(unet: Any) -> AbstractContextManager[object]:

@@ -113,6 +113,21 @@ def sdxl_expert() -> ExpertRecipe:
     )
 
 
+def as_sft(recipe: ExpertRecipe) -> ExpertRecipe:
+    """The same training on chosen images alone, the obvious alternative to a preference."""
+    return replace(recipe, method="sft", preservation=0.0)
+
+
+def as_duo(recipe: ExpertRecipe, *, weight: float = 1.0) -> ExpertRecipe:
+    """In the manner of DUO [D]: self-attention alone, outputs preserved on pure noise at t = T."""
+    return replace(recipe, layers="self-attention", preservation=weight, preservation_at="last")
+
+
+def as_focal(recipe: ExpertRecipe, *, gamma: float = 2.0) -> ExpertRecipe:
+    """In the manner of SC-DPO (arXiv 2504.14290): hard pairs count more."""
+    return replace(recipe, focal=gamma)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MergeConfig:
     """How experts become one adapter (METHOD section 4).

@@ -24,13 +24,42 @@ def test_an_adapter_that_changes_nothing_has_loss_log_two():
     assert found.item() == pytest.approx(math.log(2), abs=1e-6)
 
 
-def test_dpo_loss_equals_an_independent_formula_on_random_tensors():
-    """As diffusers' trainer writes it: scale = -beta/2, inside = scale (model_diff - ref_diff)."""
-    e = torch.rand(4, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    beta = 37.0
-    inside = -0.5 * beta * ((e[0] - e[1]) - (e[2] - e[3]))
-    independent = torch.log1p(torch.exp(-inside)).mean()
-    assert loss.dpo_loss(*e, beta=beta).item() == pytest.approx(independent.item(), abs=1e-12)
+def independent_dpo(predicted, reference, target, beta):
+    """Over interleaved rows (w, l, w, l, ...), in double precision, from sums and exponentials:
+    the ratio e^{s_w} / (e^{s_w} + e^{s_l}) of the Bradley-Terry model, with the score
+    s = -(beta/2) (|target - predicted|^2 - |target - reference|^2) / size of each image."""
+    total = 0.0
+    for w in range(0, len(target), 2):
+        scores = []
+        for row in (w, w + 1):
+            gap = (target[row] - predicted[row]) ** 2 - (target[row] - reference[row]) ** 2
+            scores.append(-beta / 2 * gap.double().sum() / gap.numel())
+        total -= math.log(math.exp(scores[0]) / (math.exp(scores[0]) + math.exp(scores[1])))
+    return total / (len(target) / 2)
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "flow"])
+def test_dpo_equals_an_independent_formula_on_random_predictions(kind):
+    """Targets of epsilon and v from diffusers' scheduler, of the flow from its definition."""
+    from diffusers import DDPMScheduler
+
+    scheduler = DDPMScheduler(prediction_type="epsilon" if kind == "flow" else kind)
+    draw = torch.Generator().manual_seed(0)
+    x0, predicted, reference = (
+        torch.randn(12, 4, 8, 8, generator=draw, dtype=torch.float64) for _ in range(3)
+    )
+    noise = torch.randn(6, 4, 8, 8, generator=draw, dtype=torch.float64).repeat_interleave(2, 0)
+    t = torch.randint(1000, (6,), generator=draw).repeat_interleave(2)
+    scheduler.alphas_cumprod = scheduler.alphas_cumprod.double()
+    theirs = {
+        "epsilon": lambda: noise,
+        "v_prediction": lambda: scheduler.get_velocity(x0, noise, t),
+        "flow": lambda: noise - x0,
+    }[kind]()
+    target = loss.prediction_target(kind, x0, noise, t, scheduler.alphas_cumprod)
+    e, e_ref = loss.per_row_error(predicted, target), loss.per_row_error(reference, target)
+    found = loss.dpo_loss(e[::2], e[1::2], e_ref[::2], e_ref[1::2], beta=37.0).item()
+    assert found == pytest.approx(independent_dpo(predicted, reference, theirs, 37.0), abs=1e-6)
 
 
 def test_the_gradient_lowers_the_winners_error_and_raises_the_losers():
@@ -68,18 +97,47 @@ def test_noise_and_both_targets_by_hand():
         loss.prediction_target("sample", x0, n, t, alphas)
 
 
-def test_flow_by_hand_and_as_diffusers_noises():
-    """sigma = (t + 1) / T: t = 249 of 1000 gives 1/4, so x_t = 0.75 x0 + 0.25 n; v = n - x0."""
+def test_flow_by_hand():
+    """t = 249 of 1000: s = 1/4, x_t = 0.75 x0 + 0.25 n, and the velocity is n - x0. With shift 3
+    sigma = 3/4 / (1 + 2/4) = 1/2. At the last timestep all is noise, whatever the shift."""
+    x0, n, t = torch.ones(1, 1), torch.full((1, 1), 2.0), torch.tensor([249])
+    sigma = loss.flow_sigma(t, steps=1000)
+    assert loss.add_flow_noise(x0, n, sigma).item() == pytest.approx(1.25)
+    assert loss.prediction_target("flow", x0, n, t, None).item() == pytest.approx(1.0)
+    assert loss.flow_sigma(t, steps=1000, shift=3.0).item() == pytest.approx(0.5)
+    assert loss.flow_sigma(torch.tensor([999]), steps=1000, shift=3.0).item() == 1.0
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_flow_noises_as_diffusers_does(shift):
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    x0, n, t = torch.ones(1, 1), torch.full((1, 1), 2.0), torch.tensor([249])
-    assert loss.add_noise(x0, n, t, None, steps=1000).item() == pytest.approx(1.25)
-    assert loss.prediction_target("flow", x0, n, t, None).item() == pytest.approx(1.0)
-    scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000)
+    scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=shift)
     assert loss.prediction_type_of(scheduler) == "flow"
-    # Its timesteps fall from T to 1: the one of place T - 1 - t has our sigma.
-    theirs = scheduler.scale_noise(x0, scheduler.timesteps[1000 - 1 - 249][None], n)
-    assert theirs.item() == pytest.approx(1.25, abs=1e-6)
+    draw = torch.Generator().manual_seed(2)
+    x0, n = (torch.randn(5, 4, 8, 8, generator=draw) for _ in range(2))
+    t = torch.tensor([0, 17, 249, 700, 999])
+    # Its timesteps fall from T to 1, so place T - 1 - t is ours; they are what the network sees.
+    theirs = scheduler.timesteps[999 - t]
+    sigma = loss.flow_sigma(t, steps=1000, shift=shift)
+    assert torch.allclose(sigma * 1000, theirs, rtol=1e-5)
+    ours = loss.add_flow_noise(x0, n, sigma)
+    assert torch.allclose(ours, scheduler.scale_noise(x0, theirs, n), atol=1e-5)
+
+
+def test_sft_is_the_chosen_sides_error_by_hand():
+    """Errors 0.2 and 0.6: (0.2 + 0.6) / 2 = 0.4; each row's gradient is 1/2."""
+    e_w = torch.tensor([0.2, 0.6], requires_grad=True)
+    found = loss.sft_loss(e_w)
+    found.backward()
+    assert found.item() == pytest.approx(0.4)
+    assert e_w.grad is not None and e_w.grad.tolist() == [0.5, 0.5]
+
+
+def test_preservation_by_hand():
+    """Predictions (1, 2) and (1, 0) against the reference's zeros: (1 + 4 + 1 + 0) / 4 = 1.5."""
+    predicted = torch.tensor([[1.0, 2.0], [1.0, 0.0]])
+    assert loss.preservation_loss(predicted, torch.zeros(2, 2)).item() == pytest.approx(1.5)
 
 
 def test_focal_loss_by_hand_and_without_focus():

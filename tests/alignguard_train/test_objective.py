@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 import torch
 
+from alignguard_data.errors import EngineError
 from alignguard_train.base import BaseModel
 from alignguard_train.dataset import EncodedPreferences, Preferences, encode, encode_prompts
 from alignguard_train.expert import HISTORY, train_expert
 from alignguard_train.objective import PairRows, objective
 from alignguard_train.recipes import (
     ExpertRecipe,
+    as_duo,
+    as_focal,
+    as_sft,
     sd15_expert,
     sd21_expert,
     sdxl_expert,
@@ -106,20 +110,61 @@ def test_micro_batches_give_the_step_of_one_batch(base, tmp_path):
     assert torch.allclose(one.history[:, 0], two.history[:, 0], rtol=1e-4)
 
 
+def flow_model(base: BaseModel) -> BaseModel:
+    """The same networks under a flow scheduler, as SD3.5 has: no transformer is needed."""
+    from diffusers import FlowMatchEulerDiscreteScheduler
+
+    flow = BaseModel(model=str(base._folder), device="cpu")
+    flow.pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    return flow
+
+
+def test_a_flow_model_is_told_its_sigma_and_should_predict_the_velocity(base):
+    """x_t and t by diffusers' own scheduler, the target noise - x_0, row by row."""
+    flow = flow_model(base)
+    encoded = encode(preferences(), flow)
+    rows, pipe = rows_of(encoded), flow.pipe
+    scheduler, errors = pipe.scheduler, []
+    for i in range(4):
+        x0, n = encoded.chosen[i : i + 1], rows.noise[i : i + 1]
+        time = scheduler.timesteps[999 - rows.t[i : i + 1]]
+        arguments = encoded.unsafe[i : i + 1].unet_arguments(height=16, width=16)
+        with torch.no_grad():
+            found = pipe.unet(scheduler.scale_noise(x0, time, n), time, **arguments).sample
+        errors.append((found - (n - x0)).pow(2).mean())
+    measured = adapted(flow, lambda: objective(flow, rows, RECIPE)[1])
+    assert measured["e_w_ref"].item() == pytest.approx(torch.stack(errors).mean().item(), rel=1e-4)
+
+
+def test_a_flow_model_trains_and_has_no_min_snr(base, tmp_path):
+    flow = flow_model(base)
+    encoded = encode(preferences(), flow)
+    duo = as_duo(RECIPE)
+    history = train_expert(flow, encoded, duo, seed=0, checkpoint=tmp_path / "c").history
+    assert history.isfinite().all()
+    weighted = dataclasses.replace(RECIPE, min_snr=5.0)
+    with pytest.raises(EngineError, match="min_snr .5.0. is not defined for a flow model"):
+        train_expert(flow, encoded, weighted, seed=0, checkpoint=tmp_path / "d")
+
+
+def changed(**fields):
+    return lambda recipe: dataclasses.replace(recipe, **fields)
+
+
 VARIANTS = {
-    "sft": {"method": "sft", "preservation": 0.0},
-    "focal": {"focal": 2.0},
-    "safeguard": {"safeguard": 0.9},
-    "duo": {"layers": "self-attention", "preservation_at": "last"},
-    "min-snr": {"min_snr": 5.0},
-    "adafactor": {"optimizer": "adafactor", "gradient_checkpointing": True},
-    "flips": {"flip": True, "caption_dropout": 0.5},
+    "sft": as_sft,
+    "focal": as_focal,
+    "safeguard": changed(safeguard=0.9),
+    "duo": as_duo,
+    "min-snr": changed(min_snr=5.0),
+    "adafactor": changed(optimizer="adafactor", gradient_checkpointing=True),
+    "flips": changed(flip=True, caption_dropout=0.5),
 }
 
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_trains_and_resumes_to_the_same_adapter(base, tmp_path, name):
-    recipe = dataclasses.replace(RECIPE, **VARIANTS[name])
+    recipe = VARIANTS[name](RECIPE)
     encoded = encode(preferences(), base, flip=recipe.flip)
     stopped = dataclasses.replace(recipe, steps=2, lr_floor=1.0)
     steady = dataclasses.replace(recipe, lr_floor=1.0)
@@ -136,7 +181,7 @@ def test_every_variant_trains_and_resumes_to_the_same_adapter(base, tmp_path, na
 
 
 def test_sft_lowers_the_chosen_sides_error_alone_counts(base, tmp_path):
-    recipe = dataclasses.replace(RECIPE, method="sft", preservation=0.0)
+    recipe = as_sft(RECIPE)
     history = train_expert(
         base, encode(preferences(), base), recipe, seed=0, checkpoint=tmp_path / "c"
     ).history
