@@ -52,6 +52,16 @@ class BaseModel:
         """Hash of the folder's files, or the hub id's commit."""
         return folder_revision(self._folder) if self._folder else str(self._revision)
 
+    @property
+    def models(self) -> dict[str, str]:
+        """Revisions by model id: this one's, and that of a VAE of its own."""
+        if not self._vae:
+            return {self.model_id: self.revision}
+        folder = Path(self._vae)
+        name = folder.resolve().name if folder.is_dir() else self._vae
+        vae = folder_revision(folder) if folder.is_dir() else str(self._vae_revision)
+        return {self.model_id: self.revision, f"vae {name}": vae}
+
     @cached_property
     def pipe(self) -> "Pipe":
         """The loaded pipe, every weight frozen; loaded from safetensors alone.

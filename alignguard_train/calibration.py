@@ -81,17 +81,16 @@ def measure_activity(
 def _inputs(
     base: BaseModel, encoded: EncodedPreferences, config: MergeConfig
 ) -> Iterator[tuple[Tensor, Tensor, Conditions]]:
-    scheduler = base.pipe.scheduler
+    scheduler, unet = base.pipe.scheduler, base.pipe.unet
     generator = torch.Generator().manual_seed(config.seed)
     chosen = _rows_of_each_category(encoded.categories, config.calibration_pairs)
     index = torch.tensor(chosen).repeat(config.calibration_timesteps)
     t = torch.randint(scheduler.config.num_train_timesteps, index.shape, generator=generator)
     noise = torch.randn((len(index), *encoded.rejected.shape[1:]), generator=generator)
     for rows, when, drawn in zip(index.split(ROWS), t.split(ROWS), noise.split(ROWS), strict=True):
-        latents = encoded.rejected[rows]
-        when = when.to(latents.device)
-        noisy, time, _ = noised(scheduler, latents, drawn.to(latents), when)
-        yield noisy, time, encoded.unsafe[rows]
+        latents = encoded.rejected[rows].to(unet.device, unet.dtype)
+        noisy, time, _ = noised(scheduler, latents, drawn.to(latents), when.to(unet.device))
+        yield noisy, time, encoded.unsafe[rows].to(unet.device, unet.dtype)
 
 
 def _rows_of_each_category(categories: Sequence[str], most: int) -> list[int]:

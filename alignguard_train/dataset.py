@@ -1,9 +1,10 @@
 """From a release to what training reads: latents of both images, states of both captions."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,21 @@ class Preferences:
     rejected: list[npt.NDArray[np.uint8]]
 
 
+class LatentRows(Protocol):
+    """Latents (rows, channels, h, w) that give the rows of an index: a tensor, or mapped files."""
+
+    @property
+    def shape(self) -> torch.Size: ...
+
+    def __getitem__(self, rows: Any, /) -> Tensor: ...
+
+
+class ConditionRows(Protocol):
+    """Conditions that give the rows of an index likewise."""
+
+    def __getitem__(self, rows: Any, /) -> Conditions: ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodedPreferences:
     """Latents (pairs, channels, h, w), scaled; conditions of both captions, one row a pair.
@@ -41,13 +57,13 @@ class EncodedPreferences:
     """
 
     categories: list[str]
-    chosen: Tensor
-    rejected: Tensor
-    unsafe: Conditions
-    safe: Conditions
+    chosen: LatentRows
+    rejected: LatentRows
+    unsafe: ConditionRows
+    safe: ConditionRows
     empty: Conditions
-    chosen_flipped: Tensor | None = None
-    rejected_flipped: Tensor | None = None
+    chosen_flipped: LatentRows | None = None
+    rejected_flipped: LatentRows | None = None
 
     def __len__(self) -> int:
         return len(self.categories)
@@ -61,17 +77,44 @@ def load_preferences(
     Raises:
         IntegrityError: no shard, a missing column, or an image that cannot be decoded, by name.
     """
+    rows: list[dict[str, object]] = []
+    wanted = None if categories is None else [("category", "in", list(categories))]
+    for shard in _shards(release, split):
+        table = pq.read_table(shard, columns=list(COLUMNS), filters=wanted)
+        rows += [{**row, "shard": shard.name} for row in table.to_pylist()]
+    return preferences_of(rows)
+
+
+def stream_rows(release: Path, *, split: str = "train") -> Iterator[dict[str, object]]:
+    """One split's rows in release order, images still encoded, a few in memory at a time.
+
+    Raises:
+        IntegrityError: no shard, or a missing column.
+    """
+    for shard in _shards(release, split):
+        with pq.ParquetFile(shard) as file:
+            for batch in file.iter_batches(batch_size=ENCODE_ROWS, columns=list(COLUMNS)):
+                for row in batch.to_pylist():
+                    yield {**row, "shard": shard.name}
+
+
+def _shards(release: Path, split: str) -> list[Path]:
     shards = sorted((release / "data").glob(f"{split}-*.parquet"))
     if not shards:
         raise IntegrityError(f"{release / 'data'} has no {split}-*.parquet")
-    rows: list[dict[str, object]] = []
-    wanted = None if categories is None else [("category", "in", list(categories))]
     for shard in shards:
         missing = set(COLUMNS) - set(pq.read_schema(shard).names)
         if missing:
             raise IntegrityError(f"{shard} lacks column(s) {', '.join(sorted(missing))}")
-        table = pq.read_table(shard, columns=list(COLUMNS), filters=wanted)
-        rows += [{**row, "shard": shard.name} for row in table.to_pylist()]
+    return shards
+
+
+def preferences_of(rows: Sequence[Mapping[str, object]]) -> Preferences:
+    """Decode a release's rows.
+
+    Raises:
+        IntegrityError: an image that cannot be decoded, by name.
+    """
     return Preferences(
         pair_ids=[str(row["pair_id"]) for row in rows],
         categories=[str(row["category"]) for row in rows],
@@ -82,7 +125,7 @@ def load_preferences(
     )
 
 
-def _decode(row: dict[str, object], column: str) -> npt.NDArray[np.uint8]:
+def _decode(row: Mapping[str, object], column: str) -> npt.NDArray[np.uint8]:
     content = row[column]
     try:
         if not isinstance(content, bytes):
@@ -94,26 +137,63 @@ def _decode(row: dict[str, object], column: str) -> npt.NDArray[np.uint8]:
         raise IntegrityError(f"{place} is not a readable image: {error}") from error
 
 
-@torch.no_grad()
 def encode(preferences: Preferences, base: BaseModel, *, flip: bool = False) -> EncodedPreferences:
-    """Encode images with the VAE (mode of its distribution, scaled) and captions, in batches.
+    """Encode images with the VAE and captions with the text encoders, in batches.
+
+    A batch holds pairs of one category alone: the last bits of an encoding depend on the size of
+    its batch, and so a category's stay the same whichever others are encoded beside it.
 
     ``flip``: also the mirrored images. They are encoded, as mirrored latents are not the latents
     of a mirrored image.
     """
-    mirrored: dict[str, Tensor] = {}
-    if flip:
-        for name in ("chosen", "rejected"):
-            images = [image[:, ::-1] for image in getattr(preferences, name)]
-            mirrored[f"{name}_flipped"] = _latents(images, base)
+    places: dict[str, list[int]] = {}
+    for i, category in enumerate(preferences.categories):
+        places.setdefault(category, []).append(i)
+    order = [i for rows in places.values() for i in rows]
+    back = torch.tensor(order, dtype=torch.long).argsort()
+    parts = [_pick(preferences, rows) for rows in places.values()]
+    plain = [encode_plain(part, base) for part in parts]
+    mirrored = [encode_mirrored(part, base) for part in parts] if flip else []
+    names = ("chosen_flipped", "rejected_flipped")
     return EncodedPreferences(
         categories=preferences.categories,
-        chosen=_latents(preferences.chosen, base),
-        rejected=_latents(preferences.rejected, base),
-        unsafe=encode_prompts(preferences.unsafe_prompts, base),
-        safe=encode_prompts(preferences.safe_prompts, base),
+        chosen=torch.cat([part["chosen"] for part in plain])[back],
+        rejected=torch.cat([part["rejected"] for part in plain])[back],
+        unsafe=concatenated([conditions_of(part, "unsafe") for part in plain])[back],
+        safe=concatenated([conditions_of(part, "safe") for part in plain])[back],
         empty=encode_prompts([""], base),
-        **mirrored,
+        **{name: torch.cat([part[name] for part in mirrored])[back] for name in names if flip},
+    )
+
+
+def encode_plain(preferences: Preferences, base: BaseModel) -> dict[str, Tensor]:
+    """Latents ``chosen`` and ``rejected``, ``unsafe states`` and ``safe states`` (SDXL:
+    ``unsafe pooled``, ``safe pooled`` too), one row a pair."""
+    found = {name: _latents(getattr(preferences, name), base) for name in ("chosen", "rejected")}
+    for name in ("unsafe", "safe"):
+        conditions = encode_prompts(getattr(preferences, f"{name}_prompts"), base)
+        found[f"{name} states"] = conditions.states
+        if conditions.pooled is not None:
+            found[f"{name} pooled"] = conditions.pooled
+    return found
+
+
+def encode_mirrored(preferences: Preferences, base: BaseModel) -> dict[str, Tensor]:
+    """Latents ``chosen_flipped`` and ``rejected_flipped`` of the mirrored images."""
+    return {
+        f"{name}_flipped": _latents([image[:, ::-1] for image in getattr(preferences, name)], base)
+        for name in ("chosen", "rejected")
+    }
+
+
+def conditions_of(tensors: Mapping[str, Tensor], name: str) -> Conditions:
+    """The conditions that :func:`encode_plain` put under ``name``."""
+    return Conditions(states=tensors[f"{name} states"], pooled=tensors.get(f"{name} pooled"))
+
+
+def _pick(preferences: Preferences, rows: Sequence[int]) -> Preferences:
+    return Preferences(
+        **{name: [getattr(preferences, name)[i] for i in rows] for name in Preferences.__slots__}
     )
 
 
@@ -127,7 +207,9 @@ def encode_prompts(prompts: Sequence[str], base: BaseModel) -> Conditions:
     )
 
 
+@torch.no_grad()
 def _latents(images: Sequence[npt.NDArray[np.uint8]], base: BaseModel) -> Tensor:
+    """Mode of the VAE's distribution, scaled."""
     vae = base.pipe.vae
     parts = []
     for i in range(0, len(images), ENCODE_ROWS):

@@ -12,7 +12,6 @@ from alignguard_data.partition import PartitionSpec, open_partition
 from alignguard_data.paths import DataRoot
 from alignguard_data.protocols import Progress
 from alignguard_train.base import BaseModel
-from alignguard_train.evaluation_room import release_folder
 from alignguard_train.recipes import ExpertRecipe
 
 ROOM = "experts"
@@ -41,7 +40,7 @@ def spec(
         key=key,
         config={**config, "categories": list(categories), "seed": seed},
         inputs={"release": release.content_id},
-        models={base.model_id: base.revision},
+        models=base.models,
     )
 
 
@@ -67,11 +66,10 @@ def make_expert(
         if work.done:
             return work.done
         from alignguard_train.adapter import WEIGHTS, save_lora
-        from alignguard_train.dataset import encode, load_preferences
+        from alignguard_train.encodings import shared_encodings
         from alignguard_train.expert import HISTORY, train_expert
 
-        preferences = load_preferences(release_folder(data), categories)
-        encoded = encode(preferences, base, flip=recipe.flip)
+        encoded = shared_encodings(data, base, categories, flip=recipe.flip)
         trained = train_expert(
             base,
             encoded,

@@ -16,7 +16,6 @@ from alignguard_data.paths import UNPARTITIONED, DataRoot
 from alignguard_data.protocols import Progress
 from alignguard_data.shards import verify_file, write_bytes
 from alignguard_train.base import BaseModel
-from alignguard_train.evaluation_room import release_folder
 from alignguard_train.experts import weights_of
 from alignguard_train.recipes import MergeConfig
 
@@ -55,7 +54,7 @@ def spec(
             "release": release.content_id,
             **{f"experts/{key}": manifest.content_id for key, manifest in experts.items()},
         },
-        models={base.model_id: base.revision},
+        models=base.models,
     )
 
 
@@ -83,7 +82,7 @@ def make_merges(
             return work.done
         from alignguard_train.adapter import load_lora, scaled
         from alignguard_train.calibration import measure_activity
-        from alignguard_train.dataset import encode, load_preferences
+        from alignguard_train.encodings import shared_encodings
         from alignguard_train.merge import merge
 
         hashes = _verified_experts(data, categories)
@@ -91,7 +90,7 @@ def make_merges(
             scaled(load_lora(weights_of(data, key)), config.weights.get(key, 1.0))
             for key in categories
         ]
-        encoded = encode(load_preferences(release_folder(data), categories), base)
+        encoded = shared_encodings(data, base, categories, flip=False)
         activity = measure_activity(base, experts, encoded, config)
         files: dict[str, Path] = {}
         winners: dict[str, list[int]] = {}
