@@ -4,7 +4,6 @@ import os
 import shutil
 import warnings
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
 import dagster as dg
@@ -12,6 +11,7 @@ import psutil
 from sqlalchemy.exc import OperationalError
 
 from alignguard_data.errors import AlignGuardError, StorageError
+from pipelines import instance_file
 from pipelines.resources import Engines
 from pipelines.rooms import Room
 
@@ -28,17 +28,17 @@ class RoomFailed(AlignGuardError):
 def open_instance(root: Path) -> dg.DagsterInstance:
     """The kept Dagster instance: ``DAGSTER_HOME``, else a folder inside the data root.
 
+    A dagster.yaml that the user wrote or edited there is kept.
+
     Raises:
         StorageError: the folder cannot be written.
+        ConfigError: the user's dagster.yaml has faults.
     """
     home = Path(os.environ.setdefault(HOME_VARIABLE, str(root / ".dagster"))).absolute()
     os.environ[HOME_VARIABLE] = str(home)
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        ours = resources.files("pipelines").joinpath("dagster.yaml").read_bytes()
-        kept = home / "dagster.yaml"
-        if not kept.exists() or kept.read_bytes() != ours:
-            kept.write_bytes(ours)
+        instance_file.place(home)
         free = shutil.disk_usage(home).free
     except OSError as error:
         raise StorageError(f"{HOME_VARIABLE}={home} cannot be written: {error.strerror}") from error
@@ -46,7 +46,7 @@ def open_instance(root: Path) -> dg.DagsterInstance:
         raise StorageError(
             f"{home} is on a full disk ({free / 2**20:.0f} MiB free); free some space"
         )
-    return dg.DagsterInstance.get()
+    return instance_file.opened(home)
 
 
 def close_dead_runs(instance: dg.DagsterInstance) -> int:
