@@ -18,9 +18,10 @@ from pipelines.assets.scores import scores_asset
 from pipelines.assets.taxonomy import taxonomy_asset
 from pipelines.checks import asset_checks
 from pipelines.partitions import category_partitions, concept_partitions
-from pipelines.profile import load_profile
+from pipelines.profile import DEFAULT_PROFILE, PROFILE_VARIABLE, load_profile, profile_path
+from pipelines.ray_cluster import ray_executor
 from pipelines.refresh import dataset_job, refresh_schedule, taxonomy_sensor
-from pipelines.resources import Engines, data_root
+from pipelines.resources import ROOT_VARIABLE, Engines, data_root
 
 
 def build_definitions(engines: Engines) -> dg.Definitions:
@@ -56,8 +57,21 @@ def _definitions(engines: Engines) -> dg.Definitions:
         asset_checks=asset_checks(engines),
         resources={"engines": _engines_of_a_run(engines)},
         # One process a run: models load once, and only what a step asks for is loaded.
-        executor=dg.in_process_executor,
+        executor=_executor(engines),
     )
+
+
+def _executor(engines: Engines) -> dg.ExecutorDefinition:
+    cluster = engines.profile.ray
+    if cluster is None:
+        return dg.in_process_executor
+    named = os.environ.get(PROFILE_VARIABLE) or DEFAULT_PROFILE
+    inside = profile_path(named).absolute()
+    environment = {
+        PROFILE_VARIABLE: str(inside) if named.endswith((".yaml", ".yml")) else named,
+        ROOT_VARIABLE: str(engines.data.root),
+    }
+    return ray_executor(cluster, environment)
 
 
 def _engines_of_a_run(engines: Engines) -> dg.ResourceDefinition:

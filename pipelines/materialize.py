@@ -1,18 +1,22 @@
-"""Execute one room's partitions as one Dagster run in the kept instance, in this process."""
+"""Execute one room's partitions as one Dagster run in the kept instance, here or elsewhere."""
 
 import os
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
 import psutil
+from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NAME
+from dagster._core.definitions.reconstruct import ReconstructableRepository
 from sqlalchemy.exc import OperationalError
 
-from alignguard_data.errors import AlignGuardError, StorageError
+from alignguard_data.errors import AlignGuardError, ConfigError, StorageError
 from pipelines import instance_file
-from pipelines.resources import Engines
+from pipelines.profile import PROFILE_VARIABLE, load_profile
+from pipelines.resources import ROOT_VARIABLE, Engines, data_root
 from pipelines.rooms import Room
 
 HOME_VARIABLE = "DAGSTER_HOME"
@@ -66,11 +70,6 @@ def close_dead_runs(instance: dg.DagsterInstance) -> int:
     return dead
 
 
-def allow_side_by_side(instance: dg.DagsterInstance, pool: str, runs: int) -> None:
-    """Let so many steps of one pool run at once; a step without a slot waits, at full speed."""
-    instance.event_log_storage.set_concurrency_slots(pool, runs)
-
-
 def materialize(
     definitions: dg.Definitions,
     instance: dg.DagsterInstance,
@@ -84,30 +83,71 @@ def materialize(
         RoomFailed: with the first cause's own message.
     """
     job = definitions.resolve_implicit_global_asset_job_def()
-    tags = {PROCESS_TAG: _process_name()}
-    if room.partitioned_by:
-        tags["dagster/asset_partition_range_start"] = keys[0]
-        tags["dagster/asset_partition_range_end"] = keys[-1]
+    with _recorded(instance):
+        result = job.execute_in_process(
+            instance=instance,
+            asset_selection=[_asset_key(engines, room)],
+            tags=_tags(room, keys),
+            run_config=_QUIET,
+            raise_on_error=False,
+        )
+    if not result.success:
+        raise RoomFailed(_reason(result))
+
+
+def materialize_remotely(
+    instance: dg.DagsterInstance, engines: Engines, room: Room, keys: Sequence[str]
+) -> None:
+    """As :func:`materialize`, with the step where the definitions' executor puts it.
+
+    The step's process loads `pipelines.definitions`, hence what the environment names.
+
+    Raises:
+        RoomFailed: with the first cause's own message.
+        ConfigError: the environment names another profile or data root.
+    """
+    if load_profile() != engines.profile or data_root() != engines.data.root:
+        told = f"{PROFILE_VARIABLE} and {ROOT_VARIABLE}"
+        raise ConfigError(told, ["must name what is run: a step elsewhere loads it by them"])
+    repository = ReconstructableRepository.for_module("pipelines.definitions", "defs")
+    with _recorded(instance):
+        result = dg.execute_job(
+            repository.get_reconstructable_job(IMPLICIT_ASSET_JOB_NAME),
+            instance=instance,
+            asset_selection=[_asset_key(engines, room)],
+            tags=_tags(room, keys),
+            run_config=_QUIET,
+        )
+        if not result.success:
+            raise RoomFailed(_reason(result))
+
+
+@contextmanager
+def _recorded(instance: dg.DagsterInstance) -> Iterator[None]:
+    """A run that Dagster could not record is our own error: a full or read-only disk."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)
         try:
-            result = job.execute_in_process(
-                instance=instance,
-                asset_selection=[dg.AssetKey([engines.profile.name, room.asset])],
-                tags=tags,
-                run_config=_QUIET,
-                raise_on_error=False,
-            )
+            yield
         except (OSError, OperationalError) as error:
-            # Dagster could not write its own record of the run: a full or read-only disk.
             cause = str(error).splitlines()[0]
             home = instance.root_directory
             free = shutil.disk_usage(home).free / 2**20
             raise StorageError(
                 f"{home} cannot be written ({free:.0f} MiB free): {cause}"
             ) from error
-    if not result.success:
-        raise RoomFailed(_reason(result))
+
+
+def _asset_key(engines: Engines, room: Room) -> dg.AssetKey:
+    return dg.AssetKey([engines.profile.name, room.asset])
+
+
+def _tags(room: Room, keys: Sequence[str]) -> dict[str, str]:
+    tags = {PROCESS_TAG: _process_name()}
+    if room.partitioned_by:
+        tags["dagster/asset_partition_range_start"] = keys[0]
+        tags["dagster/asset_partition_range_end"] = keys[-1]
+    return tags
 
 
 def _process_name() -> str:
@@ -123,7 +163,7 @@ def _alive(name: str) -> bool:
         return False
 
 
-def _reason(result: dg.ExecuteInProcessResult) -> str:
+def _reason(result: dg.ExecuteInProcessResult | dg.JobExecutionResult) -> str:
     """Failed checks with what they found, else our own error's text, else the innermost one's."""
     failed = [check for check in result.get_asset_check_evaluations() if not check.passed]
     if failed:

@@ -7,20 +7,14 @@ reported at once with its place in the file and its value.
 import dataclasses
 import importlib
 import os
+import re
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from alignguard_data.audit import AuditBounds
 from alignguard_data.backends.diffusers_image import Speed
@@ -32,6 +26,8 @@ from alignguard_data.reply_gate import WritingConfig
 from alignguard_data.scoring.calibrate import threshold_of
 from alignguard_train.evaluate import EvaluationConfig
 from alignguard_train.recipes import ExpertRecipe, MergeConfig
+from pipelines.devices import DEVICE
+from pipelines.ray_cluster import RayCluster
 
 PROFILE_VARIABLE = "ALIGNGUARD_PROFILE"
 DEFAULT_PROFILE = "standin"
@@ -67,6 +63,12 @@ def _folder_or_id(model: str) -> str:
     return model
 
 
+def _device(device: str) -> str:
+    if not re.fullmatch(DEVICE, device):
+        raise ValueError("must be `cpu` or `cuda:NUMBER`")
+    return device
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -91,6 +93,8 @@ class BaseModelChoice(_Strict):
     model: Annotated[str, AfterValidator(_folder_or_id)]
     revision: str | None = None
     device: str = "auto"
+    devices: list[Annotated[str, AfterValidator(_device)]] = Field(default_factory=list)
+    """Several GPUs of one machine: a process each over disjoint concepts (docs/scaling.md)."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     training_dtype: Literal["float32", "float16", "bfloat16"] | None = None
     """Precision of the frozen weights under training; the adapter's own is float32 always."""
@@ -99,6 +103,15 @@ class BaseModelChoice(_Strict):
     """Another VAE: a hub id or folder (SDXL's own overflows in float16)."""
     vae_revision: str | None = None
     speed: Speed = Speed()
+
+    @model_validator(mode="after")
+    def _each_device_once(self) -> "BaseModelChoice":
+        if self.devices and self.device != "auto":
+            raise ValueError(f"give device ({self.device}) or devices, not both")
+        gpus = [device for device in self.devices if device != "cpu"]
+        if len(set(gpus)) < len(gpus):
+            raise ValueError(f"devices names a GPU twice: {', '.join(gpus)}")
+        return self
 
 
 class Training(_Strict):
@@ -141,6 +154,8 @@ class Profile(_Strict):
     licences: dict[str, str] = Field(default_factory=dict)
     """Model to the licence that its user accepts; `alignguard doctor` shows them."""
     concepts_per_run: int = Field(default=100, ge=1)
+    ray: RayCluster | None = None
+    """A Ray cluster that runs the steps which load a model; left out, they run here."""
     refresh: Annotated[str, AfterValidator(_cron)] | None = None
     """Cron line of the schedule that tops concepts up and cuts a release; off until it is turned
     on in the UI."""

@@ -14,6 +14,7 @@ from alignguard_data.protocols import ImageScorer, PairScorer, TextEmbedder, Tex
 from alignguard_data.reply_gate import GateTools
 from alignguard_data.taxonomy import Taxonomy, load_taxonomy
 from alignguard_train.base import BaseModel
+from pipelines.devices import own_device, owned_device
 from pipelines.profile import Engine, Profile, resolve_model
 
 ROOT_VARIABLE = "ALIGNGUARD_ROOT"
@@ -30,6 +31,18 @@ class Engines:
     def __init__(self, profile: Profile, root: Path) -> None:
         self.profile = profile
         self.data = DataRoot(root=root, profile=profile.name)
+
+    def own_device(self) -> str | None:
+        """Take one of the profile's GPUs for this process, where the profile names several."""
+        return own_device(self.profile.base_model.devices)
+
+    @property
+    def _device(self) -> str:
+        # A process that owns a GPU sees no other, so `auto` is that one.
+        owned = owned_device()
+        if owned:
+            return "cpu" if owned == "cpu" else "auto"
+        return self.profile.base_model.device
 
     @cached_property
     def taxonomy(self) -> Taxonomy:
@@ -58,7 +71,7 @@ class Engines:
             model=resolve_model(choice.model),
             revision=choice.revision,
             sampling=self.profile.sampling,
-            device=choice.device,
+            device=self._device,
             dtype=choice.dtype,
             threads=choice.threads,
             vae=resolve_model(choice.vae) if choice.vae else None,
@@ -89,7 +102,7 @@ class Engines:
         return BaseModel(
             model=resolve_model(choice.model),
             revision=choice.revision,
-            device=choice.device,
+            device=self._device,
             dtype=choice.training_dtype or choice.dtype,
             vae=resolve_model(choice.vae) if choice.vae else None,
             vae_revision=choice.vae_revision,

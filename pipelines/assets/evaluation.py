@@ -7,6 +7,7 @@ import dagster as dg
 from alignguard_train.evaluation_room import evaluate_all, write_summary
 from pipelines.metadata import describe, pictures
 from pipelines.progress import Meter
+from pipelines.ray_cluster import op_tags
 from pipelines.resources import Engines
 from pipelines.rooms import adapters, merged_adapter, room_seconds
 
@@ -18,12 +19,14 @@ def evaluation_asset(engines: Engines) -> dg.AssetsDefinition:
         key_prefix=engines.profile.name,
         deps=[dg.AssetKey([engines.profile.name, "merged_adapter"])],
         pool="base_model",
+        op_tags=op_tags(engines.profile.ray, "evaluation"),
         group_name="alignment",
         description="One row per evaluated image; IP and preservation stand in `metrics`.",
     )
     def evaluation(
         context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]
     ) -> dg.MaterializeResult:
+        engines.own_device()
         manifest = evaluate_all(
             engines.data,
             adapters(engines),

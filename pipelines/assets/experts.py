@@ -7,6 +7,7 @@ from alignguard_train.experts import make_expert
 from alignguard_train.plots import training_curves
 from pipelines.metadata import describe, pictures
 from pipelines.progress import Meter
+from pipelines.ray_cluster import op_tags
 from pipelines.resources import Engines
 from pipelines.rooms import expert_categories, expert_recipe
 
@@ -19,6 +20,7 @@ def experts_asset(engines: Engines, categories: dg.PartitionsDefinition) -> dg.A
         deps=[dg.AssetKey([engines.profile.name, "release"])],
         partitions_def=categories,
         pool="trainers",
+        op_tags=op_tags(engines.profile.ray, "experts"),
         group_name="alignment",
         kinds={"pytorch"},
         description="One LoRA expert per category (and `all-single`, trained on all of them).",
@@ -26,6 +28,7 @@ def experts_asset(engines: Engines, categories: dg.PartitionsDefinition) -> dg.A
     def experts(
         context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]
     ) -> dg.MaterializeResult:
+        engines.own_device()
         key = context.partition_key
         manifest = make_expert(
             engines.data,

@@ -15,11 +15,13 @@ def image_pairs_asset(engines: Engines, concepts: dg.PartitionsDefinition) -> dg
     @per_concept(
         engines,
         concepts,
+        room="images",
         after="prompt_pairs",
         pool="base_model",
         description="One row per rendered image: both prompts of each pair, same seed.",
     )
     def image_pairs(context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]) -> None:
+        engines.own_device()
         manifests = render_pairs(
             engines.data,
             context.partition_keys,

@@ -5,6 +5,7 @@ import dagster as dg
 from alignguard_train.merge_room import make_merges
 from pipelines.metadata import describe
 from pipelines.progress import Meter
+from pipelines.ray_cluster import op_tags
 from pipelines.resources import Engines
 from pipelines.rooms import merged_keys
 
@@ -16,6 +17,7 @@ def merged_adapter_asset(engines: Engines) -> dg.AssetsDefinition:
         key_prefix=engines.profile.name,
         deps=[dg.AssetKey([engines.profile.name, "experts"])],
         pool="trainers",
+        op_tags=op_tags(engines.profile.ray, "merge"),
         group_name="alignment",
         kinds={"pytorch"},
         description="One LoRA adapter from all experts; the baselines' adapters stand beside it.",
@@ -23,6 +25,7 @@ def merged_adapter_asset(engines: Engines) -> dg.AssetsDefinition:
     def merged_adapter(
         context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]
     ) -> dg.MaterializeResult:
+        engines.own_device()
         manifest = make_merges(
             engines.data,
             merged_keys(engines),

@@ -16,6 +16,7 @@ def preference_pairs_asset(
     @per_concept(
         engines,
         concepts,
+        room="pairs",
         after="scores",
         follows_by_itself=True,
         description="One row per kept pair; dropped pairs stand beside, each with one reason.",

@@ -7,6 +7,7 @@ import dagster as dg
 
 from alignguard_data.manifest import Manifest
 from pipelines.metadata import describe
+from pipelines.ray_cluster import op_tags
 from pipelines.resources import Engines
 
 
@@ -16,6 +17,7 @@ def per_concept(
     *,
     after: str,
     description: str,
+    room: str,
     pool: str | None = None,
     follows_by_itself: bool = False,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
@@ -29,6 +31,7 @@ def per_concept(
         partitions_def=concepts,
         backfill_policy=dg.BackfillPolicy.multi_run(engines.profile.concepts_per_run),
         pool=pool,
+        op_tags=op_tags(engines.profile.ray, room),
         # Only what costs seconds of a CPU; a GPU is never started by a change upstream.
         automation_condition=dg.AutomationCondition.eager() if follows_by_itself else None,
         group_name="dataset",

@@ -14,6 +14,7 @@ def prompt_pairs_asset(engines: Engines, concepts: dg.PartitionsDefinition) -> d
     @per_concept(
         engines,
         concepts,
+        room="prompts",
         after="taxonomy",
         description="One row per accepted prompt pair; rejected replies stand beside.",
     )

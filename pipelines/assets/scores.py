@@ -14,11 +14,13 @@ def scores_asset(engines: Engines, concepts: dg.PartitionsDefinition) -> dg.Asse
     @per_concept(
         engines,
         concepts,
+        room="scores",
         after="image_pairs",
         pool="scorers",
         description="One row per image (or prompt pair), scorer and key: the raw value.",
     )
     def scores(context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]) -> None:
+        engines.own_device()
         meter = Meter(context, "scores", "images")
         for key in context.partition_keys:
             manifest = score_concept(

@@ -233,10 +233,13 @@ def ui(
     host: Annotated[str, typer.Option(help="Address; keep it on this machine.")] = "127.0.0.1",
 ) -> None:
     """Open the Dagster UI over the same runs, where every asset can be materialized again."""
+    from pipelines.lanes import open_pools
     from pipelines.materialize import open_instance
+    from pipelines.profile import load_profile
     from pipelines.resources import data_root
 
     with open_instance(data_root()) as instance:
+        open_pools(instance, load_profile())
         os.chdir(instance.root_directory)  # where its dagster.yaml is
     typer.echo(f"Dagster UI: http://{host}:{port}   (stop with Ctrl-C)")
     sys.stdout.flush()
