@@ -12,6 +12,7 @@ from alignguard_data.partition import PartitionSpec, open_partition
 from alignguard_data.paths import DataRoot
 from alignguard_data.protocols import Progress
 from alignguard_train.base import BaseModel
+from alignguard_train.evaluation_room import release_folder
 from alignguard_train.recipes import ExpertRecipe
 
 ROOM = "experts"

@@ -16,6 +16,7 @@ from alignguard_data.paths import UNPARTITIONED, DataRoot
 from alignguard_data.protocols import Progress
 from alignguard_data.shards import verify_file, write_bytes
 from alignguard_train.base import BaseModel
+from alignguard_train.evaluation_room import release_folder
 from alignguard_train.experts import weights_of
 from alignguard_train.recipes import MergeConfig
 
