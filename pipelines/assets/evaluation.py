@@ -5,6 +5,7 @@ from pathlib import Path
 import dagster as dg
 
 from alignguard_train.evaluation_room import evaluate_all, write_summary
+from alignguard_train.report import REPORT
 from pipelines.metadata import describe, pictures
 from pipelines.progress import Meter
 from pipelines.ray_cluster import op_tags
@@ -21,6 +22,7 @@ def evaluation_asset(engines: Engines) -> dg.AssetsDefinition:
         pool="base_model",
         op_tags=op_tags(engines.profile.ray, "evaluation"),
         group_name="alignment",
+        kinds={"pytorch", "parquet"},
         description="One row per evaluated image; IP and preservation stand in `metrics`.",
     )
     def evaluation(
@@ -42,6 +44,8 @@ def evaluation_asset(engines: Engines) -> dg.AssetsDefinition:
             for file in manifest.files
             if file.name.endswith(".png")
         }
-        return dg.MaterializeResult(metadata={**describe(manifest, folder), **pictures(plots)})
+        shown = {**describe(manifest, folder), **pictures(plots)}
+        shown["report"] = dg.MetadataValue.path(str(folder / manifest.file(REPORT).name))
+        return dg.MaterializeResult(metadata=shown)
 
     return evaluation

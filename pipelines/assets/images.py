@@ -4,6 +4,7 @@ import dagster as dg
 
 from alignguard_data.images import render_pairs
 from pipelines.assets.per_concept import per_concept, report
+from pipelines.previews import images_preview
 from pipelines.progress import Meter
 from pipelines.resources import Engines
 from pipelines.throughput import device_name, reached
@@ -17,6 +18,7 @@ def image_pairs_asset(engines: Engines, concepts: dg.PartitionsDefinition) -> dg
         concepts,
         room="images",
         after="prompt_pairs",
+        kinds={"diffusers", "parquet"},
         pool="base_model",
         description="One row per rendered image: both prompts of each pair, same seed.",
     )
@@ -31,7 +33,7 @@ def image_pairs_asset(engines: Engines, concepts: dg.PartitionsDefinition) -> dg
         )
         device = device_name(engines.profile.base_model.device)
         for key, manifest in manifests.items():
-            report(context, engines, "images", key, manifest)
+            report(context, engines, "images", key, manifest, images_preview)
             rate = manifest.counts["images_per_second"]
             context.add_asset_metadata(reached(engines.profile, rate, device), partition_key=key)
 

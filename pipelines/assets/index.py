@@ -2,8 +2,11 @@
 
 import dagster as dg
 
+from alignguard_data import manifest as manifests
+from alignguard_data.funnel import FunnelRow, totals
 from alignguard_data.index import build_index
-from pipelines.metadata import describe
+from alignguard_data.records import from_table
+from pipelines.metadata import describe, funnel, named_values
 from pipelines.resources import Engines
 
 
@@ -20,6 +23,10 @@ def index_asset(engines: Engines) -> dg.AssetsDefinition:
     )
     def index(engines: dg.ResourceParam[Engines]) -> dg.MaterializeResult:
         manifest = build_index(engines.data, engines.taxonomy)
-        return dg.MaterializeResult(metadata=describe(manifest, engines.data.partition("index")))
+        folder = engines.data.partition("index")
+        rows = from_table(FunnelRow, manifests.read(folder, "funnel"))
+        shown = {**describe(manifest, folder), **funnel(totals(rows))}
+        shown["tables"] = named_values("table", manifest.counts["tables"])
+        return dg.MaterializeResult(metadata=shown)
 
     return index

@@ -4,6 +4,7 @@ import dagster as dg
 
 from alignguard_data.pairs import filter_pairs
 from pipelines.assets.per_concept import per_concept, report
+from pipelines.previews import kept_preview
 from pipelines.progress import Meter
 from pipelines.resources import Engines
 
@@ -18,6 +19,7 @@ def preference_pairs_asset(
         concepts,
         room="pairs",
         after="scores",
+        kinds={"python", "parquet"},
         follows_by_itself=True,
         description="One row per kept pair; dropped pairs stand beside, each with one reason.",
     )
@@ -28,7 +30,7 @@ def preference_pairs_asset(
         for key in context.partition_keys:
             concept = engines.taxonomy.concept(key)
             manifest = filter_pairs(engines.data, concept, engines.profile.filter)
-            report(context, engines, "pairs", key, manifest)
+            report(context, engines, "pairs", key, manifest, kept_preview)
             meter(1)
 
     return preference_pairs

@@ -6,7 +6,10 @@ from typing import Any
 import dagster as dg
 
 from alignguard_data.manifest import Manifest
-from pipelines.metadata import describe
+from alignguard_data.paths import DataRoot
+from pipelines.columns import room_columns
+from pipelines.metadata import describe, partition_funnel
+from pipelines.previews import MOST_PREVIEWED
 from pipelines.ray_cluster import op_tags
 from pipelines.resources import Engines
 
@@ -18,6 +21,7 @@ def per_concept(
     after: str,
     description: str,
     room: str,
+    kinds: set[str],
     pool: str | None = None,
     follows_by_itself: bool = False,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
@@ -35,13 +39,25 @@ def per_concept(
         # Only what costs seconds of a CPU; a GPU is never started by a change upstream.
         automation_condition=dg.AutomationCondition.eager() if follows_by_itself else None,
         group_name="dataset",
+        kinds=kinds,
         description=description,
     )
 
 
 def report(
-    context: dg.AssetExecutionContext, engines: Engines, room: str, key: str, manifest: Manifest
+    context: dg.AssetExecutionContext,
+    engines: Engines,
+    room: str,
+    key: str,
+    manifest: Manifest,
+    preview: Callable[[DataRoot, str], dict[str, dg.MetadataValue]] | None = None,
 ) -> None:
     """Attach one partition's numbers to that partition alone (a result would go to all)."""
-    shown = describe(manifest, engines.data.partition(room, key))
+    shown = {
+        **describe(manifest, engines.data.partition(room, key)),
+        **partition_funnel(manifest),
+        **room_columns(engines.profile.name, room),
+    }
+    if preview and len(context.partition_keys) <= MOST_PREVIEWED:
+        shown |= preview(engines.data, key)
     context.add_asset_metadata(shown, partition_key=key)

@@ -16,6 +16,7 @@ def prompt_pairs_asset(engines: Engines, concepts: dg.PartitionsDefinition) -> d
         concepts,
         room="prompts",
         after="taxonomy",
+        kinds={"llm", "parquet"},
         description="One row per accepted prompt pair; rejected replies stand beside.",
     )
     def prompt_pairs(context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]) -> None:

@@ -2,8 +2,10 @@
 
 import dagster as dg
 
-from alignguard_data.release import build_release
-from pipelines.metadata import describe
+from alignguard_data.release import build_release, show_release
+from pipelines.columns import first_data_file, release_columns
+from pipelines.metadata import describe, funnel
+from pipelines.previews import release_preview
 from pipelines.resources import Engines
 
 
@@ -26,6 +28,16 @@ def release_asset(engines: Engines) -> dg.AssetsDefinition:
             profile.audit,
             embedder=engines.embedder,
         )
-        return dg.MaterializeResult(metadata=describe(manifest, engines.data.partition("release")))
+        folder = engines.data.releases / str(manifest.counts["path"])
+        file = first_data_file(folder)
+        shown = {
+            **describe(manifest, engines.data.partition("release")),
+            **funnel(show_release(folder)["funnel"]),
+            **release_columns(profile.name, file),
+            **release_preview(file),
+        }
+        texts = {"card": "README.md", "change_log": "CHANGELOG.md", "leak_report": "leaks.json"}
+        shown |= {k: dg.MetadataValue.path(str(folder / name)) for k, name in texts.items()}
+        return dg.MaterializeResult(metadata=shown)
 
     return release

@@ -16,6 +16,7 @@ def scores_asset(engines: Engines, concepts: dg.PartitionsDefinition) -> dg.Asse
         concepts,
         room="scores",
         after="image_pairs",
+        kinds={"pytorch", "parquet"},
         pool="scorers",
         description="One row per image (or prompt pair), scorer and key: the raw value.",
     )

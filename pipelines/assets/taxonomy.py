@@ -3,6 +3,7 @@
 import dagster as dg
 
 from alignguard_data.taxonomy import write_taxonomy
+from pipelines.columns import room_columns
 from pipelines.metadata import describe
 from pipelines.partitions import register_concepts
 from pipelines.resources import Engines
@@ -26,6 +27,8 @@ def taxonomy_asset(
         manifest = write_taxonomy(engines.data, engines.taxonomy)
         keys = [concept.key for concept in engines.taxonomy.concepts]
         register_concepts(context.instance, concepts, keys)
-        return dg.MaterializeResult(metadata=describe(manifest, engines.data.partition("taxonomy")))
+        shown = describe(manifest, engines.data.partition("taxonomy"))
+        shown |= room_columns(engines.profile.name, "taxonomy")
+        return dg.MaterializeResult(metadata=shown)
 
     return taxonomy

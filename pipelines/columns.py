@@ -1,0 +1,100 @@
+"""The columns of every asset's rows, and which upstream columns they come from."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from alignguard_data.records import (
+    Concept,
+    PreferencePair,
+    PromptPair,
+    RenderedImage,
+    Score,
+    schema_of,
+)
+from alignguard_data.release import show_release
+from pipelines.metadata import column_lineage, table_schema
+
+RECORDS = {
+    "taxonomy": Concept,
+    "prompts": PromptPair,
+    "images": RenderedImage,
+    "scores": Score,
+    "pairs": PreferencePair,
+}
+"""The record whose fields are the columns of a room's first table."""
+
+Origins = Mapping[str, Sequence[tuple[str, str]]]
+"""Column to the assets and columns that it comes from."""
+
+_CONCEPT = {"concept": [("taxonomy", "key")], "category": [("taxonomy", "category")]}
+_PROMPTS = [("prompt_pairs", "unsafe_prompt"), ("prompt_pairs", "safe_prompt")]
+_PIXELS = [("image_pairs", "image")]
+
+LINEAGE: Mapping[str, Origins] = {
+    "prompts": _CONCEPT,
+    "images": {
+        "pair_id": [("prompt_pairs", "pair_id")],
+        "concept": [("prompt_pairs", "concept")],
+        "prompt": _PROMPTS,
+        "seed": [("prompt_pairs", "pair_id")],
+    },
+    "scores": {
+        "subject_id": [("image_pairs", "image_id"), ("prompt_pairs", "pair_id")],
+        "pair_id": [("image_pairs", "pair_id")],
+        "concept": [("image_pairs", "concept")],
+        "side": [("image_pairs", "side")],
+        "value": [*_PIXELS, *_PROMPTS],
+    },
+    "pairs": {
+        "pair_id": [("prompt_pairs", "pair_id"), ("scores", "value")],
+        "concept": [("prompt_pairs", "concept")],
+        "category": [("prompt_pairs", "category")],
+        "unsafe_prompt": [("prompt_pairs", "unsafe_prompt")],
+        "safe_prompt": [("prompt_pairs", "safe_prompt")],
+        "chosen_image_id": [("image_pairs", "image_id")],
+        "rejected_image_id": [("image_pairs", "image_id")],
+    },
+}
+
+_SAME_IN_IMAGES = (
+    "seed", "base_model", "base_revision", "num_inference_steps", "guidance_scale", "width",
+    "height",
+)  # fmt: skip
+
+RELEASE_LINEAGE: Origins = {
+    "jpg_0": _PIXELS,
+    "jpg_1": _PIXELS,
+    "caption": [("preference_pairs", "unsafe_prompt")],
+    "caption_safe": [("preference_pairs", "safe_prompt")],
+    **{name: [("preference_pairs", name)] for name in ("pair_id", "concept", "category")},
+    "categories": [("preference_pairs", "category")],
+    **{name: [("image_pairs", name)] for name in _SAME_IN_IMAGES},
+    "sha256_0": [("preference_pairs", "chosen_image_id")],
+    "sha256_1": [("preference_pairs", "rejected_image_id")],
+    "phash_0": [("image_pairs", "phash")],
+    "phash_1": [("image_pairs", "phash")],
+}
+
+
+def room_columns(profile: str, room: str) -> dict[str, dg.MetadataValue]:
+    """Schema and lineage of a room's rows: equal for all its partitions."""
+    shown = table_schema(schema_of(RECORDS[room]))
+    return shown | column_lineage(profile, LINEAGE[room]) if room in LINEAGE else shown
+
+
+def first_data_file(release: Path) -> Path:
+    """One data file of a release, of its first split that has any."""
+    files = [file["name"] for file in show_release(release)["files"]]
+    return release / next(name for name in files if name.startswith("data/"))
+
+
+def release_columns(profile: str, file: Path) -> dict[str, dg.MetadataValue]:
+    """Schema and lineage of a release's rows, scores too, read off one of its data files."""
+    with file.open("rb") as handle:
+        schema: pa.Schema = pq.read_schema(handle)
+    scores = {name: [("scores", "value")] for name in schema.names if name.startswith("score_")}
+    return table_schema(schema) | column_lineage(profile, {**RELEASE_LINEAGE, **scores})
