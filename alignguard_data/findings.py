@@ -24,7 +24,8 @@ class Finding:
 
 def prompt_faults(table: pa.Table) -> list[str]:
     """The texts of a table that a safety gate refuses, redacted."""
-    texts = (text for column in table.columns for text in column.to_pylist())
+    parts = (chunk for column in table.columns for chunk in column.iterchunks())
+    texts = (text for part in parts for text in part.to_pylist())
     return [f"{redact(text)} is refused ({reason})" for text in texts if (reason := refusal(text))]
 
 

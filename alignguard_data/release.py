@@ -245,18 +245,19 @@ def _add(folder: Path, manifest: dict[str, Any], name: str, content: bytes) -> N
 
 def _point_to(work: PartitionWork, folder: Path, plan: ReleasePlan) -> Manifest:
     manifest = read_manifest(folder)
-    rows = [
-        {"pair_id": pair, "concept": c.key, "category": c.category, "split": c.split}
-        for c in plan.concepts
-        for pair in plan.pair_ids[c.key]
-    ]
     columns = ("pair_id", "concept", "category", "split")
-    pairs = pa.schema([(column, pa.string()) for column in columns])
+    schema = pa.schema([(column, pa.string()) for column in columns])
+    tables = [schema.empty_table()]
+    for c in plan.concepts:  # row by row would hold a dictionary for every pair
+        ids = plan.pair_ids[c.key]
+        same = {"concept": c.key, "category": c.category, "split": c.split}
+        repeated = {column: [value] * len(ids) for column, value in same.items()}
+        tables.append(pa.table({"pair_id": ids, **repeated}, schema=schema))
     files = pa.Table.from_pylist(
         [file for file in manifest["files"] if file["name"].endswith(".parquet")]
     )
     return work.finish(
-        tables={"pairs": pa.Table.from_pylist(rows, schema=pairs), "files": files},
+        tables={"pairs": pa.concat_tables(tables), "files": files},
         rejected=Counter(plan.lost.values()),
         counts={
             "path": folder.name,

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from alignguard_data.release_rows import EVALUATION_SCHEMA, release_schema
 from alignguard_data.shards import ShardFile, verify_file
 
 EVALUATION = "prompts/evaluation.parquet"
+BATCH_ROWS = 10_000
 COSINE_TOLERANCE = 1e-4
 """A prompt's vector differs in its last digits between batches and devices: a row that was kept
 just under the limit must not fail its audit."""
@@ -124,13 +126,14 @@ def measured_rows(table: pa.Table) -> list[Measured]:
     return [
         Measured(
             pair_id=row["pair_id"],
-            concept=row["concept"],
-            category=row["category"],
+            concept=sys.intern(row["concept"]),  # one copy for all of its rows
+            category=sys.intern(row["category"]),
             captions=(row["caption"], row["caption_safe"]),
             unsafe_phash=row["phash_1"],
             safe_phash=row["phash_0"],
         )
-        for row in table.to_pylist()
+        for batch in table.to_batches(BATCH_ROWS)  # rows as dictionaries take more than the rest
+        for row in batch.to_pylist()
     ]
 
 
@@ -195,7 +198,7 @@ def _edges(
 def _split_leaks(
     limits: Limits, edges: Sequence[Edge], train: pa.Table, test: pa.Table, evaluation: pa.Table
 ) -> Finding:
-    both = set(train["concept"].to_pylist()) & set(test["concept"].to_pylist())
+    both = set(train["concept"].unique().to_pylist()) & set(test["concept"].unique().to_pylist())
     held_out = [*test["pair_id"].to_pylist(), *evaluation["pair_id"].to_pylist()]
     found = leaks(edges, train["pair_id"].to_pylist(), held_out)
     repeated = set(train["pair_id"].to_pylist()) & set(held_out)

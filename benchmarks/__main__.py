@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from alignguard_data.manifest import library_versions
-from benchmarks import index, orchestration, release, render, scoring, writing
+from benchmarks import index, orchestration, release, release_memory, render, scoring, writing
 from benchmarks.absent import Absent
 
 RESULTS = Path(__file__).parent / "results.jsonl"
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[int], dict[str, Any]]] = {
     "orchestration": orchestration.measure,
     "index": index.measure,
     "release": release.measure,
+    "release_memory": release_memory.measure,
 }
 
 
