@@ -13,7 +13,16 @@ from rich.console import Console
 from rich.table import Table
 
 from alignguard_data.manifest import library_versions
-from benchmarks import index, orchestration, release, release_memory, render, scoring, writing
+from benchmarks import (
+    duplicates,
+    index,
+    orchestration,
+    release,
+    release_memory,
+    render,
+    scoring,
+    writing,
+)
 from benchmarks.absent import Absent
 
 RESULTS = Path(__file__).parent / "results.jsonl"
@@ -25,6 +34,7 @@ BENCHMARKS: dict[str, Callable[[int], dict[str, Any]]] = {
     "index": index.measure,
     "release": release.measure,
     "release_memory": release_memory.measure,
+    "duplicates": duplicates.measure,
 }
 
 

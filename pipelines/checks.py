@@ -1,15 +1,20 @@
 """Asset checks: thin over `alignguard_data.audit`, blocking what would carry a fault further."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import dagster as dg
 
 from alignguard_data.audit import Finding, audit_release, audit_rooms
 from alignguard_data.release import latest_release
+from alignguard_data.release_freshness import release_freshness
 from pipelines.resources import Engines
 
 ROOM_CHECKS = ("schema", "hashes", "ids", "funnel_sums", "flag_rates", "prompts", "minors")
 RELEASE_CHECKS = ("schema", "hashes", "split_leaks", "duplicates", "minors")
+
+FRESHNESS_LOOKED_AT = "0 6 * * *"
+"""Cron line of the one check that time alone can fail; the automation sensor runs it."""
 
 
 def asset_checks(engines: Engines) -> list[dg.AssetChecksDefinition]:
@@ -17,6 +22,7 @@ def asset_checks(engines: Engines) -> list[dg.AssetChecksDefinition]:
     return [
         _checks(engines, "index", ROOM_CHECKS, _room_findings),
         _checks(engines, "release", RELEASE_CHECKS, _release_findings),
+        _freshness(engines),
     ]
 
 
@@ -27,6 +33,35 @@ def _room_findings(engines: Engines) -> list[Finding]:
 def _release_findings(engines: Engines) -> list[Finding]:
     folder = latest_release(engines.data)
     return [] if folder is None else audit_release(folder, engines.embedder)
+
+
+def _freshness(engines: Engines) -> dg.AssetChecksDefinition:
+    """Blocks nothing, warns. Dagster's own freshness looks at when the asset last ran; a run that
+    finds nothing new cuts no release, and pairs may change without a run of it."""
+
+    @dg.asset_check(
+        asset=dg.AssetKey([engines.profile.name, "release"]),
+        name="freshness",
+        blocking=False,
+        description="The newest release is young enough and holds the pairs as they are now.",
+        automation_condition=dg.AutomationCondition.cron_tick_passed(FRESHNESS_LOOKED_AT),
+    )
+    def freshness(engines: dg.ResourceParam[Engines]) -> dg.AssetCheckResult:
+        found = release_freshness(
+            engines.data, engines.taxonomy, engines.profile.release_max_age_days, time.time()
+        )
+        return dg.AssetCheckResult(
+            passed=found.finding.passed,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=found.finding.message,
+            metadata={
+                **found.finding.numbers,
+                "version": found.version,
+                "folder": dg.MetadataValue.path(str(found.folder)),
+            },
+        )
+
+    return freshness
 
 
 def _checks(
