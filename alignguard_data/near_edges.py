@@ -102,6 +102,7 @@ class NearEdges:
         self._connection, self._limits, self._embedder = connection, limits, embedder
         self.compared: dict[str, int] = {}
         """Table of a kind to the rows that the last :meth:`sync` compared with all others."""
+        connection.execute("set enable_progress_bar = false")  # it would draw into ours
         for table, columns in {**_OWN_TABLES, **TABLES}.items():
             connection.execute(f"create table if not exists {table} ({columns})")
         self._forget_other_limits()

@@ -46,6 +46,12 @@ def test_a_file_that_is_not_yaml_is_one_clear_fault(tmp_path):
         load_profile(str(path))
 
 
+def test_a_cosine_limit_without_an_embedder_is_refused(tmp_path):
+    path = reduced_profile(tmp_path, release__max_semantic_cosine=0.95)
+    with pytest.raises(ConfigError, match=r"release\.max_semantic_cosine needs an embedder"):
+        load_profile(str(path))
+
+
 def test_an_unknown_recipe_field_is_refused(tmp_path):
     path = reduced_profile(tmp_path, training__overrides={"stepz": 3})
     with pytest.raises(ConfigError, match="stepz"):
