@@ -1,12 +1,12 @@
 """Trains one LoRA expert with Diffusion-DPO; killed at any step, it resumes to the same bytes.
 
 All randomness of a step comes from (seed, step), so that nothing but adapter, optimizer and
-step number has to be kept.
+step number has to be kept, and several processes can share a step.
 """
 
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,9 @@ from alignguard_data.protocols import Progress
 from alignguard_train.adapter import Lora, LoraLayer
 from alignguard_train.base import LORA_TARGETS, SELF_ATTENTION_TARGETS, BaseModel
 from alignguard_train.dataset import EncodedPreferences
+from alignguard_train.monitor import RUNAWAY_STEPS, ran_away, refuse_nonsense, scalars
 from alignguard_train.objective import PairRows, objective
+from alignguard_train.processes import ALONE, Group
 from alignguard_train.recipes import ExpertRecipe
 from alignguard_train.train_state import keep, restore
 
@@ -30,7 +32,6 @@ HISTORY = (
     "loss", "dpo", "preservation", "margin", "implicit_accuracy",
     "e_w", "e_l", "e_w_ref", "e_l_ref", "grad_norm", "lr",
 )  # fmt: skip
-RUNAWAY_STEPS = 20
 _ADAPTER = "expert"
 
 
@@ -51,35 +52,56 @@ def train_expert(
     seed: int,
     checkpoint: Path,
     progress: Progress | None = None,
+    tensorboard: Path | None = None,
+    held_out_ip: Callable[[Lora], float] | None = None,
+    group: Group = ALONE,
 ) -> TrainedExpert:
     """Train one adapter on ``encoded``; ``progress`` counts steps.
 
     The reference is the same UNet with the adapter off. ``checkpoint`` is one file, replaced
-    every ``recipe.checkpoint_every`` steps.
+    every ``recipe.checkpoint_every`` steps. ``tensorboard`` is a folder for scalars of every step,
+    and of ``held_out_ip`` every ``recipe.watch_ip_every`` steps. ``group`` is this process among
+    those that train the adapter together; the first of them keeps the checkpoint.
 
     Raises:
         EngineError: no pair to train on, NaN, or a runaway error of the chosen side.
     """
     if not len(encoded):
         raise EngineError("there is no pair to train on: the release has none of this category")
+    first = group.rank == 0
     with _adapter_on(base, recipe, seed) as parameters:
         optimizer = _optimizer(list(parameters.values()), recipe)
         history = restore(checkpoint, parameters, optimizer)
-        resumed_at = len(history)
+        resumed_at = kept = len(history)
         if resumed_at and progress:
             progress(resumed_at)
-        for step in range(resumed_at, recipe.steps):
-            history.append(_step(base, encoded, recipe, parameters, optimizer, seed, step))
-            _refuse_nonsense(history, recipe, step)
-            if (step + 1) % recipe.checkpoint_every == 0:
-                keep(checkpoint, parameters, optimizer, history)
-            if progress:
-                progress(1)
+        with scalars(tensorboard if first else None, resumed_at) as board:
+            for step in range(resumed_at, recipe.steps):
+                history.append(
+                    _step(base, encoded, recipe, parameters, optimizer, seed, step, group)
+                )
+                recent = [_named(row) for row in history[-RUNAWAY_STEPS:]]
+                board.step(step, recent[-1])
+                refuse_nonsense(recent, recipe, step=step, kept=kept)
+                if (step + 1) % recipe.checkpoint_every == 0 and not ran_away(recent[-1], recipe):
+                    kept = step + 1
+                    if first:
+                        board.flush()
+                        keep(checkpoint, parameters, optimizer, history)
+                every = recipe.watch_ip_every
+                if first and held_out_ip and every and (step + 1) % every == 0:
+                    board.held_out(step, held_out_ip(_lora_of(parameters)))
+                if progress:
+                    progress(1)
         return TrainedExpert(
             lora=_lora_of(parameters),
             history=torch.tensor(history, dtype=torch.float64),
             resumed_at=resumed_at,
         )
+
+
+def _named(row: list[float]) -> dict[str, float]:
+    return dict(zip(HISTORY, row, strict=True))
 
 
 def _step(
@@ -90,20 +112,25 @@ def _step(
     optimizer: torch.optim.Optimizer,
     seed: int,
     step: int,
+    group: Group,
 ) -> list[float]:
     lr = learning_rate(recipe, step)
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+    for part in optimizer.param_groups:
+        part["lr"] = lr
     optimizer.zero_grad(set_to_none=True)
     sums: dict[str, Tensor] = {}
-    for rows in _draw(base, encoded, recipe, seed, step):
+    for rows in _draw(base, encoded, recipe, seed, step, group):
+        # By its share of the step's pairs, so that parts of any size add up to the whole's mean.
+        share = len(rows) / (recipe.batch_size * recipe.accumulation)
         loss, measured = objective(base, rows, recipe)
-        (loss / recipe.accumulation).backward()
+        (loss * share).backward()
         for name, value in {**measured, "loss": loss.detach()}.items():
-            sums[name] = sums.get(name, 0) + value / recipe.accumulation
-    norm = nn.utils.clip_grad_norm_(list(parameters.values()), recipe.clip)
+            sums[name] = sums.get(name, 0) + value * share
+    trained = list(parameters.values())
+    group.sum_gradients(trained)
+    norm = nn.utils.clip_grad_norm_(trained, recipe.clip)
     optimizer.step()
-    values = {**sums, "grad_norm": norm, "lr": lr}
+    values = {**group.sum_values(sums), "grad_norm": norm, "lr": lr}
     return [float(values[name]) for name in HISTORY]
 
 
@@ -131,10 +158,15 @@ def learning_rate(recipe: ExpertRecipe, step: int) -> float:
 
 
 def _draw(
-    base: BaseModel, encoded: EncodedPreferences, recipe: ExpertRecipe, seed: int, step: int
+    base: BaseModel,
+    encoded: EncodedPreferences,
+    recipe: ExpertRecipe,
+    seed: int,
+    step: int,
+    group: Group = ALONE,
 ) -> Iterator[PairRows]:
-    """The step's micro-batches: pairs (each once an epoch, epochs shuffled anew), timesteps and
-    noise; both images of a pair share timestep, noise and flip."""
+    """This process's micro-batches of the step: pairs (each once an epoch, epochs shuffled anew),
+    timesteps and noise; both images of a pair share timestep, noise and flip."""
     number, size = len(encoded), recipe.batch_size * recipe.accumulation
     places = range(step * size, (step + 1) * size)
     index = torch.cat([_epoch(number, seed, p // number)[p % number][None] for p in places])
@@ -145,7 +177,7 @@ def _draw(
     drop = torch.rand(size, generator=generator) < recipe.caption_dropout
     flip = torch.rand(size, generator=generator) < 0.5
     where, dtype = base.pipe.unet.device, base.pipe.unet.dtype
-    for rows in torch.arange(size).split(recipe.batch_size):
+    for rows in group.share_of(torch.arange(size)).split(recipe.batch_size):
         pairs = index[rows]
         unsafe = encoded.unsafe[pairs].replaced(drop[rows], encoded.empty)
         yield PairRows(
@@ -164,7 +196,7 @@ def _side(
     plain: Tensor = getattr(encoded, name)[pairs]
     if not recipe.flip:
         return plain
-    mirrored: Tensor | None = getattr(encoded, f"{name}_flipped")
+    mirrored = getattr(encoded, f"{name}_flipped")
     if mirrored is None:
         raise EngineError("the recipe flips images, but the mirrored ones were not encoded")
     return torch.where(flip[:, None, None, None], mirrored[pairs], plain)
@@ -218,21 +250,3 @@ def _lora_of(parameters: dict[str, nn.Parameter]) -> Lora:
     down = {n.split(".lora_A.")[0]: p for n, p in parameters.items() if ".lora_A." in n}
     up = {n.split(".lora_B.")[0]: p for n, p in parameters.items() if ".lora_B." in n}
     return {n: LoraLayer(down[n].detach().clone(), up[n].detach().clone()) for n in sorted(down)}
-
-
-def _refuse_nonsense(history: list[list[float]], recipe: ExpertRecipe, step: int) -> None:
-    last = dict(zip(HISTORY, history[-1], strict=True))
-    if not all(torch.isfinite(torch.tensor(list(last.values())))):
-        raise EngineError(
-            f"training met NaN or infinity at step {step} (loss {last['loss']}); the checkpoint "
-            "of the step before stands; lower lr or beta, or raise preservation"
-        )
-    if len(history) < RUNAWAY_STEPS:
-        return
-    recent = torch.tensor(history[-RUNAWAY_STEPS:]).mean(dim=0)
-    e_w, ref = recent[HISTORY.index("e_w")], recent[HISTORY.index("e_w_ref")]
-    if e_w > recipe.max_winner_ratio * ref:
-        raise EngineError(
-            f"the chosen side's error ran away by step {step}: {e_w:.3g} against the reference's "
-            f"{ref:.3g}; lower beta or lr, or raise preservation"
-        )

@@ -35,11 +35,13 @@ PALETTE = (
 _KINDS = {BASE: "#7F7F7F", EXPERT: "#56B4E9", MERGED: "#0072B2", MERGE: "#009E73"}
 _CURVES: tuple[tuple[str, Callable[[pa.Table], np.ndarray]], ...] = (
     ("preference loss", lambda h: _column(h, "loss")),
+    ("margin", lambda h: _column(h, "margin")),
     ("implicit accuracy", lambda h: _column(h, "implicit_accuracy")),
     ("preservation loss", lambda h: _column(h, "preservation")),
     ("chosen: error minus reference's", lambda h: _column(h, "e_w") - _column(h, "e_w_ref")),
     ("rejected: error minus reference's", lambda h: _column(h, "e_l") - _column(h, "e_l_ref")),
     ("gradient norm", lambda h: _column(h, "grad_norm")),
+    ("learning rate", lambda h: _column(h, "lr")),
 )
 
 
@@ -105,7 +107,7 @@ def funnel(stages: Sequence[Stage]) -> bytes:
 
 def training_curves(histories: Mapping[str, pa.Table]) -> bytes:
     """Loss, errors against the reference, preservation: one line an adapter, smoothed."""
-    figure, panels = _figure(9.6, 5.6, 2, 3)
+    figure, panels = _figure(12.4, 5.6, 2, 4)
     for axes, (title, read) in zip(panels, _CURVES, strict=True):
         for i, (name, history) in enumerate(histories.items()):
             # All-single takes as many steps as all experts together, hence shares.
@@ -121,7 +123,7 @@ def training_curves(histories: Mapping[str, pa.Table]) -> bytes:
         axes.set_title(title, loc="left", fontsize=9.5, color=INK)
         if "minus" in title:
             axes.axhline(0, color=MUTED, linewidth=0.8)
-    for axes in panels[3:]:
+    for axes in panels[4:]:
         axes.set_xlabel("% of its steps", fontsize=9, color=MUTED)
     handles, names = panels[0].get_legend_handles_labels()
     if handles:

@@ -32,7 +32,8 @@ class ExpertRecipe:
     Steps: each takes ``batch_size`` times ``accumulation`` pairs. ``lr_floor``: the last learning
     rate over the first, reached linearly after ``warmup_steps``. ``flip`` mirrors both images of
     a pair together, half of the time. ``max_winner_ratio``: training stops as run away when the
-    chosen side's error exceeds this many times the reference's, over 20 steps.
+    chosen side's error exceeds this many times the reference's, over 20 steps. ``watch_ip_every``:
+    IP on held-out prompts after every so many steps, for TensorBoard alone (0: never).
     """
 
     method: Method = "dpo"
@@ -58,6 +59,7 @@ class ExpertRecipe:
     gradient_checkpointing: bool = False
     checkpoint_every: int = 1
     max_winner_ratio: float = 10.0
+    watch_ip_every: int = 0
 
     def __post_init__(self) -> None:
         for name in ("rank", "steps", "batch_size", "accumulation", "checkpoint_every"):
@@ -66,7 +68,7 @@ class ExpertRecipe:
         for name in ("beta", "lr", "clip", "max_winner_ratio"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("preservation", "focal", "weight_decay", "warmup_steps"):
+        for name in ("preservation", "focal", "weight_decay", "warmup_steps", "watch_ip_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
         for name in ("lr_floor", "caption_dropout"):
