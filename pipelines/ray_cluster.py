@@ -7,6 +7,8 @@ path, and sees the data root and the Dagster storage; docs/scaling.md says how.
 
 import importlib.util
 import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -73,6 +75,9 @@ def ray_executor(cluster: RayCluster, environment: dict[str, str]) -> "dg.Execut
         raise ConfigError("the profile's `ray`", faults)
     from dagster_ray import ray_executor as executor
 
+    # A job's command is `dagster`, which a node finds beside its Python, at the same path as here.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    environment = {"PATH": path, **environment}
     given = {
         "address": address,
         "env_vars": [f"{name}={value}" for name, value in environment.items()],
