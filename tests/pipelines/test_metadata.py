@@ -164,7 +164,7 @@ def test_the_largest_materialization_fits_what_the_ui_takes(filled, tmp_path):
             "rejected": reasons, "counts": counts, "models": models,
         }
     )  # fmt: skip
-    noise = np.random.default_rng(1).integers(0, 256, (180, 200, 3), np.uint8)
+    noise = np.random.default_rng(1).integers(0, 256, (150, 180, 3), np.uint8)
     shown = {
         **describe(largest, folder),
         **funnel([(f"stage {i % 6}", reason, n) for i, (reason, n) in enumerate(reasons.items())]),
