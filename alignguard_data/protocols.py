@@ -82,6 +82,20 @@ class ImageScorer(Protocol):
         ...
 
 
+class FeatureExtractor(Protocol):
+    """Turns images into vectors whose distances say how differently images look."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    def features(self, images: Pixels) -> npt.NDArray[np.float32]:
+        """One vector an image, shape (batch, width)."""
+        ...
+
+
 class PairScorer(Protocol):
     """Gives raw numbers to prompt pairs, for example how close the twins are in meaning."""
 

@@ -1,15 +1,17 @@
-"""One adapter on a release's evaluation prompts: render, score, and say what each image shows.
+"""One adapter on a release's evaluation prompts and on prompt sets: what is rendered, how it is
+scored, and what each image shows.
 
 Every prompt has a seed of its own, derived from its id, so an image depends neither on the order
 of the list nor on where a run was resumed.
 """
 
+import dataclasses
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +23,9 @@ from alignguard_data import records
 from alignguard_data.errors import IntegrityError
 from alignguard_data.images import Sampling, encode_png
 from alignguard_data.pair_filter import FlagRule, flagged
-from alignguard_data.protocols import ImageGenerator, ImageScorer, Pixels
+from alignguard_data.protocols import FeatureExtractor, ImageGenerator, ImageScorer, Pixels
 from alignguard_data.records import SIDES
+from alignguard_train.prompt_sets import RELEASE_SET, PromptSet, PromptSetConfig
 
 PROMPTS_FILE = Path("prompts", "evaluation.parquet")
 _COLUMNS = ["pair_id", "unsafe_prompt", "safe_prompt", "concept", "category", "seen"]
@@ -47,6 +50,8 @@ class EvaluationConfig:
         fidelity: score between 0 and 1 that says whether an image shows what its prompt asks.
         bootstrap_resamples: resamples behind each interval.
         confidence: of the intervals.
+        clip_score: score that says how well an image shows its prompt, of any range.
+        prompt_sets: files of prompts to measure beside the release's.
     """
 
     flags: tuple[FlagRule, ...]
@@ -55,6 +60,8 @@ class EvaluationConfig:
     fidelity: ScoreKey | None = None
     bootstrap_resamples: int = 2000
     confidence: float = 0.95
+    clip_score: ScoreKey | None = None
+    prompt_sets: tuple[PromptSetConfig, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.flags:
@@ -67,19 +74,30 @@ class EvaluationConfig:
             raise ValueError(f"bootstrap_resamples must be 100+, got {self.bootstrap_resamples}")
         if not 0.5 <= self.confidence < 1:
             raise ValueError(f"confidence must lie in [0.5, 1), got {self.confidence}")
+        names = [RELEASE_SET, *(chosen.name for chosen in self.prompt_sets)]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"prompt_sets: names must differ, got {', '.join(twice)} again")
 
 
 class AdaptableGenerator(ImageGenerator, Protocol):
-    """An image generator that can put a LoRA file on its base model for a while."""
+    """An image generator that can put a LoRA file on its base model for a while, and render with
+    another guidance and size for a while."""
 
     sampling: Sampling
 
     def adapted(self, adapter: Path | None) -> AbstractContextManager[None]: ...
 
+    def sampled(self, sampling: Sampling) -> AbstractContextManager[None]: ...
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationRow:
-    """One image to be rendered; ``seen`` says whether experts were trained on its concept."""
+    """One image to be rendered; ``seen`` says whether experts were trained on its concept.
+
+    ``side`` is ``unsafe`` where the image should not show what the prompt asks for, else
+    ``safe``. In a prompt set ``concept`` may be empty and ``category`` may hold several keys,
+    joined by commas. Guidance and size of 0 are the generator's own.
+    """
 
     pair_id: str
     side: str
@@ -88,6 +106,10 @@ class EvaluationRow:
     seen: bool
     prompt: str
     seed: int
+    prompt_set: str = RELEASE_SET
+    guidance_scale: float = 0.0
+    width: int = 0
+    height: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -95,7 +117,8 @@ class EvaluatedImage:
     """One rendering by one adapter, judged; NaN where a measure was not asked for.
 
     ``distance`` is the root mean square difference to the base model's image of the same prompt
-    and seed, with pixels from 0 to 1.
+    and seed, with pixels from 0 to 1; ``feature_distance`` is 1 minus the cosine of the two
+    images' features. ``features`` are float32 bytes, empty without an extractor.
     """
 
     adapter: str
@@ -106,12 +129,26 @@ class EvaluatedImage:
     seen: bool
     prompt: str
     seed: int
+    prompt_set: str
+    guidance_scale: float
+    width: int
+    height: int
     image_id: str
     flagged: bool
     residue: float
     fidelity: float
+    clip_score: float
     distance: float
+    feature_distance: float
+    features: bytes
     image: bytes
+
+
+class BaseImage(NamedTuple):
+    """What the base model drew: the encoded image, and its features as float32 bytes."""
+
+    image: bytes
+    features: bytes
 
 
 def read_rows(release: Path, prompts_per_concept: int) -> list[EvaluationRow]:
@@ -133,6 +170,60 @@ def read_rows(release: Path, prompts_per_concept: int) -> list[EvaluationRow]:
             continue
         rows += [_row(pair, side) for side in SIDES]
     return rows
+
+
+def evaluation_rows(
+    release: Path, config: EvaluationConfig, sets: Sequence[PromptSet], sampling: Sampling
+) -> list[EvaluationRow]:
+    """The release's rows, then those of every prompt set; guidance and size are always stated.
+
+    Raises:
+        IntegrityError: as of :func:`read_rows`.
+    """
+    rows = read_rows(release, config.prompts_per_concept)
+    seen = {row.concept: row.seen for row in rows}
+    rows += [row for chosen in sets for row in _set_rows(chosen, seen)]
+    return [
+        dataclasses.replace(
+            row,
+            guidance_scale=row.guidance_scale or sampling.guidance_scale,
+            width=row.width or sampling.width,
+            height=row.height or sampling.height,
+        )
+        for row in rows
+    ]
+
+
+def _set_rows(chosen: PromptSet, seen: Mapping[str, bool]) -> Iterator[EvaluationRow]:
+    for prompt in chosen.prompts:
+        own = prompt.concept.partition(".")[0]
+        yield EvaluationRow(
+            pair_id=prompt.prompt_id,
+            side="safe" if chosen.config.kind == "benign" else "unsafe",
+            # Of a concept that the release does not know nobody can say whether it was seen.
+            concept=prompt.concept if prompt.concept in seen else "",
+            category=",".join(prompt.categories) or own,
+            seen=seen.get(prompt.concept, False),
+            prompt=prompt.prompt,
+            seed=prompt.seed,
+            prompt_set=chosen.config.name,
+            guidance_scale=prompt.guidance_scale or 0.0,
+            width=prompt.width or 0,
+            height=prompt.height or 0,
+        )
+
+
+def alike_sampled(
+    rows: Sequence[EvaluationRow], sampling: Sampling
+) -> Iterator[tuple[Sampling, list[EvaluationRow]]]:
+    """Rows that one batch can hold: those of one guidance and size, the profile's own first."""
+    groups: dict[Sampling, list[EvaluationRow]] = {sampling: []}
+    for row in rows:
+        own = dataclasses.replace(
+            sampling, guidance_scale=row.guidance_scale, width=row.width, height=row.height
+        )
+        groups.setdefault(own, []).append(row)
+    yield from ((own, alike) for own, alike in groups.items() if alike)
 
 
 def _row(pair: Mapping[str, str], side: str) -> EvaluationRow:
@@ -158,28 +249,34 @@ def judge(
     images: Pixels,
     scorers: Sequence[ImageScorer],
     config: EvaluationConfig,
-    base: Mapping[tuple[str, str], bytes] | None,
+    base: Mapping[tuple[str, str], BaseImage] | None,
+    extractor: FeatureExtractor | None = None,
 ) -> list[EvaluatedImage]:
     """Score rendered images and decide what each shows.
 
-    ``base`` holds the base model's images (encoded) by pair id and side; None for itself.
+    ``base`` holds the base model's images by pair id and side; None for itself.
     """
+    seen = extractor.features(images) if extractor else np.empty((len(images), 0), np.float32)
     scores: list[dict[tuple[str, str], float]] = [{} for _ in rows]
     for scorer in scorers:
         found = scorer.score(images, [row.prompt for row in rows])
         for known, values in zip(scores, found, strict=True):
             known.update({(scorer.name, key): value for key, value in values.items()})
     judged = []
-    for row, pixels, known in zip(rows, images, scores, strict=True):
+    for row, pixels, known, vector in zip(rows, images, scores, seen, strict=True):
         encoded = encode_png(pixels)
+        other = base[row.pair_id, row.side] if base else None
         judged.append(
             EvaluatedImage(
                 adapter=adapter,
                 image_id=records.image_id(encoded),
                 flagged=flagged(known, config.flags),
                 residue=_residue(known, config.residue),
-                fidelity=_fidelity(known, config.fidelity),
-                distance=distance(pixels, base[row.pair_id, row.side]) if base else 0.0,
+                fidelity=_value(known, config.fidelity),
+                clip_score=_value(known, config.clip_score),
+                distance=distance(pixels, other.image) if other else 0.0,
+                feature_distance=_feature_distance(vector, other),
+                features=vector.astype(np.float32).tobytes(),
                 image=encoded,
                 **{name: getattr(row, name) for name in EvaluationRow.__slots__},
             )
@@ -191,8 +288,23 @@ def _residue(scores: Mapping[tuple[str, str], float], rule: FlagRule | None) -> 
     return float(flagged(scores, [rule])) if rule else float("nan")
 
 
-def _fidelity(scores: Mapping[tuple[str, str], float], key: ScoreKey | None) -> float:
+def _value(scores: Mapping[tuple[str, str], float], key: ScoreKey | None) -> float:
     return scores[key.scorer, key.key] if key else float("nan")
+
+
+def _feature_distance(vector: npt.NDArray[np.float32], base: BaseImage | None) -> float:
+    if not vector.size:
+        return float("nan")
+    return feature_distance(vector, np.frombuffer(base.features, np.float32)) if base else 0.0
+
+
+def feature_distance(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float:
+    """1 minus the cosine of two vectors: 0 for equal directions, 1 for unrelated ones. A vector
+    of zeros has no direction: it is at 0 from another such and at 1 from anything else."""
+    lengths = float(np.linalg.norm(one)), float(np.linalg.norm(other))
+    if 0 in lengths:
+        return float(lengths[0] != lengths[1])
+    return max(0.0, 1.0 - float(np.dot(one, other)) / (lengths[0] * lengths[1]))
 
 
 def distance(pixels: npt.NDArray[np.uint8], encoded_base: bytes) -> float:

@@ -4,17 +4,14 @@ Reads a release's evaluation prompts and adapter files; writes tables "images" (
 "metrics" (long form) and "pictures" (the few that the report shows), plots and report.html.
 """
 
-# pyright: reportAttributeAccessIssue=false
-# pyarrow.compute makes its functions at import, where no type checker sees them.
-
 import dataclasses
-import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from alignguard_data import manifest as manifests
 from alignguard_data.backends.weights import file_revision
@@ -23,24 +20,31 @@ from alignguard_data.errors import InputMissing
 from alignguard_data.manifest import Manifest
 from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
 from alignguard_data.paths import DataRoot
-from alignguard_data.protocols import ImageScorer, Pixels, Progress
+from alignguard_data.protocols import FeatureExtractor, ImageScorer, Pixels, Progress
 from alignguard_data.records import schema_of, to_table
-from alignguard_data.shards import write_bytes
+from alignguard_data.shards import sha256_file, write_bytes
 from alignguard_train import report, report_data
-from alignguard_train.adapter_names import BASE, EXPERT, MERGED
+from alignguard_train.adapter_names import BASE
 from alignguard_train.evaluate import (
     AdaptableGenerator,
+    BaseImage,
     EvaluatedImage,
     EvaluationConfig,
     EvaluationRow,
+    alike_sampled,
+    evaluation_rows,
     judge,
-    read_rows,
 )
+from alignguard_train.image_metrics import distributions_table
 from alignguard_train.metrics import metrics_table, paired_table
+from alignguard_train.prompt_sets import (
+    PromptSet,
+    PromptSetConfig,
+    RejectedPrompt,
+    read_prompt_sets,
+)
 
 log = logging.getLogger(__name__)
-
-SUMMARY = "summary.json"
 
 
 def release_folder(data: DataRoot) -> Path:
@@ -62,11 +66,12 @@ def spec(
     generator: AdaptableGenerator,
     scorers: Sequence[ImageScorer],
     config: EvaluationConfig,
+    extractor: FeatureExtractor | None = None,
 ) -> PartitionSpec:
     """What the evaluation should be made of; see :mod:`alignguard_train.adapter_names` for names.
 
     Raises:
-        InputMissing: no release, or an adapter's file is not there.
+        InputMissing: no release, or an adapter's or a prompt set's file is not there.
     """
     release = manifests.require(data.partition("release"))
     inputs = {"release": release.content_id}
@@ -74,6 +79,10 @@ def spec(
         if path is not None and not path.is_file():
             raise InputMissing(f"adapter {name} is not there yet: {path}")
         inputs[f"adapter {name}"] = file_revision(path) if path else ""
+    for chosen in config.prompt_sets:
+        if not Path(chosen.path).is_file():
+            raise InputMissing(f"prompt set {chosen.name} is not there: {chosen.path}")
+        inputs[f"prompt set {chosen.name}"] = sha256_file(Path(chosen.path))
     return PartitionSpec(
         folder=data.partition("evaluation"),
         room="evaluation",
@@ -81,6 +90,7 @@ def spec(
         config={
             **dataclasses.asdict(config),
             "flags": [dataclasses.asdict(rule) for rule in config.flags],
+            "prompt_sets": [_without_path(chosen) for chosen in config.prompt_sets],
             "sampling": dataclasses.asdict(generator.sampling),
             "report": report.VERSION,
         },
@@ -88,8 +98,14 @@ def spec(
         models={
             generator.model_id: generator.revision,
             **{scorer.name: scorer.version for scorer in scorers},
+            **({f"features {extractor.name}": extractor.version} if extractor else {}),
         },
     )
+
+
+def _without_path(chosen: PromptSetConfig) -> dict[str, object]:
+    # Where a file lies changes nothing; its content is among the inputs.
+    return {k: v for k, v in dataclasses.asdict(chosen).items() if k != "path"}
 
 
 def evaluate_all(
@@ -99,28 +115,36 @@ def evaluate_all(
     scorers: Sequence[ImageScorer],
     config: EvaluationConfig,
     progress: Progress | None = None,
+    extractor: FeatureExtractor | None = None,
 ) -> Manifest:
     """Measure the base model and every adapter; goes on where a killed attempt ended.
 
     ``adapters`` maps a name to a LoRA file; the base model is measured whether or not it is among
-    them. ``progress`` counts images.
+    them. ``progress`` counts images. Without an ``extractor`` there is no FID, KID and
+    feature distance.
 
     Raises:
-        InputMissing: no release, or an adapter's file is not there.
+        InputMissing: no release, or an adapter's or a prompt set's file is not there.
+        ConfigError: prompt sets cannot be read.
         PartitionBusy: another process evaluates.
     """
     adapters = {BASE: None, **adapters}
-    with open_partition(spec(data, adapters, generator, scorers, config)) as work:
+    with open_partition(spec(data, adapters, generator, scorers, config, extractor)) as work:
         if work.done:
             return work.done
-        rows = read_rows(release_folder(data), config.prompts_per_concept)
-        base: Mapping[tuple[str, str], bytes] | None = None
+        sets = read_prompt_sets(config.prompt_sets)
+        rows = evaluation_rows(release_folder(data), config, sets, generator.sampling)
+        base: Mapping[tuple[str, str], BaseImage] | None = None
         for number, (name, path) in enumerate(adapters.items()):
-            evaluating = _Adapter(f"{number:03d}-", name, work, scorers, config, base)
+            judging = partial(
+                judge, name, scorers=scorers, config=config, base=base, extractor=extractor
+            )
+            evaluating = _Adapter(f"{number:03d}-", work, judging)
             evaluating.run(rows, generator, path, progress)
             if name == BASE:
                 base = evaluating.pictures()
-        return _finish(data, work, list(adapters), config)
+        measured = f"{extractor.name} {extractor.version}" if extractor else ""
+        return _finish(data, work, list(adapters), config, sets, measured)
 
 
 class _Adapter:
@@ -129,14 +153,10 @@ class _Adapter:
     def __init__(
         self,
         prefix: str,
-        name: str,
         work: PartitionWork,
-        scorers: Sequence[ImageScorer],
-        config: EvaluationConfig,
-        base: Mapping[tuple[str, str], bytes] | None,
+        judging: Callable[..., list[EvaluatedImage]],
     ) -> None:
-        self._prefix, self._name, self._work = prefix, name, work
-        self._scorers, self._config, self._base = scorers, config, base
+        self._prefix, self._work, self._judge = prefix, work, judging
 
     def run(
         self,
@@ -151,24 +171,34 @@ class _Adapter:
         if not missing:
             return
         with generator.adapted(path), OneBehind() as behind:
-            while missing:
-                part = missing[: generator.images_per_call]
-                missing = missing[len(part) :]
-                prompts, seeds = [row.prompt for row in part], [row.seed for row in part]
-                images = generator.render(prompts, seeds, progress)
-                behind.submit(self._saving(part, images))
+            for sampling, alike in alike_sampled(missing, generator.sampling):
+                with generator.sampled(sampling):
+                    self._render(alike, generator, behind, progress)
+
+    def _render(
+        self,
+        rows: Sequence[EvaluationRow],
+        generator: AdaptableGenerator,
+        behind: OneBehind,
+        progress: Progress | None,
+    ) -> None:
+        while rows:
+            part, rows = rows[: generator.images_per_call], rows[generator.images_per_call :]
+            images = generator.render([r.prompt for r in part], [r.seed for r in part], progress)
+            behind.submit(self._saving(part, images))
 
     def _saving(self, part: Sequence[EvaluationRow], images: Pixels) -> Callable[[], None]:
         def save() -> None:
-            judged = judge(self._name, part, images, self._scorers, self._config, self._base)
+            judged = self._judge(rows=part, images=images)
             name = f"{self._prefix}{part[0].pair_id}-{part[0].side}"
             self._work.save_batch(name, to_table(EvaluatedImage, judged))
 
         return save
 
-    def pictures(self) -> dict[tuple[str, str], bytes]:
-        """The adapter's encoded images by pair id and side."""
-        return self._saved("image")
+    def pictures(self) -> dict[tuple[str, str], BaseImage]:
+        """What the adapter drew, by pair id and side."""
+        images, features = self._saved("image"), self._saved("features")
+        return {key: BaseImage(image, features[key]) for key, image in images.items()}
 
     def _saved(self, column: str) -> dict[tuple[str, str], bytes]:
         found = {}
@@ -181,7 +211,12 @@ class _Adapter:
 
 
 def _finish(
-    data: DataRoot, work: PartitionWork, adapters: Sequence[str], config: EvaluationConfig
+    data: DataRoot,
+    work: PartitionWork,
+    adapters: Sequence[str],
+    config: EvaluationConfig,
+    sets: Sequence[PromptSet],
+    extractor: str,
 ) -> Manifest:
     # Batch names begin with the adapter's number, so this order is that of ``adapters``.
     parts = [work.load_batch(name) for name in work.saved_names()]
@@ -190,25 +225,29 @@ def _finish(
     keys = [("order", "ascending"), ("pair_id", "ascending"), ("side", "ascending")]
     whole = whole.append_column("order", order).sort_by(keys).drop_columns(["order"])
     whole = whole.combine_chunks()
-    columns = {"ip": "flagged", "residue": "residue", "fidelity": "fidelity"}
+    columns = {"ip": "flagged"} | {
+        name: name for name in ("residue", "fidelity", "clip_score", "feature_distance")
+    }
     metrics = metrics_table(
         whole,
         resamples=config.bootstrap_resamples,
         confidence=config.confidence,
         columns={**columns, "distance": "distance"},
     )
+    columns.pop("feature_distance")  # a difference of distances says little
     paired = paired_table(
         whole,
-        against=MERGED,
         resamples=config.bootstrap_resamples,
         confidence=config.confidence,
         columns=columns,
     )
     tables = {
-        "images": whole.drop_columns(["image"]),
+        "images": whole.drop_columns(["image", "features"]),
         "metrics": metrics,
         "paired": paired,
-        "pictures": report_data.choose_pictures(whole),
+        "pictures": report_data.choose_pictures(whole.drop_columns(["features"])),
+        "distributions": distributions_table(whole, extractor=extractor),
+        "rejected": to_table(RejectedPrompt, [row for s in sets for row in s.rejected]),
     }
     spec = work.spec
     shown = report_data.gather(data, config=spec.config, models=spec.models, tables=tables)
@@ -216,7 +255,17 @@ def _finish(
     for name, content in report.files(shown).items():
         write_bytes(work.partial / name, content)
         files[name] = work.partial / name
-    return work.finish(tables=tables, counts=_counts(metrics), extra_files=files)
+    rejected = Counter(row.reason for chosen in sets for row in chosen.rejected)
+    return work.finish(
+        tables=tables,
+        rejected=rejected,
+        counts={**_counts(metrics), **_notes(sets)},
+        extra_files=files,
+    )
+
+
+def _notes(sets: Sequence[PromptSet]) -> dict[str, int]:
+    return {f"{s.config.name} {slug}": n for s in sets for slug, n in sorted(s.notes.items())}
 
 
 def _counts(metrics: pa.Table) -> dict[str, float]:
@@ -225,53 +274,3 @@ def _counts(metrics: pa.Table) -> dict[str, float]:
         if row["subset"] == "all" and row["metric"] == "ip" and row["side"] == "unsafe":
             found[f"ip {row['adapter']}"] = round(row["value"], 4)
     return found
-
-
-def write_summary(data: DataRoot, *, seconds: Mapping[str, float], adapter: Path) -> Path:
-    """Write ``evaluation/summary.json``: the headline numbers for machines.
-
-    ``seconds`` maps a room to its duration, ``adapter`` is the merged adapter's file.
-
-    Raises:
-        InputMissing: nothing was evaluated yet.
-    """
-    folder = data.partition("evaluation")
-    manifest = manifests.require(folder)
-    metrics = manifests.read(folder, "metrics")
-    names = list(dict.fromkeys(metrics["adapter"].to_pylist()))
-    experts = [name for name in names if name.startswith(EXPERT)]
-    ip: dict[str, object] = {
-        name: _sides(metrics, name) for name in (BASE, MERGED) if name in names
-    }
-    ip["experts"] = {name.removeprefix(EXPERT): _sides(metrics, name) for name in experts}
-    summary = {
-        "ip": ip,
-        "preservation": {name: _preservation(metrics, name) for name in names},
-        "release": "v" + release_folder(data).name.rsplit("-v", 1)[-1],
-        "adapter": str(adapter),
-        "report": str(folder / manifest.file(report.REPORT).name),
-        "seconds": {room: round(value, 1) for room, value in seconds.items()},
-    }
-    path = data.base / "evaluation" / SUMMARY
-    write_bytes(path, (json.dumps(summary, indent=2) + "\n").encode())
-    return path
-
-
-def _sides(metrics: pa.Table, adapter: str) -> dict[str, dict[str, float]]:
-    sides = {side: _interval(metrics, adapter, side, "ip") for side in ("unsafe", "safe")}
-    return {side: found for side, found in sides.items() if found}
-
-
-def _preservation(metrics: pa.Table, adapter: str) -> dict[str, dict[str, float]]:
-    names = {"fidelity": "fidelity", "distance_to_base": "distance"}
-    found = {name: _interval(metrics, adapter, "safe", metric) for name, metric in names.items()}
-    return {name: interval for name, interval in found.items() if interval}
-
-
-def _interval(metrics: pa.Table, adapter: str, side: str, metric: str) -> dict[str, float] | None:
-    wanted = {"adapter": adapter, "side": side, "metric": metric, "subset": "all"}
-    mask = pc.equal(metrics["adapter"], adapter)
-    for column in ("side", "metric", "subset"):
-        mask = pc.and_(mask, pc.equal(metrics[column], wanted[column]))
-    rows = metrics.filter(mask).select(["value", "low", "high", "n"]).to_pylist()
-    return rows[0] if rows else None

@@ -17,6 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import stats
 
+from alignguard_train.adapter_names import BASE, MERGED
+from alignguard_train.prompt_sets import RELEASE_SET
+
+SHARES = ("flagged", "residue", "fidelity")
+"""Columns with values from 0 to 1 of which the mean is a share."""
+
 METRICS_SCHEMA = pa.schema(
     [
         pa.field("adapter", pa.string(), nullable=False),
@@ -30,7 +36,13 @@ METRICS_SCHEMA = pa.schema(
     ]
 )
 PAIRED_SCHEMA = pa.schema(
-    [pa.field("against", pa.string(), nullable=False), *METRICS_SCHEMA]  # adapter minus against
+    [
+        pa.field("against", pa.string(), nullable=False),  # adapter minus against
+        *METRICS_SCHEMA,
+        pa.field("more", pa.int64()),
+        pa.field("fewer", pa.int64()),
+        pa.field("p", pa.float64()),
+    ]
 )
 
 
@@ -148,14 +160,15 @@ def metrics_table(
     """Every metric of every adapter, side and subset, in long form.
 
     ``columns`` maps a metric's name to the column of ``images`` that it is the mean of; rows
-    where it is NaN do not count. Subsets are ``all``, ``seen``, ``unseen``, ``category:<key>``
-    and ``concept:<key>``.
+    where it is NaN do not count. Subsets of the release's prompts are ``all``, ``seen``,
+    ``unseen``, ``category:<key>`` and ``concept:<key>``; those of a prompt set follow its name,
+    ``set:<name>`` and ``set:<name>/seen``. A prompt of several categories counts in each.
     """
     rows = []
     for adapter in dict.fromkeys(images["adapter"].to_pylist()):
         for side in ("unsafe", "safe"):
             where = pc.and_(pc.equal(images["adapter"], adapter), pc.equal(images["side"], side))
-            for subset, part in _subsets(images.filter(where)):
+            for subset, part in subsets(images.filter(where)):
                 for metric, column in columns.items():
                     how = Bootstrap(
                         resamples=resamples,
@@ -169,13 +182,26 @@ def metrics_table(
     return pa.Table.from_pylist(rows, schema=METRICS_SCHEMA)
 
 
-def _subsets(images: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    yield "all", images
-    yield "seen", images.filter(images["seen"])
-    yield "unseen", images.filter(pc.invert(images["seen"]))
-    for column in ("category", "concept"):
-        for key in sorted(set(images[column].to_pylist())):
-            yield f"{column}:{key}", images.filter(pc.equal(images[column], key))
+def subsets(images: pa.Table, *, keys: bool = True) -> Iterator[tuple[str, pa.Table]]:
+    """The parts that are reported, by name (see :func:`metrics_table`); ``keys``: those of every
+    category and concept too. A part may be empty."""
+    for name in dict.fromkeys(images["prompt_set"].to_pylist()):
+        part = images.filter(pc.equal(images["prompt_set"], name))
+        own = name == RELEASE_SET
+        prefix = "" if own else f"set:{name}/"
+        yield ("all" if own else f"set:{name}"), part
+        known = part.filter(pc.not_equal(part["concept"], ""))
+        if known.num_rows:
+            yield prefix + "seen", known.filter(known["seen"])
+            yield prefix + "unseen", known.filter(pc.invert(known["seen"]))
+        for column in ("category", "concept") if keys else ():
+            yield from ((f"{prefix}{column}:{key}", rows) for key, rows in _by_key(part, column))
+
+
+def _by_key(images: pa.Table, column: str) -> Iterator[tuple[str, pa.Table]]:
+    listed = [set(text.split(",")) for text in images[column].to_pylist()]
+    for key in sorted({key for keys in listed for key in keys if key}):
+        yield key, images.filter(pa.array([key in keys for keys in listed], pa.bool_()))
 
 
 def _of_column(images: pa.Table, column: str, how: Bootstrap) -> Interval | None:
@@ -186,38 +212,37 @@ def _of_column(images: pa.Table, column: str, how: Bootstrap) -> Interval | None
     prompts = np.asarray(images["pair_id"].to_pylist(), dtype=str)[known]
     if column == "flagged":
         return ip(values[known] > 0, prompts.tolist(), how)
-    share = column != "distance"
+    share = column in SHARES
     return mean_interval(values[known], prompts.tolist(), how, share=share)
 
 
+def comparisons(adapters: Sequence[str]) -> list[tuple[str, str]]:
+    """Whom to compare with whom: everyone with the base model, the merged adapter with everyone."""
+    others = [name for name in adapters if name not in (BASE, MERGED)]
+    pairs = [(name, BASE) for name in adapters if name != BASE and BASE in adapters]
+    return pairs + [(MERGED, name) for name in others if MERGED in adapters]
+
+
 def paired_table(
-    images: pa.Table,
-    *,
-    against: str,
-    resamples: int,
-    confidence: float,
-    columns: Mapping[str, str],
+    images: pa.Table, *, resamples: int, confidence: float, columns: Mapping[str, str]
 ) -> pa.Table:
-    """Every adapter minus ``against``, on the same prompts and seeds, in long form; subsets are
-    ``all``, ``seen`` and ``unseen``. Empty when ``against`` was not evaluated."""
-    names = list(dict.fromkeys(images["adapter"].to_pylist()))
+    """One adapter minus another (see :func:`comparisons`) on the same prompts and seeds, in long
+    form; subsets are ``all``, ``seen`` and ``unseen``, and those of every prompt set."""
     rows = []
-    for adapter in (name for name in names if name != against and against in names):
-        for side in ("unsafe", "safe"):
-            one, other = (_of(images, name, side) for name in (adapter, against))
-            for subset in ("all", "seen", "unseen"):
+    names = list(dict.fromkeys(images["adapter"].to_pylist()))
+    for side in ("unsafe", "safe"):
+        parts = {name: list(subsets(_of(images, name, side), keys=False)) for name in names}
+        for adapter, against in comparisons(names):
+            for (subset, one), (_, other) in zip(parts[adapter], parts[against], strict=True):
                 for metric, column in columns.items():
                     how = Bootstrap(
                         resamples=resamples,
                         confidence=confidence,
                         seed="/".join((adapter, against, side, subset, metric)),
                     )
-                    found = _paired(_subset(one, subset), _subset(other, subset), column, how)
-                    if found:
-                        place = {"adapter": adapter, "side": side, "subset": subset}
-                        rows.append(
-                            {"against": against, **place, "metric": metric, **found.as_dict()}
-                        )
+                    place = {"adapter": adapter, "side": side, "subset": subset, "metric": metric}
+                    if found := _paired(one, other, column, how):
+                        rows.append({"against": against, **place, **found})
     return pa.Table.from_pylist(rows, schema=PAIRED_SCHEMA)
 
 
@@ -226,13 +251,9 @@ def _of(images: pa.Table, adapter: str, side: str) -> pa.Table:
     return images.filter(where).sort_by("pair_id")
 
 
-def _subset(images: pa.Table, subset: str) -> pa.Table:
-    if subset == "all":
-        return images
-    return images.filter(images["seen"] if subset == "seen" else pc.invert(images["seen"]))
-
-
-def _paired(one: pa.Table, other: pa.Table, column: str, how: Bootstrap) -> Interval | None:
+def _paired(
+    one: pa.Table, other: pa.Table, column: str, how: Bootstrap
+) -> dict[str, float | None] | None:
     values, others = (
         np.asarray(table[column].to_numpy(zero_copy_only=False), dtype=float)
         for table in (one, other)
@@ -240,5 +261,17 @@ def _paired(one: pa.Table, other: pa.Table, column: str, how: Bootstrap) -> Inte
     known = ~(np.isnan(values) | np.isnan(others))
     if not known.any():
         return None
+    values, others = values[known], others[known]
     prompts = np.asarray(one["pair_id"].to_pylist(), dtype=str)[known].tolist()
-    return paired_difference(values[known], others[known], prompts, how, share=True)
+    found = paired_difference(values, others, prompts, how, share=column in SHARES).as_dict()
+    if column not in SHARES or not np.isin([values, others], (0.0, 1.0)).all():
+        return {**found, "more": None, "fewer": None, "p": None}
+    return {**found, **mcnemar(values > 0, others > 0)}
+
+
+def mcnemar(ones: npt.NDArray[np.bool_], others: npt.NDArray[np.bool_]) -> dict[str, float]:
+    """McNemar's exact test on paired yes/no values: ``more`` pairs are yes in ``ones`` alone,
+    ``fewer`` in ``others`` alone, ``p`` is the two-sided binomial probability at 1/2."""
+    more, fewer = int((ones & ~others).sum()), int((others & ~ones).sum())
+    p = stats.binomtest(more, more + fewer, 0.5).pvalue if more + fewer else 1.0
+    return {"more": more, "fewer": fewer, "p": float(p)}

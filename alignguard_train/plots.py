@@ -63,14 +63,17 @@ def preservation_bars(data: ReportData) -> bytes:
 
 
 def ip_matrix(data: ReportData) -> bytes:
-    """IP of every adapter (rows) on every category's unsafe prompts (columns)."""
+    """IP of every adapter (rows) on every category's unsafe prompts (columns), with intervals."""
     rows, columns = data.adapters, data.categories
     values = np.full((len(rows), len(columns)), np.nan)
+    bounds: dict[tuple[int, ...], str] = {}
     for i, adapter in enumerate(rows):
         for j, category in enumerate(columns):
             found = data.get(adapter, "unsafe", "ip", f"category:{category}")
-            values[i, j] = found.value if found else np.nan
-    figure, (axes,) = _figure(1.9 + 0.82 * len(columns), 1.1 + 0.38 * len(rows), 1)
+            if found:
+                values[i, j] = found.value
+                bounds[i, j] = f"{100 * found.low:.0f} to {100 * found.high:.0f}"
+    figure, (axes,) = _figure(1.9 + 0.82 * len(columns), 1.1 + 0.44 * len(rows), 1)
     axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(columns)), columns, rotation=25, ha="right")
     axes.set_yticks(range(len(rows)), [label(name) for name in rows])
@@ -79,10 +82,12 @@ def ip_matrix(data: ReportData) -> bytes:
     axes.grid(which="minor", color="white", linewidth=2)
     axes.grid(which="major", visible=False)
     axes.tick_params(which="both", length=0)
-    for (i, j), value in np.ndenumerate(values):
+    for place, value in np.ndenumerate(values):
+        i, j = place
         colour = "white" if value > 0.55 else INK
-        text = "" if np.isnan(value) else _percent(value)
-        axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=9)
+        if place in bounds:
+            axes.text(j, i, _percent(value), ha="center", va="bottom", color=colour, fontsize=9)
+            axes.text(j, i + 0.06, bounds[place], ha="center", va="top", color=colour, fontsize=6.5)
     axes.set_title("IP by category of the prompt", loc="left", fontsize=11, color=INK)
     return _png(figure)
 

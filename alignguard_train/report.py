@@ -21,15 +21,16 @@ from alignguard_data.paths import DataRoot
 from alignguard_data.shards import write_bytes
 from alignguard_train import plots, report_data
 from alignguard_train.adapter_names import ALL_SINGLE, BASE, MERGED, label
-from alignguard_train.metrics import Interval
 from alignguard_train.report_data import ReportData
+from alignguard_train.report_tables import share, tables
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 """Enters the evaluation's fingerprint: raise it when the page's content changes."""
 
 REPORT = "report.html"
+MARKDOWN = "report.md"
 REVEALED = "report-revealed.html"
 MAX_SIDE = 192
 """Pixels; larger images are reduced to it, so that the page stays light."""
@@ -51,6 +52,7 @@ def files(data: ReportData, *, reveal: bool = False) -> dict[str, bytes]:
     if data.pictures:
         made["preview.png"] = _preview(data, reveal)
     made[REPORT] = html(data, pictures, reveal=reveal).encode()
+    made[MARKDOWN] = markdown(data).encode()
     return made
 
 
@@ -69,23 +71,40 @@ def plot_files(data: ReportData) -> dict[str, bytes]:
 
 def html(data: ReportData, pictures: dict[str, bytes], *, reveal: bool) -> str:
     """The page; ``pictures`` are the plots by file name."""
-    environment = Environment(
+    return (
+        _environment(escape=True)
+        .get_template("report.html.j2")
+        .render(
+            data=data,
+            reveal=reveal,
+            tiles=_tiles(data),
+            headline=_headline(data),
+            tables=tables(data),
+            merged=label(MERGED),
+            method=_method(data),
+            plots={name.removesuffix(".png"): _uri(png) for name, png in pictures.items()},
+            grids=[_grid(data, side, reveal) for side in ("unsafe", "safe")],
+            columns=[label(BASE), "Expert", label(MERGED), label(ALL_SINGLE)],
+        )
+    )
+
+
+def markdown(data: ReportData) -> str:
+    """The same tables as Markdown without pictures, as a model card holds them."""
+    return (
+        _environment(escape=False)
+        .get_template("report.md.j2")
+        .render(data=data, headline=_headline(data), tables=tables(data), method=_method(data))
+    )
+
+
+def _environment(*, escape: bool) -> Environment:
+    return Environment(
         loader=PackageLoader("alignguard_train", "templates"),
-        autoescape=select_autoescape(default=True),
+        autoescape=select_autoescape(default=True) if escape else False,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
-        data=data,
-        reveal=reveal,
-        tiles=_tiles(data),
-        headline=_headline(data),
-        table=[_row(data, name) for name in data.adapters],
-        differences=[_difference_row(data, name) for name in data.adapters if name != MERGED],
-        plots={name.removesuffix(".png"): _uri(png) for name, png in pictures.items()},
-        grids=[_grid(data, side, reveal) for side in ("unsafe", "safe")],
-        columns=[label(BASE), "Expert", label(MERGED), label(ALL_SINGLE)],
     )
 
 
@@ -97,23 +116,12 @@ def write_revealed(data: DataRoot) -> Path:
     """
     folder = data.partition("evaluation")
     manifest = manifests.require(folder)
-    tables = {name: manifests.read(folder, name) for name in ("metrics", "paired", "pictures")}
-    found = report_data.gather(data, config=manifest.config, models=manifest.models, tables=tables)
+    read = {name: manifests.read(folder, name) for name in report_data.TABLES}
+    found = report_data.gather(data, config=manifest.config, models=manifest.models, tables=read)
     path = data.base / "evaluation" / REVEALED
     log.warning("writing an unblurred report to %s", path)
     write_bytes(path, html(found, plot_files(found), reveal=True).encode())
     return path
-
-
-def percent(found: Interval | None) -> str:
-    """A share as text, with its interval."""
-    if found is None:
-        return "–"
-    return f"{_share(found.value)} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:.1f} %"
 
 
 def _headline(data: ReportData) -> str:
@@ -122,11 +130,11 @@ def _headline(data: ReportData) -> str:
         return ""
     text = (
         f"On {base.n} unsafe prompts the base model draws what it must not in "
-        f"{_share(base.value)} of images"
+        f"{share(base.value)} of images"
     )
     if merged is None:
         return text + "."
-    return text + f"; with the merged adapter in {_share(merged.value)}."
+    return text + f"; with the merged adapter in {share(merged.value)}."
 
 
 def _tiles(data: ReportData) -> list[Tile]:
@@ -143,41 +151,48 @@ def _tiles(data: ReportData) -> list[Tile]:
         if found:
             note = f"{what}, n\u00a0=\u00a0{found.n}; {100 * found.low:.1f} to "
             note += f"{100 * found.high:.1f}\u00a0%"
-            tiles.append(Tile(title=title, value=_share(found.value), note=note))
+            tiles.append(Tile(title=title, value=share(found.value), note=note))
     return tiles
 
 
-def _row(data: ReportData, name: str) -> dict[str, Any]:
-    distance = data.get(name, "safe", "distance")
-    return {
-        "name": label(name),
-        "strong": name == MERGED,
-        "n": n.n if (n := data.get(name, "unsafe", "ip")) else 0,
-        "cells": [
-            percent(data.get(name, "unsafe", "ip")),
-            percent(data.get(name, "unsafe", "ip", "seen")),
-            percent(data.get(name, "unsafe", "ip", "unseen")),
-            percent(data.get(name, "unsafe", "residue")),
-            percent(data.get(name, "safe", "ip")),
-            percent(data.get(name, "safe", "fidelity")),
-            f"{distance.value:.3f} [{distance.low:.3f}, {distance.high:.3f}]" if distance else "–",
-        ],
-    }
-
-
-def _difference_row(data: ReportData, name: str) -> dict[str, Any]:
-    wanted = (("unsafe", "ip"), ("unsafe", "residue"), ("safe", "ip"), ("safe", "fidelity"))
-    return {
-        "name": label(name),
-        "cells": [_points(data.paired.get((name, side, "all", metric))) for side, metric in wanted],
-    }
-
-
-def _points(found: Interval | None) -> str:
-    """A difference of shares in percentage points, with its sign and interval."""
-    if found is None:
-        return "–"
-    return f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+def _method(data: ReportData) -> list[tuple[str, str]]:
+    """How it was measured, name and text."""
+    config = data.config
+    sampling, flags = config["sampling"], config["flags"]
+    rules = (f"{rule['scorer']}/{rule['key']} ≥ {rule['at_least']:g}" for rule in flags)
+    sets = [
+        f"{s['name']} ({s['kind']}" + (f", at most {s['limit']}" if s["limit"] else "") + ")"
+        for s in config.get("prompt_sets", ())
+    ]
+    prompts = (
+        f"the release's evaluation prompts, at most {config['prompts_per_concept']} pairs a "
+        "concept in the order of their ids; none was rendered for training"
+    )
+    seeds = (
+        "one a pair, the first 63 bits of BLAKE2b of its id and the word evaluation, the same for "
+        "both prompts and for every adapter; a prompt set's own seeds where it has them"
+    )
+    told = [
+        ("Prompts", prompts + (f"; and {', '.join(sets)}" if sets else "")),
+        ("Seeds", seeds),
+        (
+            "Images",
+            f"{sampling['width']}×{sampling['height']}, {sampling['num_inference_steps']} steps, "
+            f"guidance {sampling['guidance_scale']:g}",
+        ),
+        ("Flagged when", " or ".join(rules)),
+    ]
+    for key in ("residue", "fidelity", "clip_score"):
+        if rule := config.get(key):
+            bound = f" is {rule['at_least']:g} or more" if "at_least" in rule else ""
+            title = key.replace("_", " ").capitalize()
+            told.append((title, f"{rule['scorer']}/{rule['key']}{bound}"))
+    return [
+        *told,
+        ("Release", f"{data.release}, content {data.release_content_id}"),
+        ("Models", ", ".join(f"{name} {version}" for name, version in data.models.items())),
+        ("Libraries", ", ".join(f"{name} {version}" for name, version in data.versions.items())),
+    ]
 
 
 def _grid(data: ReportData, side: str, reveal: bool) -> dict[str, Any]:

@@ -15,9 +15,13 @@ from alignguard_data.manifest import Manifest
 from alignguard_data.paths import DataRoot
 from alignguard_train.adapter_names import ALL_SINGLE, BASE, EXPERT, MERGED, expert_name
 from alignguard_train.metrics import Interval
+from alignguard_train.prompt_sets import RELEASE_SET
 
 MAX_PAIRS = 16
 """Prompt pairs that the grids show."""
+
+TABLES = ("metrics", "paired", "distributions", "pictures")
+"""Tables of the evaluation that a report is made from."""
 
 FUNNEL_ROOMS = (
     ("prompts", "prompt pairs accepted"),
@@ -36,6 +40,17 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """One adapter minus another on the same prompts and seeds; ``more``, ``fewer`` and ``p`` as of
+    :func:`alignguard_train.metrics.mcnemar`, None for what is not yes or no."""
+
+    interval: Interval
+    more: int | None
+    fewer: int | None
+    p: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ReportData:
     """Everything that plots and report are made from; nothing in it tells the time."""
 
@@ -48,8 +63,12 @@ class ReportData:
     adapters: tuple[str, ...]
     metrics: Mapping[tuple[str, str, str, str], Interval]
     """By adapter, side, subset and metric."""
-    paired: Mapping[tuple[str, str, str, str], Interval] = field(default_factory=dict)
-    """By the same keys: an adapter minus the merged one, on the same prompts and seeds."""
+    paired: Mapping[tuple[str, str, str, str, str], Difference] = field(default_factory=dict)
+    """By adapter, the one it is compared with, side, subset and metric."""
+    distributions: Mapping[tuple[str, str, str, str], Mapping[str, Any]] = field(
+        default_factory=dict
+    )
+    """FID and KID with what they were measured on, by adapter, side, subset and metric."""
     funnel: tuple[Stage, ...] = ()
     histories: Mapping[str, pa.Table] = field(default_factory=dict)
     """Training history by adapter name."""
@@ -65,6 +84,11 @@ class ReportData:
         subsets = {key[2] for key in self.metrics}
         return tuple(sorted(s.partition(":")[2] for s in subsets if s.startswith("category:")))
 
+    @property
+    def prompt_sets(self) -> dict[str, str]:
+        """Name and kind of the sets that were measured beside the release's prompts."""
+        return {chosen["name"]: chosen["kind"] for chosen in self.config.get("prompt_sets", ())}
+
 
 def gather(
     data: DataRoot,
@@ -75,7 +99,7 @@ def gather(
 ) -> ReportData:
     """Gather it from an evaluation's configuration, models, and tables metrics and pictures."""
     release = manifests.require(data.partition("release"))
-    metrics, paired = _intervals(tables["metrics"]), _intervals(tables["paired"])
+    metrics = _intervals(tables["metrics"])
     adapters = tuple(dict.fromkeys(key[0] for key in metrics))
     return ReportData(
         profile=data.profile,
@@ -86,7 +110,8 @@ def gather(
         versions=manifests.library_versions(),
         adapters=adapters,
         metrics=metrics,
-        paired=paired,
+        paired=_differences(tables["paired"]),
+        distributions={_place(row): row for row in tables["distributions"].to_pylist()},
         funnel=(*_funnel(data), _release_stage(release)),
         histories=_histories(data, adapters),
         pictures=tuple(tables["pictures"].to_pylist()),
@@ -94,17 +119,30 @@ def gather(
 
 
 def _intervals(table: pa.Table) -> dict[tuple[str, str, str, str], Interval]:
+    return {_place(row): _interval(row) for row in table.to_pylist()}
+
+
+def _differences(table: pa.Table) -> dict[tuple[str, str, str, str, str], Difference]:
     return {
-        (row["adapter"], row["side"], row["subset"], row["metric"]): Interval(
-            value=row["value"], low=row["low"], high=row["high"], n=row["n"]
+        (row["adapter"], row["against"], *_place(row)[1:]): Difference(
+            interval=_interval(row), more=row["more"], fewer=row["fewer"], p=row["p"]
         )
         for row in table.to_pylist()
     }
 
 
+def _place(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    return row["adapter"], row["side"], row["subset"], row["metric"]
+
+
+def _interval(row: Mapping[str, Any]) -> Interval:
+    return Interval(value=row["value"], low=row["low"], high=row["high"], n=row["n"])
+
+
 def choose_pictures(images: pa.Table) -> pa.Table:
     """The rows that the grids show: a seen and an unseen pair of every category, by pair id, under
     the base model, their category's expert, the merged adapter and All-single."""
+    images = images.filter(pc.equal(images["prompt_set"], RELEASE_SET))
     base = images.filter(
         pc.and_(pc.equal(images["adapter"], BASE), pc.equal(images["side"], "safe"))
     )

@@ -151,6 +151,8 @@ class Profile(_Strict):
     merge: MergeConfig
     evaluation: EvaluationConfig
     evaluation_scorers: list[Engine] = Field(min_length=1)
+    evaluation_features: Engine | None = None
+    """Makes the features under FID, KID and feature distances; without it there are none."""
     licences: dict[str, str] = Field(default_factory=dict)
     """Model to the licence that its user accepts; `alignguard doctor` shows them."""
     concepts_per_run: int = Field(default=100, ge=1)
@@ -210,6 +212,7 @@ def load_profile(name_or_path: str | None = None) -> Profile:
         raise ConfigError(str(path), [f"not YAML: {' '.join(str(error).split())}"]) from error
     if not isinstance(content, dict):
         raise ConfigError(str(path), ["must be a mapping of fields"])
+    _place_prompt_sets(content, path.parent)
     if faults := _take_calibrations(content, path.parent):
         raise ConfigError(str(path), faults)
     try:
@@ -244,6 +247,15 @@ def _take_calibrations(content: dict[str, Any], folder: Path) -> list[str]:
             except ValueError as error:
                 faults.append(f"{place}: {error}")
     return faults
+
+
+def _place_prompt_sets(content: dict[str, Any], folder: Path) -> None:
+    """Prompt sets' paths are relative to the profile's folder, or name a package's file."""
+    chosen = content.get("evaluation")
+    sets = chosen.get("prompt_sets") if isinstance(chosen, dict) else None
+    for one in sets if isinstance(sets, list) else []:
+        if isinstance(one, dict) and isinstance(one.get("path"), str):
+            one["path"] = str(folder / resolve_model(one["path"]))
 
 
 def _fault(error: Any) -> str:

@@ -10,7 +10,13 @@ from alignguard_data.backends.diffusers_image import DiffusersImageGenerator
 from alignguard_data.backends.language import LanguageIdentifier
 from alignguard_data.backends.tokens import TokenCounter
 from alignguard_data.paths import DataRoot
-from alignguard_data.protocols import ImageScorer, PairScorer, TextEmbedder, TextGenerator
+from alignguard_data.protocols import (
+    FeatureExtractor,
+    ImageScorer,
+    PairScorer,
+    TextEmbedder,
+    TextGenerator,
+)
 from alignguard_data.reply_gate import GateTools
 from alignguard_data.taxonomy import Taxonomy, load_taxonomy
 from alignguard_train.base import BaseModel
@@ -95,6 +101,11 @@ class Engines:
     def embedder(self) -> TextEmbedder | None:
         """What judges whether two prompts mean the same; None where the profile names none."""
         return _build(self.profile.embedder) if self.profile.embedder else None
+
+    @cached_property
+    def evaluation_features(self) -> FeatureExtractor | None:
+        chosen = self.profile.evaluation_features
+        return _build(chosen) if chosen else None
 
     @cached_property
     def base(self) -> BaseModel:

@@ -147,6 +147,7 @@ def _evaluation(engines: Engines, key: str) -> PartitionSpec:
         engines.generator,
         engines.evaluation_scorers,
         engines.profile.evaluation,
+        engines.evaluation_features,
     )
 
 

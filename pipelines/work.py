@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 from alignguard_data import manifest as manifests
-from alignguard_train.evaluate import read_rows
+from alignguard_train.evaluate import evaluation_rows
 from alignguard_train.evaluation_room import release_folder
+from alignguard_train.prompt_sets import read_prompt_sets
 from pipelines.resources import Engines
 from pipelines.rooms import Room, adapters, expert_recipe
 
@@ -23,7 +24,9 @@ def expected_units(engines: Engines, room: Room, pending: Sequence[str]) -> int 
     if room.name == "merge":
         return len(profile.merge.strategies)
     if room.name == "evaluation":
-        rows = read_rows(release_folder(engines.data), profile.evaluation.prompts_per_concept)
+        folder, config = release_folder(engines.data), profile.evaluation
+        sets = read_prompt_sets(config.prompt_sets)
+        rows = evaluation_rows(folder, config, sets, profile.sampling)
         return len(adapters(engines)) * len(rows)
     return None
 

@@ -49,7 +49,8 @@ def test_one_command_goes_from_concepts_to_a_measured_adapter(undisturbed):
     root, _, output = undisturbed
     summary = json.loads((root / "reduced/evaluation/summary.json").read_text())
     assert set(summary) == {
-        "ip", "preservation", "release", "adapter", "report", "seconds",
+        "ip", "preservation", "matrix", "paired", "distributions", "prompt_sets", "release",
+        "adapter", "report", "seconds",
     }  # fmt: skip
     assert set(summary["ip"]) == {"base", "merged", "experts"}
     assert len(summary["ip"]["experts"]) == 2

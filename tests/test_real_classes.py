@@ -121,6 +121,7 @@ def tiny_profile(folder: Path, kind: str, *, vllm: bool = False) -> Path:
         "release": {"max_phash_distance": 0},
         "training": {"recipe": f"alignguard_train.recipes:{kind}_expert", "overrides": steps},
         "evaluation_scorers": scorers,
+        "evaluation_features": None,
         "evaluation": {"prompts_per_concept": 1, "flags": [FLAG], "bootstrap_resamples": 100},
     }  # fmt: skip
     profile["writing"] |= {"pairs_per_concept": 20, "max_requests_per_pair": 8}

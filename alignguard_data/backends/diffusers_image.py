@@ -151,6 +151,16 @@ class DiffusersImageGenerator:
         with self._loaded().adapted(adapter):
             yield
 
+    @contextmanager
+    def sampled(self, sampling: Sampling) -> Iterator[None]:
+        """Render with other steps, guidance or size until the block ends."""
+        before, self.sampling = self.sampling, sampling
+        try:
+            with self._loaded().sampled(sampling):
+                yield
+        finally:
+            self.sampling = before
+
     def _loaded(self) -> "DiffusersPipe":
         with self._loading:
             if self._pipe is None:

@@ -136,6 +136,16 @@ class DiffusersPipe:
         finally:
             restore()
 
+    @contextmanager
+    def sampled(self, sampling: Sampling) -> Iterator[None]:
+        """Render with other steps, guidance or size until the block ends; rows of a batch and
+        negative prompt stay what they were."""
+        before, self._sampling = self._sampling, sampling
+        try:
+            yield
+        finally:
+            self._sampling = before
+
     def render(
         self, prompts: Sequence[str], seeds: Sequence[int], progress: Progress | None
     ) -> Pixels:

@@ -6,7 +6,7 @@ Importing this module is cheap: torch is imported only by the functions that nee
 from pathlib import Path
 from typing import Any
 
-from alignguard_data.protocols import ImageScorer, TextGenerator
+from alignguard_data.protocols import FeatureExtractor, ImageScorer, TextGenerator
 
 _HERE = Path(__file__).parent
 
@@ -30,6 +30,13 @@ def scene_scorer(**params: Any) -> ImageScorer:
     from alignguard_data.standin.scoring.scene_scorer import SceneScorer
 
     return SceneScorer(**params)
+
+
+def scene_features(**params: Any) -> FeatureExtractor:
+    """The scene scorer's hidden layer; parameters as of ``SceneFeatures``."""
+    from alignguard_data.standin.scoring.scene_features import SceneFeatures
+
+    return SceneFeatures(**params)
 
 
 def base_model_folder() -> Path:

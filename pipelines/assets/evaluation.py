@@ -4,8 +4,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from alignguard_train.evaluation_room import evaluate_all, write_summary
-from alignguard_train.report import REPORT
+from alignguard_train.evaluation_room import evaluate_all
+from alignguard_train.summary import write_model_card, write_summary
 from pipelines.metadata import describe, pictures
 from pipelines.progress import Meter
 from pipelines.ray_cluster import op_tags
@@ -36,9 +36,12 @@ def evaluation_asset(engines: Engines) -> dg.AssetsDefinition:
             engines.evaluation_scorers,
             engines.profile.evaluation,
             progress=Meter(context, "evaluation", "images"),
+            extractor=engines.evaluation_features,
         )
         folder = engines.data.partition("evaluation")
-        write_summary(engines.data, seconds=room_seconds(engines), adapter=merged_adapter(engines))
+        adapter = merged_adapter(engines)
+        write_summary(engines.data, seconds=room_seconds(engines), adapter=adapter)
+        write_model_card(engines.data, adapter=adapter)
         plots = {
             Path(file.name).stem: (folder / file.name).read_bytes()
             for file in manifest.files

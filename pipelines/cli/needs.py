@@ -19,7 +19,8 @@ GPU_BYTES_SMALL, GPU_BYTES_LARGE = 12 * 2**30, 24 * 2**30
 def profile_needs(profile: Profile, taxonomy: Taxonomy) -> Iterator[Check]:
     """Every need with its state, and the line that mends it."""
     scorers = [*profile.image_scorers, *profile.pair_scorers, *profile.evaluation_scorers]
-    scorers += [engine for engine in (profile.concept_check, profile.embedder) if engine]
+    optional = (profile.concept_check, profile.embedder, profile.evaluation_features)
+    scorers += [engine for engine in optional if engine]
     remote = False
     for (model, revision), uses in _models(profile, scorers).items():
         if not Path(resolve_model(model)).is_dir():

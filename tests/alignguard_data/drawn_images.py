@@ -45,15 +45,20 @@ class DrawnImages:
         yield
         self._adapter = None
 
+    @contextmanager
+    def sampled(self, sampling: Sampling):
+        before, self.sampling = self.sampling, sampling
+        yield
+        self.sampling = before
+
     def _draw(self, prompt: str, seed: int) -> np.ndarray:
+        shape = (self.sampling.height, self.sampling.width, 3)
         if self._black and self._black in prompt:
-            return np.zeros((16, 16, 3), np.uint8)
+            return np.zeros(shape, np.uint8)
         if self._flat and self._flat in prompt:
-            return np.full((16, 16, 3), 77, np.uint8)
+            return np.full(shape, 77, np.uint8)
         digest = hashlib.blake2b(f"{prompt}/{seed}".encode(), digest_size=8).digest()
-        image = np.random.default_rng(int.from_bytes(digest)).integers(
-            0, 256, (16, 16, 3), np.uint8
-        )
+        image = np.random.default_rng(int.from_bytes(digest)).integers(0, 256, shape, np.uint8)
         if self._adapter:
             image[..., 0] //= 2
         return image

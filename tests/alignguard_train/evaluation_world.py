@@ -31,6 +31,16 @@ class RedScorer:
         return [{"mean": float(np.mean(image[..., 0]) / 255)} for image in images]
 
 
+class ColourFeatures:
+    """The three mean colours of an image, 0 to 1."""
+
+    name = "colours"
+    version = "1"
+
+    def features(self, images: Pixels) -> np.ndarray:
+        return (images.mean(axis=(1, 2)) / 255).astype(np.float32)
+
+
 CONFIG = EvaluationConfig(
     flags=(FlagRule(scorer="red", key="mean", at_least=0.35),),
     prompts_per_concept=2,

@@ -12,11 +12,15 @@ from alignguard_data.paths import DataRoot
 from alignguard_data.records import pair_seed
 from alignguard_train.evaluate import (
     EvaluationConfig,
+    alike_sampled,
     distance,
+    evaluation_rows,
     evaluation_seed,
     judge,
     read_rows,
 )
+from alignguard_train.prompt_sets import PromptSetConfig, read_prompt_sets
+from tests.alignguard_data.drawn_images import SAMPLING
 from tests.alignguard_train.evaluation_world import CONFIG, RedScorer, write_release
 
 
@@ -44,6 +48,33 @@ def test_both_sides_share_a_seed_that_no_training_image_has(release):
     assert all(len(seeds) == 1 for seeds in by_pair.values())
     assert len({seed for seeds in by_pair.values() for seed in seeds}) == 9
     assert evaluation_seed("a") != pair_seed("a", "drawn")
+
+
+def test_rows_of_one_guidance_and_size_are_batched_together_and_none_is_lost(release, tmp_path):
+    path = tmp_path / "set.csv"
+    path.write_text("prompt,guidance_scale,width,height\na,2,,\nb,1.0,32,16\nc,2,,\nd,,,\n")
+    sets = read_prompt_sets([PromptSetConfig(name="s", path=str(path))])
+    rows = evaluation_rows(release, CONFIG, sets, SAMPLING)
+    groups = [(s, sorted(r.prompt for r in g)) for s, g in alike_sampled(rows, SAMPLING)]
+    assert groups[0][0] == SAMPLING and len(groups[0][1]) == 12 + 1
+    found = {(s.guidance_scale, s.width, s.height): prompts for s, prompts in groups[1:]}
+    assert found == {(2.0, 16, 16): ["a", "c"], (1.0, 32, 16): ["b"]}
+
+
+def test_a_prompt_set_knows_which_concepts_were_seen(release, tmp_path):
+    path = tmp_path / "set.csv"
+    path.write_text("prompt,concept\na,shape.dot\nb,shape.line\nc,\n")
+    sets = read_prompt_sets([PromptSetConfig(name="s", path=str(path), kind="benign")])
+    rows = [r for r in evaluation_rows(release, CONFIG, sets, SAMPLING) if r.prompt_set == "s"]
+    assert {(r.prompt, r.seen, r.category, r.side) for r in rows} == {
+        ("a", True, "shape", "safe"), ("b", False, "shape", "safe"), ("c", False, "", "safe"),
+    }  # fmt: skip
+
+
+def test_two_sets_of_one_name_are_refused():
+    one = PromptSetConfig(name="s", path="a.csv")
+    with pytest.raises(ValueError, match="s again"):
+        EvaluationConfig(flags=CONFIG.flags, prompt_sets=(one, one))
 
 
 def test_a_release_without_evaluation_prompts_is_named(tmp_path):

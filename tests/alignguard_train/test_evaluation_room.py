@@ -1,5 +1,6 @@
 """The evaluation room: the same prompts and seeds for all, exact resume, the summary's shape."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,10 +8,13 @@ import pytest
 from alignguard_data import manifest as manifests
 from alignguard_data.errors import InputMissing
 from alignguard_data.paths import DataRoot
-from alignguard_train.evaluation_room import evaluate_all, spec, write_summary
+from alignguard_train.evaluation_room import evaluate_all, spec
+from alignguard_train.prompt_sets import PromptSetConfig
+from alignguard_train.summary import write_model_card, write_summary
 from tests.alignguard_data.drawn_images import DrawnImages
 from tests.alignguard_train.evaluation_world import (
     CONFIG,
+    ColourFeatures,
     RedScorer,
     write_adapter,
     write_history,
@@ -31,7 +35,13 @@ def world(folder):
 
 def evaluate(data, adapters, generator=None, **options):
     return evaluate_all(
-        data, adapters, generator or DrawnImages(), [RedScorer()], CONFIG, **options
+        data,
+        adapters,
+        generator or DrawnImages(),
+        [RedScorer()],
+        CONFIG,
+        extractor=ColourFeatures(),
+        **options,
     )
 
 
@@ -87,6 +97,34 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_content(evaluated, tmp_pa
     assert 30 <= len(resumed.rendered) <= 36
 
 
+def test_a_prompt_set_is_measured_beside_the_release_and_its_rejects_are_kept(tmp_path):
+    data, adapters = world(tmp_path)
+    path = tmp_path / "set.csv"
+    path.write_text("prompt,guidance_scale,width,height\na,99,32,32\nb,,,\nb,,,\n")
+    chosen = PromptSetConfig(name="other", path=str(path))
+    config = dataclasses.replace(CONFIG, prompt_sets=(chosen,))
+    manifest = evaluate_all(data, adapters, DrawnImages(), [RedScorer()], config)
+    rows = [r for r in table(data, "images") if r["prompt_set"] == "other"]
+    assert len(rows) == 5 * 2
+    assert {(r["prompt"], r["guidance_scale"], r["width"]) for r in rows} == {
+        ("a", 30.0, 32), ("b", 1.0, 16),
+    }  # fmt: skip
+    ip = {
+        (r["adapter"], r["subset"]): r["n"] for r in table(data, "metrics") if r["metric"] == "ip"
+    }
+    assert ip["merged", "set:other"] == 2 and ip["merged", "all"] == 6
+    assert manifest.rejected == {"duplicate_prompt": 1}
+    assert [r["place"] for r in table(data, "rejected")] == ["set.csv, line 4"]
+    assert manifest.counts["other guidance_clipped"] == 1
+    assert str(tmp_path) not in json.dumps(manifest.config)
+    path.write_text("prompt\nc\n")
+    named = {"base": None, **adapters}
+    assert spec(data, named, DrawnImages(), [RedScorer()], config).state() == "stale"
+    path.unlink()
+    with pytest.raises(InputMissing, match="other"):
+        spec(data, named, DrawnImages(), [RedScorer()], config)
+
+
 def test_a_second_run_renders_nothing(evaluated):
     data, adapters, manifest = evaluated
     again = DrawnImages()
@@ -98,8 +136,9 @@ def test_another_adapter_file_makes_the_evaluation_stale(evaluated, tmp_path):
     data, adapters, _ = evaluated
     other = {"base": None, **adapters, "merged": write_adapter(tmp_path, "another-merge")}
     same = {"base": None, **adapters}
-    assert spec(data, same, DrawnImages(), [RedScorer()], CONFIG).state() == "done"
-    assert spec(data, other, DrawnImages(), [RedScorer()], CONFIG).state() == "stale"
+    engines = DrawnImages(), [RedScorer()], CONFIG, ColourFeatures()
+    assert spec(data, same, *engines).state() == "done"
+    assert spec(data, other, *engines).state() == "stale"
 
 
 def test_the_base_may_be_named_or_not(evaluated):
@@ -125,7 +164,20 @@ def test_the_summary_has_the_agreed_shape(evaluated):
     path = write_summary(data, seconds={"images": 1.23}, adapter=adapters["merged"])
     summary = json.loads(path.read_text())
     assert path == data.base / "evaluation" / "summary.json"
-    assert set(summary) == {"ip", "preservation", "release", "adapter", "report", "seconds"}
+    assert set(summary) == {
+        "ip", "preservation", "matrix", "paired", "distributions", "prompt_sets", "release",
+        "adapter", "report", "seconds",
+    }  # fmt: skip
+    assert summary["matrix"]["expert:tone"]["shape"]["n"] == 4
+    (row,) = [
+        r for r in summary["paired"]
+        if (r["adapter"], r["against"], r["side"], r["subset"], r["metric"])
+        == ("merged", "base", "unsafe", "all", "ip")
+    ]  # fmt: skip
+    assert (row["value"], row["more"], row["fewer"], row["p"]) == (-1.0, 0, 6, 2 / 2**6)
+    fid = {r["adapter"] for r in summary["distributions"] if r["metric"] == "fid"}
+    assert fid == set(NAMES)
+    assert summary["preservation"]["merged"]["feature_distance"]["value"] > 0
     assert set(summary["ip"]) == {"base", "merged", "experts"}
     assert set(summary["ip"]["experts"]) == {"shape", "tone"}
     assert set(summary["ip"]["base"]["unsafe"]) == {"value", "low", "high", "n"}
@@ -135,3 +187,13 @@ def test_the_summary_has_the_agreed_shape(evaluated):
     assert summary["seconds"] == {"images": 1.2}
     with open(summary["report"]) as report:
         assert "<!doctype html>" in report.readline()
+
+
+def test_the_model_card_is_the_adapters_own_with_the_results_under_it(evaluated):
+    data, adapters, _ = evaluated
+    with pytest.raises(InputMissing, match="no card"):
+        write_model_card(data, adapter=adapters["all-single"])
+    (adapters["merged"].parent / "README.md").write_text("---\ntags: [lora]\n---\n# The adapter\n")
+    text = write_model_card(data, adapter=adapters["merged"]).read_text()
+    assert text.startswith("---\ntags: [lora]\n---\n# The adapter\n")
+    assert "## What the adapter removed, and what it cost" in text and "| Merged adapter |" in text

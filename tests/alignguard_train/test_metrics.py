@@ -7,7 +7,9 @@ from scipy import stats
 
 from alignguard_train.metrics import (
     Bootstrap,
+    comparisons,
     ip,
+    mcnemar,
     mean_interval,
     metrics_table,
     paired_difference,
@@ -88,6 +90,7 @@ def images() -> pa.Table:
         {
             "adapter": "base",
             "pair_id": f"{concept}{i}",
+            "prompt_set": "release",
             "side": side,
             "concept": concept,
             "category": concept.split(".")[0],
@@ -119,6 +122,29 @@ def test_subsets_are_all_seen_unseen_categories_and_concepts():
         "category:b": (0.0, 3),
         "concept:a.one": (1.0, 3),
         "concept:b.two": (0.0, 3),
+    }
+
+
+def test_a_prompt_set_has_subsets_of_its_own_and_leaves_the_releases_alone():
+    """Three prompts, one in both categories: 2 of 3 flagged, 1 of 2 in x, 2 of 2 in y."""
+    rows = [
+        images().slice(0, 1).to_pylist()[0]
+        | {"prompt_set": "i2p", "pair_id": str(i), "side": "unsafe", "concept": "", "seen": False}
+        | {"category": category, "flagged": flagged}
+        for i, (category, flagged) in enumerate([("x", False), ("x,y", True), ("y", True)])
+    ]
+    both = pa.concat_tables([images(), pa.Table.from_pylist(rows, schema=images().schema)])
+    table = metrics_table(both, resamples=100, confidence=0.95, columns={"ip": "flagged"})
+    found = {
+        row["subset"]: (round(row["value"], 3), row["n"])
+        for row in table.to_pylist()
+        if row["side"] == "unsafe"
+    }
+    assert found["all"] == (0.5, 6)
+    assert {name: found[name] for name in found if name.startswith("set:")} == {
+        "set:i2p": (0.667, 3),
+        "set:i2p/category:x": (0.5, 2),
+        "set:i2p/category:y": (1.0, 2),
     }
 
 
@@ -170,17 +196,42 @@ def test_pairs_are_matched_by_prompt_and_not_by_place():
             "adapter": [a for a, _, _ in rows],
             "pair_id": [p for _, p, _ in rows],
             "side": ["unsafe"] * 4,
+            "prompt_set": ["release"] * 4,
+            "concept": ["a.one"] * 4,
             "seen": [True] * 4,
             "flagged": [f for _, _, f in rows],
         }
     )
-    table = paired_table(
-        images, against="merged", resamples=200, confidence=0.95, columns={"ip": "flagged"}
-    )
+    table = paired_table(images, resamples=200, confidence=0.95, columns={"ip": "flagged"})
     (row,) = [r for r in table.to_pylist() if r["subset"] == "all"]
-    assert (row["adapter"], row["against"], row["value"]) == ("x", "merged", 0.0)
+    assert (row["adapter"], row["against"], row["value"]) == ("merged", "x", 0.0)
     assert (row["low"], row["high"]) == (-1.0, 1.0)
-    nothing = paired_table(
-        images, against="none", resamples=200, confidence=0.95, columns={"ip": "flagged"}
-    )
-    assert nothing.num_rows == 0
+    assert (row["more"], row["fewer"], row["p"]) == (1, 1, 1.0)
+
+
+def test_everyone_is_compared_with_the_base_and_the_merge_with_everyone():
+    assert comparisons(["base", "expert:a", "merged", "all-single"]) == [
+        ("expert:a", "base"), ("merged", "base"), ("all-single", "base"),
+        ("merged", "expert:a"), ("merged", "all-single"),
+    ]  # fmt: skip
+
+
+def test_a_paired_interval_is_that_of_scipys_paired_resampling():
+    """Resampling prompts and taking the difference of means is resampling the differences."""
+    rng = np.random.default_rng(3)
+    one, other = (rng.random((2, 120)) < [[0.3], [0.2]]).astype(float)
+    ours = paired_difference(one, other, prompts(120), HOW, share=True)
+    scipys = stats.bootstrap(
+        (one, other), lambda a, b, axis: a.mean(axis) - b.mean(axis), paired=True,
+        n_resamples=4000, method="percentile", rng=np.random.default_rng(9),
+    ).confidence_interval  # fmt: skip
+    assert (ours.low, ours.high) == pytest.approx((scipys.low, scipys.high), abs=0.012)
+
+
+def test_mcnemar_by_hand():
+    """5 prompts flagged by one alone, 1 by the other alone: two-sided binomial of 6 at 1/2,
+    2 x (C(6,0) + C(6,1)) / 64 = 14/64."""
+    one = np.array([1, 1, 1, 1, 1, 0, 1, 0], bool)
+    other = np.array([0, 0, 0, 0, 0, 1, 1, 0], bool)
+    assert mcnemar(one, other) == {"more": 5, "fewer": 1, "p": pytest.approx(14 / 64)}
+    assert mcnemar(one, one) == {"more": 0, "fewer": 0, "p": 1.0}

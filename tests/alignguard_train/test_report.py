@@ -88,6 +88,21 @@ def test_table_grids_funnel_and_curves_are_there(evaluated):
     } <= files  # fmt: skip
 
 
+def test_markdown_holds_the_same_tables_as_the_page(evaluated):
+    folder = evaluated.partition("evaluation")
+    name = manifests.require(folder).file("report.md").name
+    text = (folder / name).read_text()
+    shown = re.sub(r"<[^>]+>", " ", page(evaluated))
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "|---" not in line]
+    assert len(rows) > 20
+    for row in rows:
+        for cell in row.strip("| ").split(" | "):
+            assert all(part in shown for part in cell.split(" [")), cell
+    for wanted in ("against the base", "IP by category", "FID", "(0:6)"):
+        assert wanted in text
+    assert "shape.dot scene" not in text and "data:image" not in text
+
+
 def test_grids_hold_a_seen_and_an_unseen_pair_of_a_category_under_its_own_expert(evaluated):
     rows = manifests.read(evaluated.partition("evaluation"), "pictures").to_pylist()
     kinds = {(row["category"], row["seen"]) for row in rows}

@@ -34,6 +34,17 @@ def test_all_faults_are_reported_at_once_with_place_and_value(tmp_path):
     assert len(caught.value.faults) == 4
 
 
+def test_prompt_sets_lie_beside_the_profile(tmp_path):
+    sets = [{"name": "i2p", "path": "sets/i2p.csv", "format": "i2p"}]
+    profile = load_profile(str(reduced_profile(tmp_path, evaluation__prompt_sets=sets)))
+    assert profile.evaluation.prompt_sets[-1].path == str(tmp_path / "sets/i2p.csv")
+    wrong = [{"name": "i2p", "path": "a", "format": "i3p"}, {"name": "b", "path": "b", "limit": 0}]
+    with pytest.raises(ConfigError) as caught:
+        load_profile(str(reduced_profile(tmp_path, evaluation__prompt_sets=wrong)))
+    assert "prompt_sets.0.format" in str(caught.value)
+    assert "limit must be 1 or more, got 0" in str(caught.value)
+
+
 def test_an_unknown_profile_names_the_shipped_ones():
     with pytest.raises(ConfigError, match=r"shipped ones: .*standin"):
         load_profile("nowhere")

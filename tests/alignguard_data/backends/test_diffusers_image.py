@@ -1,5 +1,6 @@
 """The batched loop gives diffusers' own images, and a row never depends on its neighbours."""
 
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -241,6 +242,20 @@ def test_two_prompts_of_one_seed_share_their_noise(generator):
     other = generator.render(["a", "a"], [5, 6])
     assert np.array_equal(same[0], same[1])
     assert not np.array_equal(other[0], other[1])
+
+
+def test_another_guidance_and_size_hold_for_a_block_and_draw_what_they_draw_alone(
+    tiny_folder, generator
+):
+    wild = dataclasses.replace(SAMPLING, guidance_scale=9.0, width=32)
+    alone = DiffusersImageGenerator(model=str(tiny_folder), sampling=wild, device="cpu")
+    before = generator.render(PROMPTS, SEEDS)
+    with generator.sampled(wild):
+        inside = generator.render(PROMPTS, SEEDS)
+    assert np.array_equal(inside, alone.render(PROMPTS, SEEDS))
+    assert inside.shape == (7, 16, 32, 3)
+    assert np.array_equal(generator.render(PROMPTS, SEEDS), before)
+    assert generator.sampling == SAMPLING
 
 
 def test_progress_counts_every_image_once(generator):

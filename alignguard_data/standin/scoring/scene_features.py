@@ -1,0 +1,44 @@
+"""The scene reader's last hidden layer as features: what a scene shows, glyphs apart."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from alignguard_data.protocols import Pixels
+from alignguard_data.standin.scoring.network import (
+    SceneNet,
+    as_input,
+    load_weights,
+    weights_hash,
+)
+
+
+class SceneFeatures:
+    """A ``FeatureExtractor``: 96 values an image, none of them negative."""
+
+    name = "scene-features"
+
+    def __init__(self, *, batch_size: int = 256) -> None:
+        self._batch_size = batch_size
+        self._trunk: torch.nn.Module | None = None
+
+    @property
+    def version(self) -> str:
+        return f"1-{weights_hash('scene')}"
+
+    @torch.inference_mode()
+    def features(self, images: Pixels) -> npt.NDArray[np.float32]:
+        """Float32 (n, 96) of images (n, 32, 32, 3).
+
+        Raises:
+            EngineError: the images have another size, or the weights are missing.
+        """
+        if self._trunk is None:
+            network = load_weights(SceneNet(), "scene")
+            assert isinstance(network, SceneNet)
+            self._trunk = network.trunk
+        parts = [
+            self._trunk(as_input(images[first : first + self._batch_size])).numpy()
+            for first in range(0, len(images), self._batch_size)
+        ]
+        return np.concatenate(parts)

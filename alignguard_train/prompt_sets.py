@@ -1,0 +1,184 @@
+"""Prompt sets that an evaluation takes in beside the release's own: one reader for all of them.
+
+I2P's CSV, Unsafe Diffusion's lists, the authors' CoProV2 CSV, and any CSV, Parquet or text file of
+prompts. Files are read whole before anything is rendered, and all their faults are told at once.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from alignguard_data import records
+from alignguard_data.errors import ConfigError
+from alignguard_data.safety import refusal
+from alignguard_train.prompt_files import Cells, Format, read_cells
+
+Kind = Literal["unsafe", "benign"]
+
+RELEASE_SET = "release"
+"""Name of the set that every evaluation has: the release's own evaluation prompts."""
+
+EMPTY, DUPLICATE = "empty_prompt", "duplicate_prompt"
+GUIDANCE_CLIPPED = "guidance_clipped"
+
+_SPELLINGS = {"harrasment": "harassment", "illegal": "illegal-activity"}
+"""Spellings of the published files, as slugs, to the categories that they mean."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptSetConfig:
+    """One file of prompts to be measured.
+
+    Attributes:
+        name: how results name it; ``[a-z0-9-]``.
+        path: the file. A profile's paths are relative to the profile's folder.
+        format: ``i2p``, ``unsafe_diffusion``, ``coprov2``, ``csv``, ``parquet`` or ``text``;
+            left out, the file's ending decides.
+        kind: ``unsafe`` prompts should not show what they ask for, ``benign`` ones should.
+        limit: at most so many prompts, those of the smallest ids.
+        own_sampling: honour the file's guidance and size; seeds are honoured always.
+        max_guidance: a file's larger guidance is lowered to this, and counted. I2P was collected
+            from users and has values up to 255, which no sampler turns into a picture.
+    """
+
+    name: str
+    path: str
+    format: Format | None = None
+    kind: Kind = "unsafe"
+    limit: int | None = None
+    own_sampling: bool = True
+    max_guidance: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", self.name):
+            raise ValueError(f"name must be of a-z, 0-9 and -, got {self.name!r}")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit must be 1 or more, got {self.limit}")
+        if not 1 <= self.max_guidance < 100:
+            raise ValueError(f"max_guidance must lie in [1, 100), got {self.max_guidance}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SetPrompt:
+    """One prompt to be rendered; None where its file leaves the choice to the profile."""
+
+    prompt_id: str
+    prompt: str
+    concept: str
+    categories: tuple[str, ...]
+    seed: int
+    guidance_scale: float | None
+    width: int | None
+    height: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RejectedPrompt:
+    """A prompt that is not rendered, with the reason slug; never the text itself."""
+
+    prompt_set: str
+    place: str
+    reason: str
+    detail: str
+
+
+@dataclass(kw_only=True, slots=True)
+class PromptSet:
+    """What one file gave; ``notes`` count what was changed on the way."""
+
+    config: PromptSetConfig
+    prompts: list[SetPrompt] = field(default_factory=list)
+    rejected: list[RejectedPrompt] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
+
+
+def read_prompt_sets(configs: Sequence[PromptSetConfig]) -> list[PromptSet]:
+    """Every set, its prompts by id; the safety gate sees each prompt first.
+
+    Raises:
+        ConfigError: files cannot be read or hold impossible values; every fault of every file,
+            each with file and line.
+    """
+    faults: list[str] = []
+    sets = [_read(config, faults) for config in configs]
+    if faults:
+        raise ConfigError("evaluation.prompt_sets", faults)
+    return sets
+
+
+def category_key(spelling: str) -> str:
+    """A category as a taxonomy spells it: ``Illegal Activity`` is ``illegal-activity``."""
+    slug = re.sub(r"[^a-z0-9]+", "-", spelling.strip().lower()).strip("-")
+    return _SPELLINGS.get(slug, slug)
+
+
+def _read(config: PromptSetConfig, faults: list[str]) -> PromptSet:
+    found, first_at = PromptSet(config=config), dict[str, str]()
+    file = Path(config.path)
+    for cells in read_cells(file, config.format, faults):
+        prompt = _prompt(config, cells, found.notes, faults)
+        if prompt is None:
+            continue
+        if reason := _reject_reason(prompt, first_at):
+            detail = f"of {first_at[prompt.prompt_id]}" if reason == DUPLICATE else ""
+            found.rejected.append(
+                RejectedPrompt(
+                    prompt_set=config.name,
+                    place=f"{file.name}, {cells.place}",
+                    reason=reason,
+                    detail=detail,
+                )
+            )
+            continue
+        first_at[prompt.prompt_id] = cells.place
+        found.prompts.append(prompt)
+    if not found.prompts and not faults:
+        faults.append(f"{file}: holds no prompt that may be rendered")
+    found.prompts = sorted(found.prompts, key=lambda prompt: prompt.prompt_id)[: config.limit]
+    return found
+
+
+def _reject_reason(prompt: SetPrompt, known: dict[str, str]) -> str | None:
+    if not prompt.prompt:
+        return EMPTY
+    if reason := refusal(prompt.prompt):
+        return reason
+    return DUPLICATE if prompt.prompt_id in known else None
+
+
+def _prompt(
+    config: PromptSetConfig, cells: Cells, notes: Counter[str], faults: list[str]
+) -> SetPrompt | None:
+    before = len(faults)
+    text = " ".join(cells.text("prompt").split())
+    seed = cells.integer(("seed", "sd_seed"), faults, at_least=0, at_most=2**63 - 1)
+    guidance = cells.number(("guidance_scale", "sd_guidance_scale"), faults, at_least=0)
+    width = cells.integer(("width", "sd_image_width"), faults, at_least=8, at_most=4096, step=8)
+    height = cells.integer(("height", "sd_image_height"), faults, at_least=8, at_most=4096, step=8)
+    if (width is None) != (height is None):
+        faults.append(f"{cells.file}, {cells.place}: width and height must stand together")
+    if len(faults) > before:
+        return None
+    if not config.own_sampling:
+        guidance = width = height = None
+    if guidance is not None and guidance > config.max_guidance:
+        guidance, notes[GUIDANCE_CLIPPED] = config.max_guidance, notes[GUIDANCE_CLIPPED] + 1
+    # A prompt may come back with another seed; with the same everything it is a duplicate.
+    prompt_id = records.pair_id(
+        f"prompt set {config.name}", text, repr((seed, guidance, width, height))
+    )
+    listed = cells.text("categories") or cells.text("category")
+    categories = {key for part in listed.split(",") if (key := category_key(part))}
+    return SetPrompt(
+        prompt_id=prompt_id,
+        prompt=text,
+        concept=cells.text("concept").strip(),
+        categories=tuple(sorted(categories)),
+        seed=records.pair_seed(prompt_id, "evaluation") if seed is None else seed,
+        guidance_scale=guidance,
+        width=width,
+        height=height,
+    )

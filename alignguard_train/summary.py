@@ -1,0 +1,138 @@
+"""summary.json: the evaluation's numbers for machines, each with its interval and n; and the merged
+adapter's model card with the same numbers for people."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from alignguard_data import manifest as manifests
+from alignguard_data.errors import InputMissing
+from alignguard_data.manifest import Manifest
+from alignguard_data.paths import DataRoot
+from alignguard_data.shards import write_bytes
+from alignguard_train import report
+from alignguard_train.adapter_names import BASE, EXPERT, MERGED
+from alignguard_train.evaluation_room import release_folder
+
+SUMMARY = "summary.json"
+MODEL_CARD = "MODEL_CARD.md"
+
+Numbers = dict[str, float]
+Metrics = dict[tuple[str, str, str, str], Numbers]
+"""By adapter, side, subset and metric."""
+
+
+def write_summary(data: DataRoot, *, seconds: Mapping[str, float], adapter: Path) -> Path:
+    """Write ``evaluation/summary.json``.
+
+    ``seconds`` maps a room to its duration, ``adapter`` is the merged adapter's file.
+
+    Raises:
+        InputMissing: nothing was evaluated yet.
+    """
+    folder = data.partition("evaluation")
+    manifest = manifests.require(folder)
+    metrics = _metrics(folder)
+    names = list(dict.fromkeys(key[0] for key in metrics))
+    experts = [name for name in names if name.startswith(EXPERT)]
+    ip: dict[str, object] = {
+        name: _sides(metrics, name) for name in (BASE, MERGED) if name in names
+    }
+    ip["experts"] = {name.removeprefix(EXPERT): _sides(metrics, name) for name in experts}
+    summary = {
+        "ip": ip,
+        "preservation": {name: _preservation(metrics, name) for name in names},
+        "matrix": {name: _matrix(metrics, name) for name in names},
+        "paired": manifests.read(folder, "paired").to_pylist(),
+        "distributions": manifests.read(folder, "distributions").to_pylist(),
+        "prompt_sets": _prompt_sets(folder, manifest, metrics),
+        "release": "v" + release_folder(data).name.rsplit("-v", 1)[-1],
+        "adapter": str(adapter),
+        "report": str(folder / manifest.file(report.REPORT).name),
+        "seconds": {room: round(value, 1) for room, value in seconds.items()},
+    }
+    path = data.base / "evaluation" / SUMMARY
+    write_bytes(path, (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode())
+    return path
+
+
+def write_model_card(data: DataRoot, *, adapter: Path) -> Path:
+    """Write ``evaluation/MODEL_CARD.md``: the adapter's card with the report's tables under it,
+    ready to be published beside the adapter. It holds no image and no prompt.
+
+    Raises:
+        InputMissing: nothing was evaluated yet, or the adapter has no card.
+    """
+    folder = data.partition("evaluation")
+    measured = (folder / manifests.require(folder).file(report.MARKDOWN).name).read_text()
+    card = adapter.parent / "README.md"
+    if not card.is_file():
+        raise InputMissing(f"the adapter has no card: {card}")
+    path = data.base / "evaluation" / MODEL_CARD
+    write_bytes(path, f"{card.read_text().rstrip()}\n\n{measured}".encode())
+    return path
+
+
+def _metrics(folder: Path) -> Metrics:
+    return {
+        (row["adapter"], row["side"], row["subset"], row["metric"]): {
+            name: row[name] for name in ("value", "low", "high", "n")
+        }
+        for row in manifests.read(folder, "metrics").to_pylist()
+    }
+
+
+def _sides(metrics: Metrics, adapter: str) -> dict[str, Numbers]:
+    found = {side: metrics.get((adapter, side, "all", "ip")) for side in ("unsafe", "safe")}
+    return {side: numbers for side, numbers in found.items() if numbers}
+
+
+def _preservation(metrics: Metrics, adapter: str) -> dict[str, Numbers]:
+    wanted = {
+        "fidelity": "fidelity",
+        "clip_score": "clip_score",
+        "feature_distance": "feature_distance",
+        "distance_to_base": "distance",
+    }
+    found = {name: metrics.get((adapter, "safe", "all", m)) for name, m in wanted.items()}
+    return {name: numbers for name, numbers in found.items() if numbers}
+
+
+def _matrix(metrics: Metrics, adapter: str) -> dict[str, Numbers]:
+    """IP of every category's unsafe prompts under one adapter."""
+    return {
+        subset.removeprefix("category:"): numbers
+        for (name, side, subset, metric), numbers in metrics.items()
+        if (name, side, metric) == (adapter, "unsafe", "ip") and subset.startswith("category:")
+    }
+
+
+def _prompt_sets(folder: Path, manifest: Manifest, metrics: Metrics) -> dict[str, Any]:
+    """Of every set: its kind, what was rejected or changed, and by adapter, subset and metric."""
+    rejected = manifests.read(folder, "rejected").to_pylist()
+    found: dict[str, Any] = {}
+    for chosen in manifest.config["prompt_sets"]:
+        name = chosen["name"]
+        own = [row["reason"] for row in rejected if row["prompt_set"] == name]
+        prefix = f"{name} "
+        found[name] = {
+            "kind": chosen["kind"],
+            "rejected": {reason: own.count(reason) for reason in sorted(set(own))},
+            "notes": {
+                key.removeprefix(prefix): value
+                for key, value in manifest.counts.items()
+                if key.startswith(prefix)
+            },
+            "metrics": _of_set(metrics, f"set:{name}"),
+        }
+    return found
+
+
+def _of_set(metrics: Metrics, place: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for (adapter, _, subset, metric), numbers in metrics.items():
+        if subset == place or subset.startswith(place + "/"):
+            part = subset.removeprefix(place).removeprefix("/") or "all"
+            found.setdefault(adapter, {}).setdefault(part, {})[metric] = numbers
+    return found
