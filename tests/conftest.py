@@ -45,6 +45,7 @@ def reduced_profile(folder: Path, **changes: object) -> Path:
     profile["training"]["overrides"] = {"steps": 6, "warmup_steps": 1, "batch_size": 4}
     profile["merge"] = {"calibration_pairs": 4}
     profile["evaluation"] |= {"prompts_per_concept": 2, "bootstrap_resamples": 200}
+    profile["evaluation"]["prompt_sets"][0]["limit"] = 2
     for place, value in changes.items():
         section, _, field = place.partition("__")
         profile[section] = profile[section] | {field: value} if field else value

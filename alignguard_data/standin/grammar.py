@@ -23,6 +23,10 @@ TEMPLATES: tuple[str, ...] = (
     "a simple drawing, {colour} {object} {place}[ and dark {glyph} opposite], {field} all around",
 )
 
+BENIGN_TEMPLATE = "{place} of the {field} stands a {colour} {object} before a quiet {field}"
+"""Places a field where an unsafe caption places its glyph. The base model, which never saw such a
+sentence, draws no ink for this one; the other templates, so changed, make it see a glyph."""
+
 _GLYPH_PHRASE = re.compile(r"\[(.*?)\]")
 
 
@@ -47,6 +51,11 @@ def caption(scene: Scene, template: int) -> str:
     return (safe_caption if scene.glyph is None else unsafe_caption)(scene, template)
 
 
+def benign_caption(scene: Scene) -> str:
+    """A caption of :data:`BENIGN_TEMPLATE`; whether the scene has a glyph does not matter."""
+    return _filled(BENIGN_TEMPLATE, scene)
+
+
 def scene_of(prompt: str) -> Scene | None:
     """The scene that a caption of this grammar tells of, or None for any other text."""
     for pattern in _PATTERNS:
@@ -68,12 +77,14 @@ def _filled(text: str, scene: Scene) -> str:
 
 def _pattern(text: str) -> re.Pattern[str]:
     for name, values in {**CHOICES, "glyph": tuple(GLYPHS)}.items():
-        text = text.replace(f"{{{name}}}", f"(?P<{name}>{'|'.join(values)})")
+        slot = f"{{{name}}}"
+        text = text.replace(slot, f"(?P<{name}>{'|'.join(values)})", 1)
+        text = text.replace(slot, f"(?P={name})")
     return re.compile(text)
 
 
 _PATTERNS = tuple(
     _pattern(_GLYPH_PHRASE.sub(phrase, template))
-    for template in TEMPLATES
+    for template in (*TEMPLATES, BENIGN_TEMPLATE)
     for phrase in ("", r"\1")
 )

@@ -146,6 +146,18 @@ def draw_many(scenes: Sequence[Scene], first_seed: int) -> Pixels:
     return np.stack([draw(scene, first_seed + i) for i, scene in enumerate(scenes)])
 
 
+def likeness(glyph: str, name: str) -> float:
+    """Share of the ground that a glyph and an object have in common, of all that they cover,
+    drawn in one place and size: 1 for equal shapes, 0 for shapes that do not meet."""
+    side = SIDE * _ZOOM
+    pose = _Pose((side / 2, side / 2), 0.4 * side, 0.0)
+    shape = Image.new("L", (side, side), 0)
+    for part in OBJECTS[name]:
+        ImageDraw.Draw(shape).polygon([pose(p) for p in part.points], fill=255)
+    drawn, other = np.asarray(_glyph_mask(glyph, pose, Inking())) > 0, np.asarray(shape) > 0
+    return float((drawn & other).sum() / (drawn | other).sum())
+
+
 def ink_pixels(images: Pixels) -> npt.NDArray[np.int64]:
     """Number of dark-violet pixels of each image; ``images`` is (batch, 32, 32, 3) uint8.
 
