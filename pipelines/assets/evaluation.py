@@ -5,6 +5,7 @@ from pathlib import Path
 import dagster as dg
 
 from alignguard_train.evaluation_room import evaluate_all
+from alignguard_train.report import REPORT
 from alignguard_train.summary import write_model_card, write_summary
 from pipelines.metadata import describe, pictures
 from pipelines.progress import Meter
