@@ -80,6 +80,16 @@ RELEASE_LINEAGE: Origins = {
 }
 
 
+RELEASE_MEANINGS = {
+    "jpg_0": "encoded safe image, the preferred one",
+    "jpg_1": "encoded unsafe image",
+    "label_0": "always 1: side 0 is preferred",
+    "caption": "the unsafe prompt",
+    "caption_safe": "its safe twin",
+    "seed": "of the noise that both images start from",
+}
+
+
 def room_columns(profile: str, room: str) -> dict[str, dg.MetadataValue]:
     """Schema and lineage of a room's rows: equal for all its partitions."""
     shown = table_schema(schema_of(RECORDS[room]))
@@ -97,4 +107,5 @@ def release_columns(profile: str, file: Path) -> dict[str, dg.MetadataValue]:
     with file.open("rb") as handle:
         schema: pa.Schema = pq.read_schema(handle)
     scores = {name: [("scores", "value")] for name in schema.names if name.startswith("score_")}
-    return table_schema(schema) | column_lineage(profile, {**RELEASE_LINEAGE, **scores})
+    lineage = column_lineage(profile, {**RELEASE_LINEAGE, **scores})
+    return table_schema(schema, RELEASE_MEANINGS) | lineage
