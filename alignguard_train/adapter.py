@@ -4,7 +4,7 @@ Alpha always equals the rank (scale 1), so a file needs no metadata to mean what
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,6 +63,36 @@ def save_kohya(lora: Lora, path: Path, metadata: Mapping[str, str] | None = None
     _write(tensors, path, metadata)
 
 
+def load_kohya(path: Path, modules: Iterable[str]) -> Lora:
+    """Read an adapter in kohya's format, the inverse of :func:`save_kohya`.
+
+    ``modules`` are the UNet's module names: kohya's keys write a dot and an underscore alike, so
+    they cannot be read back without. An alpha other than the rank goes into the up matrices.
+
+    Raises:
+        IntegrityError: the file is unreadable, or holds more or less than whole layers of these.
+    """
+    tensors = _read(path)
+    lora, known = {}, {f"lora_unet_{name.replace('.', '_')}": name for name in modules}
+    found = {key.partition(".")[0] for key in tensors}
+    ends = ("lora_down.weight", "lora_up.weight", "alpha")
+    wanted = {f"{key}.{end}" for key in found for end in ends}
+    odd = sorted((wanted ^ set(tensors)) | {key for key in found if key not in known})
+    if odd or not found:
+        raise IntegrityError(f"{path} is not a kohya LoRA of this UNet alone: {odd[:3]}")
+    for key in found:
+        down, up, alpha = (tensors[f"{key}.{end}"] for end in ends)
+        lora[known[key]] = LoraLayer(down, up * (float(alpha) / down.shape[0]))
+    return dict(sorted(lora.items()))
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise IntegrityError(f"{path} is not a readable safetensors file: {error}") from error
+
+
 def _write(tensors: dict[str, Tensor], path: Path, metadata: Mapping[str, str] | None) -> None:
     """The library writes metadata in the order of a hash table that differs from process to
     process; sorted, equal content has equal bytes."""
@@ -81,10 +111,7 @@ def load_lora(path: Path) -> Lora:
     Raises:
         IntegrityError: the file is unreadable or is not such an adapter.
     """
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise IntegrityError(f"{path} is not a readable safetensors file: {error}") from error
+    tensors = _read(path)
     names = {k.removeprefix("unet.").removesuffix(_DOWN) for k in tensors if k.endswith(_DOWN)}
     wanted = {f"unet.{name}{end}" for name in names for end in (_DOWN, _UP)}
     if not names or wanted != set(tensors):

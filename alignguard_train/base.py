@@ -62,6 +62,24 @@ class BaseModel:
         vae = folder_revision(folder) if folder.is_dir() else str(self._vae_revision)
         return {self.model_id: self.revision, f"vae {name}": vae}
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the weights go to a CUDA device."""
+        import torch
+
+        return torch.cuda.is_available() if self._device == "auto" else "cuda" in self._device
+
+    def unloaded(self, *, gpu: int | None = None) -> "BaseModel":
+        """The same checkpoint with nothing loaded, for another process; ``gpu``: on that one."""
+        return BaseModel(
+            model=self._model,
+            revision=self._revision,
+            device=self._device if gpu is None else f"cuda:{gpu}",
+            dtype=self._dtype,
+            vae=self._vae,
+            vae_revision=self._vae_revision,
+        )
+
     @cached_property
     def pipe(self) -> "Pipe":
         """The loaded pipe, every weight frozen; loaded from safetensors alone.

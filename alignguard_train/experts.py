@@ -1,21 +1,29 @@
 """The experts room: one LoRA expert a category from a release, and All-single on all of them."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from alignguard_data import manifest as manifests
 from alignguard_data.manifest import Manifest
-from alignguard_data.partition import PartitionSpec, open_partition
+from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
 from alignguard_data.paths import DataRoot
 from alignguard_data.protocols import Progress
+from alignguard_data.shards import write_bytes
 from alignguard_train.base import BaseModel
 from alignguard_train.evaluation_room import release_folder
 from alignguard_train.recipes import ExpertRecipe
 
+if TYPE_CHECKING:
+    from alignguard_train.adapter import Lora
+
 ROOM = "experts"
+TENSORBOARD = "tensorboard"
+FORMAT = 2
+"""Part of the fingerprint: raise it when an expert's files change for equal weights."""
 
 
 def spec(
@@ -34,12 +42,13 @@ def spec(
     """
     release = manifests.require(data.partition("release"))
     config = dataclasses.asdict(recipe)
-    config.pop("checkpoint_every")  # how often it is kept changes no weight
+    for name in ("checkpoint_every", "watch_ip_every"):
+        config.pop(name)  # how often it is kept and watched changes no weight
     return PartitionSpec(
         folder=data.partition(ROOM, key),
         room=ROOM,
         key=key,
-        config={**config, "categories": list(categories), "seed": seed},
+        config={**config, "format": FORMAT, "categories": list(categories), "seed": seed},
         inputs={"release": release.content_id},
         models=base.models,
     )
@@ -53,9 +62,15 @@ def make_expert(
     recipe: ExpertRecipe,
     *,
     seed: int,
+    processes: int = 1,
+    held_out_ip: "Callable[[Lora], float] | None" = None,
     progress: Progress | None = None,
 ) -> Manifest:
     """Train one expert on the release's train pairs of ``categories``, unless it is done.
+
+    The partition holds the adapter in diffusers' and in kohya's format, a model card and the
+    table "history"; beside them TensorBoard's files, which belong to no content id. With several
+    ``processes`` each takes its share of every step, a GPU each where there are GPUs.
 
     Raises:
         InputMissing: there is no release.
@@ -66,35 +81,53 @@ def make_expert(
     with open_partition(wanted) as work:
         if work.done:
             return work.done
-        from alignguard_train.adapter import WEIGHTS, save_lora
-        from alignguard_train.encodings import shared_encodings
-        from alignguard_train.expert import HISTORY, train_expert
+        from alignguard_train.expert import HISTORY
+        from alignguard_train.expert_job import ExpertJob, train_job
 
-        encoded = shared_encodings(data, base, categories, flip=recipe.flip)
-        trained = train_expert(
-            base,
-            encoded,
-            recipe,
+        job = ExpertJob(
+            data=data,
+            categories=tuple(categories),
+            base=base,
+            recipe=recipe,
             seed=seed,
             checkpoint=work.partial / "checkpoint.safetensors",
-            progress=progress,
+            tensorboard=work.generation / TENSORBOARD,
         )
-        weights = work.partial / WEIGHTS
-        save_lora(trained.lora, weights)
+        trained, pairs = train_job(job, processes, held_out_ip, progress)
         columns = {"step": pa.array(range(len(trained.history)), pa.int64())}
         for i, name in enumerate(HISTORY):
             columns[name] = pa.array(trained.history[:, i].numpy())
         last = dict(zip(HISTORY, trained.history[-10:].mean(dim=0).tolist(), strict=True))
         return work.finish(
             tables={"history": pa.table(columns)},
-            extra_files={WEIGHTS: weights},
+            extra_files=_files(data, work, trained.lora, base),
             counts={
                 "release": release_folder(data).name,
-                "pairs": len(encoded),
+                "pairs": pairs,
                 "resumed_at_step": trained.resumed_at,
                 **{f"last {name}": round(value, 5) for name, value in last.items()},
             },
         )
+
+
+def _files(data: DataRoot, work: PartitionWork, lora: "Lora", base: BaseModel) -> dict[str, Path]:
+    """Both formats and the card: name in the partition to temporary path."""
+    from alignguard_train import adapter
+    from alignguard_train.adapter_card import expert_metadata, render_expert_card
+
+    metadata = expert_metadata(
+        release=manifests.require(data.partition("release")),
+        base_model=base.model_id,
+        base_revision=base.revision,
+        expert=work.spec.key,
+        recipe=work.spec.config,
+    )
+    names = (adapter.WEIGHTS, adapter.KOHYA_WEIGHTS, "README.md")
+    files = {name: work.partial / name for name in names}
+    adapter.save_lora(lora, files[adapter.WEIGHTS], metadata)
+    adapter.save_kohya(lora, files[adapter.KOHYA_WEIGHTS], metadata)
+    write_bytes(files["README.md"], render_expert_card(metadata).encode())
+    return files
 
 
 def weights_of(data: DataRoot, key: str) -> Path:

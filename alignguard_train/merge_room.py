@@ -11,7 +11,7 @@ import pyarrow as pa
 from alignguard_data import manifest as manifests
 from alignguard_data.errors import ConfigError
 from alignguard_data.manifest import Manifest
-from alignguard_data.partition import PartitionSpec, open_partition
+from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
 from alignguard_data.paths import UNPARTITIONED, DataRoot
 from alignguard_data.protocols import Progress
 from alignguard_data.shards import verify_file, write_bytes
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from alignguard_train.adapter import Lora
 
 ROOM = "merge"
-FORMAT = 2
+FORMAT = 3
 """Part of the fingerprint: raise it when a merge's files change for equal experts."""
 WINNERS = pa.schema(
     [("layer", pa.string()), ("expert", pa.string()), ("won", pa.int64()), ("share", pa.float64())]
@@ -102,7 +102,7 @@ def make_merges(
                 winners = {name: won.tolist() for name, won in merged.winners.items()}
             stored, lost = _cut(merged.lora, config.rank)
             errors += [{"strategy": strategy, "layer": n, "relative_error": e} for n, e in lost[1]]
-            files |= _write_adapter(data, work.partial, strategy, stored, lost[0], base, hashes)
+            files |= _write_adapter(data, work, strategy, stored, lost[0], base, hashes)
             if progress:
                 progress(1)
         table = _winner_table(winners, categories)
@@ -153,7 +153,7 @@ def _cut(
 
 def _write_adapter(
     data: DataRoot,
-    folder: Path,
+    work: PartitionWork,
     strategy: str,
     lora: "Lora",
     error: float | None,
@@ -171,8 +171,9 @@ def _write_adapter(
         merge=strategy,
         rank=max(layer.down.shape[0] for layer in lora.values()),
         experts=hashes,
+        recipe=work.spec.config,
     )
-    place = folder / strategy
+    place = work.partial / strategy
     adapter.save_lora(lora, place / adapter.WEIGHTS, metadata)
     adapter.save_kohya(lora, place / adapter.KOHYA_WEIGHTS, metadata)
     card = render_adapter_card(metadata, strategy=strategy, error=error)

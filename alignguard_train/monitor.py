@@ -49,7 +49,7 @@ def scalars(folder: Path | None, resumed_at: int) -> Iterator[Scalars]:
     if folder is None:
         yield Scalars(None)
         return
-    with SummaryWriter(str(folder), purge_step=resumed_at or None) as writer:
+    with SummaryWriter(str(folder), purge_step=resumed_at) as writer:
         yield Scalars(writer)
 
 

@@ -21,6 +21,7 @@ from benchmarks import (
     release_memory,
     render,
     scoring,
+    training,
     writing,
 )
 from benchmarks.absent import Absent
@@ -35,6 +36,7 @@ BENCHMARKS: dict[str, Callable[[int], dict[str, Any]]] = {
     "release": release.measure,
     "release_memory": release_memory.measure,
     "duplicates": duplicates.measure,
+    "training": training.measure,
 }
 
 

@@ -124,6 +124,9 @@ class Training(_Strict):
     """Also train one adapter on every category, with the experts' total number of steps."""
     parallel: int = Field(default=1, ge=1, le=64)
     """How many experts train side by side, each in a process of its own."""
+    processes: int = Field(default=1, ge=1, le=64)
+    """How many processes share each expert's steps: one a GPU, on a CPU for testing. The weights
+    differ in the last bits alone, so this is no reason to train again."""
 
 
 class Profile(_Strict):

@@ -17,6 +17,7 @@ from alignguard_data.scoring import room as scores
 from alignguard_train import adapter_names as names
 from alignguard_train import evaluation_room, experts, merge_room
 from alignguard_train.adapter_names import ALL_SINGLE
+from alignguard_train.held_out import HeldOutIP
 from alignguard_train.recipes import ExpertRecipe
 from pipelines.resources import Engines
 
@@ -71,6 +72,19 @@ def expert_recipe(engines: Engines, key: str) -> ExpertRecipe:
     if key != ALL_SINGLE:
         return recipe
     return dataclasses.replace(recipe, steps=recipe.steps * len(merged_keys(engines)))
+
+
+def held_out_ip(engines: Engines, key: str) -> HeldOutIP | None:
+    """What measures an expert's IP while it trains, where the recipe asks for it."""
+    if not expert_recipe(engines, key).watch_ip_every:
+        return None
+    return HeldOutIP(
+        data=engines.data,
+        categories=expert_categories(engines, key),
+        generator=engines.generator,
+        scorers=engines.evaluation_scorers,
+        config=engines.profile.evaluation,
+    )
 
 
 def adapters(engines: Engines) -> dict[str, Path | None]:

@@ -3,13 +3,13 @@
 import dagster as dg
 
 from alignguard_data import manifest as manifests
-from alignguard_train.experts import make_expert
+from alignguard_train.experts import TENSORBOARD, make_expert
 from alignguard_train.plots import training_curves
 from pipelines.metadata import describe, pictures
 from pipelines.progress import Meter
 from pipelines.ray_cluster import op_tags
 from pipelines.resources import Engines
-from pipelines.rooms import expert_categories, expert_recipe
+from pipelines.rooms import expert_categories, expert_recipe, held_out_ip
 
 
 def experts_asset(engines: Engines, categories: dg.PartitionsDefinition) -> dg.AssetsDefinition:
@@ -37,11 +37,15 @@ def experts_asset(engines: Engines, categories: dg.PartitionsDefinition) -> dg.A
             engines.base,
             expert_recipe(engines, key),
             seed=engines.profile.training.seed,
+            processes=engines.profile.training.processes,
+            held_out_ip=held_out_ip(engines, key),
             progress=Meter(context, "experts", "steps"),
         )
         folder = engines.data.partition("experts", key)
         curves = training_curves({key: manifests.read(folder, "history")})
         shown = pictures({"training curves": curves})
+        board = dg.MetadataValue.path(str(folder / manifest.fingerprint / TENSORBOARD))
+        shown |= {TENSORBOARD: board}
         return dg.MaterializeResult(metadata={**describe(manifest, folder), **shown})
 
     return experts

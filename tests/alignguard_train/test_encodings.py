@@ -231,7 +231,7 @@ def test_killed_and_gone_on_the_encodings_are_those_of_a_calm_run(tmp_path, monk
         [sys.executable, "-c", MAKE, str(base._folder), str(killed.root)],
         cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL,
     )  # fmt: skip
-    folder, deadline = killed.partition("encodings", "plain"), time.monotonic() + 120
+    folder, deadline = killed.partition("encodings", "plain"), time.monotonic() + 600
     while not list(folder.glob(".*.partial/*.safetensors")) and time.monotonic() < deadline:
         assert process.poll() is None
         time.sleep(0.0005)

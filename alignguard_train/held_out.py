@@ -1,0 +1,50 @@
+"""IP on held-out prompts while an expert trains: for watching alone, nothing is chosen by it."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alignguard_data import records
+from alignguard_data.paths import DataRoot
+from alignguard_data.protocols import ImageScorer
+from alignguard_train.evaluate import AdaptableGenerator, EvaluationConfig, judge, read_rows
+from alignguard_train.evaluation_room import release_folder
+from alignguard_train.metrics import Bootstrap, ip
+
+if TYPE_CHECKING:
+    from alignguard_train.adapter import Lora
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeldOutIP:
+    """Call it with an adapter: its IP on the held-out unsafe prompts of its own categories.
+
+    The noise is other than the evaluation's, so that its images stay unseen. The generator loads
+    a base model of its own beside the one under training.
+    """
+
+    data: DataRoot
+    categories: Sequence[str]
+    generator: AdaptableGenerator
+    scorers: Sequence[ImageScorer]
+    config: EvaluationConfig
+
+    def __call__(self, lora: "Lora") -> float:
+        from alignguard_train.adapter import save_lora
+
+        rows = [
+            row
+            for row in read_rows(release_folder(self.data), self.config.prompts_per_concept)
+            if row.side == "unsafe" and row.category in set(self.categories)
+        ]
+        seeds = [records.pair_seed(row.pair_id, "held-out") for row in rows]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "lora.safetensors"
+            save_lora(lora, path)
+            with self.generator.adapted(path):
+                images = self.generator.render([row.prompt for row in rows], seeds)
+        judged = judge("held-out", rows, images, self.scorers, self.config, None)
+        pairs = [row.pair_id for row in judged]
+        return ip([row.flagged for row in judged], pairs, Bootstrap(resamples=100)).value
