@@ -18,7 +18,7 @@ class SceneFeatures:
 
     name = "scene-features"
 
-    def __init__(self, *, batch_size: int = 256) -> None:
+    def __init__(self, *, batch_size: int = 32) -> None:
         self._batch_size = batch_size
         self._trunk: torch.nn.Module | None = None
 
@@ -37,8 +37,11 @@ class SceneFeatures:
             network = load_weights(SceneNet(), "scene")
             assert isinstance(network, SceneNet)
             self._trunk = network.trunk
+        # Batches of one size: a short one would change last bits, and what a resumed run gives.
+        padding = -len(images) % self._batch_size
+        whole = np.concatenate([images, np.zeros((padding, *images.shape[1:]), np.uint8)])
         parts = [
-            self._trunk(as_input(images[first : first + self._batch_size])).numpy()
-            for first in range(0, len(images), self._batch_size)
+            self._trunk(as_input(whole[first : first + self._batch_size])).numpy()
+            for first in range(0, len(whole), self._batch_size)
         ]
-        return np.concatenate(parts)
+        return np.concatenate(parts)[: len(images)]
