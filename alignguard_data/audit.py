@@ -9,8 +9,6 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import median
 
-import pyarrow.parquet as pq
-
 from alignguard_data import manifest as manifests
 from alignguard_data.errors import IntegrityError
 from alignguard_data.findings import Finding, finding, prompt_faults, schema_fault
@@ -29,6 +27,7 @@ from alignguard_data.records import (
 from alignguard_data.release_audit import audit_release as audit_release
 from alignguard_data.safety import concept_refusal
 from alignguard_data.scoring.twins import word_jaccard
+from alignguard_data.storage import open_parquet
 from alignguard_data.taxonomy import Taxonomy
 
 _RECORDS: dict[str, dict[str, type]] = {
@@ -107,7 +106,7 @@ def schema(data: DataRoot, found: Manifests) -> Finding:
         folder = data.partition(room, key)
         for stem, record in _RECORDS[room].items():
             name = manifest.file(stem).name
-            if problem := schema_fault(pq.read_schema(folder / name), schema_of(record)):
+            if problem := schema_fault(open_parquet(folder / name).schema_arrow, schema_of(record)):
                 faults.append(f"{room}/{key}/{name}: {problem}")
     return finding("schema", faults, {"shards": sum(len(_RECORDS[room]) for room, _ in found)})
 

@@ -11,6 +11,7 @@ from alignguard_data import manifest as manifests
 from alignguard_data.manifest import Manifest
 from alignguard_data.paths import DataRoot
 from alignguard_data.records import Concept
+from alignguard_data.storage import at_once
 from alignguard_data.taxonomy import Taxonomy
 
 KEPT = "kept"
@@ -41,11 +42,9 @@ def concept_manifests(data: DataRoot, taxonomy: Taxonomy) -> dict[tuple[str, str
     Raises:
         InputMissing: naming the first partition that is not complete.
     """
-    return {
-        (room, concept.key): manifests.require(data.partition(room, concept.key))
-        for room in CONCEPT_ROOMS
-        for concept in taxonomy.concepts
-    }
+    places = [(room, concept.key) for room in CONCEPT_ROOMS for concept in taxonomy.concepts]
+    found = at_once(data.root, lambda place: manifests.require(data.partition(*place)), places)
+    return dict(zip(places, found, strict=True))
 
 
 def funnel(taxonomy: Taxonomy, found: Manifests) -> list[FunnelRow]:

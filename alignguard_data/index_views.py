@@ -5,15 +5,14 @@ Near misses, duplicates, coverage and lineage are what people ask when a number 
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 
 import duckdb
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from alignguard_data.adapters import ADAPTER_SCHEMA, list_adapters
 from alignguard_data.paths import DataRoot
 from alignguard_data.release_folders import list_releases
+from alignguard_data.storage import Place, children, dataset
 
 NEAR = 0.1
 """A near miss lies within this share of its threshold."""
@@ -134,7 +133,7 @@ def attach_releases(connection: duckdb.DuckDBPyConnection, data: DataRoot) -> No
     parts = ["select * from release_pairs_none"]
     for number, (folder, split, files) in enumerate(_shards(folders)):
         name = f"release_pairs_{number}"
-        connection.register(name, ds.dataset(files, format="parquet"))
+        connection.register(name, dataset(files))
         columns = ", ".join(_PAIR_COLUMNS)
         parts.append(f"select '{_version(folder)}', '{split}', {columns} from {name}")
     connection.execute(f"create temp view release_pairs as {' union all '.join(parts)}")
@@ -150,13 +149,13 @@ def attach_adapters(connection: duckdb.DuckDBPyConnection, data: DataRoot) -> No
     connection.execute(_LINEAGE_TO_ADAPTERS)
 
 
-def _version(folder: Path) -> str:
+def _version(folder: Place) -> str:
     return "v" + folder.name.rsplit("-v", 1)[1]
 
 
-def _shards(folders: list[Path]) -> Iterator[tuple[Path, str, list[str]]]:
+def _shards(folders: list[Place]) -> Iterator[tuple[Place, str, list[Place]]]:
     for folder in folders:
         for split in ("train", "test"):
-            files = sorted(str(file) for file in (folder / "data").glob(f"{split}-*.parquet"))
+            files = children(folder / "data", f"{split}-*.parquet")
             if files:
                 yield folder, split, files

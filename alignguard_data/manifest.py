@@ -11,14 +11,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignguard_data.errors import InputMissing, IntegrityError
-from alignguard_data.shards import ShardFile, verify_file, write_bytes
+from alignguard_data.shards import ShardFile, verified_file, verify_file, write_bytes
+from alignguard_data.storage import Place, read_bytes
 
 MANIFEST = "manifest.json"
 _LIBRARIES = ("torch", "diffusers", "transformers", "peft", "pyarrow", "nudenet", "numpy")
@@ -43,7 +43,7 @@ class Manifest:
     run_id: str
     seconds: float
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Place) -> None:
         """Write ``folder/manifest.json`` atomically."""
         text = json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
         write_bytes(folder / MANIFEST, text.encode())
@@ -52,13 +52,13 @@ class Manifest:
         """The one file whose name (without folder) starts with ``stem``."""
         return next(f for f in self.files if f.name.rsplit("/", 1)[-1].startswith(stem))
 
-    def verify(self, folder: Path) -> None:
+    def verify(self, folder: Place) -> None:
         """Check every file against its size and sha256; raises IntegrityError by name."""
         for file in self.files:
             verify_file(folder, file)
 
 
-def load(folder: Path) -> Manifest | None:
+def load(folder: Place) -> Manifest | None:
     """The partition's manifest, or None if it was never completed.
 
     Raises:
@@ -66,7 +66,7 @@ def load(folder: Path) -> Manifest | None:
     """
     path = folder / MANIFEST
     try:
-        raw = json.loads(path.read_text())
+        raw = json.loads(read_bytes(path))
     except FileNotFoundError:
         return None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -78,7 +78,7 @@ def load(folder: Path) -> Manifest | None:
         raise IntegrityError(f"{path} is not a manifest: {error}") from error
 
 
-def require(folder: Path) -> Manifest:
+def require(folder: Place) -> Manifest:
     """The partition's manifest; raises InputMissing where there is none."""
     manifest = load(folder)
     if manifest is None:
@@ -86,20 +86,24 @@ def require(folder: Path) -> Manifest:
     return manifest
 
 
-def read(folder: Path, stem: str, *, columns: list[str] | None = None) -> pa.Table:
+def read(folder: Place, stem: str, *, columns: list[str] | None = None) -> pa.Table:
     """Verify and read the shard ``stem`` of a complete partition.
 
     Raises:
         InputMissing: the partition has no manifest.
         IntegrityError: the file differs from its manifest, named.
     """
-    manifest = require(folder)
-    file = manifest.file(stem)
-    if not (folder / file.name).exists():
+    try:
+        return _read(folder, require(folder).file(stem), columns)
+    except FileNotFoundError:
         # A writer may have replaced the generation between the two reads: look once more.
         file = require(folder).file(stem)
-    verify_file(folder, file)
-    with pq.ParquetFile(folder / file.name) as shard:
+        verify_file(folder, file)
+        return _read(folder, file, columns)
+
+
+def _read(folder: Place, file: ShardFile, columns: list[str] | None) -> pa.Table:
+    with verified_file(folder, file) as path, pq.ParquetFile(path) as shard:
         return shard.read(columns=columns)
 
 

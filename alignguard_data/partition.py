@@ -8,14 +8,15 @@
             work.save_batch(name, table)
         return work.finish(tables={"images": ..., "rejected": ...}, ...)
 
-A killed process leaves its batches in ``.<fingerprint>.partial``; the next one goes on there.
+A killed process leaves its batches in ``.<fingerprint>.partial``; the next one goes on there. What
+is finished goes to a folder (a generation) named by fingerprint and content, so that two writers
+who do not know of each other never write into each other's files: the last manifest counts.
 """
 
-import fcntl
+import dataclasses
 import os
-import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,11 +26,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignguard_data import manifest as manifests
-from alignguard_data.errors import IntegrityError, PartitionBusy, StorageError
+from alignguard_data import storage
+from alignguard_data.errors import IntegrityError, PartitionBusy
 from alignguard_data.manifest import Manifest
 from alignguard_data.shards import ShardFile, describe, write_shard
+from alignguard_data.storage import Place
+from alignguard_data.storage_writes import put_file, remove_tree
 
 RUN_ID_VARIABLE = "ALIGNGUARD_RUN_ID"
+ABANDONED_SECONDS = 2 * 24 * 3600
+"""A generation that no manifest names and nobody wrote to for so long is a killed writer's."""
 
 
 State = Literal["done", "stale", "missing"]
@@ -44,7 +50,7 @@ class PartitionSpec:
     fingerprint, so equal fingerprints mean that nothing needs to be redone.
     """
 
-    folder: Path
+    folder: Place
     room: str
     key: str
     config: Mapping[str, Any]
@@ -67,8 +73,7 @@ class PartitionSpec:
         if manifest is None or manifest.fingerprint != self.fingerprint:
             return None
         for file in manifest.files:
-            path = self.folder / file.name
-            if not path.is_file() or path.stat().st_size != file.bytes:
+            if storage.size(self.folder / file.name) != file.bytes:
                 return None
         return manifest
 
@@ -76,7 +81,7 @@ class PartitionSpec:
         """``done``; ``stale``: made from something else; ``missing``: never completed."""
         if self.completed():
             return "done"
-        return "stale" if (self.folder / manifests.MANIFEST).exists() else "missing"
+        return "stale" if storage.size(self.folder / manifests.MANIFEST) else "missing"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -89,17 +94,14 @@ class PartitionWork:
     started: float = field(default_factory=time.monotonic)
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Place:
         return self.spec.folder
 
     @property
     def partial(self) -> Path:
-        """Where unfinished work is kept; any file may be put here to resume from."""
-        return self.folder / f".{self.spec.fingerprint}.partial"
-
-    @property
-    def generation(self) -> Path:
-        return self.folder / self.spec.fingerprint
+        """Where unfinished work is kept, on this machine; any file may be put here to resume
+        from."""
+        return storage.scratch(self.folder) / f".{self.spec.fingerprint}.partial"
 
     def saved_names(self) -> list[str]:
         """Names of the batches that an earlier, killed attempt already finished, sorted."""
@@ -129,67 +131,79 @@ class PartitionWork:
         ``extra_files`` are moved in under their given names (adapter weights, plots, reports).
         The first table's rows are the partition's rows.
         """
-        files = [self._file(stem, table) for stem, table in tables.items()]
-        for name, path in (extra_files or {}).items():
-            target = self.generation / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, target)
-            files.append(describe(target, rows=0, relative_to=self.folder))
+        files = self._put(tables, extra_files or {})
         first = next(iter(tables.values()), None)
         done = Manifest(
             room=self.spec.room,
             partition=self.spec.key,
             fingerprint=self.spec.fingerprint,
-            content_id=manifests.content_id(tuple(files)),
+            content_id=manifests.content_id(files),
             inputs=dict(self.spec.inputs),
             config=dict(self.spec.config),
             models=dict(self.spec.models),
             rows=0 if first is None else first.num_rows,
             rejected=dict(sorted((rejected or {}).items())),
-            files=tuple(files),
+            files=files,
             counts=dict(counts or {}),
             versions=manifests.library_versions(),
             run_id=os.environ.get(RUN_ID_VARIABLE, ""),
             seconds=round(time.monotonic() - self.started, 3),
         )
+        replaced = self._standing()
         done.save(self.folder)
         self.done = done
-        self._drop_old()
+        self._drop_old(replaced)
         return done
 
-    def _file(self, stem: str, table: pa.Table) -> ShardFile:
-        path = self.generation / f"{stem}.parquet"
-        write_shard(path, table)
-        return describe(path, rows=table.num_rows, relative_to=self.folder)
+    def _put(
+        self, tables: Mapping[str, pa.Table], extra_files: Mapping[str, Path]
+    ) -> tuple[ShardFile, ...]:
+        """Put every file into the generation that their content names."""
+        sources = {f"{stem}.parquet": self.partial / "whole" / f"{stem}.parquet" for stem in tables}
+        files = [write_shard(sources[f"{stem}.parquet"], table) for stem, table in tables.items()]
+        for name, path in extra_files.items():
+            sources[name] = path
+            files.append(dataclasses.replace(describe(path, rows=0), name=name))
+        # The content id depends on the files' last names alone, not on their folders.
+        generation = f"{self.spec.fingerprint}-{manifests.content_id(tuple(files))[:8]}"
+        for file in files:
+            put_file(sources[file.name], self.folder / generation / file.name)
+        return tuple(dataclasses.replace(file, name=f"{generation}/{file.name}") for file in files)
 
-    def _drop_old(self) -> None:
-        for path in self.folder.iterdir():
-            if path.is_dir() and path != self.generation:
-                shutil.rmtree(path)
+    def _standing(self) -> set[str]:
+        """Generations that the manifest which stands now names."""
+        try:
+            manifest = manifests.load(self.folder)
+        except IntegrityError:
+            return set()
+        return {file.name.partition("/")[0] for file in manifest.files} if manifest else set()
+
+    def _drop_old(self, replaced: Set[str]) -> None:
+        """Drop what the new manifest replaces. Other generations may be those of a writer on
+        another machine, whose manifest is still to come: they go when they are old."""
+        for partial in storage.children(storage.scratch(self.folder), ".*.partial"):
+            remove_tree(partial)
+        standing = self._standing()
+        for path in storage.children(self.folder, f"{'[0-9a-f]' * 16}*"):
+            abandoned = time.time() - storage.newest(path) > ABANDONED_SECONDS
+            if path.name not in standing and (path.name in replaced or abandoned):
+                remove_tree(path)
+                remove_tree(storage.scratch(path))
 
 
 @contextmanager
 def open_partition(spec: PartitionSpec) -> Iterator[PartitionWork]:
-    """Lock a partition and say whether it is done already.
-
-    The lock is the kernel's: it goes with the process, however that ends.
+    """Lock a partition (see :func:`storage.lock`) and say whether it is done already.
 
     Raises:
         PartitionBusy: another live process is making this partition.
         StorageError: the folder cannot be written.
     """
-    folder = spec.folder
+    handle = storage.lock(spec.folder)
+    if handle is None:
+        message = f"another process is making {spec.room} {spec.key} ({spec.folder})"
+        raise PartitionBusy(message)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise StorageError(f"cannot write {folder}: {error.strerror}") from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            message = f"another process is making {spec.room} {spec.key} ({folder})"
-            raise PartitionBusy(message) from error
         yield PartitionWork(spec=spec, done=spec.completed())
     finally:
         os.close(handle)

@@ -2,36 +2,38 @@
 
 <root>/<profile>/<room>/<partition>/     one folder a partition ("all" when unpartitioned)
 <root>/<profile>/releases/               immutable releases, one folder each
-<root>/<profile>/index/                  the DuckDB file
+<root>/<profile>/index/                  the DuckDB file; of a bucket, in this machine's scratch
 """
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
-from alignguard_data.errors import StorageError
+from alignguard_data import storage
+from alignguard_data.storage import Place
 
 UNPARTITIONED = "all"
+_LOCAL = frozenset({"index"})
+"""Rooms that stay on this machine: DuckDB needs a local file, and what it holds can be rebuilt."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataRoot:
     """The data folder of one profile."""
 
-    root: Path
+    root: Place
     profile: str
 
     @property
-    def base(self) -> Path:
+    def base(self) -> Place:
         return self.root / self.profile
 
     @property
-    def releases(self) -> Path:
+    def releases(self) -> Place:
         return self.base / "releases"
 
-    def partition(self, room: str, partition: str = UNPARTITIONED) -> Path:
+    def partition(self, room: str, partition: str = UNPARTITIONED) -> Place:
         """The folder of one partition of one room."""
-        return self.base / room / partition
+        folder = self.base / room / partition
+        return storage.scratch(folder) if room in _LOCAL else folder
 
     def prepare(self) -> None:
         """Make the profile's folder, readable by its owner alone.
@@ -39,14 +41,4 @@ class DataRoot:
         Raises:
             StorageError: the folder cannot be made or written to.
         """
-        try:
-            self.base.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.chmod(self.base, 0o700)
-            probe = self.base / ".writable"
-            probe.write_bytes(b"")
-            probe.unlink()
-        except OSError as error:
-            raise StorageError(
-                f"data root {self.base} cannot be written: {error.strerror}; "
-                "set ALIGNGUARD_ROOT to a folder that you own, on a disk with free space"
-            ) from error
+        storage.prepare(self.base)

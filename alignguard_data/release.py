@@ -61,6 +61,7 @@ from alignguard_data.release_rows import (
     release_schema,
 )
 from alignguard_data.shards import ShardFile, describe, write_bytes
+from alignguard_data.storage import Place
 from alignguard_data.taxonomy import Taxonomy
 from alignguard_data.withdrawals import read_withdrawals
 
@@ -145,7 +146,7 @@ def build_release(
         return _point_to(work, folder, plan)
 
 
-def show_release(folder: Path) -> dict[str, Any]:
+def show_release(folder: Place) -> dict[str, Any]:
     """The release's own manifest; raises IntegrityError if it is missing or changed."""
     return read_manifest(folder)
 
@@ -193,7 +194,7 @@ def _publish(
     plan: ReleasePlan,
     schema: pa.Schema,
     embedder: TextEmbedder | None,
-) -> Path:
+) -> Place:
     latest = latest_release(data)
     before = read_manifest(latest) if latest else None
     if latest and before and before["content_id"] == described["content_id"]:
@@ -243,7 +244,7 @@ def _add(folder: Path, manifest: dict[str, Any], name: str, content: bytes) -> N
     manifest["files"] = [*manifest["files"], dataclasses.asdict(written)]
 
 
-def _point_to(work: PartitionWork, folder: Path, plan: ReleasePlan) -> Manifest:
+def _point_to(work: PartitionWork, folder: Place, plan: ReleasePlan) -> Manifest:
     manifest = read_manifest(folder)
     columns = ("pair_id", "concept", "category", "split")
     schema = pa.schema([(column, pa.string()) for column in columns])

@@ -6,11 +6,9 @@ import json
 import sys
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from alignguard_data.duplicates import LEAK_KINDS, count, leaks, looked_for, repeats
 from alignguard_data.edges_file import edges_between
@@ -21,6 +19,7 @@ from alignguard_data.near_edges import Edge, Limits, Measured, Part, identity_of
 from alignguard_data.protocols import TextEmbedder
 from alignguard_data.release_rows import EVALUATION_SCHEMA, release_schema
 from alignguard_data.shards import ShardFile, verify_file
+from alignguard_data.storage import Place, children, files, open_parquet, read_bytes
 
 EVALUATION = "prompts/evaluation.parquet"
 BATCH_ROWS = 10_000
@@ -36,7 +35,7 @@ def manifest_text(manifest: dict[str, Any]) -> str:
     return json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Place) -> dict[str, Any]:
     """The release's own manifest.
 
     Raises:
@@ -44,7 +43,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path).decode()
         manifest = json.loads(text)
         sealed = manifest.pop("seal")
         if text == manifest_text({**manifest, "seal": sealed}) and sealed == seal(manifest):
@@ -61,37 +60,37 @@ def seal(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(manifest_text(manifest).encode()).hexdigest()
 
 
-def verify_release(folder: Path) -> list[str]:
+def verify_release(folder: Place) -> list[str]:
     """Every file that is missing, changed or not in the manifest, by name; empty when sound."""
     try:
         manifest = read_manifest(folder)
     except IntegrityError as error:
         return [str(error)]
     faults = []
-    files = [ShardFile(**file) for file in manifest["files"]]
-    for file in files:
+    expected = [ShardFile(**file) for file in manifest["files"]]
+    for file in expected:
         try:
             verify_file(folder, file)
         except IntegrityError as error:
             faults.append(str(error))
-    known = {MANIFEST, *(file.name for file in files)}
-    present = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
-    return faults + [f"{folder / name} is not in the manifest" for name in sorted(present - known)]
+    known = {MANIFEST, *(file.name for file in expected)}
+    foreign = sorted(set(files(folder)) - known)
+    return faults + [f"{folder / name} is not in the manifest" for name in foreign]
 
 
-def audit_release(folder: Path, embedder: TextEmbedder | None = None) -> list[Finding]:
+def audit_release(folder: Place, embedder: TextEmbedder | None = None) -> list[Finding]:
     """Hashes, schema, funnel sums, split leaks, duplicates and minors of a release.
 
     Meanings are looked at only with the embedder that the release was made with; the numbers say
     whether they were.
     """
     faults = verify_release(folder)
-    sound = finding("hashes", faults, {"files": _count(folder)})
+    sound = finding("hashes", faults, {"files": len(files(folder))})
     if faults:  # what is damaged cannot be judged further
         return [sound]
     manifest = read_manifest(folder)
     train, test = rows_of(folder, "train"), rows_of(folder, "test")
-    evaluation = pq.ParquetFile(folder / EVALUATION).read()
+    evaluation = open_parquet(folder / EVALUATION).read()
     limits = audited_limits(manifest, embedder)
     edges = _edges(train, test, evaluation, limits, embedder)
     return [
@@ -104,10 +103,10 @@ def audit_release(folder: Path, embedder: TextEmbedder | None = None) -> list[Fi
     ]
 
 
-def rows_of(folder: Path, split: str, columns: Sequence[str] = _LIGHT) -> pa.Table:
+def rows_of(folder: Place, split: str, columns: Sequence[str] = _LIGHT) -> pa.Table:
     """Some columns of one split's rows, in release order."""
-    files = sorted((folder / "data").glob(f"{split}-*.parquet"))
-    parts = [pq.ParquetFile(file).read(columns=list(columns)) for file in files]
+    shards = children(folder / "data", f"{split}-*.parquet")
+    parts = [open_parquet(shard).read(columns=list(columns)) for shard in shards]
     return pa.concat_tables(parts)
 
 
@@ -150,22 +149,18 @@ def measured_prompts(table: pa.Table) -> list[Measured]:
     ]
 
 
-def _count(folder: Path) -> int:
-    return sum(path.is_file() for path in folder.rglob("*"))
-
-
-def _schema(folder: Path, manifest: dict[str, Any]) -> Finding:
+def _schema(folder: Place, manifest: dict[str, Any]) -> Finding:
     expected = release_schema(manifest["score_columns"])
-    faults, files = [], sorted((folder / "data").glob("*.parquet"))
-    for file in files:
-        actual = pq.read_schema(file)
+    faults, shards = [], children(folder / "data", "*.parquet")
+    for file in shards:
+        actual = open_parquet(file).schema_arrow
         if problem := schema_fault(actual, expected):
             faults.append(f"{file.name}: {problem}")
         if actual.metadata:
             faults.append(f"{file.name}: carries metadata {sorted(actual.metadata)}")
-    if problem := schema_fault(pq.read_schema(folder / EVALUATION), EVALUATION_SCHEMA):
+    if problem := schema_fault(open_parquet(folder / EVALUATION).schema_arrow, EVALUATION_SCHEMA):
         faults.append(f"{EVALUATION}: {problem}")
-    return finding("schema", faults, {"files": len(files) + 1, "columns": len(expected)})
+    return finding("schema", faults, {"files": len(shards) + 1, "columns": len(expected)})
 
 
 def _funnel_sums(manifest: dict[str, Any], rows: int) -> Finding:

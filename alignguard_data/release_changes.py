@@ -6,10 +6,10 @@ Reads ids and hashes only, never an image.
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from alignguard_data.release_audit import rows_of
+from alignguard_data.storage import Place
 from alignguard_data.withdrawals import Withdrawal
 
 Level = Literal["major", "minor", "patch"]
@@ -30,7 +30,7 @@ class ChangedPair:
     change: Change
 
 
-def diff(old: Path, new: Path) -> list[ChangedPair]:
+def diff(old: Place, new: Place) -> list[ChangedPair]:
     """Every pair added, removed, or changed (same prompts, other images or split), by id."""
     before, after = _rows(old), _rows(new)
     found = []
@@ -121,7 +121,7 @@ def change_log(
     return "\n".join([*lines, ""])
 
 
-def _rows(folder: Path) -> dict[str, tuple[str, str, str, str, str]]:
+def _rows(folder: Place) -> dict[str, tuple[str, str, str, str, str]]:
     """Pair id to split, concept, category and both images' hashes."""
     return {
         row["pair_id"]: (split, row["concept"], row["category"], row["sha256_0"], row["sha256_1"])

@@ -25,6 +25,7 @@ from alignguard_data.manifest import MANIFEST
 from alignguard_data.release_audit import read_manifest, verify_release
 from alignguard_data.release_files import parquet_writer
 from alignguard_data.shards import ShardFile, describe, write_bytes
+from alignguard_data.storage import Place, children, local_copy, open_parquet
 
 TIERS = ("card", "prompts", "full")
 FORMATS = ("parquet", "csv", "webdataset", "pickapic-folder")
@@ -36,7 +37,7 @@ OLDER = {"licence": "", "flags": [], "scorers": []}
 """What the manifests of the first releases do not say."""
 
 
-def export_release(folder: Path, to: Path, *, tier: str, file_format: str) -> list[ShardFile]:
+def export_release(folder: Place, to: Path, *, tier: str, file_format: str) -> list[ShardFile]:
     """Write ``to`` and return its files.
 
     Raises:
@@ -81,16 +82,16 @@ def _check(to: Path, tier: str, file_format: str) -> None:
         raise ConfigError("export", faults)
 
 
-def _write(folder: Path, to: Path, tier: str, file_format: str) -> None:
-    plots = [f"plots/{path.name}" for path in sorted((folder / "plots").glob("*.png"))]
+def _write(folder: Place, to: Path, tier: str, file_format: str) -> None:
+    plots = [f"plots/{path.name}" for path in children(folder / "plots", "*.png")]
     for name in ("CHANGELOG.md", *plots):
         (to / name).parent.mkdir(exist_ok=True)
-        (to / name).write_bytes((folder / name).read_bytes())
+        _copy(folder / name, to / name)
     if tier == "card":
         return
     if tier == "prompts" or file_format == "parquet":
         (to / "prompts").mkdir()
-        shutil.copyfile(folder / "prompts/evaluation.parquet", to / "prompts/evaluation.parquet")
+        _copy(folder / "prompts/evaluation.parquet", to / "prompts/evaluation.parquet")
     writers: dict[str, Callable[[Path, Path, str], None]] = {
         "csv": _csv,
         "webdataset": _webdataset,
@@ -98,8 +99,14 @@ def _write(folder: Path, to: Path, tier: str, file_format: str) -> None:
         "parquet": _whole if tier == "full" else _text_only,
     }
     (to / "data").mkdir()
-    for file in sorted((folder / "data").glob("*.parquet")):
-        writers[file_format](file, to / "data", file.stem)
+    for file in children(folder / "data", "*.parquet"):
+        with local_copy(file) as copy:
+            writers[file_format](copy, to / "data", file.stem)
+
+
+def _copy(source: Place, target: Path) -> None:
+    with local_copy(source) as copy:
+        shutil.copyfile(copy, target)
 
 
 def _whole(file: Path, to: Path, stem: str) -> None:
@@ -149,7 +156,7 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
             yield from batch.to_pylist()
 
 
-def _describe_export(folder: Path, to: Path, tier: str, file_format: str) -> list[ShardFile]:
+def _describe_export(folder: Place, to: Path, tier: str, file_format: str) -> list[ShardFile]:
     """Write the card and the Croissant metadata of what was exported; name every file."""
     manifest = {**OLDER, **read_manifest(folder), "tier": tier}
     schema = None if tier == "card" else _exported_schema(folder, tier, file_format)
@@ -164,14 +171,14 @@ def _describe_export(folder: Path, to: Path, tier: str, file_format: str) -> lis
     return [*files, describe(to / CROISSANT, rows=0)]
 
 
-def _exported_schema(folder: Path, tier: str, file_format: str) -> pa.Schema:
-    schema = pq.read_schema(next((folder / "data").glob("*.parquet")))
+def _exported_schema(folder: Place, tier: str, file_format: str) -> pa.Schema:
+    schema = open_parquet(children(folder / "data", "*.parquet")[0]).schema_arrow
     wanted = PICKAPIC if file_format == "pickapic-folder" else schema.names
     dropped = IMAGES if tier == "prompts" else ()
     return pa.schema([f for f in schema if f.name in wanted and f.name not in dropped])
 
 
-def _manifest(folder: Path, tier: str, file_format: str, files: list[ShardFile]) -> bytes:
+def _manifest(folder: Place, tier: str, file_format: str, files: list[ShardFile]) -> bytes:
     release = read_manifest(folder)
     described = {
         "release": folder.name,

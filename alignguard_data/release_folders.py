@@ -1,28 +1,29 @@
 """The folders of releases: their names and versions, and how a new one takes its place."""
 
-import os
 import re
 import shutil
 from pathlib import Path
 
 from alignguard_data import manifest as manifests
 from alignguard_data.errors import IntegrityError, StorageError
-from alignguard_data.manifest import Manifest
+from alignguard_data.manifest import MANIFEST, Manifest
 from alignguard_data.paths import DataRoot
 from alignguard_data.release_audit import read_manifest
-from alignguard_data.shards import sync_folder
+from alignguard_data.storage import Place, children, scratch, size
+from alignguard_data.storage_writes import put_folder
 
 _NAME = re.compile(r"-v(\d+)\.(\d+)\.(\d+)$")
 
 
-def list_releases(data: DataRoot) -> list[Path]:
-    """The release folders, oldest version first."""
-    prefix = f"coprov2-{data.profile}-v"
-    found = data.releases.glob(f"{prefix}*") if data.releases.is_dir() else ()
-    return sorted((p for p in found if _NAME.search(p.name)), key=lambda p: version_of(p.name))
+def list_releases(data: DataRoot) -> list[Place]:
+    """The release folders, oldest version first. One without a manifest was never finished: it is
+    nobody's, and goes when its name is taken."""
+    found = children(data.releases, f"coprov2-{data.profile}-v*")
+    whole = [p for p in found if _NAME.search(p.name) and size(p / MANIFEST) is not None]
+    return sorted(whole, key=lambda p: version_of(p.name))
 
 
-def latest_release(data: DataRoot) -> Path | None:
+def latest_release(data: DataRoot) -> Place | None:
     """The release of the highest version, or None."""
     releases = list_releases(data)
     return releases[-1] if releases else None
@@ -45,8 +46,7 @@ def stands(data: DataRoot, done: Manifest) -> bool:
         files = read_manifest(folder)["files"]
     except IntegrityError:
         return False
-    paths = [(folder / file["name"], file["bytes"]) for file in files]
-    return all(path.is_file() and path.stat().st_size == size for path, size in paths)
+    return all(size(folder / file["name"]) == file["bytes"] for file in files)
 
 
 def fresh_folder(data: DataRoot) -> Path:
@@ -56,33 +56,25 @@ def fresh_folder(data: DataRoot) -> Path:
     Raises:
         StorageError: the folder cannot be made.
     """
+    here = scratch(data.releases)
     try:
-        data.releases.mkdir(parents=True, exist_ok=True)
-        for left in data.releases.glob(".*.partial"):
+        here.mkdir(parents=True, exist_ok=True)
+        for left in here.glob(".*.partial"):
             shutil.rmtree(left)
-        temporary = data.releases / ".release.partial"
+        temporary = here / ".release.partial"
         temporary.mkdir()
     except OSError as error:
-        raise StorageError(f"cannot write {data.releases}: {error.strerror}") from error
+        raise StorageError(f"cannot write {here}: {error.strerror}") from error
     return temporary
 
 
-def rename_into_place(temporary: Path, final: Path) -> Path:
-    """Sync every file, make it read-only, and give the folder its name.
+def rename_into_place(temporary: Path, final: Place) -> Place:
+    """Give the finished folder its name; it is read-only from then on.
 
     Raises:
-        StorageError: the disk refused.
+        StorageError: the disk or the bucket refused, or another machine took the name.
     """
-    try:
-        for file in sorted(temporary.rglob("*")):
-            if file.is_file():
-                with open(file, "rb") as handle:
-                    os.fsync(handle.fileno())
-                file.chmod(0o444)
-        os.rename(temporary, final)
-        sync_folder(final.parent)
-    except OSError as error:
-        raise StorageError(f"cannot write {final}: {error.strerror}") from error
+    put_folder(temporary, final, last=MANIFEST)
     return final
 
 

@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignguard_data.errors import IntegrityError, StorageError
+from alignguard_data.storage import Place, local_copy, scratch, size
+from alignguard_data.storage_writes import put_file
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,43 +27,31 @@ class ShardFile:
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; on success it takes ``path``'s place, synced.
+def atomic_file(path: Place) -> Iterator[Path]:
+    """Yield a temporary local path; on success it takes ``path``'s place, durably.
 
     Raises:
-        StorageError: the disk is full, read-only, or refuses for another reason.
+        StorageError: the disk or bucket is full, read-only, or refuses for another reason.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = scratch(path).with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with open(temporary, "rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
+        put_file(temporary, path)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` durable against power loss."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Place, content: bytes) -> None:
     """Write ``content`` to ``path`` atomically."""
     with atomic_file(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_shard(path: Path, table: pa.Table, **options: Any) -> ShardFile:
-    """Write one Parquet shard atomically; ``options`` go to ``pyarrow.parquet.write_table``.
+    """Write one local Parquet shard atomically; ``options`` go to ``pyarrow.parquet.write_table``.
 
     Images (a column named ``image``) stay uncompressed: they are compressed files already.
     """
@@ -86,21 +76,38 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def verify_file(folder: Path, expected: ShardFile) -> None:
+def verify_file(folder: Place, expected: ShardFile) -> None:
     """Check one file's presence, size and hash against its manifest entry.
 
     Raises:
         IntegrityError: naming the file and what differs.
     """
+    try:
+        with verified_file(folder, expected):
+            pass
+    except FileNotFoundError as error:
+        raise IntegrityError(f"{folder / expected.name} is missing") from error
+
+
+@contextmanager
+def verified_file(folder: Place, expected: ShardFile) -> Iterator[Path]:
+    """Yield a local path of a file that is what its manifest says.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        IntegrityError: naming the file and what differs.
+    """
     path = folder / expected.name
-    if not path.is_file():
-        raise IntegrityError(f"{path} is missing")
-    size = path.stat().st_size
-    if size != expected.bytes:
-        raise IntegrityError(f"{path} has {size} bytes, its manifest says {expected.bytes}")
-    digest = sha256_file(path)
-    if digest != expected.sha256:
-        raise IntegrityError(
-            f"{path} has sha256 {digest}, its manifest says {expected.sha256}: "
-            "it was changed after it was written; delete the partition's folder and run again"
-        )
+    with local_copy(path) as copy:
+        found = size(copy)
+        if found is None:
+            raise FileNotFoundError(path)
+        if found != expected.bytes:
+            raise IntegrityError(f"{path} has {found} bytes, its manifest says {expected.bytes}")
+        digest = sha256_file(copy)
+        if digest != expected.sha256:
+            raise IntegrityError(
+                f"{path} has sha256 {digest}, its manifest says {expected.sha256}: "
+                "it was changed after it was written; delete the partition's folder and run again"
+            )
+        yield copy

@@ -5,18 +5,16 @@ out and says so in its change log. Each line of ``withdrawals.jsonl`` is one pai
 """
 
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
-import pyarrow.parquet as pq
-
-from alignguard_data.errors import ConfigError, InputMissing, IntegrityError, StorageError
+from alignguard_data.errors import ConfigError, InputMissing, IntegrityError
 from alignguard_data.paths import DataRoot
 from alignguard_data.release_audit import EVALUATION, rows_of
 from alignguard_data.release_folders import latest_release
+from alignguard_data.storage import Place, open_parquet, read_bytes
+from alignguard_data.storage_writes import append
 
 REASON = "withdrawn"
 
@@ -31,7 +29,7 @@ class Withdrawal:
     release: str
 
 
-def ledger(data: DataRoot) -> Path:
+def ledger(data: DataRoot) -> Place:
     """The file of all withdrawals."""
     return data.base / "withdrawals.jsonl"
 
@@ -43,10 +41,12 @@ def read_withdrawals(data: DataRoot) -> dict[str, Withdrawal]:
         IntegrityError: a line is not a withdrawal, named by its number.
     """
     path = ledger(data)
-    if not path.exists():
+    try:
+        lines = read_bytes(path).decode().splitlines()
+    except FileNotFoundError:
         return {}
     found: dict[str, Withdrawal] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             entry = Withdrawal(**json.loads(line))
         except (ValueError, TypeError) as error:
@@ -81,27 +81,14 @@ def withdraw(data: DataRoot, pair_ids: Sequence[str], reason: str) -> list[Withd
         for identity in dict.fromkeys(pair_ids)
         if identity not in already
     ]
-    _append(ledger(data), [asdict(entry) for entry in entries])
+    lines = [json.dumps(asdict(entry), sort_keys=True) + "\n" for entry in entries]
+    append(ledger(data), "".join(lines))
     return entries
 
 
-def _append(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
-    text = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
-    try:
-        # One write at the end of the file: two people at once do not mix their lines.
-        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            os.write(handle, text.encode())
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _ids(folder: Path) -> set[str]:
+def _ids(folder: Place) -> set[str]:
     splits = [rows_of(folder, split, ("pair_id",)) for split in ("train", "test")]
-    evaluation = pq.ParquetFile(folder / EVALUATION).read(columns=["pair_id"])
+    evaluation = open_parquet(folder / EVALUATION).read(columns=["pair_id"])
     return {
         identity for table in (*splits, evaluation) for identity in table["pair_id"].to_pylist()
     }

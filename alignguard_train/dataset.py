@@ -3,18 +3,18 @@
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
+import pyarrow.dataset as ds
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from alignguard_data.backends.conditions import Conditions, concatenated, encode_texts
 from alignguard_data.errors import IntegrityError
+from alignguard_data.storage import Place, children, dataset, open_parquet
 from alignguard_train.base import BaseModel
 
 COLUMNS = ("pair_id", "category", "caption", "caption_safe", "jpg_0", "jpg_1")
@@ -70,7 +70,7 @@ class EncodedPreferences:
 
 
 def load_preferences(
-    release: Path, categories: Sequence[str] | None = None, *, split: str = "train"
+    release: Place, categories: Sequence[str] | None = None, *, split: str = "train"
 ) -> Preferences:
     """Read one split of a release, only the rows of ``categories`` (None: all).
 
@@ -78,32 +78,33 @@ def load_preferences(
         IntegrityError: no shard, a missing column, or an image that cannot be decoded, by name.
     """
     rows: list[dict[str, object]] = []
-    wanted = None if categories is None else [("category", "in", list(categories))]
+    wanted = None if categories is None else ds.field("category").isin(list(categories))
     for shard in _shards(release, split):
-        table = pq.read_table(shard, columns=list(COLUMNS), filters=wanted)
+        table = dataset([shard]).to_table(columns=list(COLUMNS), filter=wanted)
         rows += [{**row, "shard": shard.name} for row in table.to_pylist()]
     return preferences_of(rows)
 
 
-def stream_rows(release: Path, *, split: str = "train") -> Iterator[dict[str, object]]:
+def stream_rows(release: Place, *, split: str = "train") -> Iterator[dict[str, object]]:
     """One split's rows in release order, images still encoded, a few in memory at a time.
 
     Raises:
         IntegrityError: no shard, or a missing column.
     """
     for shard in _shards(release, split):
-        with pq.ParquetFile(shard) as file:
+        with open_parquet(shard) as file:
             for batch in file.iter_batches(batch_size=ENCODE_ROWS, columns=list(COLUMNS)):
                 for row in batch.to_pylist():
                     yield {**row, "shard": shard.name}
 
 
-def _shards(release: Path, split: str) -> list[Path]:
-    shards = sorted((release / "data").glob(f"{split}-*.parquet"))
+def _shards(release: Place, split: str) -> list[Place]:
+    shards = children(release / "data", f"{split}-*.parquet")
     if not shards:
         raise IntegrityError(f"{release / 'data'} has no {split}-*.parquet")
     for shard in shards:
-        missing = set(COLUMNS) - set(pq.read_schema(shard).names)
+        source = dataset([shard])
+        missing = set(COLUMNS) - set(source.schema.names)
         if missing:
             raise IntegrityError(f"{shard} lacks column(s) {', '.join(sorted(missing))}")
     return shards

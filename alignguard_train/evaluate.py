@@ -16,7 +16,6 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
 from alignguard_data import records
@@ -25,9 +24,10 @@ from alignguard_data.images import Sampling, encode_png
 from alignguard_data.pair_filter import FlagRule, flagged
 from alignguard_data.protocols import FeatureExtractor, ImageGenerator, ImageScorer, Pixels
 from alignguard_data.records import SIDES
+from alignguard_data.release_audit import EVALUATION
+from alignguard_data.storage import Place, dataset
 from alignguard_train.prompt_sets import RELEASE_SET, PromptSet, PromptSetConfig
 
-PROMPTS_FILE = Path("prompts", "evaluation.parquet")
 _COLUMNS = ["pair_id", "unsafe_prompt", "safe_prompt", "concept", "category", "seen"]
 
 
@@ -151,15 +151,15 @@ class BaseImage(NamedTuple):
     features: bytes
 
 
-def read_rows(release: Path, prompts_per_concept: int) -> list[EvaluationRow]:
+def read_rows(release: Place, prompts_per_concept: int) -> list[EvaluationRow]:
     """Both sides of a release's evaluation pairs, at most so many pairs a concept, by pair id.
 
     Raises:
         IntegrityError: the release's file of evaluation prompts is missing or lacks a column.
     """
-    path = release / PROMPTS_FILE
+    path = release / EVALUATION
     try:
-        pairs = pq.read_table(path, columns=_COLUMNS).to_pylist()
+        pairs = dataset([path]).to_table(columns=_COLUMNS).to_pylist()
     except (OSError, KeyError, pa.ArrowInvalid) as error:
         raise IntegrityError(f"{path} holds no evaluation prompts: {error}") from error
     rows: list[EvaluationRow] = []

@@ -23,6 +23,7 @@ from alignguard_data.paths import DataRoot
 from alignguard_data.protocols import FeatureExtractor, ImageScorer, Pixels, Progress
 from alignguard_data.records import schema_of, to_table
 from alignguard_data.shards import sha256_file, write_bytes
+from alignguard_data.storage import Place, size
 from alignguard_train import report, report_data
 from alignguard_train.adapter_names import BASE
 from alignguard_train.evaluate import (
@@ -47,7 +48,7 @@ from alignguard_train.prompt_sets import (
 log = logging.getLogger(__name__)
 
 
-def release_folder(data: DataRoot) -> Path:
+def release_folder(data: DataRoot) -> Place:
     """The folder of the release that the release room made last.
 
     Raises:
@@ -55,7 +56,7 @@ def release_folder(data: DataRoot) -> Path:
     """
     manifest = manifests.require(data.partition("release"))
     folder = data.releases / str(manifest.counts["path"])
-    if not folder.is_dir():
+    if size(folder / manifests.MANIFEST) is None:
         raise InputMissing(f"{folder} is gone: materialize the release again")
     return folder
 

@@ -13,6 +13,7 @@ from alignguard_data.partition import PartitionSpec, PartitionWork, open_partiti
 from alignguard_data.paths import DataRoot
 from alignguard_data.protocols import Progress
 from alignguard_data.shards import write_bytes
+from alignguard_data.storage import kept_copy
 from alignguard_train.base import BaseModel
 from alignguard_train.evaluation_room import release_folder
 from alignguard_train.recipes import ExpertRecipe
@@ -131,10 +132,11 @@ def _files(data: DataRoot, work: PartitionWork, lora: "Lora", base: BaseModel) -
 
 
 def weights_of(data: DataRoot, key: str) -> Path:
-    """The LoRA file of a finished expert.
+    """The LoRA file of a finished expert, on this machine.
 
     Raises:
         InputMissing: it was not trained yet.
     """
     folder = data.partition(ROOM, key)
-    return folder / manifests.require(folder).file("pytorch_lora_weights").name
+    file = manifests.require(folder).file("pytorch_lora_weights")
+    return kept_copy(folder / file.name, file.bytes)

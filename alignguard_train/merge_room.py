@@ -14,7 +14,8 @@ from alignguard_data.manifest import Manifest
 from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
 from alignguard_data.paths import UNPARTITIONED, DataRoot
 from alignguard_data.protocols import Progress
-from alignguard_data.shards import verify_file, write_bytes
+from alignguard_data.shards import ShardFile, verify_file, write_bytes
+from alignguard_data.storage import Place, kept_copy
 from alignguard_train.base import BaseModel
 from alignguard_train.evaluation_room import release_folder
 from alignguard_train.experts import weights_of
@@ -183,15 +184,26 @@ def _write_adapter(
 
 
 def merged_weights(data: DataRoot, strategy: str) -> Path:
-    """The LoRA file of one strategy.
+    """The LoRA file of one strategy, on this machine.
 
     Raises:
         InputMissing: nothing was merged yet.
     """
-    folder = data.partition(ROOM)
-    wanted = f"/{strategy}/{_WEIGHTS}"
-    manifest = manifests.require(folder)
-    return folder / next(file.name for file in manifest.files if file.name.endswith(wanted))
+    return kept_copy(merged_file(data, strategy), _merged(data, strategy).bytes)
+
+
+def merged_file(data: DataRoot, strategy: str) -> Place:
+    """Where the LoRA file of one strategy stands.
+
+    Raises:
+        InputMissing: nothing was merged yet.
+    """
+    return data.partition(ROOM) / _merged(data, strategy).name
+
+
+def _merged(data: DataRoot, strategy: str) -> ShardFile:
+    manifest = manifests.require(data.partition(ROOM))
+    return next(f for f in manifest.files if f.name.endswith(f"/{strategy}/{_WEIGHTS}"))
 
 
 def _winner_table(winners: Mapping[str, Sequence[int]], categories: Sequence[str]) -> pa.Table:

@@ -19,6 +19,7 @@ from alignguard_data.blur import preview_grid, shown
 from alignguard_data.images import encode_png
 from alignguard_data.paths import DataRoot
 from alignguard_data.shards import write_bytes
+from alignguard_data.storage import scratch
 from alignguard_train import plots, report_data
 from alignguard_train.adapter_names import ALL_SINGLE, BASE, MERGED, label
 from alignguard_train.report_data import ReportData
@@ -118,7 +119,7 @@ def write_revealed(data: DataRoot) -> Path:
     manifest = manifests.require(folder)
     read = {name: manifests.read(folder, name) for name in report_data.TABLES}
     found = report_data.gather(data, config=manifest.config, models=manifest.models, tables=read)
-    path = data.base / "evaluation" / REVEALED
+    path = scratch(data.base) / "evaluation" / REVEALED  # it never leaves this machine
     log.warning("writing an unblurred report to %s", path)
     write_bytes(path, html(found, plot_files(found), reveal=True).encode())
     return path

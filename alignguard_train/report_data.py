@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from alignguard_data import manifest as manifests
 from alignguard_data.manifest import Manifest
 from alignguard_data.paths import DataRoot
+from alignguard_data.storage import children
 from alignguard_train.adapter_names import ALL_SINGLE, BASE, EXPERT, MERGED, expert_name
 from alignguard_train.metrics import Interval
 from alignguard_train.prompt_sets import RELEASE_SET
@@ -162,7 +163,7 @@ def choose_pictures(images: pa.Table) -> pa.Table:
 def _funnel(data: DataRoot) -> list[Stage]:
     stages = []
     for room, name in FUNNEL_ROOMS:
-        parts = [m for m in map(manifests.load, sorted((data.base / room).glob("*"))) if m]
+        parts = [m for m in map(manifests.load, children(data.base / room)) if m]
         lost: dict[str, int] = {}
         for part in parts:
             for reason, rows in part.rejected.items():

@@ -10,6 +10,8 @@ from pathlib import Path
 from alignguard_data.audit import AuditBounds
 from alignguard_data.paths import DataRoot
 from alignguard_data.release import ReleaseConfig, build_release, latest_release
+from alignguard_data.storage import scratch
+from alignguard_data.storage_writes import remove_tree
 from alignguard_data.taxonomy import Taxonomy
 from benchmarks.dataset import build
 
@@ -21,8 +23,8 @@ def measure(runs: int) -> dict[str, float]:
         seconds = [_release_seconds(data, taxonomy) for _ in range(runs)]
         release = latest_release(data)
         assert release is not None
-        size = sum(f.stat().st_size for f in release.rglob("*") if f.is_file())
-        copies = [_copy_seconds(release, Path(folder) / "copy") for _ in range(runs)]
+        size = sum(f.stat().st_size for f in scratch(release).rglob("*") if f.is_file())
+        copies = [_copy_seconds(scratch(release), Path(folder) / "copy") for _ in range(runs)]
     ours, limit = statistics.median(seconds), statistics.median(copies)
     return {
         "megabytes": size / 1e6,
@@ -33,8 +35,8 @@ def measure(runs: int) -> dict[str, float]:
 
 
 def _release_seconds(data: DataRoot, taxonomy: Taxonomy) -> float:
-    shutil.rmtree(data.releases, ignore_errors=True)
-    shutil.rmtree(data.partition("release"), ignore_errors=True)
+    remove_tree(data.releases)
+    remove_tree(data.partition("release"))
     started = time.perf_counter()
     build_release(data, taxonomy, ReleaseConfig(), AuditBounds())
     return time.perf_counter() - started

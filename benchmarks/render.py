@@ -72,7 +72,7 @@ def _sides(model: str, sampling: Sampling, runs: int) -> dict[str, float]:
         for run in range(runs):
             fresh = DataRoot(root=Path(folder) / str(run), profile=profile.name)
             (fresh.base).mkdir(parents=True)
-            (fresh.base / "prompts").symlink_to(engines.data.base / "prompts")
+            (fresh.base / "prompts").symlink_to(str(engines.data.base / "prompts"))
             sides: dict[str, tuple[Callable[[], object], int]] = {
                 "room": (_room(fresh, concepts, generator, sampling), len(prompts)),
                 "loop": (_loop(pipe, prompts[:LOOP_IMAGES], sampling), LOOP_IMAGES),

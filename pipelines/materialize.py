@@ -14,6 +14,7 @@ from dagster._core.definitions.reconstruct import ReconstructableRepository
 from sqlalchemy.exc import OperationalError
 
 from alignguard_data.errors import AlignGuardError, ConfigError, StorageError
+from alignguard_data.storage import Place, scratch
 from pipelines import instance_file
 from pipelines.profile import PROFILE_VARIABLE, load_profile
 from pipelines.resources import ROOT_VARIABLE, Engines, data_root
@@ -29,16 +30,20 @@ class RoomFailed(AlignGuardError):
     """A room's run failed; the text is the reason, as short as it can be."""
 
 
-def open_instance(root: Path) -> dg.DagsterInstance:
-    """The kept Dagster instance: ``DAGSTER_HOME``, else a folder inside the data root.
+def open_instance(root: Place) -> dg.DagsterInstance:
+    """The kept Dagster instance: ``DAGSTER_HOME``, else a folder inside the data root, or in the
+    scratch of a bucket.
 
     A dagster.yaml that the user wrote or edited there is kept.
 
     Raises:
-        StorageError: the folder cannot be written.
+        StorageError: the folder cannot be written, or is none of this machine.
         ConfigError: the user's dagster.yaml has faults.
     """
-    home = Path(os.environ.setdefault(HOME_VARIABLE, str(root / ".dagster"))).absolute()
+    wanted = os.environ.setdefault(HOME_VARIABLE, str(scratch(root) / ".dagster"))
+    if "://" in wanted:
+        raise StorageError(f"{HOME_VARIABLE}={wanted} must be a local folder; unset it or name one")
+    home = Path(wanted).absolute()
     os.environ[HOME_VARIABLE] = str(home)
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -6,13 +6,13 @@ unsafe images must be blurred before they come here.
 
 import base64
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 
 from alignguard_data.manifest import Manifest
+from alignguard_data.storage import Place
 
 MAX_INLINE_BYTES = 120_000
 """Of all pictures together, encoded: what is left of 200 KB is for tables."""
@@ -25,7 +25,7 @@ _BAR = 24
 _MEDIA = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
 
-def describe(manifest: Manifest, folder: Path) -> dict[str, dg.MetadataValue]:
+def describe(manifest: Manifest, folder: Place) -> dict[str, dg.MetadataValue]:
     """Rows, rejections by reason, cost, content id and where the files are."""
     shown: dict[str, dg.MetadataValue] = {
         "dagster/row_count": dg.MetadataValue.int(manifest.rows),

@@ -18,6 +18,7 @@ from alignguard_data.protocols import (
     TextGenerator,
 )
 from alignguard_data.reply_gate import GateTools
+from alignguard_data.storage import Place, parse_root
 from alignguard_data.taxonomy import Taxonomy, load_taxonomy
 from alignguard_train.base import BaseModel
 from pipelines.devices import own_device, owned_device
@@ -26,15 +27,15 @@ from pipelines.profile import Engine, Profile, resolve_model
 ROOT_VARIABLE = "ALIGNGUARD_ROOT"
 
 
-def data_root() -> Path:
-    """``ALIGNGUARD_ROOT``, else ``./data``."""
-    return Path(os.environ.get(ROOT_VARIABLE) or "data").absolute()
+def data_root() -> Place:
+    """``ALIGNGUARD_ROOT``, a folder or ``s3://bucket/prefix``; else ``./data``."""
+    return parse_root(os.environ.get(ROOT_VARIABLE) or "data")
 
 
 class Engines:
     """What the rooms work with: the data root, the taxonomy, and lazily built engines."""
 
-    def __init__(self, profile: Profile, root: Path) -> None:
+    def __init__(self, profile: Profile, root: Place) -> None:
         self.profile = profile
         self.data = DataRoot(root=root, profile=profile.name)
 

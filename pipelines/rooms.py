@@ -14,6 +14,7 @@ from alignguard_data.errors import InputMissing
 from alignguard_data.partition import PartitionSpec, State
 from alignguard_data.paths import UNPARTITIONED
 from alignguard_data.scoring import room as scores
+from alignguard_data.storage import Place, size
 from alignguard_train import adapter_names as names
 from alignguard_train import evaluation_room, experts, merge_room
 from alignguard_train.adapter_names import ALL_SINGLE
@@ -46,7 +47,7 @@ class Room:
             return self.spec(engines, key).state()
         except InputMissing:
             folder = engines.data.partition(self.name, key)
-            return "stale" if (folder / "manifest.json").exists() else "missing"
+            return "stale" if size(folder / manifests.MANIFEST) else "missing"
 
 
 def expert_keys(engines: Engines) -> list[str]:
@@ -179,9 +180,9 @@ ROOMS = (
 )
 
 
-def merged_adapter(engines: Engines) -> Path:
+def merged_adapter(engines: Engines) -> Place:
     """The file of the one adapter that the profile's strategy made."""
-    return merge_room.merged_weights(engines.data, engines.profile.merge.strategy)
+    return merge_room.merged_file(engines.data, engines.profile.merge.strategy)
 
 
 def room_seconds(engines: Engines) -> dict[str, float]:

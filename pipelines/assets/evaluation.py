@@ -4,6 +4,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from alignguard_data.storage import read_bytes
 from alignguard_train.evaluation_room import evaluate_all
 from alignguard_train.report import REPORT
 from alignguard_train.summary import write_model_card, write_summary
@@ -44,7 +45,7 @@ def evaluation_asset(engines: Engines) -> dg.AssetsDefinition:
         write_summary(engines.data, seconds=room_seconds(engines), adapter=adapter)
         write_model_card(engines.data, adapter=adapter)
         plots = {
-            Path(file.name).stem: (folder / file.name).read_bytes()
+            Path(file.name).stem: read_bytes(folder / file.name)
             for file in manifest.files
             if file.name.endswith(".png")
         }

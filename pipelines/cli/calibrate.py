@@ -20,6 +20,7 @@ from alignguard_data.scoring.calibrate import (
     write_calibration,
 )
 from alignguard_data.shards import write_bytes
+from alignguard_data.storage import scratch
 from pipelines.profile import load_profile
 from pipelines.resources import data_root
 
@@ -61,7 +62,7 @@ def calibrate_command(
         _calibrate(name, *scores[name], said, precision)
         for name in track(scores, "calibrating", console=console, transient=True, disable=as_json)
     ]
-    target = out or data.base / "calibration" / f"{labels.stem}.yaml"
+    target = out or scratch(data.base) / "calibration" / f"{labels.stem}.yaml"
     _write(target, found, labels, precision)
     report = {
         "labels": len(said), "without_score": len(said) - len(known),

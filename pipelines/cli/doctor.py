@@ -15,6 +15,7 @@ from rich.table import Table
 
 from alignguard_data.errors import AlignGuardError
 from alignguard_data.paths import DataRoot
+from alignguard_data.storage import Place, scratch
 from pipelines.cli.check import Check
 from pipelines.cli.needs import profile_needs
 from pipelines.profile import load_profile, profile_path, resolve_model
@@ -39,7 +40,8 @@ def examine() -> Iterator[Check]:
     memory = psutil.virtual_memory().available
     yield _enough("memory free", memory, NEEDED_MEMORY_BYTES, "close other programs")
     root = data_root()
-    existing = next(p for p in (root, *root.parents) if p.exists())
+    here = scratch(root)
+    existing = next(p for p in (here, *here.parents) if p.exists())
     free = shutil.disk_usage(existing).free
     yield _enough("disk free", free, NEEDED_FREE_BYTES, "export ALIGNGUARD_ROOT=/a/larger/disk")
     yield _writable(root)
@@ -79,7 +81,7 @@ def _enough(what: str, have: int, need: int, fix: str) -> Check:
     return Check(what=what, state=state, found=found, fix="" if state == "ok" else fix)
 
 
-def _writable(root: Path) -> Check:
+def _writable(root: Place) -> Check:
     try:
         DataRoot(root=root, profile=load_profile().name).prepare()
     except AlignGuardError as error:

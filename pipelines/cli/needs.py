@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from alignguard_data.backends.served import LOCAL
+from alignguard_data.storage import scratch
 from alignguard_data.taxonomy import Taxonomy
 from pipelines.budget import PNG_BYTES_A_PIXEL
 from pipelines.cli.check import Check
@@ -142,7 +143,7 @@ def _disk(profile: Profile, taxonomy: Taxonomy) -> Check:
     trained = pairs * (1 - profile.writing.evaluation_share)
     size = profile.sampling
     need = 2 * 2 * trained * size.width * size.height * PNG_BYTES_A_PIXEL
-    root = data_root()
+    root = scratch(data_root())
     free = shutil.disk_usage(next(p for p in (root, *root.parents) if p.exists())).free
     state = "ok" if free >= need else "missing"
     return Check(

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from alignguard_data.errors import InputMissing
 from alignguard_data.paths import DataRoot
+from alignguard_data.storage import Place
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,7 +30,7 @@ def _data() -> DataRoot:
     return DataRoot(root=data_root(), profile=load_profile().name)
 
 
-def _folder(version: str | None) -> Path:
+def _folder(version: str | None) -> Place:
     from alignguard_data.release import latest_release, list_releases
 
     if version and Path(version).is_dir():

@@ -1,7 +1,6 @@
 """`alignguard report`: the result table from summary.json, and where the report is."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -9,6 +8,7 @@ from rich.table import Table
 
 from alignguard_data.errors import InputMissing
 from alignguard_data.paths import DataRoot
+from alignguard_data.storage import read_bytes
 from pipelines.profile import load_profile
 from pipelines.resources import data_root
 
@@ -16,9 +16,10 @@ from pipelines.resources import data_root
 def read_summary(data: DataRoot) -> dict[str, Any]:
     """The evaluation's summary; raises InputMissing before the first evaluation."""
     path = data.base / "evaluation" / "summary.json"
-    if not path.exists():
-        raise InputMissing(f"{path} is not there yet: run `alignguard run` first")
-    return json.loads(path.read_text())
+    try:
+        return json.loads(read_bytes(path))
+    except FileNotFoundError as error:
+        raise InputMissing(f"{path} is not there yet: run `alignguard run` first") from error
 
 
 def print_summary(console: Console, data: DataRoot) -> None:
@@ -67,7 +68,7 @@ def report_command(console: Console, *, reveal: bool, as_json: bool) -> int:
     if reveal:
         from alignguard_train.report import write_revealed
 
-        path: Path = write_revealed(data)
+        path = write_revealed(data)
         console.print(f"[yellow]Unblurred report (logged):[/] {path}", soft_wrap=True)
         return 0
     print_summary(console, data)

@@ -15,6 +15,7 @@ from rich.progress import (
 )
 
 from alignguard_data.errors import ConfigError
+from alignguard_data.storage import scratch
 from pipelines.cli.report import print_summary
 from pipelines.driver import Listener, run_rooms
 from pipelines.profile import load_profile
@@ -98,6 +99,9 @@ def run_command(console: Console, until: str | None = None) -> int:
     console.print(
         f"profile [bold]{engines.profile.name}[/], data in {engines.data.base}", highlight=False
     )
+    if scratch(engines.data.base) != engines.data.base:
+        kept = scratch(engines.data.base)
+        console.print(f"unfinished work, the index and Dagster's own files in {kept}")
     progress = Progress(
         TextColumn("{task.description:<11}"),
         BarColumn(),
