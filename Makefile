@@ -7,7 +7,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 export ALIGNGUARD_ROOT ?= $(CURDIR)/data
 export ALIGNGUARD_PROFILE ?= standin
+# Dagster's own files are local; for a bucket alignguard chooses a folder itself.
+ifeq (,$(findstring ://,$(ALIGNGUARD_ROOT)))
 export DAGSTER_HOME ?= $(ALIGNGUARD_ROOT)/.dagster
+endif
 export DO_NOT_TRACK = 1
 # Where it is set, every process would compile torch and dagster anew.
 unexport PYTHONDONTWRITEBYTECODE
