@@ -15,6 +15,7 @@ from alignguard_data.errors import PartitionBusy, StorageError
 from alignguard_data.near_edges import Edge, Limits, NearEdges, Part
 from alignguard_data.paths import DataRoot
 from alignguard_data.protocols import TextEmbedder
+from alignguard_data.storage import scratch
 
 SCHEMA = 1
 """Raise it when a table, a key or the meaning of an edge changes."""
@@ -23,8 +24,8 @@ _DAMAGE = ("corrupt", "checksum", "could not read enough bytes", "invalidated", 
 
 
 def edges_file(data: DataRoot) -> Path:
-    """Where the edges of one profile are kept."""
-    return data.base / "duplicates" / "edges.duckdb"
+    """Where the edges of one profile are kept, on this machine."""
+    return scratch(data.base) / "duplicates" / "edges.duckdb"
 
 
 @contextmanager

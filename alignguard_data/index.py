@@ -96,7 +96,7 @@ def connect(data: DataRoot) -> duckdb.DuckDBPyConnection:
     try:
         connection = duckdb.connect(str(file), read_only=True)
     except duckdb.IOException as error:
-        if "lock" in str(error):
+        if "Could not set lock" in str(error):
             raise PartitionBusy(f"{file} is locked: another process writes to it") from error
         raise InputMissing(f"{file} cannot be opened: materialize the index again") from error
     attach_releases(connection, data)
