@@ -11,8 +11,8 @@ from alignguard_data import storage
 from alignguard_data.storage import Place
 
 UNPARTITIONED = "all"
-_LOCAL = frozenset({"index"})
-"""Rooms that stay on this machine: DuckDB needs a local file, and what it holds can be rebuilt."""
+_LOCAL = frozenset({"index", "encodings"})
+"""What stays on this machine: DuckDB and memory maps need local files, and both can be rebuilt."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

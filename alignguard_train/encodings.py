@@ -9,7 +9,6 @@ memory by those who read them.
 """
 
 import logging
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -131,7 +130,6 @@ def _open(
                 return _map(work.folder, work.done, categories)
             except IntegrityError as error:
                 log.warning("encodings are made anew: %s", error)
-                shutil.rmtree(work.generation)
         return _map(work.folder, _make(data, base, kind, work), categories)
 
 

@@ -14,7 +14,8 @@ from alignguard_data.standin.scoring.network import (
 
 
 class SceneFeatures:
-    """A ``FeatureExtractor``: 96 values an image, none of them negative."""
+    """A ``FeatureExtractor``: 96 values an image, none of them negative, with a mean square of 1
+    (KID's cubic kernel of the raw ones, which are large, would be noise)."""
 
     name = "scene-features"
 
@@ -24,7 +25,7 @@ class SceneFeatures:
 
     @property
     def version(self) -> str:
-        return f"1-{weights_hash('scene')}"
+        return f"2-{weights_hash('scene')}"
 
     @torch.inference_mode()
     def features(self, images: Pixels) -> npt.NDArray[np.float32]:
@@ -44,4 +45,6 @@ class SceneFeatures:
             self._trunk(as_input(whole[first : first + self._batch_size])).numpy()
             for first in range(0, len(whole), self._batch_size)
         ]
-        return np.concatenate(parts)[: len(images)]
+        found = np.concatenate(parts)[: len(images)]
+        size = np.sqrt(np.mean(found**2, axis=1, keepdims=True))
+        return found / np.maximum(size, np.float32(1e-6))
