@@ -13,7 +13,7 @@ from alignguard_data.partition import PartitionSpec, PartitionWork, open_partiti
 from alignguard_data.paths import DataRoot
 from alignguard_data.protocols import Progress
 from alignguard_data.shards import write_bytes
-from alignguard_data.storage import kept_copy
+from alignguard_data.storage import kept_copy, scratch
 from alignguard_train.base import BaseModel
 from alignguard_train.evaluation_room import release_folder
 from alignguard_train.recipes import ExpertRecipe
@@ -92,7 +92,7 @@ def make_expert(
             recipe=recipe,
             seed=seed,
             checkpoint=work.partial / "checkpoint.safetensors",
-            tensorboard=work.generation / TENSORBOARD,
+            tensorboard=board_of(data, key, work.spec.fingerprint),
         )
         trained, pairs = train_job(job, processes, held_out_ip, progress)
         columns = {"step": pa.array(range(len(trained.history)), pa.int64())}
@@ -129,6 +129,11 @@ def _files(data: DataRoot, work: PartitionWork, lora: "Lora", base: BaseModel) -
     adapter.save_kohya(lora, files[adapter.KOHYA_WEIGHTS], metadata)
     write_bytes(files["README.md"], render_expert_card(metadata).encode())
     return files
+
+
+def board_of(data: DataRoot, key: str, fingerprint: str) -> Path:
+    """TensorBoard's folder of one expert as it was made from ``fingerprint``, on this machine."""
+    return scratch(data.partition(ROOM, key)) / TENSORBOARD / fingerprint
 
 
 def weights_of(data: DataRoot, key: str) -> Path:

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from alignguard_data import manifest as manifests
-from alignguard_train.experts import TENSORBOARD, make_expert
+from alignguard_train.experts import TENSORBOARD, board_of, make_expert
 from alignguard_train.plots import training_curves
 from pipelines.metadata import describe, pictures
 from pipelines.progress import Meter
@@ -44,7 +44,7 @@ def experts_asset(engines: Engines, categories: dg.PartitionsDefinition) -> dg.A
         folder = engines.data.partition("experts", key)
         curves = training_curves({key: manifests.read(folder, "history")})
         shown = pictures({"training curves": curves})
-        board = dg.MetadataValue.path(str(folder / manifest.fingerprint / TENSORBOARD))
+        board = dg.MetadataValue.path(str(board_of(engines.data, key, manifest.fingerprint)))
         shown |= {TENSORBOARD: board}
         return dg.MaterializeResult(metadata={**describe(manifest, folder), **shown})
 
