@@ -36,8 +36,10 @@ ProfileOption = Annotated[
     typer.Option("--profile", envvar="ALIGNGUARD_PROFILE", help="A shipped name or a YAML file."),
 ]
 RootOption = Annotated[
-    Path | None,
-    typer.Option("--root", envvar="ALIGNGUARD_ROOT", help="Where data lives; default ./data."),
+    str | None,
+    typer.Option(
+        "--root", envvar="ALIGNGUARD_ROOT", help="Folder or s3://bucket/prefix; default ./data."
+    ),
 ]
 
 
@@ -46,7 +48,9 @@ def choose(profile: ProfileOption = None, root: RootOption = None) -> None:
     """Options of every command; they win over the environment."""
     if profile:
         os.environ["ALIGNGUARD_PROFILE"] = profile
-    os.environ["ALIGNGUARD_ROOT"] = str((root or Path("data")).absolute())
+    from alignguard_data.storage import parse_root
+
+    os.environ["ALIGNGUARD_ROOT"] = str(parse_root(root or "data"))
 
 
 @app.command()
