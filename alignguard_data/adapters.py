@@ -10,9 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from alignguard_data import manifest as manifests
-from alignguard_data.manifest import MANIFEST, Manifest
+from alignguard_data.manifest import Manifest
 from alignguard_data.paths import DataRoot
 from alignguard_data.shards import ShardFile
+from alignguard_data.storage import Place, children
 
 ROOMS = ("experts", "merge")
 WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -63,10 +64,11 @@ def list_adapters(data: DataRoot) -> list[Adapter]:
     ]
 
 
-def _partitions(data: DataRoot) -> Iterator[tuple[Path, Manifest]]:
+def _partitions(data: DataRoot) -> Iterator[tuple[Place, Manifest]]:
     for room in ROOMS:
-        for path in sorted((data.base / room).glob(f"*/{MANIFEST}")):
-            yield path.parent, manifests.require(path.parent)
+        for folder in children(data.base / room):
+            if manifest := manifests.load(folder):
+                yield folder, manifest
 
 
 def _release_names(data: DataRoot) -> dict[str, str]:
@@ -76,7 +78,7 @@ def _release_names(data: DataRoot) -> dict[str, str]:
 
 
 def _adapter(
-    manifest: Manifest, file: ShardFile, folder: Path, releases: dict[str, str]
+    manifest: Manifest, file: ShardFile, folder: Place, releases: dict[str, str]
 ) -> Adapter:
     trained_on = manifest.inputs["release"]
     merged = [key.removeprefix(_EXPERT) for key in manifest.inputs if key.startswith(_EXPERT)]

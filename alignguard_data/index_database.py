@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from alignguard_data import manifest as manifests
+from alignguard_data import storage
 from alignguard_data.errors import IntegrityError, StorageError
 from alignguard_data.funnel import Manifests
 from alignguard_data.index_tables import (
@@ -113,14 +114,14 @@ def _base(work: PartitionWork, file: Path, found: Manifests) -> _Base:
     return _Base(how="incremental", held=held, rewritten=last.counts[REWRITTEN])
 
 
-def _copied(folder: Path, last: Manifest, file: Path) -> bool:
+def _copied(folder: storage.Place, last: Manifest, file: Path) -> bool:
     """Copy the file of ``last``; the copy's own hash is checked, whoever writes to the file."""
     entry = last.file(FILE)
     source = folder / entry.name
-    if not source.is_file() or source.stat().st_size != entry.bytes:
+    if storage.size(source) != entry.bytes:
         return False
     try:
-        shutil.copyfile(source, file)
+        shutil.copyfile(str(source), file)  # the index lives on this machine
     except OSError as error:
         raise StorageError(f"cannot write {file}: {error.strerror or error}") from error
     return sha256_file(file) == entry.sha256

@@ -1,13 +1,13 @@
 """Whether the newest release is young enough and holds what the rooms hold now."""
 
 import dataclasses
-from pathlib import Path
 
 from alignguard_data import manifest as manifests
 from alignguard_data.findings import Finding, finding
 from alignguard_data.manifest import MANIFEST
 from alignguard_data.paths import DataRoot
 from alignguard_data.release_folders import latest_release
+from alignguard_data.storage import Place
 from alignguard_data.taxonomy import Taxonomy
 
 _DAY_SECONDS = 86_400
@@ -19,7 +19,7 @@ class Freshness:
 
     finding: Finding
     version: str
-    folder: Path
+    folder: Place
 
 
 def release_freshness(

@@ -18,6 +18,7 @@ from alignguard_data.manifest import MANIFEST
 from alignguard_data.release_audit import read_manifest
 from alignguard_data.release_export import TIERS, export_release
 from alignguard_data.shards import ShardFile, describe
+from alignguard_data.storage import Place
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -55,7 +56,7 @@ class Pushed:
 
 
 def push_release(
-    folder: Path, push: Push, *, dry_run: bool = False, endpoint: str | None = None
+    folder: Place, push: Push, *, dry_run: bool = False, endpoint: str | None = None
 ) -> Pushed:
     """Export a tier of the release in ``folder`` and send it; with ``dry_run`` only say what.
 

@@ -107,7 +107,9 @@ def read_bytes(place: Place) -> bytes:
     """
     with reading(place):
         # One request; a file that is opened asks for its size first.
-        return place.read_bytes() if isinstance(place, Path) else place.fs.cat_file(place.path)
+        if isinstance(place, Path):
+            return place.read_bytes()
+        return bytes(place.fs.cat_file(place.path))  # pyright: ignore[reportArgumentType]
 
 
 def size(place: Place) -> int | None:

@@ -27,6 +27,7 @@ from alignguard_data.manifest import Manifest
 from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
 from alignguard_data.paths import DataRoot
 from alignguard_data.shards import atomic_file, verify_file
+from alignguard_data.storage import Place
 from alignguard_train.base import BaseModel
 from alignguard_train.dataset import (
     ENCODE_ROWS,
@@ -193,7 +194,7 @@ def _save(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def _map(
-    folder: Path, manifest: Manifest, categories: Sequence[str]
+    folder: Place, manifest: Manifest, categories: Sequence[str]
 ) -> tuple[dict[str, MappedRows], list[dict[str, str]]]:
     """Map the shards of ``categories``, each verified.
 
@@ -206,14 +207,14 @@ def _map(
     for shard in dict.fromkeys(row["shard"] for row in table):
         file = manifest.file(shard)
         verify_file(folder, file)
-        for name, tensor in _mapped(folder / file.name).items():
+        for name, tensor in _mapped(Path(str(folder / file.name))).items():
             parts.setdefault(name, []).append(tensor)
     order = torch.tensor([row["place"] for row in table], dtype=torch.long).argsort()
     mapped = {name: MappedRows(tensors, order) for name, tensors in parts.items()}
     empty = [file for file in manifest.files if file.name.endswith(_EMPTY)]
     for file in empty:
         verify_file(folder, file)
-        for name, tensor in _mapped(folder / file.name).items():
+        for name, tensor in _mapped(Path(str(folder / file.name))).items():
             mapped[name] = MappedRows([tensor], torch.tensor([0]))
     return mapped, [table[i] for i in order.tolist()]
 

@@ -173,7 +173,7 @@ def read_rows(release: Place, prompts_per_concept: int) -> list[EvaluationRow]:
 
 
 def evaluation_rows(
-    release: Path, config: EvaluationConfig, sets: Sequence[PromptSet], sampling: Sampling
+    release: Place, config: EvaluationConfig, sets: Sequence[PromptSet], sampling: Sampling
 ) -> list[EvaluationRow]:
     """The release's rows, then those of every prompt set; guidance and size are always stated.
 

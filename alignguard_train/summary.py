@@ -3,7 +3,6 @@ adapter's model card with the same numbers for people."""
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from alignguard_data import manifest as manifests
@@ -11,6 +10,7 @@ from alignguard_data.errors import InputMissing
 from alignguard_data.manifest import Manifest
 from alignguard_data.paths import DataRoot
 from alignguard_data.shards import write_bytes
+from alignguard_data.storage import Place, read_bytes, size
 from alignguard_train import report
 from alignguard_train.adapter_names import BASE, EXPERT, MERGED
 from alignguard_train.evaluation_room import release_folder
@@ -23,7 +23,7 @@ Metrics = dict[tuple[str, str, str, str], Numbers]
 """By adapter, side, subset and metric."""
 
 
-def write_summary(data: DataRoot, *, seconds: Mapping[str, float], adapter: Path) -> Path:
+def write_summary(data: DataRoot, *, seconds: Mapping[str, float], adapter: Place) -> Place:
     """Write ``evaluation/summary.json``.
 
     ``seconds`` maps a room to its duration, ``adapter`` is the merged adapter's file.
@@ -57,7 +57,7 @@ def write_summary(data: DataRoot, *, seconds: Mapping[str, float], adapter: Path
     return path
 
 
-def write_model_card(data: DataRoot, *, adapter: Path) -> Path:
+def write_model_card(data: DataRoot, *, adapter: Place) -> Place:
     """Write ``evaluation/MODEL_CARD.md``: the adapter's card with the report's tables under it,
     ready to be published beside the adapter. It holds no image and no prompt.
 
@@ -65,16 +65,20 @@ def write_model_card(data: DataRoot, *, adapter: Path) -> Path:
         InputMissing: nothing was evaluated yet, or the adapter has no card.
     """
     folder = data.partition("evaluation")
-    measured = (folder / manifests.require(folder).file(report.MARKDOWN).name).read_text()
+    measured = _text(folder / manifests.require(folder).file(report.MARKDOWN).name)
     card = adapter.parent / "README.md"
-    if not card.is_file():
+    if not size(card):
         raise InputMissing(f"the adapter has no card: {card}")
     path = data.base / "evaluation" / MODEL_CARD
-    write_bytes(path, f"{card.read_text().rstrip()}\n\n{measured}".encode())
+    write_bytes(path, f"{_text(card).rstrip()}\n\n{measured}".encode())
     return path
 
 
-def _metrics(folder: Path) -> Metrics:
+def _text(place: Place) -> str:
+    return read_bytes(place).decode()
+
+
+def _metrics(folder: Place) -> Metrics:
     return {
         (row["adapter"], row["side"], row["subset"], row["metric"]): {
             name: row[name] for name in ("value", "low", "high", "n")
@@ -108,7 +112,7 @@ def _matrix(metrics: Metrics, adapter: str) -> dict[str, Numbers]:
     }
 
 
-def _prompt_sets(folder: Path, manifest: Manifest, metrics: Metrics) -> dict[str, Any]:
+def _prompt_sets(folder: Place, manifest: Manifest, metrics: Metrics) -> dict[str, Any]:
     """Of every set: its kind, what was rejected or changed, and by adapter, subset and metric."""
     rejected = manifests.read(folder, "rejected").to_pylist()
     found: dict[str, Any] = {}

@@ -5,7 +5,6 @@ beside the same SQL over the Parquet shards and the same answer in pandas.
 """
 
 import os
-import shutil
 import statistics
 import tempfile
 import time
@@ -21,6 +20,7 @@ from alignguard_data.index_tables import SHARD_TABLES
 from alignguard_data.index_views import VIEWS
 from alignguard_data.paths import DataRoot
 from alignguard_data.records import to_table
+from alignguard_data.storage_writes import remove_tree
 from alignguard_data.taxonomy import Taxonomy
 from benchmarks import synthetic
 from benchmarks.index_pandas import PANDAS, Shards
@@ -75,7 +75,7 @@ def measure_size(pairs: int, runs: int, concepts: int = CONCEPTS) -> dict[str, f
 
 
 def _full_seconds(data: DataRoot, taxonomy: Taxonomy) -> tuple[float, int]:
-    shutil.rmtree(data.partition("index"), ignore_errors=True)
+    remove_tree(data.partition("index"))
     started = time.perf_counter()
     made = build_index(data, taxonomy)
     return time.perf_counter() - started, made.counts["inserted_rows"]

@@ -1,11 +1,9 @@
 """The columns of every asset's rows, and which upstream columns they come from."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import dagster as dg
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from alignguard_data.records import (
     Concept,
@@ -16,6 +14,7 @@ from alignguard_data.records import (
     schema_of,
 )
 from alignguard_data.release import show_release
+from alignguard_data.storage import Place, open_parquet
 from pipelines.metadata import column_lineage, table_schema
 
 RECORDS = {
@@ -96,16 +95,16 @@ def room_columns(profile: str, room: str) -> dict[str, dg.MetadataValue]:
     return shown | column_lineage(profile, LINEAGE[room]) if room in LINEAGE else shown
 
 
-def first_data_file(release: Path) -> Path:
+def first_data_file(release: Place) -> Place:
     """One data file of a release, of its first split that has any."""
     files = [file["name"] for file in show_release(release)["files"]]
     return release / next(name for name in files if name.startswith("data/"))
 
 
-def release_columns(profile: str, file: Path) -> dict[str, dg.MetadataValue]:
+def release_columns(profile: str, file: Place) -> dict[str, dg.MetadataValue]:
     """Schema and lineage of a release's rows, scores too, read off one of its data files."""
-    with file.open("rb") as handle:
-        schema: pa.Schema = pq.read_schema(handle)
+    with open_parquet(file) as shard:
+        schema: pa.Schema = shard.schema_arrow
     scores = {name: [("scores", "value")] for name in schema.names if name.startswith("score_")}
     lineage = column_lineage(profile, {**RELEASE_LINEAGE, **scores})
     return table_schema(schema, RELEASE_MEANINGS) | lineage

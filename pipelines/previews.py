@@ -5,18 +5,17 @@ Only the first rows of a shard are read, as the whole may be gigabytes; the room
 
 import io
 from collections.abc import Collection, Iterator
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 from PIL import Image
 
 from alignguard_data import manifest as manifests
 from alignguard_data.blur import preview_grid
 from alignguard_data.paths import DataRoot
+from alignguard_data.storage import Place, open_parquet
 from pipelines.metadata import pictures
 
 PAIRS_SHOWN = 6
@@ -58,7 +57,7 @@ def kept_preview(data: DataRoot, concept: str) -> dict[str, dg.MetadataValue]:
     return images_preview(data, concept, set(kept["pair_id"].to_pylist()))
 
 
-def release_preview(file: Path) -> dict[str, dg.MetadataValue]:
+def release_preview(file: Place) -> dict[str, dg.MetadataValue]:
     """The first pairs of one data file of a release."""
     pairs: Encoded = []
     for row in _first_rows(file, ["jpg_0", "jpg_1"]):
@@ -68,8 +67,8 @@ def release_preview(file: Path) -> dict[str, dg.MetadataValue]:
     return _shown(pairs)
 
 
-def _first_rows(file: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
-    with file.open("rb") as handle, pq.ParquetFile(handle) as shard:
+def _first_rows(file: Place, columns: list[str]) -> Iterator[dict[str, Any]]:
+    with open_parquet(file) as shard:
         read = 0
         for batch in shard.iter_batches(batch_size=2 * PAIRS_SHOWN, columns=columns):
             yield from batch.to_pylist()

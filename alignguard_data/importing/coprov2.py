@@ -35,6 +35,7 @@ from alignguard_data.records import (
     to_table,
 )
 from alignguard_data.shards import write_bytes
+from alignguard_data.storage import Place
 
 FORMAT = 1
 """Raised when the same files would be mapped otherwise; part of the fingerprint."""
@@ -77,7 +78,7 @@ class Source:
 class Imported:
     """A finished import; ``made`` is False when it was there already."""
 
-    folder: Path
+    folder: Place
     manifest: Manifest
     audit: dict[str, Any]
     made: bool

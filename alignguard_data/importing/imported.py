@@ -18,20 +18,21 @@ from alignguard_data import manifest as manifests
 from alignguard_data.paths import DataRoot
 from alignguard_data.records import PairOrigin, PromptPair, Role, from_table
 from alignguard_data.shards import verify_file
+from alignguard_data.storage import Place, children, read_bytes, size
 
 ROOM = "imports"
 IMAGES = "images"
 AUDIT = "audit.json"
 
 
-def list_imports(data: DataRoot) -> list[Path]:
+def list_imports(data: DataRoot) -> list[Place]:
     """The folders of all finished imports, by name."""
-    folders = sorted((data.base / ROOM).glob("*"))
-    return [folder for folder in folders if (folder / manifests.MANIFEST).is_file()]
+    folders = children(data.base / ROOM)
+    return [folder for folder in folders if size(folder / manifests.MANIFEST)]
 
 
 def read_pairs(
-    folder: Path, role: Role | None = None, *, category: str | None = None, leaked: bool = True
+    folder: Place, role: Role | None = None, *, category: str | None = None, leaked: bool = True
 ) -> list[PromptPair]:
     """The imported pairs of one role or of both, in the order in which they were published.
 
@@ -52,7 +53,7 @@ def read_pairs(
     ]
 
 
-def read_origins(folder: Path) -> list[PairOrigin]:
+def read_origins(folder: Place) -> list[PairOrigin]:
     """Where each pair comes from, and all of its categories."""
     return [
         # Arrow gives lists.
@@ -61,7 +62,7 @@ def read_origins(folder: Path) -> list[PairOrigin]:
     ]
 
 
-def read_images(folder: Path) -> Iterator[pa.Table]:
+def read_images(folder: Place) -> Iterator[pa.Table]:
     """The images (ImportedImage), a verified shard at a time; nothing if none were imported."""
     for file in manifests.require(folder).files:
         stem = Path(file.name).stem
@@ -69,8 +70,8 @@ def read_images(folder: Path) -> Iterator[pa.Table]:
             yield manifests.read(folder, stem)
 
 
-def read_audit(folder: Path) -> dict[str, Any]:
+def read_audit(folder: Place) -> dict[str, Any]:
     """The audit that was written with the import."""
     file = manifests.require(folder).file(AUDIT)
     verify_file(folder, file)
-    return json.loads((folder / file.name).read_text(encoding="utf-8"))
+    return json.loads(read_bytes(folder / file.name))
