@@ -38,7 +38,7 @@ RULES = FilterRules(
     max_prompt_jaccard=0.95,
 )
 BOUNDS = AuditBounds()
-RELEASE = ReleaseConfig(max_phash_distance=0)
+RELEASE = ReleaseConfig(max_phash_distance=0, licence="Apache-2.0")
 
 
 def concept(key: str, split: str = "train", terms: tuple[str, ...] | None = None) -> Concept:

@@ -35,7 +35,7 @@ def test_the_stand_in_needs_nothing_more():
 def test_absent_weights_come_with_the_line_that_gets_them(name):
     found = needs(name)
     model = load_profile(name).base_model
-    state, fix = found["base model, TwinSimilarity"]
+    state, fix = found["base model, TwinSimilarity, ClipTextEmbedder"]
     assert state == "missing"
     assert fix.startswith(f"hf download {model.model} --revision {model.revision}")
     assert found["writer"][1].startswith("hf download Qwen/")
