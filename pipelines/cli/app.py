@@ -15,6 +15,7 @@ from rich.console import Console
 from alignguard_data.errors import AlignGuardError
 from pipelines.cli import import_data
 from pipelines.cli import release as release_commands
+from pipelines.leaving import leave
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -261,4 +262,8 @@ def main() -> None:
         if "--json" in sys.argv:
             typer.echo(json.dumps({"error": str(error), "kind": type(error).__name__}))
         typer.secho(f"alignguard: {error}", fg="red", err=True)
-        sys.exit(1)
+        leave(1)
+    except SystemExit as end:
+        if not isinstance(end.code, int | None):
+            raise  # a text: Python prints it
+        leave(end.code or 0)
