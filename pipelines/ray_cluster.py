@@ -73,7 +73,7 @@ def ray_executor(cluster: RayCluster, environment: dict[str, str]) -> "dg.Execut
         faults.append(f"{', '.join(missing)} not installed: pip install 'alignguard[ray]'")
     if faults:
         raise ConfigError("the profile's `ray`", faults)
-    from dagster_ray import ray_executor as executor
+    from dagster_ray import ray_executor as executor  # pyright: ignore[reportMissingImports]
 
     # A job's command is `dagster`, which a node finds beside its Python, at the same path as here.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
