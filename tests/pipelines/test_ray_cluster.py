@@ -178,9 +178,10 @@ class TestTwoNodes:
     def test_both_render(self, story):
         assert len(story.nodes) == 2
 
-    def test_a_killed_node_costs_what_it_was_making_and_nothing_else(self, story):
-        assert story.killed.returncode == 1, story.killed.stdout
-        assert story.kept.items() < story.calm.items(), story.killed.stdout
+    def test_a_killed_node_costs_at_most_what_it_was_making(self, story):
+        """A job whose process outlives its node may still end well; then nothing is missing."""
+        assert story.kept.items() <= story.calm.items(), story.killed.stdout
+        assert story.killed.returncode == (0 if story.kept == story.calm else 1)
 
     def test_a_rerun_completes_with_the_content_of_one_process(self, story):
         assert story.again.returncode == 0, story.again.stdout
