@@ -16,7 +16,6 @@ R = TypeVar("R")
 Split = Literal["train", "test"]
 Role = Literal["train", "evaluation"]
 Side = Literal["safe", "unsafe"]
-Subject = Literal["image", "prompt", "pair"]
 
 SIDES: tuple[Side, Side] = ("safe", "unsafe")
 
