@@ -4,12 +4,12 @@ One streaming pass over the calibration inputs serves all experts: memory does n
 their number of tokens.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from alignguard_data.backends.conditions import Conditions
 from alignguard_train.adapter import Lora, LoraLayer
 from alignguard_train.base import BaseModel
 from alignguard_train.dataset import EncodedPreferences
@@ -56,44 +56,59 @@ def measure_activity(
     The inputs are up to ``config.calibration_pairs`` rejected images and unsafe prompts of each
     category, noised at timesteps drawn as in training.
     """
-    unet = base.pipe.unet
     meters = {
         name: ActivityMeter([lora[name] for lora in experts], config.stat) for name in experts[0]
     }
 
-    def listen(name: str) -> torch.utils.hooks.RemovableHandle:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            meters[name].add(inputs[0])
-
-        return unet.get_submodule(name).register_forward_pre_hook(hook)
-
-    handles = [listen(name) for name in meters]
-    try:
-        for noisy, t, conditions in _inputs(base, encoded, config):
-            arguments = conditions.unet_arguments(**base.pixels(noisy))
-            unet(noisy, t, **arguments, return_dict=False)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with listening(base, {name: meter.add for name, meter in meters.items()}):
+        rows = rows_of_each_category(encoded.categories, config.calibration_pairs)
+        pass_inputs(base, encoded, rows, config)
     return {name: meter.result() for name, meter in meters.items()}
 
 
-def _inputs(
-    base: BaseModel, encoded: EncodedPreferences, config: MergeConfig
-) -> Iterator[tuple[Tensor, Tensor, Conditions]]:
+@contextmanager
+def listening(base: BaseModel, hear: Mapping[str, Callable[[Tensor], None]]) -> Iterator[None]:
+    """Give every named layer's input to its listener, until the block ends."""
+
+    def listen(name: str, heard: Callable[[Tensor], None]) -> torch.utils.hooks.RemovableHandle:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            heard(inputs[0])
+
+        return base.pipe.unet.get_submodule(name).register_forward_pre_hook(hook)
+
+    handles = [listen(name, heard) for name, heard in hear.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def pass_inputs(
+    base: BaseModel,
+    encoded: EncodedPreferences,
+    rows: Sequence[int],
+    config: MergeConfig,
+    *,
+    safe: bool = False,
+) -> None:
+    """Let the UNet see these pairs, for whoever listens to its layers: rejected images under
+    unsafe prompts, or chosen images under safe prompts, noised at timesteps drawn as in training.
+    """
     scheduler, unet = base.pipe.scheduler, base.pipe.unet
+    images, prompts = (encoded.chosen, encoded.safe) if safe else (encoded.rejected, encoded.unsafe)
     generator = torch.Generator().manual_seed(config.seed)
-    chosen = _rows_of_each_category(encoded.categories, config.calibration_pairs)
-    index = torch.tensor(chosen).repeat(config.calibration_timesteps)
+    index = torch.tensor(rows).repeat(config.calibration_timesteps)
     t = torch.randint(scheduler.config.num_train_timesteps, index.shape, generator=generator)
-    noise = torch.randn((len(index), *encoded.rejected.shape[1:]), generator=generator)
-    for rows, when, drawn in zip(index.split(ROWS), t.split(ROWS), noise.split(ROWS), strict=True):
-        latents = encoded.rejected[rows].to(unet.device, unet.dtype)
+    noise = torch.randn((len(index), *images.shape[1:]), generator=generator)
+    for part, when, drawn in zip(index.split(ROWS), t.split(ROWS), noise.split(ROWS), strict=True):
+        latents = images[part].to(unet.device, unet.dtype)
         noisy, time, _ = noised(scheduler, latents, drawn.to(latents), when.to(unet.device))
-        yield noisy, time, encoded.unsafe[rows].to(unet.device, unet.dtype)
+        conditions = prompts[part].to(unet.device, unet.dtype)
+        unet(noisy, time, **conditions.unet_arguments(**base.pixels(noisy)), return_dict=False)
 
 
-def _rows_of_each_category(categories: Sequence[str], most: int) -> list[int]:
+def rows_of_each_category(categories: Sequence[str], most: int) -> list[int]:
     """The first ``most`` rows of every category: release order is by id, so they are no choice."""
     taken: dict[str, int] = {}
     rows = []

@@ -32,9 +32,12 @@ def merge(
     """Merge by name; ``activity`` is read by Co-Merge alone.
 
     Raises:
-        ValueError: no expert, or experts of different shape.
+        ValueError: no expert, experts of different shape, or a strategy that needs the base model
+            (``regmean``, see :mod:`alignguard_train.regmean`).
     """
     _check(experts)
+    if strategy == "regmean":
+        raise ValueError("regmean needs the base model's inputs: call alignguard_train.regmean")
     count = len(experts)
     if strategy in ("co-merge", "random"):
         winners = (

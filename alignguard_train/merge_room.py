@@ -86,6 +86,7 @@ def make_merges(
         from alignguard_train.calibration import measure_activity
         from alignguard_train.encodings import shared_encodings
         from alignguard_train.merge import merge
+        from alignguard_train.regmean import regmean
 
         hashes = _verified_experts(data, categories)
         experts = [
@@ -98,10 +99,14 @@ def make_merges(
         winners: dict[str, list[int]] = {}
         errors: list[dict[str, object]] = []
         for strategy in config.strategies:
-            merged = merge(strategy, experts, activity, config)
-            if strategy == "co-merge":
-                winners = {name: won.tolist() for name, won in merged.winners.items()}
-            stored, lost = _cut(merged.lora, config.rank)
+            if strategy == "regmean":
+                lora = regmean(base, experts, categories, encoded, config)
+            else:
+                merged = merge(strategy, experts, activity, config)
+                lora = merged.lora
+                if strategy == "co-merge":
+                    winners = {name: won.tolist() for name, won in merged.winners.items()}
+            stored, lost = _cut(lora, config.rank)
             errors += [{"strategy": strategy, "layer": n, "relative_error": e} for n, e in lost[1]]
             files |= _write_adapter(data, work, strategy, stored, lost[0], base, hashes)
             if progress:

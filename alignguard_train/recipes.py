@@ -13,7 +13,9 @@ Layers = Literal["attention", "self-attention"]
 Optimizer = Literal["adamw", "adafactor"]
 Stat = Literal["mean", "wins"]
 Unit = Literal["row", "layer"]
-Strategy = Literal["co-merge", "average", "sum", "ties", "dare", "svd", "magnitude", "random"]
+Strategy = Literal[
+    "co-merge", "regmean", "average", "sum", "ties", "dare", "svd", "magnitude", "random"
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,7 +140,9 @@ class MergeConfig:
     a winner for each output row or for each layer. ``calibration_pairs`` unsafe prompts of every
     category are noised at ``calibration_timesteps`` timesteps each. ``baselines`` are stored
     beside the merge for comparison; ``sum_scale`` belongs to ``sum``, ``svd`` and ``magnitude``,
-    ``density`` to ``ties``, ``dare`` and ``magnitude``. ``weights`` scales the experts of some
+    ``density`` to ``ties``, ``dare`` and ``magnitude``. ``safe_weight`` and ``ridge`` belong to
+    ``regmean``: how much the merge should do nothing on safe inputs, and the share of the mean
+    input power that keeps its equations solvable. ``weights`` scales the experts of some
     categories before they are merged, by any strategy. ``rank`` cuts the merge to a lower rank by
     SVD; None stores it exactly, at the sum of the experts' ranks.
     """
@@ -152,6 +156,8 @@ class MergeConfig:
     baselines: tuple[Strategy, ...] = ("average",)
     sum_scale: float = 0.3
     density: float = 0.5
+    safe_weight: float = 1.0
+    ridge: float = 1e-4
     weights: Mapping[str, float] = field(default_factory=dict)
     rank: int | None = None
 
@@ -161,6 +167,11 @@ class MergeConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.rank is not None and self.rank < 1:
             raise ValueError(f"rank must be at least 1, got {self.rank}")
+        if not (self.safe_weight >= 0 and self.ridge > 0):
+            raise ValueError(
+                f"safe_weight must not be negative and ridge must be positive, "
+                f"got {self.safe_weight} and {self.ridge}"
+            )
         for category, weight in self.weights.items():
             if not math.isfinite(weight):
                 raise ValueError(f"weights.{category} must be a finite number, got {weight}")
