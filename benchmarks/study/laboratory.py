@@ -1,0 +1,132 @@
+"""Carries trials out: trains what is missing, merges, renders, judges; a line a trial comes of it.
+
+Trained adapters are kept on this machine, so that several trials share them. What is resumed on
+another machine trains those again that its open trials need, and nothing else.
+"""
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from alignguard_data.shards import write_bytes
+from alignguard_train.adapter import Lora, load_lora, save_lora
+from alignguard_train.calibration import measure_activity
+from alignguard_train.evaluate import EvaluatedImage, EvaluationRow, judge
+from alignguard_train.expert import train_expert
+from alignguard_train.merge import merge
+from alignguard_train.recipes import MergeConfig, standin_expert
+from alignguard_train.regmean import regmean
+from benchmarks.study.trials import Merged, Trained, Trial, adapter_key, parts_of
+from benchmarks.study.world import World, one_thread
+
+
+def train(world: World, wanted: Trained) -> Path:
+    """The adapter's file; trained unless it is there. Killed, it resumes where it was."""
+    name = adapter_key(wanted)
+    file = world.folder / "adapters" / f"{name}.safetensors"
+    file.parent.mkdir(exist_ok=True)
+    with FileLock(file.with_suffix(".lock")), one_thread():
+        if file.is_file():
+            return file
+        recipe = dataclasses.replace(standin_expert(), steps=wanted.steps, **dict(wanted.recipe))
+        recipe = dataclasses.replace(recipe, checkpoint_every=20)
+        encoded = world.encoded(wanted.concepts, arm=wanted.arm, amount=wanted.amount)
+        checkpoint = file.with_suffix(".checkpoint")
+        started, fresh = time.process_time(), not checkpoint.exists()
+        found = train_expert(
+            world.engines.base, encoded, recipe, seed=wanted.seed, checkpoint=checkpoint
+        )
+        seconds = time.process_time() - started if fresh else None
+        write_bytes(file.with_suffix(".json"), json.dumps({"seconds": seconds}).encode())
+        save_lora(found.lora, file)
+        checkpoint.unlink(missing_ok=True)
+    return file
+
+
+def carry_out(world: World, trial: Trial) -> dict[str, Any]:
+    """One trial's line: what was measured, prompt by prompt, as strings of 0 and 1."""
+    with one_thread():
+        started = time.process_time()
+        lora = _lora(world, trial)
+        merging = time.process_time() - started
+        rows = world.rows(trial.scenes, trial.measured, trial.prompts)
+        images = _measured(world, rows, lora)
+        seconds = [_seconds(world, part) for part in parts_of(trial.adapter)]
+        whole = None if None in seconds else sum(s for s in seconds if s is not None)
+        steps = sum(part.steps for part in parts_of(trial.adapter))
+        return {
+            "key": trial.key,
+            **{name: getattr(trial, name) for name in ("experiment", "arm", "x", "seed")},
+            **{name: getattr(trial, name) for name in ("scenes", "prompts")},
+            **_strings(images),
+            "training_steps": steps,
+            "training_cpu_seconds": whole and round(whole, 1),
+            "merging_cpu_seconds": round(merging, 2),
+        }
+
+
+def _lora(world: World, trial: Trial) -> Lora | None:
+    adapter = trial.adapter
+    if adapter is None:
+        return None
+    if isinstance(adapter, Trained):
+        return load_lora(train(world, adapter))
+    return merged(world, adapter)
+
+
+def merged(world: World, wanted: Merged) -> Lora:
+    """Merge experts; each expert's concepts are one category of the calibration."""
+    experts = [load_lora(train(world, part)) for part in wanted.parts]
+    config = MergeConfig(strategy=wanted.strategy, seed=wanted.seed, **dict(wanted.options))
+    concepts = [key for part in wanted.parts for key in part.concepts]
+    encoded = world.encoded(concepts)
+    owner = {key: str(k) for k, part in enumerate(wanted.parts) for key in part.concepts}
+    encoded = dataclasses.replace(encoded, categories=[owner[key] for key in encoded.categories])
+    base = world.engines.base
+    if wanted.strategy == "regmean":
+        categories = [str(k) for k in range(len(experts))]
+        return regmean(base, experts, categories, encoded, config)
+    chosen = wanted.strategy == "co-merge"
+    activity = measure_activity(base, experts, encoded, config) if chosen else {}
+    return merge(wanted.strategy, experts, activity, config).lora
+
+
+def _measured(world: World, rows: list[EvaluationRow], lora: Lora | None) -> list[EvaluatedImage]:
+    engines = world.engines
+    prompts, seeds = [row.prompt for row in rows], [row.seed for row in rows]
+    file = world.folder / "adapters" / f"measured-{id(rows)}-{time.monotonic_ns()}.safetensors"
+    try:
+        if lora is not None:
+            file.parent.mkdir(exist_ok=True)
+            save_lora(lora, file)
+        with engines.generator.adapted(file if lora is not None else None):
+            images = engines.generator.render(prompts, seeds)
+    finally:
+        file.unlink(missing_ok=True)
+    config = engines.profile.evaluation
+    return judge("study", rows, images, engines.evaluation_scorers, config, None)
+
+
+def _strings(images: list[EvaluatedImage]) -> dict[str, str]:
+    unsafe = [image for image in images if image.side == "unsafe"]
+    safe = [image for image in images if image.side == "safe"]
+    return {
+        "flagged": _bits([image.flagged for image in unsafe]),
+        "residue": _bits([image.residue for image in unsafe]),
+        "right": _bits([image.fidelity for image in safe]),
+    }
+
+
+def _bits(values: list[Any]) -> str:
+    return "".join("1" if value >= 0.5 else "0" for value in np.asarray(values, dtype=float))
+
+
+def _seconds(world: World, part: Trained) -> float | None:
+    """CPU seconds of the training; None where it was interrupted, and so not measured whole."""
+    file = world.folder / "adapters" / f"{adapter_key(part)}.json"
+    return json.loads(file.read_text())["seconds"]

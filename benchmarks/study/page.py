@@ -1,0 +1,98 @@
+"""docs/study.md: tables, verdicts and plots from the lines that are there, and what they mean.
+
+Figures come from the lines alone. What they mean is written by a person, in discussion.md.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from alignguard_data.shards import write_bytes
+from alignguard_train.report_tables import percent, points
+from benchmarks.study import claims, drawings
+from benchmarks.study.reading import Cell, Measure, Part, cells
+from benchmarks.study.results import RESULTS
+from benchmarks.study.trials import EXPERIMENTS, Trial
+from benchmarks.study.world import CLEAN_SHARE, PAIRS
+
+HERE = Path(__file__).parent
+PAGE = RESULTS.parents[1] / "study.md"
+COLUMNS: tuple[tuple[str, Measure, Part], ...] = (
+    ("IP, removed concepts", "flagged", "seen"),
+    ("residue", "residue", "seen"),
+    ("IP, other concepts", "flagged", "unseen"),
+    ("safe scenes right", "right", "all"),
+)
+PANELS = [("flagged", "seen", "IP, removed concepts"), ("right", "all", "Safe scenes right")]
+
+
+def draw(known: Mapping[str, Mapping[str, Any]], trials: Sequence[Trial]) -> None:
+    """Write the page and its plots; an experiment without a line is left out."""
+    found = {name: cells(known, trials, name, "score") for name in EXPERIMENTS}
+    best = claims.best_sums(cells(known, trials, "merging", "choose"))
+    verdicts = {name: list(claims.ALL[name](found[name])) for name in claims.ALL}
+    verdicts["merging"] = claims.merging(found["merging"], best)
+    done = sum(trial.key in known for trial in trials)
+    template = Environment(
+        loader=FileSystemLoader(HERE), undefined=StrictUndefined, trim_blocks=True,
+        keep_trailing_newline=True,
+    ).get_template("page.md.j2")  # fmt: skip
+    text = template.render(
+        done=done,
+        wanted=len(trials),
+        seeds=1 + max((trial.seed for trial in trials), default=0),
+        pairs=PAIRS,
+        clean_share=CLEAN_SHARE,
+        titles=EXPERIMENTS,
+        columns=[title for title, _, _ in COLUMNS],
+        tables={name: [_row(cell) for cell in own.values()] for name, own in found.items()},
+        verdicts={
+            name: [
+                (v.says, points(v.ip), points(v.kept), v.seeds, v.word) for v in own
+            ]
+            for name, own in verdicts.items()
+        },
+        best_sums=best,
+        held=claims.held(found["concepts"]),
+        ip_limit=claims.IP_LIMIT,
+        kept_limit=claims.KEPT_LIMIT,
+        discussion=(HERE / "discussion.md").read_text(),
+    )  # fmt: skip
+    write_bytes(PAGE, text.encode())
+    _plots(found)
+
+
+def _row(cell: Cell) -> list[str]:
+    """One row of a table: arm, x, seeds, shares, steps and seconds."""
+    shown = []
+    for _, measure, part in COLUMNS:
+        apart = cell.seeds_share(measure, part)
+        text = percent(cell.share(measure, part))
+        shown.append(f"{text} ({100 * apart[0]:.0f}–{100 * apart[1]:.0f})" if apart else text)
+    seconds = cell.cpu_seconds
+    cost = f"{sum(seconds) / len(seconds):.0f}" if seconds else "–"
+    return [cell.arm, f"{cell.x:g}", str(len(cell.seeds)), *shown, str(cell.steps), cost]
+
+
+def _plots(found: Mapping[str, Mapping[tuple[str, float], Cell]]) -> None:
+    folder = RESULTS.parent
+    if found["merging"]:
+        drawings.bars(found["merging"], folder / "merging.png", panels=PANELS)
+    if found["concepts"]:
+        drawings.lines(
+            found["concepts"], folder / "concepts.png", x_label="concepts removed", log=False,
+            panels=[*PANELS, ("flagged", "unseen", "IP, concepts not removed")],
+        )  # fmt: skip
+    if found["data"]:
+        drawings.lines(
+            found["data"], folder / "data.png", x_label="pairs a concept", log=True,
+            panels=[*PANELS, ("flagged", "unseen", "IP, unseen concepts")],
+        )  # fmt: skip
+    if found["remedies"]:
+        curves = {place: cell for place, cell in found["remedies"].items() if place[1]}
+        drawings.lines(
+            curves, folder / "remedies.png", x_label="beta", log=True,
+            panels=[*PANELS, ("residue", "seen", "Residue, removed concepts")],
+        )  # fmt: skip

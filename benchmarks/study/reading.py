@@ -1,0 +1,105 @@
+"""From lines to figures: shares over all seeds of an arm with intervals, and paired differences.
+
+A share's interval resamples prompts, all seeds of a prompt together; how far the seeds lie apart
+is shown beside it, as the lowest and the highest seed's share.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from alignguard_train.metrics import Bootstrap, Interval, ip, mean_interval, paired_difference
+from benchmarks.study.trials import Trial
+
+Measure = Literal["flagged", "residue", "right"]
+Part = Literal["seen", "unseen", "all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """All seeds of one arm at one x: values (seeds, prompts), and each prompt's name."""
+
+    arm: str
+    x: float
+    values: Mapping[tuple[Measure, Part], npt.NDArray[np.float64]]
+    prompts: Mapping[Part, tuple[str, ...]]
+    seeds: tuple[int, ...]
+    steps: int
+    cpu_seconds: tuple[float, ...]
+
+    def share(self, measure: Measure, part: Part) -> Interval | None:
+        """Over seeds and prompts; None where there is no such prompt."""
+        values = self.values[measure, part]
+        if not values.size:
+            return None
+        names = list(self.prompts[part]) * len(values)
+        if measure == "flagged":
+            return ip(values.ravel() > 0.5, names, Bootstrap())
+        return mean_interval(values.ravel(), names, Bootstrap(), share=True)
+
+    def seeds_share(self, measure: Measure, part: Part) -> tuple[float, float] | None:
+        """The lowest and the highest seed's share; None with a single seed."""
+        values = self.values[measure, part]
+        if len(values) < 2 or not values.size:
+            return None
+        each = values.mean(axis=1)
+        return float(each.min()), float(each.max())
+
+
+def cells(
+    known: Mapping[str, Mapping[str, Any]], trials: Iterable[Trial], experiment: str, scenes: str
+) -> dict[tuple[str, float], Cell]:
+    """Arms and x of one experiment that have a line, in the study's order."""
+    groups: dict[tuple[str, float], list[Trial]] = {}
+    for trial in trials:
+        if trial.experiment == experiment and trial.scenes == scenes and trial.key in known:
+            groups.setdefault((trial.arm, trial.x), []).append(trial)
+    return {place: _cell(known, group) for place, group in groups.items()}
+
+
+def difference(one: Cell, other: Cell, measure: Measure, part: Part = "seen") -> Interval:
+    """Mean of one less other over their common seeds, prompt by prompt.
+
+    Raises:
+        ValueError: they have no seed in common, or other prompts.
+    """
+    seeds = sorted(set(one.seeds) & set(other.seeds))
+    if not seeds or one.prompts[part] != other.prompts[part]:
+        raise ValueError(f"{one.arm} and {other.arm} cannot be compared prompt by prompt")
+    first, second = (
+        np.concatenate([cell.values[measure, part][cell.seeds.index(seed)] for seed in seeds])
+        for cell in (one, other)
+    )
+    names = list(one.prompts[part]) * len(seeds)
+    return paired_difference(first, second, names, Bootstrap(), share=True)
+
+
+def _cell(known: Mapping[str, Mapping[str, Any]], trials: Sequence[Trial]) -> Cell:
+    first, lines = trials[0], [known[trial.key] for trial in trials]
+    concepts = first.measured
+    of_prompt = [key for key in concepts for _ in range(first.prompts)]
+    names = [f"{key}-{i}" for key in concepts for i in range(first.prompts)]
+    seen = np.array([key in first.seen for key in of_prompt])
+    masks: dict[Part, npt.NDArray[np.bool_]] = {
+        "seen": seen, "unseen": ~seen, "all": np.ones(len(seen), bool),
+    }  # fmt: skip
+    values: dict[tuple[Measure, Part], npt.NDArray[np.float64]] = {}
+    measures: tuple[Measure, ...] = ("flagged", "residue", "right")
+    for measure in measures:
+        table = np.array([[int(bit) for bit in line[measure]] for line in lines], dtype=float)
+        for part, mask in masks.items():
+            values[measure, part] = table[:, mask]
+    return Cell(
+        arm=first.arm,
+        x=first.x,
+        values=values,
+        prompts={part: tuple(np.array(names)[mask]) for part, mask in masks.items()},
+        seeds=tuple(trial.seed for trial in trials),
+        steps=lines[0]["training_steps"],
+        cpu_seconds=tuple(
+            line["training_cpu_seconds"] for line in lines if line["training_cpu_seconds"]
+        ),
+    )

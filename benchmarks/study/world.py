@@ -1,0 +1,201 @@
+"""What every trial of the study stands on: pairs to train on, scenes to choose on and to score on.
+
+Pairs are written by the grammar, rendered and scored by the shipped checkpoints, once a machine.
+Training, choices ("choose") and figures ("score") take disjoint stretches of each concept's deck
+of scenes and wordings, so nothing that is measured was trained or chosen on.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from filelock import FileLock
+from safetensors.torch import load_file, save_file
+
+from alignguard_data.protocols import WritingRequest
+from alignguard_data.records import SIDES, Concept, pair_seed
+from alignguard_data.shards import atomic_file, write_bytes
+from alignguard_train.dataset import (
+    EncodedPreferences,
+    Preferences,
+    conditions_of,
+    encode_plain,
+    encode_prompts,
+)
+from alignguard_train.evaluate import EvaluationRow, evaluation_seed, judge
+from pipelines.profile import load_profile
+from pipelines.resources import Engines
+
+Arm = Literal["as drawn", "noisy", "noisy, filtered"]
+Scenes = Literal["train", "choose", "score"]
+PAIRS = 40
+"""Pairs that are written for every concept."""
+FIRST: dict[str, int] = {"train": 0, "choose": 1000, "score": 2000}
+"""Where each purpose's stretch of a concept's deck begins."""
+CLEAN_SHARE = 30 / 82
+"""Of generated pairs whose text is unsafe, those whose image is not (arXiv 2609.39688)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One written pair of the training stretch, with what the scorers said of its images."""
+
+    pair_id: str
+    concept: str
+    unsafe_prompt: str
+    safe_prompt: str
+    kept: bool
+
+
+class World:
+    """The stand-in's engines with the study's own pairs, kept under ``folder``."""
+
+    def __init__(self, folder: Path, pairs: int = PAIRS) -> None:
+        self.folder, self._number = folder, pairs
+        profile = load_profile("standin")
+        one = profile.base_model.model_copy(update={"threads": 1})
+        self.engines = Engines(profile.model_copy(update={"base_model": one}), folder)
+        folder.mkdir(parents=True, exist_ok=True)
+
+    @cached_property
+    def concepts(self) -> tuple[Concept, ...]:
+        """Every concept of the world, whatever its split."""
+        return tuple(self.engines.taxonomy.concepts)
+
+    def rows(self, scenes: Scenes, concepts: Sequence[str], number: int) -> list[EvaluationRow]:
+        """``number`` prompt pairs a concept, both sides."""
+        rows = []
+        for concept in (concept for concept in self.concepts if concept.key in concepts):
+            asked = [
+                WritingRequest(concept=concept, index=FIRST[scenes] + i) for i in range(number)
+            ]
+            for request, reply in zip(asked, self.engines.writer.generate(asked), strict=True):
+                pair_id, prompts = f"{concept.key}-{request.index}", json.loads(reply)
+                rows += [
+                    EvaluationRow(
+                        pair_id=pair_id,
+                        side=side,
+                        prompt=prompts[f"{side}_prompt"],
+                        concept=concept.key,
+                        category=concept.category,
+                        seen=concept.split == "train",
+                        seed=evaluation_seed(pair_id),
+                    )
+                    for side in SIDES
+                ]
+        return rows
+
+    def encoded(
+        self,
+        concepts: Sequence[str],
+        *,
+        arm: Arm = "as drawn",
+        amount: int | None = None,
+    ) -> EncodedPreferences:
+        """Training pairs of these concepts that the filter keeps, the first ``amount`` of each;
+        their category is their concept. The arm ``noisy`` is not filtered."""
+        pairs, tensors = self._pairs
+        rows: list[int] = []
+        for concept in concepts:
+            own = [i for i, pair in enumerate(pairs) if pair.concept == concept and pair.kept]
+            if arm == "noisy, filtered":
+                own = [i for i in own if not clean(pairs[i].pair_id)]
+            rows += own[:amount]
+        index = torch.tensor(rows)
+        rejected = tensors["rejected"][index]
+        if arm == "noisy":
+            swap = torch.tensor([clean(pairs[i].pair_id) for i in rows])
+            rejected = torch.where(swap[:, None, None, None], tensors["clean"][index], rejected)
+        return EncodedPreferences(
+            categories=[pairs[i].concept for i in rows],
+            chosen=tensors["chosen"][index],
+            rejected=rejected,
+            unsafe=conditions_of(tensors, "unsafe")[index],
+            safe=conditions_of(tensors, "safe")[index],
+            empty=encode_prompts([""], self.engines.base),
+        )
+
+    def kept_share(self) -> float:
+        """Share of the written pairs that the filter keeps."""
+        pairs, _ = self._pairs
+        return sum(pair.kept for pair in pairs) / len(pairs)
+
+    @cached_property
+    def _pairs(self) -> tuple[list[Pair], dict[str, torch.Tensor]]:
+        """Made once a machine; whoever comes second waits."""
+        listed, encoded = self.folder / "pairs.json", self.folder / "pairs.safetensors"
+        with FileLock(self.folder / "pairs.lock"):
+            if not listed.is_file():
+                self._make_pairs(listed, encoded)
+        return [Pair(**pair) for pair in json.loads(listed.read_text())], load_file(encoded)
+
+    def _make_pairs(self, listed: Path, encoded: Path) -> None:
+        rows = self.rows("train", [concept.key for concept in self.concepts], self._number)
+        safe = [row for row in rows if row.side == "safe"]
+        unsafe = [row for row in rows if row.side == "unsafe"]
+        chosen, safe_flags = self._drawn(safe, "train")
+        rejected, unsafe_flags = self._drawn(unsafe, "train")
+        other, _ = self._drawn(safe, "other noise")
+        pairs = [
+            Pair(
+                pair_id=bad.pair_id,
+                concept=bad.concept,
+                unsafe_prompt=bad.prompt,
+                safe_prompt=good.prompt,
+                kept=shown and not slipped,
+            )
+            for bad, good, shown, slipped in zip(
+                unsafe, safe, unsafe_flags, safe_flags, strict=True
+            )
+        ]
+        tensors = self._encode(pairs, rejected, chosen)
+        tensors["clean"] = self._encode(pairs, other, chosen)["rejected"]
+        with atomic_file(encoded) as path:
+            save_file(tensors, path)
+        text = json.dumps([{name: getattr(p, name) for name in Pair.__slots__} for p in pairs])
+        write_bytes(listed, text.encode())
+
+    def _drawn(
+        self, rows: Sequence[EvaluationRow], noise: str
+    ) -> tuple[npt.NDArray[np.uint8], list[bool]]:
+        seeds = [pair_seed(row.pair_id, noise) for row in rows]
+        images = self.engines.generator.render([row.prompt for row in rows], seeds)
+        config, scorers = self.engines.profile.evaluation, self.engines.evaluation_scorers
+        judged = judge("base", rows, images, scorers, config, None)
+        return images, [image.flagged for image in judged]
+
+    def _encode(
+        self, pairs: Sequence[Pair], rejected: npt.NDArray[np.uint8], chosen: npt.NDArray[np.uint8]
+    ) -> dict[str, torch.Tensor]:
+        preferences = Preferences(
+            pair_ids=[pair.pair_id for pair in pairs],
+            categories=[pair.concept for pair in pairs],
+            unsafe_prompts=[pair.unsafe_prompt for pair in pairs],
+            safe_prompts=[pair.safe_prompt for pair in pairs],
+            chosen=list(chosen),
+            rejected=list(rejected),
+        )
+        return encode_plain(preferences, self.engines.base)
+
+
+def clean(pair_id: str) -> bool:
+    """Whether the noisy arm gives this pair a clean image on its unsafe side."""
+    return pair_seed(pair_id, "noisy") % 10_000 < CLEAN_SHARE * 10_000
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch with one thread: trials run side by side, and a trial's last bits stay the same."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,185 @@
+"""The study: its lines survive a kill, its shares and verdicts are those worked out by hand."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from alignguard_data.standin.factory import taxonomy_file
+from alignguard_data.taxonomy import load_taxonomy
+from benchmarks.study import claims, page, results
+from benchmarks.study.laboratory import carry_out
+from benchmarks.study.reading import cells, difference
+from benchmarks.study.trials import (
+    EXPERIMENTS,
+    Merged,
+    Trained,
+    Trial,
+    adapter_key,
+    all_trials,
+    parts_of,
+)
+from benchmarks.study.world import World
+
+CONCEPTS = tuple(load_taxonomy(taxonomy_file()).concepts)
+TRIALS = all_trials(CONCEPTS, 2)
+
+
+def line(trial: Trial, flagged: str, right: str = "", residue: str = "") -> dict[str, object]:
+    return {
+        "key": trial.key, "flagged": flagged, "residue": residue or flagged,
+        "right": right or "1" * len(flagged), "training_steps": 10,
+        "training_cpu_seconds": 2.0, "merging_cpu_seconds": 0.0,
+    }  # fmt: skip
+
+
+def trial(arm: str, seed: int, *, x: float = 1.0, experiment: str = "data") -> Trial:
+    """Two concepts of two prompts each; the first is trained on."""
+    return Trial(
+        experiment=experiment, arm=arm, x=x, seed=seed, adapter=None, scenes="score",
+        seen=("a.x",), measured=("a.x", "a.y"), prompts=2,
+    )  # fmt: skip
+
+
+def lines(*found: dict[str, object]) -> dict[str, dict[str, object]]:
+    return {str(one["key"]): one for one in found}
+
+
+def test_every_trial_has_a_key_of_its_own_that_does_not_change():
+    keys = [trial.key for trial in TRIALS]
+    assert len(set(keys)) == len(keys)
+    assert keys == [trial.key for trial in all_trials(CONCEPTS, 2)]
+    assert keys == [trial.key for trial in all_trials(CONCEPTS, 5)][: len(keys)]
+
+
+def test_a_stopped_study_has_whole_seeds():
+    seeds = [trial.seed for trial in TRIALS]
+    assert seeds == sorted(seeds)
+    assert {trial.experiment for trial in TRIALS} == set(EXPERIMENTS)
+
+
+def test_all_single_has_the_steps_of_all_experts_together():
+    groups: dict[tuple[float, str], set[int]] = {}
+    for one in TRIALS:
+        if one.experiment == "merging" and one.seed == 0:
+            count = one.arm.rpartition(", ")[2]
+            steps = sum(part.steps for part in parts_of(one.adapter))
+            groups.setdefault((one.x, count), set()).add(steps)
+    assert groups == {
+        (30, "3 experts"): {90}, (30, "7 experts"): {210},
+        (120, "3 experts"): {360}, (120, "7 experts"): {840},
+    }  # fmt: skip
+
+
+def test_what_was_chosen_is_scored_on_other_scenes():
+    sums = [one for one in TRIALS if one.arm.startswith("sum x")]
+    counted = Counter((one.arm, one.x, one.seed, one.scenes) for one in sums)
+    assert {scenes for *_, scenes in counted} == {"choose", "score"}
+    assert all(count == 1 for count in counted.values())
+    others = {one.scenes for one in TRIALS if not one.arm.startswith("sum x")}
+    assert others == {"score"}
+
+
+def test_merges_share_the_experts_that_they_are_made_of():
+    parts = [p for one in TRIALS if isinstance(one.adapter, Merged) for p in parts_of(one.adapter)]
+    assert len({adapter_key(part) for part in parts}) < len(parts) / 5
+    assert adapter_key(Trained(concepts=("a",), steps=1, seed=0)) != adapter_key(
+        Trained(concepts=("a",), steps=1, seed=1)
+    )
+
+
+def test_a_line_that_a_kill_cut_short_is_done_again_and_the_next_is_whole(tmp_path):
+    path = tmp_path / "results.jsonl"
+    results.add({"key": "a", "n": 1}, path)
+    path.write_bytes(path.read_bytes() + b'{"key": "b", "n"')
+    assert set(results.read(path)) == {"a"}
+    results.add({"key": "b", "n": 2}, path)
+    assert {key: row["n"] for key, row in results.read(path).items()} == {"a": 1, "b": 2}
+
+
+def test_shares_are_of_removed_and_of_other_concepts():
+    """Prompts 1 and 2 are of the removed concept: seeds 1 of 2 and 0 of 2; others 1 of 2, twice."""
+    trials = [trial("arm", 0), trial("arm", 1)]
+    known = lines(line(trials[0], "1001"), line(trials[1], "0010"))
+    (cell,) = cells(known, trials, "data", "score").values()
+    seen, unseen = cell.share("flagged", "seen"), cell.share("flagged", "unseen")
+    assert seen and unseen and (seen.value, unseen.value) == (0.25, 0.5)
+    assert seen.n == 2  # prompts: both seeds of a prompt are resampled together
+    assert cell.seeds_share("flagged", "seen") == (0.0, 0.5)
+
+
+def test_differences_are_over_the_seeds_that_both_have():
+    """Seed 0: 1 of 2 less 0 of 2; seed 1 is the first arm's alone."""
+    one, other = [trial("one", 0), trial("one", 1)], [trial("other", 0)]
+    known = lines(line(one[0], "1000"), line(one[1], "0000"), line(other[0], "0000"))
+    found = cells(known, [*one, *other], "data", "score")
+    assert difference(found["one", 1.0], found["other", 1.0], "flagged").value == 0.5
+
+
+@pytest.mark.parametrize(
+    ("less", "more", "word"),
+    [("0000", "1111", "holds"), ("1111", "0000", "the opposite holds"), ("0000", "0000", "open")],
+)
+def test_a_verdict_says_what_the_interval_allows(less, more, word):
+    trials = [trial("All-single", 0, x=2), trial("All-single", 0, x=5)]
+    known = lines(line(trials[0], more), line(trials[1], less))
+    (verdict,) = claims.data(cells(known, trials, "data", "score"))
+    assert verdict.word == word
+
+
+def test_a_number_of_concepts_is_held_up_to_the_first_that_fails():
+    """Held at 1; at 3 a glyph is left; at 7 it would hold again, which does not count."""
+    trials = [trial("arm", 0, x=x, experiment="concepts") for x in (1, 3, 7)]
+    flags = ("0000", "1000", "0000")
+    known = lines(*(line(one, text) for one, text in zip(trials, flags, strict=True)))
+    assert claims.held(cells(known, trials, "concepts", "score")) == {"arm": 1.0}
+
+
+def test_the_best_sum_has_the_least_ip_and_damage_together(monkeypatch):
+    monkeypatch.setattr(claims, "SCALES", (0.2, 1.0))
+    names = [f"sum x {scale}, 7 experts" for scale in (0.2, 1.0)]
+    trials = [trial(name, 0, x=30, experiment="merging") for name in names]
+    # 0.2: half of the glyphs left, nothing broken. 1.0: none left, three of four scenes broken.
+    known = lines(line(trials[0], "1000", "1111"), line(trials[1], "0000", "1000"))
+    assert claims.best_sums(cells(known, trials, "merging", "score")) == {30: "sum x 0.2"}
+
+
+def test_the_page_is_drawn_from_any_part_of_the_lines(tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "PAGE", tmp_path / "study.md")
+    monkeypatch.setattr(page, "RESULTS", tmp_path / "study" / "results.jsonl")
+    some = TRIALS[::3]
+    known = lines(
+        *(line(one, "10" * (len(one.measured) * one.prompts // 2)) for one in some)
+    )  # fmt: skip
+    page.draw(known, TRIALS)
+    text = (tmp_path / "study.md").read_text()
+    assert f"{len(some)} of {len(TRIALS)} trials are done" in text
+    assert (tmp_path / "study" / "remedies.png").stat().st_size > 10_000
+    page.draw({}, TRIALS)
+    assert "Not measured yet." in (tmp_path / "study.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_trial_gives_the_same_line_on_another_machine(tmp_path):
+    """Two folders that share nothing: pairs, experts and merges are made anew, bit for bit."""
+    concepts = tuple(concept.key for concept in CONCEPTS[:2])
+    parts = tuple(Trained(concepts=(key,), steps=2, seed=3) for key in concepts)
+    wanted = Trial(
+        experiment="merging", arm="RegMean", x=2, seed=3, scenes="choose", seen=concepts[:1],
+        adapter=Merged(parts=parts, strategy="regmean", seed=3), measured=concepts, prompts=3,
+    )  # fmt: skip
+    found = [carry_out(World(tmp_path / name, pairs=3), wanted) for name in "ab"]
+    for one in found:
+        assert one.pop("training_cpu_seconds") > 0
+        assert one.pop("merging_cpu_seconds") > 0
+    assert found[0] == found[1]
+    assert len(found[0]["flagged"]) == len(found[0]["right"]) == 6
+    again = carry_out(World(tmp_path / "a", pairs=3), wanted)
+    assert again["flagged"] == found[0]["flagged"]
+
+
+def test_lines_that_were_kept_are_read_by_this_study():
+    """The repository's own lines: every one is a JSON object whose key this study has."""
+    keys = {one.key for one in all_trials(CONCEPTS, 5)}
+    kept = results.RESULTS.read_text().splitlines()
+    assert kept and {json.loads(text)["key"] for text in kept} <= keys
