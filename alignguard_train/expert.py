@@ -55,8 +55,12 @@ def train_expert(
     tensorboard: Path | None = None,
     held_out_ip: Callable[[Lora], float] | None = None,
     group: Group = ALONE,
+    start: Lora | None = None,
 ) -> TrainedExpert:
     """Train one adapter on ``encoded``; ``progress`` counts steps.
+
+    ``start`` is an adapter of the recipe's rank and layers to go on from; None: a fresh one, which
+    changes nothing yet. The reference is the base model either way.
 
     The reference is the same UNet with the adapter off. ``checkpoint`` is one file, replaced
     every ``recipe.checkpoint_every`` steps. ``tensorboard`` is a folder for scalars of every step,
@@ -64,12 +68,15 @@ def train_expert(
     those that train the adapter together; the first of them keeps the checkpoint.
 
     Raises:
-        EngineError: no pair to train on, NaN, or a runaway error of the chosen side.
+        EngineError: no pair to train on, ``start`` does not fit the recipe, NaN, or a runaway error
+            of the chosen side.
     """
     if not len(encoded):
         raise EngineError("there is no pair to train on: the release has none of this category")
     first = group.rank == 0
     with _adapter_on(base, recipe, seed) as parameters:
+        if start:
+            _set(parameters, start)
         optimizer = _optimizer(list(parameters.values()), recipe)
         history = restore(checkpoint, parameters, optimizer)
         resumed_at = kept = len(history)
@@ -244,6 +251,20 @@ def _adapter_on(
     finally:
         unet.disable_gradient_checkpointing()
         unet.delete_adapters(_ADAPTER)
+
+
+def _set(parameters: dict[str, nn.Parameter], start: Lora) -> None:
+    values = {}
+    for name, layer in start.items():
+        values[f"{name}.lora_A.{_ADAPTER}.weight"] = layer.down
+        values[f"{name}.lora_B.{_ADAPTER}.weight"] = layer.up
+    shapes = {name: tuple(value.shape) for name, value in values.items()}
+    wanted = {name: tuple(value.shape) for name, value in parameters.items()}
+    if shapes != wanted:
+        odd = sorted(set(shapes.items()) ^ set(wanted.items()))[:2]
+        raise EngineError(f"the adapter to start from does not fit the recipe: {odd}")
+    for name, value in values.items():
+        parameters[name].data.copy_(value)
 
 
 def _lora_of(parameters: dict[str, nn.Parameter]) -> Lora:

@@ -92,6 +92,15 @@ def best_sums(chosen: Cells) -> dict[int, str]:
     return best
 
 
+def later(cells: Cells) -> list[Verdict]:
+    """A category that comes later: merging an expert in against training All-single on."""
+    trained = ("All-single of six, trained on", 0.0)
+    return versus(
+        cells, ((place, trained, f"{place[0]} beats training on") for place in cells
+                if place[0] != trained[0])
+    )  # fmt: skip
+
+
 def data(cells: Cells) -> list[Verdict]:
     """(c) each amount of pairs against the next smaller one."""
     amounts = sorted(x for _, x in cells)
@@ -139,6 +148,7 @@ def remedies(cells: Cells) -> list[Verdict]:
 
 
 ALL: dict[str, Callable[[Cells], Sequence[Verdict]]] = {
+    "later": later,
     "data": data,
     "filtering": filtering,
     "remedies": remedies,

@@ -30,6 +30,7 @@ def train(world: World, wanted: Trained) -> Path:
     name = adapter_key(wanted)
     file = world.folder / "adapters" / f"{name}.safetensors"
     file.parent.mkdir(exist_ok=True)
+    start = train(world, wanted.start) if wanted.start else None
     with FileLock(file.with_suffix(".lock")), one_thread():
         if file.is_file():
             return file
@@ -39,8 +40,9 @@ def train(world: World, wanted: Trained) -> Path:
         checkpoint = file.with_suffix(".checkpoint")
         started, fresh = time.process_time(), not checkpoint.exists()
         found = train_expert(
-            world.engines.base, encoded, recipe, seed=wanted.seed, checkpoint=checkpoint
-        )
+            world.engines.base, encoded, recipe, seed=wanted.seed, checkpoint=checkpoint,
+            start=load_lora(start) if start else None,
+        )  # fmt: skip
         seconds = time.process_time() - started if fresh else None
         write_bytes(file.with_suffix(".json"), json.dumps({"seconds": seconds}).encode())
         save_lora(found.lora, file)

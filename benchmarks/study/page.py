@@ -14,7 +14,7 @@ from alignguard_train.report_tables import percent, points
 from benchmarks.study import claims, drawings
 from benchmarks.study.reading import Cell, Measure, Part, cells
 from benchmarks.study.results import RESULTS
-from benchmarks.study.trials import EXPERIMENTS, Trial
+from benchmarks.study.trials import EXPERIMENTS, SHORT, Trial
 from benchmarks.study.world import CLEAN_SHARE, PAIRS
 
 HERE = Path(__file__).parent
@@ -56,6 +56,8 @@ def draw(known: Mapping[str, Mapping[str, Any]], trials: Sequence[Trial]) -> Non
         },
         best_sums=best,
         held=claims.held(found["concepts"]),
+        short=SHORT,
+        later_steps=7 * SHORT,
         ip_limit=claims.IP_LIMIT,
         kept_limit=claims.KEPT_LIMIT,
         discussion=(HERE / "discussion.md").read_text(),

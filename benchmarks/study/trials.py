@@ -22,7 +22,8 @@ Options = tuple[tuple[str, Any], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """One adapter trained on some concepts; ``recipe`` differs from the stand-in's in this."""
+    """One adapter trained on some concepts; ``recipe`` differs from the stand-in's in this, and
+    ``start`` is an adapter that it goes on from."""
 
     concepts: tuple[str, ...]
     steps: int
@@ -30,6 +31,7 @@ class Trained:
     amount: int | None = None
     arm: Arm = "as drawn"
     recipe: Options = ()
+    start: "Trained | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,19 +61,27 @@ class Trial:
     @property
     def key(self) -> str:
         """Equal for equal trials on every machine."""
-        text = json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        return _key(self)
 
 
 def adapter_key(adapter: Trained | Merged) -> str:
     """Names an adapter's file among those that this machine has made."""
-    text = json.dumps({"format": FORMAT, **asdict(adapter)}, sort_keys=True)
+    return _key(adapter)
+
+
+def _key(what: "Trained | Merged | Trial") -> str:
+    # A field that came later and is not used leaves the keys of older trials as they were.
+    fields = asdict(
+        what, dict_factory=lambda pairs: {k: v for k, v in pairs if (k, v) != ("start", None)}
+    )
+    text = json.dumps({"format": FORMAT, **fields}, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 EXPERIMENTS = {
     "base": "the base model alone",
     "merging": "experts and their merges against All-single, at equal training steps",
+    "later": "a category that comes later",
     "concepts": "how many concepts can be removed at once",
     "data": "how many pairs a concept",
     "remedies": "remedies of the DPO failure, over beta",
@@ -108,6 +118,7 @@ def all_trials(concepts: Sequence[Concept], seeds: int) -> list[Trial]:
     ]  # fmt: skip
     for seed in range(seeds):
         found += _merging(concepts, seed)
+        found += _later(concepts, seed)
         found += _concepts(names, seed)
         found += _remedies(concepts, seed)
         found += _data(concepts, seed)
@@ -115,20 +126,10 @@ def all_trials(concepts: Sequence[Concept], seeds: int) -> list[Trial]:
     return found
 
 
-def trained_by(trials: Sequence[Trial]) -> list[Trained]:
-    """Every adapter that these trials need trained, each once, in order of first use."""
-    needed: dict[Trained, None] = {}
-    for trial in trials:
-        for adapter in parts_of(trial.adapter):
-            needed[adapter] = None
-    return list(needed)
-
-
 def parts_of(adapter: Trained | Merged | None) -> tuple[Trained, ...]:
-    """The trained adapters that an adapter is made of."""
-    if isinstance(adapter, Merged):
-        return adapter.parts
-    return (adapter,) if adapter else ()
+    """The trained adapters that an adapter is made of, each after the one that it goes on from."""
+    parts = adapter.parts if isinstance(adapter, Merged) else (adapter,) if adapter else ()
+    return tuple(one for part in parts for one in (*parts_of(part.start), part))
 
 
 def _train_concepts(concepts: Sequence[Concept]) -> dict[str, tuple[str, ...]]:
@@ -183,6 +184,29 @@ def _strategies(every: bool) -> dict[str, tuple[Strategy, Options]]:
         some[f"sum x {scale}"] = ("sum", (("sum_scale", scale),))
     plain: tuple[Strategy, ...] = ("random", "ties", "dare", "svd", "magnitude")
     return {**some, **{name: (name, ()) for name in plain}}
+
+
+def _later(concepts: Sequence[Concept], seed: int) -> Iterator[Trial]:
+    """Six categories are removed already; the seventh comes later. What is measured as *other*
+    concepts are the six: are they forgotten?"""
+    by_category = _train_concepts(concepts)
+    *old, new = by_category.values()
+    flat = tuple(key for own in old for key in own)
+    experts = tuple(Trained(concepts=own, steps=FULL, seed=seed) for own in (*old, new))
+    first = Trained(concepts=flat, steps=SHORT * 7, seed=seed)
+    arms: dict[str, Trained | Merged] = {
+        "All-single of six, as it was": first,
+        "All-single of six, trained on": Trained(concepts=new, steps=SHORT, seed=seed, start=first),
+        "All-single of six + expert, Co-Merge": Merged(
+            parts=(first, experts[-1]), strategy="co-merge", seed=seed
+        ),
+        "six experts + one, Co-Merge": Merged(parts=experts, strategy="co-merge", seed=seed),
+    }
+    for name, adapter in arms.items():
+        yield Trial(
+            experiment="later", arm=name, x=0, seed=seed, adapter=adapter, scenes="score",
+            seen=new, measured=(*flat, *new), prompts=6,
+        )  # fmt: skip
 
 
 def _concepts(names: Sequence[str], seed: int) -> Iterator[Trial]:

@@ -117,6 +117,24 @@ save_lora(trained.lora, folder / "lora.safetensors")
 """
 
 
+def test_training_goes_on_from_an_adapter_against_the_base_model(base, encoded, tmp_path):
+    """The reference stays the base model: the first margin is the first adapter's, not zero."""
+    first = train_expert(base, encoded, RECIPE, seed=0, checkpoint=tmp_path / "a").lora
+    still = dataclasses.replace(RECIPE, steps=1, lr=1e-12)
+    kept = train_expert(base, encoded, still, seed=1, checkpoint=tmp_path / "b", start=first)
+    assert kept.history[0, HISTORY.index("margin")].abs() > 1e-4
+    for name, layer in first.items():
+        assert torch.allclose(kept.lora[name].delta, layer.delta, atol=1e-6)
+
+
+def test_an_adapter_of_another_rank_cannot_be_gone_on_from(base, encoded, tmp_path):
+    first = train_expert(base, encoded, RECIPE, seed=0, checkpoint=tmp_path / "a").lora
+    other = dataclasses.replace(RECIPE, rank=3)
+    with pytest.raises(EngineError, match="does not fit the recipe"):
+        train_expert(base, encoded, other, seed=0, checkpoint=tmp_path / "b", start=first)
+    assert not any("lora" in name for name, _ in base.pipe.unet.named_parameters())
+
+
 def start(folder: Path) -> subprocess.Popen:
     folder.mkdir(exist_ok=True)
     repository = Path(__file__).parents[2]
