@@ -5,15 +5,23 @@ is downloaded. Time is operations over a stated share of the GPU's peak.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alignguard_data.backends.chat import Instruction
-from alignguard_data.costs.flops import ModelFlops, count_clip_image, count_model, shapes_of
+from alignguard_data.costs.flops import (
+    ModelFlops,
+    Shapes,
+    count_clip_image,
+    count_model,
+    shapes_of,
+)
 from alignguard_data.costs.gpus import Gpu
 from alignguard_data.protocols import WritingRequest
 from alignguard_data.taxonomy import Taxonomy
+from alignguard_train.prompt_sets import read_prompt_sets
 from alignguard_train.recipes import ExpertRecipe
-from pipelines.profile import Profile, resolve_model
+from pipelines.profile import Engine, Profile, resolve_model
 
 CHARACTERS_A_TOKEN = 4
 REPLY_TOKENS = 80
@@ -62,8 +70,8 @@ def budget(profile: Profile, taxonomy: Taxonomy, gpu: Gpu, peak_share: float) ->
     sizes = _sizes(profile, taxonomy)
     drawn = flops.image(image.num_inference_steps, image.guidance_scale)
     picture = image.width * image.height * PNG_BYTES_A_PIXEL / GIB
-    looked = 2 * sizes.evaluated * sizes.adapters
-    clip = _clip_models(profile)
+    encoded = flops.encoded_numbers(mirrored=recipe.flip) * _training_bytes(profile) / GIB
+    clip = _clip_looks(profile.image_scorers)
 
     def room(name: str, units: int, unit: str, each: float | None, gib: float = 0.0) -> RoomBudget:
         tflop = None if each is None else units * each / TERA
@@ -73,11 +81,15 @@ def budget(profile: Profile, taxonomy: Taxonomy, gpu: Gpu, peak_share: float) ->
     return [
         room("prompts", sizes.pairs, "pairs", _writing(profile, taxonomy)),
         room("images", 2 * sizes.trained, "images", drawn, 2 * sizes.trained * picture),
-        room("scores", 2 * sizes.trained, "images", clip * count_clip_image() if clip else 0.0),
+        room("scores", 2 * sizes.trained, "images", clip),
         room("release", sizes.trained, "pairs", 0.0, 2 * sizes.trained * picture),
+        room(
+            "encodings", sizes.trained, "pairs", flops.encoded_pair(mirrored=recipe.flip),
+            sizes.trained * encoded,
+        ),
         room("experts", *_training(profile, taxonomy, recipe, flops)),
-        room("evaluation", looked, "images", drawn),
-    ]
+        room("evaluation", *_evaluation(profile, sizes, shapes, drawn)),
+    ]  # fmt: skip
 
 
 def _sizes(profile: Profile, taxonomy: Taxonomy) -> _Sizes:
@@ -92,6 +104,31 @@ def _sizes(profile: Profile, taxonomy: Taxonomy) -> _Sizes:
         evaluated=evaluated,
         adapters=adapters + profile.training.all_single,
     )
+
+
+def _evaluation(
+    profile: Profile, sizes: _Sizes, shapes: Shapes, drawn: int
+) -> tuple[int, str, float]:
+    """Every prompt of the release and of the prompt sets under every adapter, each set's prompt
+    with its own size and guidance; the operations are the mean of an image."""
+    image = profile.sampling
+    found = [p for one in read_prompt_sets(profile.evaluation.prompt_sets) for p in one.prompts]
+    asked = [(p.height or image.height, p.width or image.width, p.guidance_scale) for p in found]
+    counted = {size: count_model(shapes, *size) for size in {(h, w) for h, w, _ in asked}}
+    own = 2 * sizes.evaluated
+    together = own * drawn + sum(
+        counted[h, w].image(image.num_inference_steps, guidance or image.guidance_scale)
+        for h, w, guidance in asked
+    )
+    prompts = own + len(asked)
+    scored = _clip_looks(profile.evaluation_scorers)
+    return sizes.adapters * prompts, "images", together / max(prompts, 1) + scored
+
+
+def _training_bytes(profile: Profile) -> int:
+    """Bytes of one number in the training's precision; ``auto`` is half precision on a GPU."""
+    choice = profile.base_model
+    return 4 if (choice.training_dtype or choice.dtype) == "float32" else 2
 
 
 def _training(
@@ -121,5 +158,7 @@ def _writing(profile: Profile, taxonomy: Taxonomy) -> float | None:
     return 2 * float(billions[1]) * 1e9 * (read + REPLY_TOKENS)
 
 
-def _clip_models(profile: Profile) -> int:
-    return sum("clip" in str(engine.params.get("model", "")) for engine in profile.image_scorers)
+def _clip_looks(engines: Sequence[Engine]) -> int:
+    """Operations of one image under those scorers that look through a CLIP."""
+    looking = sum("clip" in str(engine.params.get("model", "")) for engine in engines)
+    return looking * count_clip_image() if looking else 0

@@ -23,13 +23,19 @@ Shapes = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelFlops:
-    """Operations of one forward of each part, for one image of a given size."""
+    """Operations of one forward of each part, for one image of a given size.
+
+    ``latent_numbers`` and ``caption_numbers``: how many numbers an image's latents and a caption's
+    states (XL: and pooled states) are.
+    """
 
     unet: int
     unet_parameters: int
     text: int
     decode: int
     encode: int
+    latent_numbers: int
+    caption_numbers: int
 
     def image(self, steps: int, guidance_scale: float) -> int:
         """One image: two UNet forwards a step where classifier-free guidance is on, both prompts'
@@ -46,6 +52,15 @@ class ModelFlops:
         """
         images = 3 if preservation else 2
         return images * (4 if checkpointing else 3) * self.unet
+
+    def encoded_pair(self, *, mirrored: bool) -> int:
+        """Both images of a pair through the VAE, mirrored too where a recipe flips, and both
+        captions through the text encoders: what trainings share (room ``encodings``)."""
+        return (4 if mirrored else 2) * self.encode + 2 * self.text
+
+    def encoded_numbers(self, *, mirrored: bool) -> int:
+        """Numbers that are kept of such a pair."""
+        return (4 if mirrored else 2) * self.latent_numbers + 2 * self.caption_numbers
 
 
 def count_model(shapes: Shapes, height: int, width: int) -> ModelFlops:
@@ -72,6 +87,8 @@ def count_model(shapes: Shapes, height: int, width: int) -> ModelFlops:
             ),
             decode=_count(lambda: vae.decode(latent)),
             encode=_count(lambda: vae.encode(torch.zeros(1, 3, height, width))),
+            latent_numbers=latent.numel(),
+            caption_numbers=prompt.numel() + _pooled(unet),
         )
 
 
@@ -86,13 +103,19 @@ def count_clip_image(name: str = "clip-vit-large-patch14") -> int:
         return _count(lambda: model(torch.zeros(1, 3, shape["image_size"], shape["image_size"])))
 
 
+def _pooled(unet: Any) -> int:
+    """Numbers of a caption's pooled states; 0 where the UNet takes none."""
+    if unet.config.addition_embed_type != "text_time":
+        return 0
+    times = 6 * unet.config.addition_time_embed_dim
+    return unet.config.projection_class_embeddings_input_dim - times
+
+
 def _conditions(unet: Any) -> dict[str, Any]:
     import torch
 
-    if unet.config.addition_embed_type != "text_time":
+    if not (pooled := _pooled(unet)):
         return {}
-    times = 6 * unet.config.addition_time_embed_dim
-    pooled = unet.config.projection_class_embeddings_input_dim - times
     return {
         "added_cond_kwargs": {"text_embeds": torch.zeros(1, pooled), "time_ids": torch.zeros(1, 6)}
     }

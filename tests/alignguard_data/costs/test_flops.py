@@ -66,14 +66,32 @@ def test_a_counted_image_is_what_a_real_pipe_computes(pipe, guidance):
     assert counted.image(4, guidance) == pytest.approx(real, rel=0.01)
 
 
+COUNTED = ModelFlops(
+    unet=10, unet_parameters=1, text=1, decode=1, encode=7, latent_numbers=100, caption_numbers=9
+)
+
+
 @pytest.mark.parametrize("preservation", [False, True])
 def test_a_training_pair_is_its_passes_through_the_unet(preservation):
-    flops = ModelFlops(unet=10, unet_parameters=1, text=1, decode=1, encode=1)
     images = 3 if preservation else 2
-    plain = flops.training_pair(preservation=preservation, checkpointing=False)
+    plain = COUNTED.training_pair(preservation=preservation, checkpointing=False)
     assert plain == images * (10 + 10 + 10)  # forward, backward, reference
-    again = flops.training_pair(preservation=preservation, checkpointing=True)
+    again = COUNTED.training_pair(preservation=preservation, checkpointing=True)
     assert again == images * (10 + 10 + 10 + 10)
+
+
+def test_a_pair_is_encoded_once_and_its_images_mirrored_where_a_recipe_flips():
+    assert COUNTED.encoded_pair(mirrored=False) == 2 * 7 + 2 * 1
+    assert COUNTED.encoded_pair(mirrored=True) == 4 * 7 + 2 * 1
+    assert COUNTED.encoded_numbers(mirrored=False) == 2 * 100 + 2 * 9
+    assert COUNTED.encoded_numbers(mirrored=True) == 4 * 100 + 2 * 9
+
+
+def test_the_numbers_of_an_encoding_are_those_of_the_published_models():
+    """Latents of a 64th of the pixels in 4 channels; 77 tokens of 768, for XL of 2048 and 1280."""
+    assert count_model(architecture("sd15"), 512, 512).latent_numbers == 4 * 64 * 64
+    assert count_model(architecture("sd15"), 512, 512).caption_numbers == 77 * 768
+    assert count_model(architecture("sdxl"), 512, 512).caption_numbers == 77 * 2048 + 1280
 
 
 def test_the_backward_to_the_activations_costs_a_forward():
