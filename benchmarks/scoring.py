@@ -1,7 +1,8 @@
 """What the scorers' batches gain over calling each library image by image, and what decoding costs.
 
 Images are scenes of the stand-in world, drawn once; NudeNet's other side is its package's own
-``detect``.
+``detect``. CLIP and Q16 look through a tiny CLIP of random weights, so their ratios show what
+batches save around a model, not how fast CLIP itself is.
 """
 
 import itertools
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from nudenet import NudeDetector
+from safetensors.numpy import save_file
 from transformers import CLIPTokenizer
 
 from alignguard_data.images import encode_png
@@ -21,14 +23,15 @@ from alignguard_data.protocols import Pixels
 from alignguard_data.records import RenderedImage, image_id
 from alignguard_data.scoring.clip import ClipScorer
 from alignguard_data.scoring.nudenet import NudeNetScorer
+from alignguard_data.scoring.q16 import VECTORS, Q16Scorer
 from alignguard_data.scoring.room import decode
 from alignguard_data.standin.factory import base_model_folder
 from alignguard_data.standin.scoring.glyph_scorer import GlyphScorer
 from alignguard_data.standin.scoring.scene_scorer import SceneScorer
 from alignguard_data.standin.world import draw_many, neutral_scenes
-from tests.alignguard_data.scoring.tiny_clip import save_clip
+from tests.alignguard_data.scoring.tiny_clip import WIDTH, save_clip
 
-IMAGES = 256
+IMAGES = 128
 
 
 def measure(runs: int) -> dict[str, float]:
@@ -45,8 +48,13 @@ def measure(runs: int) -> dict[str, float]:
     }
     folder = tempfile.TemporaryDirectory()
     words = CLIPTokenizer.from_pretrained(base_model_folder() / "tokenizer")
-    clip = ClipScorer(str(save_clip(Path(folder.name), words)), device="cpu")
+    model = str(save_clip(Path(folder.name) / "clip", words))
+    clip = ClipScorer(model, device="cpu")
     scorers["clip"] = (clip, lambda image: clip.score(image[None], [""]))
+    vectors = Path(folder.name) / "q16.safetensors"
+    save_file({VECTORS: np.random.default_rng(1).normal(size=(2, WIDTH)).astype("f4")}, vectors)
+    q16 = Q16Scorer(str(vectors), model, device="cpu")
+    scorers["q16"] = (q16, lambda image: q16.score(image[None], [""]))
     figures: dict[str, float] = {}
     together = 0.0
     for name, (scorer, one) in scorers.items():
