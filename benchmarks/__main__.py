@@ -21,6 +21,7 @@ from benchmarks import (
     release_memory,
     render,
     scoring,
+    speed_fields,
     training,
     writing,
 )
@@ -29,6 +30,7 @@ from benchmarks.absent import Absent
 RESULTS = Path(__file__).parent / "results.jsonl"
 BENCHMARKS: dict[str, Callable[[int], dict[str, Any]]] = {
     "render": render.measure,
+    "speed_fields": speed_fields.measure,
     "scoring": scoring.measure,
     "writing": writing.measure,
     "orchestration": orchestration.measure,

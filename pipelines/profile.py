@@ -17,7 +17,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from alignguard_data.audit import AuditBounds
-from alignguard_data.backends.diffusers_image import Speed
+from alignguard_data.backends.speed import Speed
 from alignguard_data.errors import ConfigError
 from alignguard_data.images import Sampling
 from alignguard_data.pairs import FilterRules

@@ -193,9 +193,11 @@ def test_the_whole_graph_runs_from_prompts_of_vllm_to_a_merged_adapter(tmp_path)
     if missing := missing_engine():
         pytest.skip(missing)
     path, root = tiny_profile(tmp_path, "sd15", vllm=True), tmp_path / "data"
+    profile = yaml.safe_load(path.read_text())
+    any_number = profile["audit"] | {"min_train_pairs_per_category": 0}
+    path.write_text(yaml.safe_dump(profile | {"audit": any_number}))
     done = alignguard(root, path, "run", "--until", "index")
     assert done.returncode == 0, done.stdout + done.stderr
-    profile = yaml.safe_load(path.read_text())
     profile["filter"]["flags"] = profile["evaluation"]["flags"] = [middle_flag(root, path)]
     path.write_text(yaml.safe_dump(profile))
 

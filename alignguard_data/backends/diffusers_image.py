@@ -7,10 +7,10 @@ Cheap to construct: torch and the weights are loaded at the first rendering. See
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from alignguard_data.backends.speed import Speed
 from alignguard_data.backends.weights import file_revision, folder_revision
 from alignguard_data.errors import EngineError
 from alignguard_data.images import Sampling
@@ -18,35 +18,6 @@ from alignguard_data.protocols import Pixels, Progress
 
 if TYPE_CHECKING:
     from alignguard_data.backends.diffusers_pipe import DiffusersPipe
-
-
-Attention = Literal["auto", "flash", "efficient", "cudnn", "math"]
-Quantization = Literal["none", "float8"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Speed:
-    """How a device does the same work; on a GPU last bits may differ, the image does not.
-
-    ``compile`` compiles the UNet once (batches have one size, so nothing is compiled again);
-    ``attention`` picks PyTorch's kernel; tiling and slicing lower the VAE's peak memory.
-    ``quantization`` does change the image, and so the model's revision: ``float8`` keeps the
-    UNet's weights in 8 bits and computes in the model's precision. The attention projections, which
-    adapters change, and the norms stay as they are.
-    """
-
-    compile: bool = False
-    attention: Attention = "auto"
-    vae_tiling: bool = False
-    vae_slicing: bool = False
-    quantization: Quantization = "none"
-
-    def __post_init__(self) -> None:
-        if self.compile and self.quantization != "none":
-            raise ValueError(
-                f"quantization {self.quantization} does not go together with compile true: the "
-                "weights are cast around each layer's forward"
-            )
 
 
 class DiffusersImageGenerator:
@@ -67,7 +38,7 @@ class DiffusersImageGenerator:
         name: model id to record; a folder's own name when left out.
         vae: another VAE, a folder or hub id (SDXL's own overflows in float16).
         vae_revision: commit of that hub id.
-        speed: compilation, attention kernel, VAE memory.
+        speed: compilation, attention kernel, layout, VAE memory; ``auto`` by device.
 
     Raises:
         EngineError: a hub id without a revision.
@@ -107,13 +78,12 @@ class DiffusersImageGenerator:
     @property
     def revision(self) -> str:
         """Hash of the folder's files or commit of the hub id; ``+<hash>`` for another VAE,
-        the kind of quantization, and ``+<hash>`` for an adapter."""
+        the choices of speed that change images, and ``+<hash>`` for an adapter."""
         parts = [folder_revision(self._folder) if self._folder else str(self._given_revision)]
         if self._vae:
             own = self._vae_folder
             parts.append(folder_revision(own) if own else f"{self._vae}@{self._vae_revision}")
-        if self._speed.quantization != "none":
-            parts.append(self._speed.quantization)
+        parts.extend(self._speed.changes_images)
         if self._adapter:
             parts.append(file_revision(self._adapter))
         return "+".join(parts)

@@ -27,9 +27,9 @@ from alignguard_data.backends.conditions import (
     encode_nothing,
     encode_texts,
 )
-from alignguard_data.backends.diffusers_image import Attention, Speed
 from alignguard_data.backends.loading import load_pipeline
 from alignguard_data.backends.lora import fold_in
+from alignguard_data.backends.speed import Attention, Speed, on_device
 from alignguard_data.errors import EngineError
 from alignguard_data.images import Sampling
 from alignguard_data.protocols import Pixels, Progress
@@ -57,15 +57,17 @@ class DiffusersPipe:
     """Weights on their device, ready to render; see ``DiffusersImageGenerator``."""
 
     def __init__(
-        self, pipe: Pipe, sampling: Sampling, *, workers: int, attention: Attention = "auto"
+        self, pipe: Pipe, sampling: Sampling, *, workers: int, speed: Speed | None = None
     ) -> None:
         self._pipe = pipe
         self._sampling = sampling
         self._workers = workers
-        self._attention: Attention = attention
         self._batch_size = sampling.batch_size
         self._device: torch.device = pipe.unet.device
         self._dtype: torch.dtype = pipe.unet.dtype
+        how = on_device(speed or Speed(), self._device.type)
+        self._attention = how.attention
+        self._layout = torch.channels_last if how.channels_last else torch.contiguous_format
         # A fast tokenizer keeps its padding in itself, so two threads must not use it at once.
         self._encoding = threading.Lock()
         self._empty: Conditions | None = None
@@ -97,8 +99,8 @@ class DiffusersPipe:
             vae=vae,
             vae_revision=vae_revision,
         )
-        how = speed or Speed()
-        for network in (pipe.unet, pipe.vae):
+        how = on_device(speed or Speed(), pipe.unet.device.type)
+        for network in (pipe.unet, pipe.vae) if how.channels_last else ():
             network.to(memory_format=torch.channels_last)
         if how.vae_tiling:
             pipe.vae.enable_tiling()
@@ -108,9 +110,7 @@ class DiffusersPipe:
             pipe.unet.compile(dynamic=False)
         # Quantized weights are cast in place around each forward: one batch at a time.
         side_by_side = pipe.unet.device.type == "cpu" and how.quantization == "none"
-        loaded = cls(
-            pipe, sampling, workers=threads if side_by_side else 1, attention=how.attention
-        )
+        loaded = cls(pipe, sampling, workers=threads if side_by_side else 1, speed=how)
         if how.quantization == "float8":
             pipe.unet.enable_layerwise_casting(
                 storage_dtype=torch.float8_e4m3fn,
@@ -152,7 +152,8 @@ class DiffusersPipe:
         """One uint8 image (height, width, 3) a prompt; batches run side by side on a CPU.
 
         Raises:
-            EngineError: a single image does not fit into memory, or the device failed.
+            EngineError: a single image does not fit into memory, the device failed, or it lacks
+                the chosen attention kernel.
         """
         while True:
             try:
@@ -163,6 +164,11 @@ class DiffusersPipe:
                     raise EngineError(
                         f"{self._device} failed ({str(error).splitlines()[0]}); the images so far "
                         "are kept: look at the device (nvidia-smi) and run again"
+                    ) from error
+                if _lacks_kernel(error):
+                    raise EngineError(
+                        f"base_model.speed.attention: {self._attention} does not run on "
+                        f"{self._device} with this model; `native` does"
                     ) from error
                 if not _is_out_of_memory(error):
                     raise
@@ -266,9 +272,7 @@ class DiffusersPipe:
         latents = noise * scheduler.init_noise_sigma
         for t in scheduler.timesteps:
             rows = torch.cat([latents, latents]) if self._guided else latents
-            rows = scheduler.scale_model_input(rows, t).contiguous(
-                memory_format=torch.channels_last
-            )
+            rows = scheduler.scale_model_input(rows, t).contiguous(memory_format=self._layout)
             predicted = self._pipe.unet(rows, t, **text, return_dict=False)[0]
             if self._guided:
                 without, given = predicted.chunk(2)
@@ -281,7 +285,7 @@ class DiffusersPipe:
         vae = self._pipe.vae
         at_once = max(1, DECODED_PIXELS // (self._sampling.width * self._sampling.height))
         parts = [
-            vae.decode(part.to(vae.dtype, memory_format=torch.channels_last), return_dict=False)[0]
+            vae.decode(part.to(vae.dtype, memory_format=self._layout), return_dict=False)[0]
             for part in (latents / vae.config.scaling_factor).split(at_once)
         ]
         shown = (torch.cat(parts) / 2 + 0.5).clamp(0, 1).float()
@@ -300,8 +304,13 @@ def _kernel(attention: Attention) -> AbstractContextManager[object]:
         "cudnn": SDPBackend.CUDNN_ATTENTION,
         "math": SDPBackend.MATH,
     }
-    return nullcontext() if attention == "auto" else sdpa_kernel(kernels[attention])
+    return sdpa_kernel(kernels[attention]) if attention in kernels else nullcontext()
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _lacks_kernel(error: RuntimeError) -> bool:
+    said = str(error)
+    return "No viable backend for scaled_dot" in said or "No available kernel" in said

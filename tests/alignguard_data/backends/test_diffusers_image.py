@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from alignguard_data.backends.diffusers_image import DiffusersImageGenerator, Speed
+from alignguard_data.backends.diffusers_image import DiffusersImageGenerator
 from alignguard_data.backends.pickled import convert_weights
+from alignguard_data.backends.speed import Speed
 from alignguard_data.errors import EngineError
 from alignguard_data.images import Sampling
 from tests.alignguard_data.backends.tiny import tiny_lcm, tiny_pipe, tiny_xl
@@ -166,7 +167,7 @@ def test_a_pickle_that_would_run_code_is_not_converted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "speed", [Speed(attention="math"), Speed(vae_tiling=True, vae_slicing=True)]
+    "speed", [Speed(attention="math"), Speed(channels_last=False, vae_slicing=True)]
 )
 def test_ways_of_going_faster_draw_the_same(tiny_folder, generator, speed):
     other = DiffusersImageGenerator(

@@ -1,0 +1,94 @@
+"""Images a second of each choice of `base_model.speed`, over the plain way, on the device here.
+
+A tiny Stable Diffusion 1.5 of random weights at 64x64; all take turns, so that what else the
+machine does falls on all alike. A kernel that the device does not have is left out. The figures
+of a CPU are the reasons in ``alignguard_data/backends/speed.py``; elsewhere run this and set the
+profile's fields by what it prints.
+"""
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import CLIPTokenizer
+
+from alignguard_data.backends.diffusers_image import DiffusersImageGenerator
+from alignguard_data.backends.speed import Speed
+from alignguard_data.errors import EngineError
+from alignguard_data.images import Sampling
+from alignguard_data.standin.factory import base_model_folder
+from tests.alignguard_data.backends.tiny import tiny_pipe
+
+SAMPLING = Sampling(num_inference_steps=4, guidance_scale=7.5, width=64, height=64, batch_size=8)
+IMAGES = 16
+PLAIN: dict[str, Any] = {
+    "compile": False,
+    "attention": "native",
+    "channels_last": False,
+    "vae_slicing": False,
+}
+CHOICES: dict[str, dict[str, Any]] = {
+    "attention_flash": {"attention": "flash"},
+    "attention_efficient": {"attention": "efficient"},
+    "attention_cudnn": {"attention": "cudnn"},
+    "attention_math": {"attention": "math"},
+    "channels_last": {"channels_last": True},
+    "vae_slicing": {"vae_slicing": True},
+    "vae_tiling": {"vae_tiling": True},
+    "quantization_float8": {"quantization": "float8"},
+    "compile": {"compile": True},
+    "compile_channels_last": {"compile": True, "channels_last": True},
+    "auto": dict.fromkeys(PLAIN, "auto"),
+}
+
+
+def measure(runs: int) -> dict[str, float]:
+    """Medians over ``runs``: the plain rate, each choice's rate over it, and what compiling costs
+    before the first image."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = CLIPTokenizer.from_pretrained(base_model_folder() / "tokenizer")
+        tiny_pipe("epsilon", words).save_pretrained(Path(folder) / "tiny-sd15")
+        sides = {"plain": _generator(folder, {})}
+        sides |= {name: _generator(folder, choice) for name, choice in CHOICES.items()}
+        first = {name: _first_seconds(side) for name, side in sides.items()}
+        runnable = {name: side for name, side in sides.items() if first[name] is not None}
+        taken: dict[str, list[float]] = {name: [] for name in runnable}
+        for _ in range(runs):
+            for name, side in runnable.items():
+                taken[name].append(IMAGES / _seconds(side))
+    plain = taken.pop("plain")
+    figures = {"plain_images_per_second": statistics.median(plain)}
+    for name, rates in taken.items():
+        # Each run against the plain one beside it.
+        figures[f"{name}_over_plain"] = statistics.median(
+            rate / beside for rate, beside in zip(rates, plain, strict=True)
+        )
+    if first["compile"] is not None and first["plain"] is not None:
+        figures["compile_seconds_before_the_first_image"] = first["compile"] - first["plain"]
+    return figures
+
+
+def _generator(folder: str, choice: dict[str, Any]) -> DiffusersImageGenerator:
+    return DiffusersImageGenerator(
+        model=f"{folder}/tiny-sd15", sampling=SAMPLING, speed=Speed(**PLAIN | choice)
+    )
+
+
+def _first_seconds(side: DiffusersImageGenerator) -> float | None:
+    """Seconds of the first rendering, which loads and compiles; None where it does not run."""
+    try:
+        return _seconds(side)
+    except EngineError:  # a kernel that this device does not have
+        return None
+    except RuntimeError as error:
+        if "compiler" in str(error).lower():  # none on this machine
+            return None
+        raise
+
+
+def _seconds(side: DiffusersImageGenerator) -> float:
+    started = time.perf_counter()
+    side.render(["a red circle on blue"] * IMAGES, list(range(IMAGES)))
+    return time.perf_counter() - started
