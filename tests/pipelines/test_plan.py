@@ -1,6 +1,7 @@
 """The dry run over the graph: nothing is made, and what follows a change is shown as following."""
 
 import json
+from functools import lru_cache
 
 import pytest
 import yaml
@@ -35,6 +36,7 @@ def test_the_command_prints_json_for_machines(reduced):
     assert {room["room"] for room in json.loads(done.output)} == {room.name for room in ROOMS}
 
 
+@lru_cache
 def budget_of(profile, gpu="h100", *more):
     done = CliRunner().invoke(app, ["--profile", profile, "plan", "--json", "--gpu", gpu, *more])
     assert done.exit_code == 0, done.output
