@@ -14,28 +14,13 @@ from alignguard_data.errors import IntegrityError
 from alignguard_data.findings import Finding, finding, prompt_faults, schema_fault
 from alignguard_data.funnel import KEPT, FunnelRow, Manifests, concept_manifests, funnel, sum_faults
 from alignguard_data.paths import DataRoot
-from alignguard_data.records import (
-    DroppedPair,
-    PreferencePair,
-    PromptPair,
-    RejectedImage,
-    RejectedReply,
-    RenderedImage,
-    Score,
-    schema_of,
-)
+from alignguard_data.records import schema_of
 from alignguard_data.release_audit import audit_release as audit_release
 from alignguard_data.safety import concept_refusal
 from alignguard_data.scoring.twins import word_jaccard
+from alignguard_data.shard_records import SHARD_RECORDS
 from alignguard_data.storage import open_parquet
 from alignguard_data.taxonomy import Taxonomy
-
-_RECORDS: dict[str, dict[str, type]] = {
-    "prompts": {"pairs": PromptPair, "rejected": RejectedReply},
-    "images": {"images": RenderedImage, "rejected": RejectedImage},
-    "scores": {"scores": Score, "rejected": RejectedImage},
-    "pairs": {"kept": PreferencePair, "dropped": DroppedPair},
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,11 +89,11 @@ def schema(data: DataRoot, found: Manifests) -> Finding:
     faults = []
     for (room, key), manifest in found.items():
         folder = data.partition(room, key)
-        for stem, record in _RECORDS[room].items():
+        for stem, record in SHARD_RECORDS[room].items():
             name = manifest.file(stem).name
             if problem := schema_fault(open_parquet(folder / name).schema_arrow, schema_of(record)):
                 faults.append(f"{room}/{key}/{name}: {problem}")
-    return finding("schema", faults, {"shards": sum(len(_RECORDS[room]) for room, _ in found)})
+    return finding("schema", faults, {"shards": sum(len(SHARD_RECORDS[room]) for room, _ in found)})
 
 
 def hashes(data: DataRoot, found: Manifests) -> Finding:

@@ -14,17 +14,8 @@ from alignguard_data import manifest as manifests
 from alignguard_data.funnel import FunnelRow, Manifests, funnel
 from alignguard_data.manifest import Manifest
 from alignguard_data.paths import DataRoot
-from alignguard_data.records import (
-    DroppedPair,
-    PreferencePair,
-    PromptPair,
-    RejectedImage,
-    RejectedReply,
-    RenderedImage,
-    Score,
-    schema_of,
-    to_table,
-)
+from alignguard_data.records import schema_of, to_table
+from alignguard_data.shard_records import SHARD_RECORDS
 from alignguard_data.taxonomy import Taxonomy
 
 READERS = 4
@@ -39,31 +30,31 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardTable:
-    """A table of the index, and the room, shard and record that its rows come from."""
+    """A table of the index, and the room and shard that its rows come from."""
 
     name: str
     room: str
     shard: str
-    record: type
 
     @property
     def schema(self) -> pa.Schema:
         """The record's columns without the images, which stay in their shards."""
-        fields = [f for f in schema_of(self.record) if not pa.types.is_binary(f.type)]
+        record = SHARD_RECORDS[self.room][self.shard]
+        fields = [f for f in schema_of(record) if not pa.types.is_binary(f.type)]
         return pa.schema(fields)
 
 
 SHARD_TABLES = tuple(
-    ShardTable(name=name, room=room, shard=shard, record=record)
-    for name, room, shard, record in (
-        ("prompt_pairs", "prompts", "pairs", PromptPair),
-        ("rejected_replies", "prompts", "rejected", RejectedReply),
-        ("images", "images", "images", RenderedImage),
-        ("rejected_images", "images", "rejected", RejectedImage),
-        ("unscored_images", "scores", "rejected", RejectedImage),
-        ("scores", "scores", "scores", Score),
-        ("kept_pairs", "pairs", "kept", PreferencePair),
-        ("dropped_pairs", "pairs", "dropped", DroppedPair),
+    ShardTable(name=name, room=room, shard=shard)
+    for name, room, shard in (
+        ("prompt_pairs", "prompts", "pairs"),
+        ("rejected_replies", "prompts", "rejected"),
+        ("images", "images", "images"),
+        ("rejected_images", "images", "rejected"),
+        ("unscored_images", "scores", "rejected"),
+        ("scores", "scores", "scores"),
+        ("kept_pairs", "pairs", "kept"),
+        ("dropped_pairs", "pairs", "dropped"),
     )
 )
 

@@ -5,26 +5,11 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 import pyarrow as pa
 
-from alignguard_data.records import (
-    Concept,
-    PreferencePair,
-    PromptPair,
-    RenderedImage,
-    Score,
-    schema_of,
-)
+from alignguard_data.records import schema_of
 from alignguard_data.release import show_release
+from alignguard_data.shard_records import first_record
 from alignguard_data.storage import Place, open_parquet
 from pipelines.metadata import column_lineage, table_schema
-
-RECORDS = {
-    "taxonomy": Concept,
-    "prompts": PromptPair,
-    "images": RenderedImage,
-    "scores": Score,
-    "pairs": PreferencePair,
-}
-"""The record whose fields are the columns of a room's first table."""
 
 Origins = Mapping[str, Sequence[tuple[str, str]]]
 """Column to the assets and columns that it comes from."""
@@ -91,7 +76,7 @@ RELEASE_MEANINGS = {
 
 def room_columns(profile: str, room: str) -> dict[str, dg.MetadataValue]:
     """Schema and lineage of a room's rows: equal for all its partitions."""
-    shown = table_schema(schema_of(RECORDS[room]))
+    shown = table_schema(schema_of(first_record(room)))
     return shown | column_lineage(profile, LINEAGE[room]) if room in LINEAGE else shown
 
 

@@ -50,12 +50,11 @@ def taxonomy_sensor(engines: Engines, job: Job) -> dg.SensorDefinition:
         description="New and changed concepts of the taxonomy file are made; the rest is kept.",
     )
     def watch(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        fresh = Engines(engines.profile, engines.data.root)
-        try:
-            wanted = due_concepts(fresh)
-            named = {concept.key for concept in fresh.taxonomy.concepts}
-        except ConfigError as error:
-            return dg.SkipReason(f"nothing is made until the file is mended: {error}")
+        fresh = _reread(engines)
+        if isinstance(fresh, dg.SkipReason):
+            return fresh
+        wanted = due_concepts(fresh)
+        named = {concept.key for concept in fresh.taxonomy.concepts}
         if not wanted:
             return dg.SkipReason("every concept is up to date")
         asked = _digest(wanted)
@@ -96,11 +95,10 @@ def refresh_schedule(engines: Engines, job: Job, cron: str) -> dg.ScheduleDefini
         description="Tops every concept up to its number of pairs and cuts a release.",
     )
     def refresh(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        fresh = Engines(engines.profile, engines.data.root)
-        try:
-            keys = [concept.key for concept in fresh.taxonomy.concepts]
-        except ConfigError as error:
-            return dg.SkipReason(f"nothing is made until the file is mended: {error}")
+        fresh = _reread(engines)
+        if isinstance(fresh, dg.SkipReason):
+            return fresh
+        keys = [concept.key for concept in fresh.taxonomy.concepts]
         register_concepts(context.instance, concepts, keys)
         return dg.RunRequest(tags=_range(context.instance.get_dynamic_partitions(_name(concepts))))
 
@@ -109,14 +107,20 @@ def refresh_schedule(engines: Engines, job: Job, cron: str) -> dg.ScheduleDefini
 
 def due_concepts(engines: Engines) -> dict[str, str]:
     """Concepts whose prompts are missing, or were made from another record or configuration, with
-    the fingerprint of what they should be.
-
-    Raises:
-        ConfigError: the taxonomy file has faults.
-    """
+    the fingerprint of what they should be."""
     prompts = next(room for room in ROOMS if room.name == "prompts")
     specs = {c.key: prompts.spec(engines, c.key) for c in engines.taxonomy.concepts}
     return {key: spec.fingerprint for key, spec in specs.items() if spec.state() != "done"}
+
+
+def _reread(engines: Engines) -> Engines | dg.SkipReason:
+    """Engines that have read the taxonomy file anew; what to say instead while it has faults."""
+    fresh = Engines(engines.profile, engines.data.root)
+    try:
+        _ = fresh.taxonomy  # kept by the engines from here on
+    except ConfigError as error:
+        return dg.SkipReason(f"nothing is made until the file is mended: {error}")
+    return fresh
 
 
 def _digest(due: Mapping[str, str]) -> str:

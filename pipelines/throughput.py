@@ -8,20 +8,26 @@ from alignguard_data.errors import EngineError
 from pipelines.profile import Profile, resolve_model
 
 
-def reached(profile: Profile, images_per_second: float, device: str) -> dict[str, float]:
-    """``tflop_per_second``, and ``share_of_peak`` on a GPU whose data sheet is known; empty where
-    the base model's shapes are not.
+def reached(
+    profile: Profile, images_per_second: float, device: str | None = None
+) -> dict[str, float | str]:
+    """``tflop_per_second``, and on a GPU whose data sheet is known ``share_of_peak`` and ``gpu``,
+    its name; empty where the base model's shapes are not known.
 
     Args:
-        device: the GPU's name as its driver says it; empty on a CPU.
+        device: the GPU's name as its driver says it, empty on a CPU; None: the profile's device.
     """
+    if device is None:
+        device = device_name(profile.base_model.device)
     flops = _image_flops(profile)
     if flops is None:
         return {}
     tera = images_per_second * flops / 1e12
     gpu = gpu_named(device)
-    shown = {"tflop_per_second": float(f"{tera:.3g}")}
-    return shown | ({"share_of_peak": float(f"{tera / gpu.tflops:.3g}")} if gpu else {})
+    shown: dict[str, float | str] = {"tflop_per_second": float(f"{tera:.3g}")}
+    if gpu:
+        shown |= {"share_of_peak": float(f"{tera / gpu.tflops:.3g}"), "gpu": device}
+    return shown
 
 
 def device_name(device: str) -> str:

@@ -7,7 +7,7 @@ from pipelines.assets.per_concept import per_concept, report
 from pipelines.previews import images_preview
 from pipelines.progress import Meter
 from pipelines.resources import Engines
-from pipelines.throughput import device_name, reached
+from pipelines.throughput import reached
 
 
 def image_pairs_asset(engines: Engines, concepts: dg.PartitionsDefinition) -> dg.AssetsDefinition:
@@ -31,10 +31,9 @@ def image_pairs_asset(engines: Engines, concepts: dg.PartitionsDefinition) -> dg
             engines.profile.sampling,
             progress=Meter(context, "images", "images"),
         )
-        device = device_name(engines.profile.base_model.device)
         for key, manifest in manifests.items():
             report(context, engines, "images", key, manifest, images_preview)
             rate = manifest.counts["images_per_second"]
-            context.add_asset_metadata(reached(engines.profile, rate, device), partition_key=key)
+            context.add_asset_metadata(reached(engines.profile, rate), partition_key=key)
 
     return image_pairs

@@ -21,7 +21,7 @@ from pipelines.driver import Listener, run_rooms
 from pipelines.profile import load_profile
 from pipelines.resources import Engines, data_root
 from pipelines.rooms import ROOMS, Room
-from pipelines.throughput import device_name, reached
+from pipelines.throughput import reached
 from pipelines.work import expected_units
 
 LINE_EVERY_SECONDS = 10.0
@@ -75,14 +75,12 @@ class Bars(Listener):
         self._console.print(f"{mark} {room.name:<11} {made}{of} made in {seconds:.1f} s{rate}")
 
     def _rate(self, images_per_second: float) -> str:
-        profile = self._engines.profile
-        device = device_name(profile.base_model.device)
-        found = reached(profile, images_per_second, device)
+        found = reached(self._engines.profile, images_per_second)
         words = [f"{images_per_second:.1f} images/s"]
         if "tflop_per_second" in found:
             words.append(f"{found['tflop_per_second']:g} TFLOP/s")
         if "share_of_peak" in found:
-            words.append(f"{found['share_of_peak']:.0%} of the peak of {device}")
+            words.append(f"{found['share_of_peak']:.0%} of the peak of {found['gpu']}")
         return f" ({', '.join(words)})"
 
 

@@ -16,8 +16,9 @@ from alignguard_data import manifest as manifests
 from alignguard_data.blur import blurred, preview_grid
 from alignguard_data.images import encode_png
 from alignguard_data.release import latest_release, show_release
+from alignguard_data.shard_records import SHARD_RECORDS
 from pipelines import previews
-from pipelines.columns import LINEAGE, RECORDS, first_data_file, release_columns, room_columns
+from pipelines.columns import LINEAGE, first_data_file, release_columns, room_columns
 from pipelines.metadata import bars, describe, funnel, partition_funnel, pictures
 from tests.alignguard_data.tiny_rooms import TinyRooms
 
@@ -73,7 +74,7 @@ def test_a_partitions_funnel_sums_to_what_came_in(filled):
     assert sum(int(record.data["rows"]) for record in records) == manifest.counts["pairs"]
 
 
-@pytest.mark.parametrize("room", RECORDS)
+@pytest.mark.parametrize("room", SHARD_RECORDS)
 def test_the_shown_columns_are_those_of_the_shard(filled, room):
     key = "all" if room == "taxonomy" else filled.taxonomy.concepts[0].key
     folder = filled.data.partition(room, key)

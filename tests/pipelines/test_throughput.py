@@ -34,6 +34,7 @@ def test_the_share_is_rate_times_operations_over_the_peak():
     found = reached(load_profile("sd15"), 5.0, "NVIDIA H100 80GB HBM3")
     assert found["tflop_per_second"] == pytest.approx(5 * (100 * 0.803 + 2.5), rel=0.01)
     assert found["share_of_peak"] == pytest.approx(found["tflop_per_second"] / 989, rel=0.01)
+    assert found["gpu"] == "NVIDIA H100 80GB HBM3"
 
 
 def test_a_cpu_has_a_rate_and_no_share():
