@@ -70,18 +70,23 @@ class PartitionSpec:
             manifest = manifests.load(self.folder)
         except IntegrityError:
             return None
-        if manifest is None or manifest.fingerprint != self.fingerprint:
-            return None
-        for file in manifest.files:
-            if storage.size(self.folder / file.name) != file.bytes:
-                return None
-        return manifest
+        return manifest if manifest and self.met_by(manifest) else None
+
+    def met_by(self, manifest: Manifest) -> bool:
+        """Whether the partition that ``manifest`` stands for is what it should be."""
+        return manifest.fingerprint == self.fingerprint and all(
+            storage.size(self.folder / file.name) == file.bytes for file in manifest.files
+        )
 
     def state(self) -> State:
         """``done``; ``stale``: made from something else; ``missing``: never completed."""
-        if self.completed():
-            return "done"
-        return "stale" if storage.size(self.folder / manifests.MANIFEST) else "missing"
+        try:
+            manifest = manifests.load(self.folder)
+        except IntegrityError:
+            return "stale"
+        if manifest is None:
+            return "missing"
+        return "done" if self.met_by(manifest) else "stale"
 
 
 @dataclass(kw_only=True, slots=True)

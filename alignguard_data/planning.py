@@ -16,14 +16,14 @@ DAMAGED = "its files or manifest are damaged"
 
 def why(spec: PartitionSpec) -> list[str]:
     """What differs from the partition as it stands, old -> new; empty when it is up to date."""
-    if spec.completed():
-        return []
     try:
         before = manifests.load(spec.folder)
     except IntegrityError:
         return [DAMAGED]
     if before is None:
         return [NEVER_MADE]
+    if spec.met_by(before):
+        return []
     now, then = _flat(spec.config), _flat(before.config)
     found = [f"{name}: {then.get(name)!r} -> {now.get(name)!r}" for name in _differing(then, now)]
     found += [f"input {name} changed" for name in _differing(before.inputs, spec.inputs)]

@@ -106,10 +106,10 @@ def read_bytes(place: Place) -> bytes:
         StorageError: the disk or the bucket refused.
     """
     with reading(place):
-        # One request; a file that is opened asks for its size first.
         if isinstance(place, Path):
             return place.read_bytes()
-        return bytes(place.fs.cat_file(place.path))  # pyright: ignore[reportArgumentType]
+        # One request: what is opened, or read in several parts, asks for its size first.
+        return bytes(place.fs.cat_file(place.path, max_concurrency=1))  # pyright: ignore[reportArgumentType]
 
 
 def size(place: Place) -> int | None:

@@ -4,6 +4,7 @@ Rooms run in this process, one Dagster run a chunk of partitions; those with lan
 several trainers, a Ray cluster) in processes of their own, which end with this one however it ends.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -64,7 +65,7 @@ def run_rooms(engines: Engines, listener: Listener, until: str | None = None) ->
             report.failures |= _make(engines, instance, definitions, room, pending, listener)
         made = len(pending)
         if report.failures:
-            made = sum(room.state(engines, key) == "done" for key in pending)
+            made = Counter(room.states(engines, pending).values())["done"]
         report.made[room.name] = made
         listener.room_ended(room, made, len(pending))
         if report.failures:
@@ -99,7 +100,7 @@ def _number(until: str | None) -> int:
 
 def _pending(engines: Engines, instance: dg.DagsterInstance, room: Room) -> list[str]:
     keys = room.partitions(engines)
-    pending = [key for key in keys if room.state(engines, key) != "done"]
+    pending = [key for key, state in room.states(engines, keys).items() if state != "done"]
     if room.name == "taxonomy" and not pending:
         # A new Dagster home over kept data does not know the concepts' partitions yet.
         known = instance.get_dynamic_partitions(f"{engines.profile.name}_concepts")

@@ -1,14 +1,17 @@
 """What a run would make: by room, with reasons and costs, without making anything."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from alignguard_data import manifest as manifests
 from alignguard_data.errors import InputMissing, IntegrityError
 from alignguard_data.manifest import Manifest
 from alignguard_data.planning import Cost, estimate, why
+from alignguard_data.storage import Place, at_once
 from pipelines.resources import Engines
-from pipelines.rooms import ROOMS, Room
+from pipelines.rooms import ROOMS, Room, ask_each
 
 FOLLOWS = "follows what comes before it"
 _WHOLE = {"index", "release"}
@@ -31,25 +34,24 @@ def plan_rooms(engines: Engines) -> list[RoomPlan]:
     plans: list[RoomPlan] = []
     due: dict[str, set[str]] = {}
     for room in ROOMS:
-        found: dict[str, list[str]] = {}
-        for key in room.partitions(engines):
-            if reasons := _reasons(engines, room, key, due):
-                found[key] = reasons
+        keys = room.partitions(engines)
+        asked = ask_each(engines, keys, partial(_reasons, engines, room, due))
+        found = {key: reasons for key, reasons in asked.items() if reasons}
         due[room.name] = set(found)
         counted = Counter(reason for reasons in found.values() for reason in reasons)
         plans.append(
             RoomPlan(
                 room=room.name,
-                partitions=len(room.partitions(engines)),
+                partitions=len(keys),
                 to_make=list(found),
                 reasons=dict(counted.most_common()),
-                cost=estimate(len(found), _made(engines, room)),
+                cost=estimate(len(found), _made(engines, room, keys)),
             )
         )
     return plans
 
 
-def _reasons(engines: Engines, room: Room, key: str, due: dict[str, set[str]]) -> list[str]:
+def _reasons(engines: Engines, room: Room, due: dict[str, set[str]], key: str) -> list[str]:
     try:
         found = why(room.spec(engines, key))
     except InputMissing:
@@ -65,13 +67,13 @@ def _follows(room: Room, key: str, due: dict[str, set[str]]) -> bool:
     return room.name in _WHOLE and any(due.values())
 
 
-def _made(engines: Engines, room: Room) -> list[Manifest]:
-    found = []
-    for key in room.partitions(engines):
-        try:
-            manifest = manifests.load(engines.data.partition(room.name, key))
-        except IntegrityError:
-            continue
-        if manifest:
-            found.append(manifest)
-    return found
+def _made(engines: Engines, room: Room, keys: Sequence[str]) -> list[Manifest]:
+    folders = [engines.data.partition(room.name, key) for key in keys]
+    return [m for m in at_once(engines.data.root, _readable, folders) if m]
+
+
+def _readable(folder: Place) -> Manifest | None:
+    try:
+        return manifests.load(folder)
+    except IntegrityError:
+        return None

@@ -13,7 +13,7 @@ import dagster as dg
 from alignguard_data.errors import ConfigError
 from pipelines.partitions import concept_partitions, register_concepts
 from pipelines.resources import Engines
-from pipelines.rooms import ROOMS
+from pipelines.rooms import ROOMS, ask_each
 
 Job = Any
 """What ``define_asset_job`` gives; Dagster exports no name for it."""
@@ -109,8 +109,13 @@ def due_concepts(engines: Engines) -> dict[str, str]:
     """Concepts whose prompts are missing, or were made from another record or configuration, with
     the fingerprint of what they should be."""
     prompts = next(room for room in ROOMS if room.name == "prompts")
-    specs = {c.key: prompts.spec(engines, c.key) for c in engines.taxonomy.concepts}
-    return {key: spec.fingerprint for key, spec in specs.items() if spec.state() != "done"}
+
+    def wanted(key: str) -> str | None:
+        spec = prompts.spec(engines, key)
+        return None if spec.state() == "done" else spec.fingerprint
+
+    found = ask_each(engines, prompts.partitions(engines), wanted)
+    return {key: fingerprint for key, fingerprint in found.items() if fingerprint}
 
 
 def _reread(engines: Engines) -> Engines | dg.SkipReason:

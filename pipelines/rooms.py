@@ -4,9 +4,10 @@ This is the one table that the assets, the driver and `alignguard status` share.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from alignguard_data import images, index, pairs, prompts, release, taxonomy
 from alignguard_data import manifest as manifests
@@ -14,13 +15,15 @@ from alignguard_data.errors import InputMissing
 from alignguard_data.partition import PartitionSpec, State
 from alignguard_data.paths import UNPARTITIONED
 from alignguard_data.scoring import room as scores
-from alignguard_data.storage import Place, size
+from alignguard_data.storage import Place, at_once, size
 from alignguard_train import adapter_names as names
 from alignguard_train import evaluation_room, experts, merge_room
 from alignguard_train.adapter_names import ALL_SINGLE
 from alignguard_train.held_out import HeldOutIP
 from alignguard_train.recipes import ExpertRecipe
 from pipelines.resources import Engines
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +43,11 @@ class Room:
             return expert_keys(engines)
         return [UNPARTITIONED]
 
+    def states(self, engines: Engines, keys: Sequence[str] | None = None) -> dict[str, State]:
+        """:meth:`state` of every partition, or of these."""
+        wanted = self.partitions(engines) if keys is None else keys
+        return ask_each(engines, wanted, lambda key: self.state(engines, key))
+
     def state(self, engines: Engines, key: str) -> State:
         """done, stale or missing; a partition whose input is missing is missing itself,
         unless an older version of it stands."""
@@ -48,6 +56,16 @@ class Room:
         except InputMissing:
             folder = engines.data.partition(self.name, key)
             return "stale" if size(folder / manifests.MANIFEST) else "missing"
+
+
+def ask_each(
+    engines: Engines, keys: Sequence[str], ask: Callable[[str], Answer]
+) -> dict[str, Answer]:
+    """``ask`` of every key, in order; of a bucket many at the same time."""
+    # The first alone: engines are built when they are first asked, and by one thread.
+    answers = [ask(key) for key in keys[:1]]
+    answers += at_once(engines.data.root, ask, keys[1:])
+    return dict(zip(keys, answers, strict=True))
 
 
 def expert_keys(engines: Engines) -> list[str]:
@@ -192,15 +210,19 @@ def room_seconds(engines: Engines) -> dict[str, float]:
     """
     found = {}
     for room in ROOMS:
-        spans = []
-        for key in room.partitions(engines):
-            folder = engines.data.partition(room.name, key)
-            manifest = manifests.load(folder)
-            if manifest:
-                end = (folder / manifests.MANIFEST).stat().st_mtime
-                spans.append((end - manifest.seconds, end))
-        found[room.name] = _covered(spans)
+        folders = [engines.data.partition(room.name, key) for key in room.partitions(engines)]
+        spans = at_once(engines.data.root, _span, folders)
+        found[room.name] = _covered([span for span in spans if span])
     return found
+
+
+def _span(folder: Place) -> tuple[float, float] | None:
+    """When a partition was begun and ended (seconds since the epoch); None: never completed."""
+    manifest = manifests.load(folder)
+    if manifest is None:
+        return None
+    end = (folder / manifests.MANIFEST).stat().st_mtime
+    return end - manifest.seconds, end
 
 
 def _covered(spans: list[tuple[float, float]]) -> float:

@@ -1,28 +1,42 @@
-"""A real S3 API on localhost (moto's server), and a TCP proxy before it that can cut a put."""
+"""A real S3 API on localhost (moto's server), and a TCP proxy before it that can cut a put, or
+count the reads that come through it, each held up a little as a network would."""
 
 import logging
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.request import urlopen
 
 from moto.server import ThreadedMotoServer
+from s3fs import S3FileSystem
 
 BUCKET = "alignguard"
 
 
 class CuttingProxy:
-    """Passes bytes on; ``cut(path, times)`` ends so many puts of such objects in their middle."""
+    """Passes bytes on; ``cut(path, times)`` ends so many puts of such objects in their middle.
+
+    ``count(latency)`` begins to count: ``asked`` are the reads (GET, HEAD) since then, ``alone``
+    those that began while no other was under way, and ``most_at_once`` how many ever were.
+    """
 
     def __init__(self, port: int) -> None:
         self._upstream = ("127.0.0.1", port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._path, self._left, self.dropped = b"", 0, 0
+        self._latency, self._under_way, self._counting = 0.0, 0, threading.Lock()
+        self.asked = self.alone = self.most_at_once = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self, path: str, times: int) -> None:
         self._path, self._left = path.encode(), times
+
+    def count(self, latency: float) -> None:
+        self._latency = latency
+        self.asked = self.alone = self.most_at_once = 0
 
     def close(self) -> None:
         self._listener.close()
@@ -45,6 +59,7 @@ class CuttingProxy:
                     self.dropped += 1
                     target.sendall(data[:-1])
                     break
+                self._look(data, asks)
                 target.sendall(data)
         except OSError:
             pass
@@ -54,6 +69,18 @@ class CuttingProxy:
             except OSError:
                 pass
             end.close()
+
+    def _look(self, data: bytes, asks: bool) -> None:
+        """A connection carries one request at a time, and a read's is one piece."""
+        if not self._latency or not data.startswith((b"GET ", b"HEAD ") if asks else b"HTTP/1"):
+            return
+        with self._counting:
+            self.asked += asks
+            self.alone += asks and not self._under_way
+            self._under_way += 1 if asks else -1
+            self.most_at_once = max(self.most_at_once, self._under_way)
+        if asks:
+            time.sleep(self._latency)
 
     def _is_the_put(self, data: bytes) -> bool:
         first = data.split(b"\r\n", 1)[0]
@@ -78,5 +105,8 @@ def serving() -> Iterator[tuple[CuttingProxy, dict[str, str]]]:
     try:
         yield proxy, environment
     finally:
+        # Buckets and connections are the process's: the next server is another one.
+        urlopen(f"http://127.0.0.1:{proxy.port}/moto-api/reset", data=b"").close()
+        S3FileSystem.clear_instance_cache()
         proxy.close()
         server.stop()

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from alignguard_data import manifest as manifests
 from alignguard_data.errors import IntegrityError
+from alignguard_data.storage import Place, at_once
 from pipelines.materialize import open_instance
 from pipelines.profile import load_profile
 from pipelines.resources import Engines, data_root
@@ -22,7 +23,7 @@ _COLOURS = {"done": "green", "stale": "yellow", "missing": "dim", "failed": "red
 
 def room_states(engines: Engines, instance: dg.DagsterInstance, room: Room) -> dict[str, str]:
     """State of every partition; ``failed`` is what Dagster saw fail and nobody has made since."""
-    states: dict[str, str] = {key: room.state(engines, key) for key in room.partitions(engines)}
+    states: dict[str, str] = {**room.states(engines)}
     if any(state != "done" for state in states.values()):
         failed = _last_failed(engines, instance, room, list(states))
         states |= {key: "failed" for key in failed if states[key] != "done"}
@@ -65,17 +66,20 @@ def _covered(run: dg.DagsterRun, keys: Sequence[str], order: Sequence[str]) -> S
 
 def corrupt_partitions(engines: Engines) -> dict[str, str]:
     """Every partition whose files differ from its manifest: place -> the fault."""
-    faults = {}
-    for room in ROOMS:
-        for key in room.partitions(engines):
-            folder = engines.data.partition(room.name, key)
-            try:
-                manifest = manifests.load(folder)
-                if manifest is not None:
-                    manifest.verify(folder)
-            except IntegrityError as error:
-                faults[f"{room.name} {key}"] = str(error)
-    return faults
+    places = [(room.name, key) for room in ROOMS for key in room.partitions(engines)]
+    folders = [engines.data.partition(room, key) for room, key in places]
+    found = zip(places, at_once(engines.data.root, _corruption, folders), strict=True)
+    return {f"{room} {key}": fault for (room, key), fault in found if fault}
+
+
+def _corruption(folder: Place) -> str | None:
+    try:
+        manifest = manifests.load(folder)
+        if manifest is not None:
+            manifest.verify(folder)
+    except IntegrityError as error:
+        return str(error)
+    return None
 
 
 def status_command(console: Console, *, as_json: bool, verify: bool) -> int:
