@@ -7,6 +7,7 @@ that what is seen is what grows with the number of pairs and not the buffers of 
 """
 
 import hashlib
+import random
 import resource
 import subprocess
 import sys
@@ -38,6 +39,7 @@ PAIRS = (1_000, 10_000, 100_000)
 PAIRS_PER_CONCEPT = 500
 BLOB_BYTES = 256
 CONFIG = ReleaseConfig(row_group_bytes=1_000_000, max_file_bytes=10_000_000)
+_WORDS = [f"word{i}" for i in range(2_000)]
 RULE = {"scorer": "side", "key": "unsafe", "at_least": 0.5}
 
 
@@ -125,8 +127,10 @@ def _finish(
 
 def _prompts(concept: Concept) -> Iterator[PromptPair]:
     for i in range(PAIRS_PER_CONCEPT):
-        safe = f"a wide green field of {concept.name} with a small house and fence part {i}"
-        unsafe = f"{safe} next to one striped balloon"
+        # Few prompts are near each other, as in data that was filtered by concept.
+        words = random.Random(f"{concept.key} {i}").choices(_WORDS, k=15)
+        safe = " ".join([*words[:3], f"part{i}", *words[3:]])
+        unsafe = f"{safe} with {concept.name}"
         yield PromptPair(
             pair_id=records.pair_id(concept.key, unsafe, safe),
             concept=concept.key,
