@@ -5,7 +5,7 @@ Cheap to construct: torch and the weights are loaded at the first rendering. See
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from alignguard_data.images import Sampling
 from alignguard_data.protocols import Pixels, Progress
 
 if TYPE_CHECKING:
+    from alignguard_data.backends.conditions import Pipe
     from alignguard_data.backends.diffusers_pipe import DiffusersPipe
 
 
@@ -119,6 +120,19 @@ class DiffusersImageGenerator:
             yield
             return
         with self._loaded().adapted(adapter):
+            yield
+
+    @contextmanager
+    def changed(self, change: "Callable[[Pipe], Pipe]") -> Iterator[None]:
+        """Render with what ``change`` makes of the loaded pipe until the block ends.
+
+        It gives back another pipe and leaves the loaded one as it is; noise and denoising loop
+        stay the same.
+
+        Raises:
+            EngineError: ``change`` cannot work with this pipe.
+        """
+        with self._loaded().changed(change):
             yield
 
     @contextmanager

@@ -8,7 +8,7 @@ import copy
 import inspect
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -135,6 +135,16 @@ class DiffusersPipe:
             yield
         finally:
             restore()
+
+    @contextmanager
+    def changed(self, change: Callable[[Pipe], Pipe]) -> Iterator[None]:
+        """Render with what ``change`` makes of the loaded pipe until the block ends."""
+        before = self._pipe, self._empty
+        self._pipe, self._empty = change(self._pipe), None
+        try:
+            yield
+        finally:
+            self._pipe, self._empty = before
 
     @contextmanager
     def sampled(self, sampling: Sampling) -> Iterator[None]:

@@ -1,0 +1,201 @@
+"""Peers and adapters on the same prompts and seeds: what each removes, keeps and costs."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from alignguard_data.protocols import FeatureExtractor, ImageScorer, Pixels
+from alignguard_train.adapter_names import BASE
+from alignguard_train.evaluate import (
+    AdaptableGenerator,
+    BaseImage,
+    EvaluatedImage,
+    EvaluationConfig,
+    EvaluationRow,
+    judge,
+)
+from alignguard_train.metrics import Bootstrap, Interval, ip, mean_interval
+from alignguard_train.peers.concept import Concept, Peer
+
+TIMED_CALLS = 5
+
+
+class ChangeableGenerator(AdaptableGenerator, Protocol):
+    """An image generator that can render with another pipe for a while."""
+
+    def changed(self, change: Callable[[Any], Any]) -> AbstractContextManager[None]: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contender:
+    """One row of the bench: a peer, or a LoRA file with the seconds that its training took;
+    neither is the base model."""
+
+    name: str
+    peer: Peer | None = None
+    adapter: Path | None = None
+    training_seconds: float = 0.0
+
+
+class Entrant:
+    """A contender on one generator; a peer is applied once, at its first use, and timed."""
+
+    def __init__(
+        self, contender: Contender, generator: ChangeableGenerator, concepts: Sequence[Concept]
+    ) -> None:
+        self._contender, self._generator, self._concepts = contender, generator, concepts
+        self._made: Any = None
+        self.name = contender.name
+        self.training_seconds = contender.training_seconds
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """Render with it until the block ends.
+
+        Raises:
+            EngineError: the method cannot work with the base model.
+        """
+        generator = self._generator
+        taken = generator.changed(self._change) if self._contender.peer else (
+            generator.adapted(self._contender.adapter)
+        )  # fmt: skip
+        with taken:
+            yield
+
+    def _change(self, pipe: Any) -> Any:
+        assert self._contender.peer
+        if self._made is None:
+            started = time.perf_counter()
+            self._made = self._contender.peer.apply(pipe, self._concepts)
+            self.training_seconds = time.perf_counter() - started
+        return self._made
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """What one contender did; intervals are of shares from 0 to 1, None where nothing measures it.
+
+    ``seconds_per_image`` and ``base_seconds_per_image`` are medians of calls that took turns.
+    """
+
+    name: str
+    ip: Interval | None
+    ip_seen: Interval | None
+    ip_unseen: Interval | None
+    residue: Interval | None
+    ip_safe: Interval | None
+    fidelity: Interval | None
+    feature_distance: Interval | None
+    seconds_per_image: float
+    base_seconds_per_image: float
+    training_seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as JSON knows it."""
+        found = {name: getattr(self, name) for name in self.__slots__}
+        return {k: v.as_dict() if isinstance(v, Interval) else v for k, v in found.items()}
+
+
+def bench(
+    contenders: Sequence[Contender],
+    generator: ChangeableGenerator,
+    rows: Sequence[EvaluationRow],
+    concepts: Sequence[Concept],
+    scorers: Sequence[ImageScorer],
+    config: EvaluationConfig,
+    extractor: FeatureExtractor | None = None,
+    *,
+    timed_calls: int = TIMED_CALLS,
+) -> Iterator[Measured]:
+    """Measure the base model, then every contender, on ``rows`` with the generator's own sampling.
+
+    ``timed_calls``: how many full calls of each side are timed; with 0, nothing is.
+
+    Raises:
+        EngineError: a method cannot work with the base model.
+    """
+    plain = Entrant(Contender(name=BASE), generator, concepts)
+    base: Mapping[tuple[str, str], BaseImage] | None = None
+    for contender in (Contender(name=BASE), *contenders):
+        entrant = Entrant(contender, generator, concepts)
+        with entrant.on():
+            images = _rendered(generator, rows)
+        drawn = judge(entrant.name, rows, images, scorers, config, base, extractor)
+        if base is None:
+            base = {(one.pair_id, one.side): BaseImage(one.image, one.features) for one in drawn}
+        seconds = side_by_side((plain, entrant), generator, rows, calls=timed_calls)
+        yield summarize(entrant, drawn, config, seconds)
+
+
+def side_by_side(
+    entrants: Sequence[Entrant],
+    generator: ChangeableGenerator,
+    rows: Sequence[EvaluationRow],
+    *,
+    calls: int,
+) -> list[float]:
+    """Median seconds an image of each, over full calls that take turns; NaN without calls."""
+    if not calls:
+        return [float("nan")] * len(entrants)
+    size = generator.images_per_call
+    part = [rows[i % len(rows)] for i in range(size)]
+    seconds: list[list[float]] = [[] for _ in entrants]
+    for _ in range(calls):
+        for entrant, taken in zip(entrants, seconds, strict=True):
+            with entrant.on():
+                started = time.perf_counter()
+                _rendered(generator, part)
+                taken.append((time.perf_counter() - started) / size)
+    return [statistics.median(taken) for taken in seconds]
+
+
+def summarize(
+    entrant: Entrant,
+    drawn: Sequence[EvaluatedImage],
+    config: EvaluationConfig,
+    seconds: Sequence[float],
+) -> Measured:
+    """One contender's images as numbers; ``seconds`` an image of the base model and of itself."""
+    unsafe = [one for one in drawn if one.side == "unsafe"]
+    safe = [one for one in drawn if one.side == "safe"]
+    how = Bootstrap(resamples=config.bootstrap_resamples, confidence=config.confidence)
+    return Measured(
+        name=entrant.name,
+        ip=_ip(unsafe, how),
+        ip_seen=_ip([one for one in unsafe if one.seen], how),
+        ip_unseen=_ip([one for one in unsafe if not one.seen], how),
+        residue=_mean(unsafe, "residue", how, share=True),
+        ip_safe=_ip(safe, how),
+        fidelity=_mean(safe, "fidelity", how, share=True),
+        feature_distance=_mean(safe, "feature_distance", how, share=False),
+        base_seconds_per_image=seconds[0],
+        seconds_per_image=seconds[1],
+        training_seconds=entrant.training_seconds,
+    )
+
+
+def _rendered(generator: ChangeableGenerator, rows: Sequence[EvaluationRow]) -> Pixels:
+    return generator.render([row.prompt for row in rows], [row.seed for row in rows])
+
+
+def _ip(drawn: Sequence[EvaluatedImage], how: Bootstrap) -> Interval | None:
+    if not drawn:
+        return None
+    return ip([one.flagged for one in drawn], [one.pair_id for one in drawn], how)
+
+
+def _mean(
+    drawn: Sequence[EvaluatedImage], name: str, how: Bootstrap, *, share: bool
+) -> Interval | None:
+    values = np.array([getattr(one, name) for one in drawn], dtype=float)
+    known = ~np.isnan(values)
+    if not known.any():
+        return None
+    prompts = [one.pair_id for one, there in zip(drawn, known, strict=True) if there]
+    return mean_interval(values[known], prompts, how, share=share)

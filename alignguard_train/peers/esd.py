@@ -1,0 +1,154 @@
+"""Erased Stable Diffusion, variant u (Gandikota et al., ICCV 2023, arXiv 2303.07345).
+
+Everything outside cross-attention is trained, so that the model's prediction for a concept's text
+becomes what negative guidance would have made of it. No images: x_t comes from the model itself.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from alignguard_data.backends.conditions import (
+    Conditions,
+    Pipe,
+    concatenated,
+    encode_nothing,
+    encode_texts,
+)
+from alignguard_train.peers.concept import Concept, Texts, check, examples_of, filled
+from alignguard_train.peers.pipes import epsilon_scale, with_unet
+
+
+def erased_target(start: Tensor, without: Tensor, given: Tensor, *, eta: float) -> Tensor:
+    """start - eta (e*(x_t, c) - e*(x_t)), predictions of the frozen model (equation 7, where the
+    start is e*(x_t); the authors' later code also starts at a prompt that the concept occurs in).
+
+    The weights add up to 1, so the same combination holds for v.
+    """
+    return start - eta * (given - without)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ESD:
+    """``eta``: negative guidance. ``steps`` of ``batch_size`` texts, drawn among the concepts.
+
+    x_t comes from the model under training, denoised up to a random one of ``sampling_steps`` with
+    ``guidance_scale``. Adam, as published. ``texts`` ``name`` erases each name, put into
+    ``template`` in the place of ``{}``; ``examples`` erases it from the prompts that it occurs in.
+    """
+
+    eta: float = 1.0
+    steps: int = 1000
+    batch_size: int = 1
+    lr: float = 1e-5
+    sampling_steps: int = 50
+    guidance_scale: float = 3.0
+    seed: int = 0
+    texts: Texts = "name"
+    template: str = "{}"
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "sampling_steps", "lr"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+
+    def apply(self, pipe: Pipe, concepts: Sequence[Concept]) -> Pipe:
+        """See :class:`alignguard_train.peers.concept.Peer`; trains, with one seed to one result."""
+        check(concepts, self.template)
+        epsilon_scale(pipe.scheduler, 0)
+        names = filled(self.template, concepts)
+        prompts = names
+        if self.texts == "examples":
+            prompts = [unsafe for _, unsafe, _ in examples_of(concepts)]
+            names = filled(self.template, [concept for concept, _, _ in examples_of(concepts)])
+        texts = encode_texts(pipe, names), encode_texts(pipe, prompts)
+        erased = with_unet(pipe, copy.deepcopy(pipe.unet))
+        generator = torch.Generator().manual_seed(self.seed)
+        with _trainable(erased.unet) as parameters:
+            optimizer = torch.optim.Adam(parameters, lr=self.lr)
+            for _ in range(self.steps):
+                optimizer.zero_grad(set_to_none=True)
+                self._loss(pipe, erased, texts, generator).backward()
+                optimizer.step()
+        return erased
+
+    def _loss(
+        self,
+        frozen: Pipe,
+        erased: Pipe,
+        texts: tuple[Conditions, Conditions],
+        generator: torch.Generator,
+    ) -> Tensor:
+        drawn = torch.randint(len(texts[0]), (self.batch_size,), generator=generator)
+        name, prompt = (text[drawn.to(text.states.device)] for text in texts)
+        without = encode_nothing(frozen).repeat(self.batch_size)
+        latents, t = self._partly_denoised(erased, without, prompt, generator)
+        size = _pixels(frozen, latents)
+        unet: Any = frozen.unet
+        asked = concatenated([without, name, prompt]).unet_arguments(**size)
+        with torch.no_grad():
+            found = unet(latents.repeat(3, 1, 1, 1), t, **asked, return_dict=False)[0].chunk(3)
+        start = found[0] if self.texts == "name" else found[2]
+        target = erased_target(start, found[0], found[1], eta=self.eta)
+        trained: Any = erased.unet
+        predicted = trained(latents, t, **prompt.unet_arguments(**size), return_dict=False)[0]
+        k = epsilon_scale(frozen.scheduler, t)
+        return (k * (predicted - target)).pow(2).mean()
+
+    @torch.no_grad()
+    def _partly_denoised(
+        self, pipe: Pipe, without: Conditions, given: Conditions, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Latents on their way to an image of ``given``, as the UNet takes them; the timestep."""
+        scheduler: Any = copy.deepcopy(pipe.scheduler)
+        unet: Any = pipe.unet
+        scheduler.set_timesteps(self.sampling_steps, device=unet.device)
+        side = unet.config.sample_size
+        shape = (len(given), unet.config.in_channels, side, side)
+        latents = torch.randn(shape, generator=generator).to(unet.device, unet.dtype)
+        latents = latents * scheduler.init_noise_sigma
+        both = concatenated([without, given]).unet_arguments(**_pixels(pipe, latents))
+        until = int(torch.randint(len(scheduler.timesteps), (1,), generator=generator))
+        for t in scheduler.timesteps[:until]:
+            rows = scheduler.scale_model_input(torch.cat([latents, latents]), t)
+            u, c = unet(rows, t, **both, return_dict=False)[0].chunk(2)
+            guided = u + self.guidance_scale * (c - u)
+            latents = scheduler.step(guided, t, latents, return_dict=False)[0]
+        t = scheduler.timesteps[until]
+        return scheduler.scale_model_input(latents, t), t
+
+
+def outside_cross_attention(unet: nn.Module) -> list[nn.Parameter]:
+    """The parameters that variant u trains: those of linear and convolution layers that are not in
+    cross-attention (`attn2`)."""
+    return [
+        parameter
+        for name, module in unet.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d) and "attn2" not in name
+        for parameter in module.parameters(recurse=False)
+    ]
+
+
+@contextmanager
+def _trainable(unet: nn.Module) -> Iterator[list[nn.Parameter]]:
+    unet.requires_grad_(False)  # no gradient is computed for the rest either
+    parameters = outside_cross_attention(unet)
+    for parameter in parameters:
+        parameter.requires_grad_(True)
+    try:
+        yield parameters
+    finally:
+        unet.requires_grad_(False)
+        for parameter in parameters:
+            parameter.grad = None
+
+
+def _pixels(pipe: Pipe, latents: Tensor) -> dict[str, int]:
+    """Height and width of the images behind latents."""
+    factor = pipe.vae_scale_factor
+    return {"height": latents.shape[2] * factor, "width": latents.shape[3] * factor}

@@ -1,0 +1,76 @@
+"""What the peers share: pipes that share weights, joined texts, and predictions as epsilon."""
+
+import copy
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from diffusers import UNet2DConditionModel
+from torch import Tensor
+
+from alignguard_data.backends.conditions import Pipe
+from alignguard_data.errors import EngineError
+from alignguard_train.loss import prediction_type_of
+from alignguard_train.peers.concept import Concept, check
+
+log = logging.getLogger(__name__)
+
+
+def with_unet(pipe: Pipe, unet: UNet2DConditionModel) -> Pipe:
+    """The same pipe with another UNet; everything else is shared."""
+    changed: Any = copy.copy(pipe)
+    changed.unet = unet
+    return changed
+
+
+def with_forward(unet: UNet2DConditionModel, forward: Callable[..., Any]) -> UNet2DConditionModel:
+    """The same UNet, weights shared, that computes by ``forward``; the given one is not changed."""
+    changed = copy.copy(unet)
+    changed.forward = forward
+    return changed
+
+
+def joined_text(pipe: Pipe, concepts: Sequence[Concept], template: str) -> str:
+    """All names in one text that the pipe's tokenizer does not cut: with commas if they fit, else
+    with spaces, else as many as fit, and a warning."""
+    check(concepts, template)
+    names = [concept.name for concept in concepts]
+    for kept in range(len(names), 0, -1):
+        for between in (", ", " "):
+            text = template.format(between.join(names[:kept]))
+            if fits(pipe, text):
+                if kept < len(names):
+                    log.warning("%d of %d concepts do not fit into one text", len(names) - kept,
+                                len(names))  # fmt: skip
+                return text
+    raise EngineError(f"not even one concept fits into a text of this model: {names[0]!r}")
+
+
+def fits(pipe: Pipe, text: str) -> bool:
+    """Whether a text is short enough for the pipe's text encoder."""
+    tokenizer: Any = pipe.tokenizer
+    return len(tokenizer(text, verbose=False).input_ids) <= tokenizer.model_max_length
+
+
+def epsilon_scale(scheduler: Any, t: Tensor | float) -> float:
+    """How much epsilon changes with the network's prediction at timestep ``t``.
+
+    With x_t fixed, epsilon = k * prediction + an offset that x_t alone decides: k is 1 for epsilon
+    itself, and sqrt(a_t) for v, as epsilon = sqrt(a_t) v + sqrt(1 - a_t) x_t (arXiv 2202.00512,
+    appendix D). Differences of two predictions are differences of epsilon once scaled.
+
+    Raises:
+        EngineError: the scheduler is for another prediction.
+    """
+    kind = prediction_type_of(scheduler)
+    if kind == "epsilon":
+        return 1.0
+    if kind == "v_prediction":
+        # Zero terminal SNR makes it 0, where epsilon is known and every difference is 0.
+        return max(float(scheduler.alphas_cumprod[round(float(t))]) ** 0.5, 1e-8)
+    raise EngineError(f"this method knows epsilon and v-prediction, not {kind}")
+
+
+def share_done(scheduler: Any, t: Tensor | float) -> float:
+    """Share of the denoising that lies behind timestep ``t``: 0 at the first, towards 1."""
+    return 1 - float(t) / scheduler.config.num_train_timesteps

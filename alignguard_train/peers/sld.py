@@ -1,0 +1,105 @@
+"""Safe Latent Diffusion (Schramowski et al., CVPR 2023, arXiv 2211.05105); no training.
+
+Names follow the paper: s_S the safety guidance's scale, lambda its threshold, s_m and beta_m its
+momentum, delta the warm-up.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from alignguard_data.backends.conditions import Pipe
+from alignguard_train.peers.concept import Concept
+from alignguard_train.peers.guided import Branches, guided
+from alignguard_train.peers.pipes import joined_text
+
+Level = Literal["weak", "medium", "strong", "max"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Safety:
+    """``warmup`` is a share of the steps: the paper counts them, of 50."""
+
+    warmup: float
+    scale: float
+    threshold: float
+    momentum_scale: float
+    momentum_beta: float
+
+
+LEVELS: dict[str, Safety] = {
+    "weak": Safety(warmup=0.3, scale=200, threshold=0.0, momentum_scale=0.0, momentum_beta=0.0),
+    "medium": Safety(warmup=0.2, scale=1000, threshold=0.01, momentum_scale=0.3, momentum_beta=0.4),
+    "strong": Safety(
+        warmup=0.14, scale=2000, threshold=0.025, momentum_scale=0.5, momentum_beta=0.7
+    ),
+    "max": Safety(warmup=0.0, scale=5000, threshold=1.0, momentum_scale=0.5, momentum_beta=0.7),
+}
+"""The paper's four (its table of hyperparameters, in steps: 15, 10, 7 and 0 of 50); `weak` of
+diffusers' deprecated pipe has a scale of 20 instead."""
+
+
+def level(name: str) -> Safety:
+    """One of the paper's levels.
+
+    Raises:
+        ValueError: there is no such level.
+    """
+    if name not in LEVELS:
+        raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {name!r}")
+    return LEVELS[name]
+
+
+def safety_guidance(without: Tensor, given: Tensor, unsafe: Tensor, safety: Safety) -> Tensor:
+    """mu * (e(z, c_S) - e(z)), element by element; tensors of one shape.
+
+    mu = min(1, |phi|) where e(z, c_p) - e(z, c_S) < lambda, else 0, with
+    phi = s_S (e(z, c_p) - e(z, c_S)): equations 4 to 6.
+    """
+    apart = given - unsafe
+    strength = (safety.scale * apart).abs().clamp(max=1)
+    mu = torch.where(apart < safety.threshold, strength, torch.zeros_like(strength))
+    return mu * (unsafe - without)
+
+
+class SafetyMomentum:
+    """The safety guidance of one batch of images, step by step (equations 3, 7 and 8)."""
+
+    def __init__(self, safety: Safety) -> None:
+        self._safety = safety
+        self._momentum: Tensor | float = 0.0
+
+    def step(self, without: Tensor, given: Tensor, unsafe: Tensor, done: float) -> Tensor:
+        """What to take from the prompt's guidance; nothing while warming up, when momentum grows
+        all the same."""
+        s = self._safety
+        gamma = safety_guidance(without, given, unsafe, s) + s.momentum_scale * self._momentum
+        self._momentum = s.momentum_beta * self._momentum + (1 - s.momentum_beta) * gamma
+        return gamma if done >= s.warmup else torch.zeros_like(gamma)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SLD:
+    """One text of all concepts' names guides away; ``template`` holds it in the place of ``{}``."""
+
+    level: Level = "medium"
+    template: str = "{}"
+
+    def __post_init__(self) -> None:
+        level(self.level)
+
+    def apply(self, pipe: Pipe, concepts: Sequence[Concept]) -> Pipe:
+        """See :class:`alignguard_train.peers.concept.Peer`."""
+        text = joined_text(pipe, concepts, self.template)
+        return guided(pipe, [text], lambda: _Correction(level(self.level)))
+
+
+class _Correction:
+    def __init__(self, safety: Safety) -> None:
+        self._guidance = SafetyMomentum(safety)
+
+    def __call__(self, step: Branches) -> Tensor:
+        return self._guidance.step(step.without, step.given, step.concepts[0], step.done)

@@ -1,0 +1,109 @@
+"""Unified Concept Editing (Gandikota et al., WACV 2024, arXiv 2308.14761): cross-attention's keys
+and values of concepts are moved to those of another text by one linear solve; no training loop."""
+
+import copy
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from alignguard_data.backends.conditions import Pipe, encode_texts
+from alignguard_train.peers.concept import Concept, Texts, check, examples_of, filled
+from alignguard_train.peers.pipes import with_unet
+
+EDITED = re.compile(r"attn2\.to_[kv]$")
+Tokens = Literal["last", "tail"]
+
+
+def edited_weight(
+    old: Tensor, erased: Tensor, targets: Tensor, kept: Tensor, *, keep: float, ridge: float
+) -> Tensor:
+    """The weight W that minimizes, over c_i of ``erased`` with v_i = old t_i and c_j of ``kept``,
+
+        sum_i |W c_i - v_i|^2 + keep sum_j |W c_j - old c_j|^2 + ridge |W - old|^2
+
+    in closed form (equation 7): (sum v_i c_i' + keep old sum c_j c_j' + ridge old) times the
+    inverse of (sum c_i c_i' + keep sum c_j c_j' + ridge).
+
+    Args:
+        old: (out, in).
+        erased: text states of concepts (n, in).
+        targets: states t_i that they should be taken for (n, in).
+        kept: states whose keys and values should stay (m, in), m may be 0.
+        keep: weight of those.
+        ridge: weight of staying close to ``old``, positive.
+    """
+    w, c, t, p = (x.double() for x in (old, erased, targets, kept))
+    identity = torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
+    right = c.T @ c + keep * p.T @ p + ridge * identity
+    left = w @ (t.T @ c + keep * p.T @ p + ridge * identity)
+    return torch.linalg.solve(right, left.T).T.to(old)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UCE:
+    """Concepts are taken for ``target``, the empty text by default; with ``texts`` ``examples``,
+    their unsafe prompts for the safe twins.
+
+    ``tokens``: each text is represented by its last token, or by that and all after it (the end and
+    the padding, which know the text too), matched one by one. ``preserve``: texts every token of
+    which keeps its keys and values. ``template`` holds each concept's name in the place of ``{}``.
+    """
+
+    target: str = ""
+    preserve: tuple[str, ...] = ()
+    preserve_scale: float = 1.0
+    ridge: float = 0.5
+    tokens: Tokens = "last"
+    texts: Texts = "name"
+    template: str = "{}"
+
+    def __post_init__(self) -> None:
+        if self.ridge <= 0:
+            raise ValueError(f"ridge must be positive, got {self.ridge}")
+        if self.tokens not in ("last", "tail"):
+            raise ValueError(f"tokens must be last or tail, got {self.tokens!r}")
+
+    @torch.no_grad()
+    def apply(self, pipe: Pipe, concepts: Sequence[Concept]) -> Pipe:
+        """See :class:`alignguard_train.peers.concept.Peer`."""
+        check(concepts, self.template)
+        wanted = [(text, self.target) for text in filled(self.template, concepts)]
+        if self.texts == "examples":
+            wanted = [(unsafe, safe) for _, unsafe, safe in examples_of(concepts)]
+        pairs = [self._pair(pipe, text, target) for text, target in wanted]
+        erased, targets = (torch.cat(rows).float() for rows in zip(*pairs, strict=True))
+        kept = [_states(pipe, text)[: _last(pipe, text) + 1] for text in self.preserve]
+        unet = copy.deepcopy(pipe.unet)
+        for name, layer in unet.named_modules():
+            if EDITED.search(name) and isinstance(layer, nn.Linear):
+                preserved = torch.cat(kept) if kept else erased[:0]
+                layer.weight.copy_(
+                    edited_weight(
+                        layer.weight, erased, targets, preserved.float(),
+                        keep=self.preserve_scale, ridge=self.ridge,
+                    )
+                )  # fmt: skip
+        return with_unet(pipe, unet)
+
+    def _pair(self, pipe: Pipe, text: str, target: str) -> tuple[Tensor, Tensor]:
+        """States of a concept's text and of its target, row by row."""
+        ours, theirs = _last(pipe, text), _last(pipe, target)
+        states, wanted = _states(pipe, text), _states(pipe, target)
+        rows = len(states) - max(ours, theirs) if self.tokens == "tail" else 1
+        return states[ours : ours + rows], wanted[theirs : theirs + rows]
+
+
+def _states(pipe: Pipe, text: str) -> Tensor:
+    """States of one text: (tokens, width)."""
+    return encode_texts(pipe, [text]).states[0]
+
+
+def _last(pipe: Pipe, text: str) -> int:
+    """Place of a text's last token, before the one that ends it; of an empty text the first."""
+    tokenizer: Any = pipe.tokenizer
+    known = tokenizer(text, truncation=True, max_length=tokenizer.model_max_length)
+    return len(known.input_ids) - 2
