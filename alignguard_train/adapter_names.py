@@ -1,10 +1,13 @@
 """Names of what an evaluation compares, and how they read in tables and plots."""
 
+from alignguard_train.peers.registry import TITLES
+
 BASE = "base"
 MERGED = "merged"
 ALL_SINGLE = "all-single"
 EXPERT = "expert:"
 MERGE = "merge:"
+PEER = "peer:"
 
 
 def expert_name(category: str) -> str:
@@ -17,6 +20,11 @@ def merge_name(strategy: str) -> str:
     return MERGE + strategy
 
 
+def peer_name(method: str) -> str:
+    """Name of another published method (see :mod:`alignguard_train.peers.registry`)."""
+    return PEER + method
+
+
 def label(name: str) -> str:
     """How a name reads to people."""
     if name == BASE:
@@ -25,6 +33,8 @@ def label(name: str) -> str:
         return "Merged adapter"
     if name == ALL_SINGLE:
         return "All-single"
+    if name.startswith(PEER):
+        return TITLES.get(name.removeprefix(PEER), name)
     kind, _, rest = name.partition(":")
     if not rest:
         return name

@@ -7,11 +7,11 @@ of the list nor on where a run was resumed.
 
 import dataclasses
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from alignguard_data.protocols import FeatureExtractor, ImageGenerator, ImageSco
 from alignguard_data.records import SIDES
 from alignguard_data.release_audit import EVALUATION
 from alignguard_data.storage import Place, dataset
+from alignguard_train.peers.registry import PEERS
 from alignguard_train.prompt_sets import RELEASE_SET, PromptSet, PromptSetConfig
 
 _COLUMNS = ["pair_id", "unsafe_prompt", "safe_prompt", "concept", "category", "seen"]
@@ -52,6 +53,9 @@ class EvaluationConfig:
         confidence: of the intervals.
         clip_score: score that says how well an image shows its prompt, of any range.
         prompt_sets: files of prompts to measure beside the release's.
+        peers: other published methods to measure beside the adapters, on the release's prompts and
+            the sets'; names of :mod:`alignguard_train.peers.registry`.
+        peer_params: their parameters by name, their own defaults for the rest.
     """
 
     flags: tuple[FlagRule, ...]
@@ -62,6 +66,8 @@ class EvaluationConfig:
     confidence: float = 0.95
     clip_score: ScoreKey | None = None
     prompt_sets: tuple[PromptSetConfig, ...] = ()
+    peers: tuple[str, ...] = ()
+    peer_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.flags:
@@ -77,17 +83,29 @@ class EvaluationConfig:
         names = [RELEASE_SET, *(chosen.name for chosen in self.prompt_sets)]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"prompt_sets: names must differ, got {', '.join(twice)} again")
+        self._check_peers()
+
+    def _check_peers(self) -> None:
+        for number, name in enumerate(self.peers):
+            if name not in PEERS:
+                raise ValueError(f"peers: no {name!r}; there are {', '.join(PEERS)}")
+            if name in self.peers[:number]:
+                raise ValueError(f"peers: {name} is named twice")
+        if strange := sorted(set(self.peer_params) - set(self.peers)):
+            raise ValueError(f"peer_params: {', '.join(strange)} is not among peers")
 
 
 class AdaptableGenerator(ImageGenerator, Protocol):
     """An image generator that can put a LoRA file on its base model for a while, and render with
-    another guidance and size for a while."""
+    another guidance and size, or with a changed pipe, for a while."""
 
     sampling: Sampling
 
     def adapted(self, adapter: Path | None) -> AbstractContextManager[None]: ...
 
     def sampled(self, sampling: Sampling) -> AbstractContextManager[None]: ...
+
+    def changed(self, change: Callable[[Any], Any]) -> AbstractContextManager[None]: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

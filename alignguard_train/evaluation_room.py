@@ -6,6 +6,7 @@ Reads a release's evaluation prompts and adapter files; writes tables "images" (
 
 import dataclasses
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -38,6 +39,8 @@ from alignguard_train.evaluate import (
 )
 from alignguard_train.image_metrics import distributions_table
 from alignguard_train.metrics import metrics_table, paired_table
+from alignguard_train.peers.bench import Contender, Entrant
+from alignguard_train.peers.room import SECONDS, costs, entrants, keep_seconds
 from alignguard_train.prompt_sets import (
     PromptSet,
     PromptSetConfig,
@@ -84,12 +87,15 @@ def spec(
         if not Path(chosen.path).is_file():
             raise InputMissing(f"prompt set {chosen.name} is not there: {chosen.path}")
         inputs[f"prompt set {chosen.name}"] = sha256_file(Path(chosen.path))
+    told = dataclasses.asdict(config)
+    if not config.peers:
+        del told["peers"], told["peer_params"]
     return PartitionSpec(
         folder=data.partition("evaluation"),
         room="evaluation",
         key="all",
         config={
-            **dataclasses.asdict(config),
+            **told,
             "flags": [dataclasses.asdict(rule) for rule in config.flags],
             "prompt_sets": [_without_path(chosen) for chosen in config.prompt_sets],
             "sampling": dataclasses.asdict(generator.sampling),
@@ -126,7 +132,7 @@ def evaluate_all(
 
     Raises:
         InputMissing: no release, or an adapter's or a prompt set's file is not there.
-        ConfigError: prompt sets cannot be read.
+        ConfigError: prompt sets cannot be read, or a peer does not take its parameters.
         PartitionBusy: another process evaluates.
     """
     adapters = {BASE: None, **adapters}
@@ -135,17 +141,26 @@ def evaluate_all(
             return work.done
         sets = read_prompt_sets(config.prompt_sets)
         rows = evaluation_rows(release_folder(data), config, sets, generator.sampling)
+        peers = entrants(release_folder(data), config, generator)
+        entered: dict[str, Entrant] = {
+            name: Entrant(Contender(name=name, adapter=path), generator, ())
+            for name, path in adapters.items()
+        }
+        entered |= {peer.name: peer for peer in peers}
         base: Mapping[tuple[str, str], BaseImage] | None = None
-        for number, (name, path) in enumerate(adapters.items()):
+        for number, (name, entrant) in enumerate(entered.items()):
             judging = partial(
                 judge, name, scorers=scorers, config=config, base=base, extractor=extractor
             )
             evaluating = _Adapter(f"{number:03d}-", work, judging)
-            evaluating.run(rows, generator, path, progress)
+            seconds, images = evaluating.run(rows, generator, entrant, progress)
+            if peers and images:
+                training = entrant.training_seconds
+                keep_seconds(work, f"{number:03d}-", name, seconds, images, training)
             if name == BASE:
                 base = evaluating.pictures()
         measured = f"{extractor.name} {extractor.version}" if extractor else ""
-        return _finish(data, work, list(adapters), config, sets, measured)
+        return _finish(data, work, list(entered), config, sets, measured)
 
 
 class _Adapter:
@@ -158,23 +173,26 @@ class _Adapter:
         judging: Callable[..., list[EvaluatedImage]],
     ) -> None:
         self._prefix, self._work, self._judge = prefix, work, judging
+        self._seconds = 0.0
 
     def run(
         self,
         rows: Sequence[EvaluationRow],
         generator: AdaptableGenerator,
-        path: Path | None,
+        entrant: Entrant,
         progress: Progress | None,
-    ) -> None:
-        """Render and keep what an earlier attempt has not kept yet."""
+    ) -> tuple[float, int]:
+        """Render and keep what an earlier attempt has not kept yet; seconds of rendering, and how
+        many images."""
         have = set(self._saved("image_id"))
         missing = [row for row in rows if (row.pair_id, row.side) not in have]
         if not missing:
-            return
-        with generator.adapted(path), OneBehind() as behind:
+            return 0.0, 0
+        with entrant.on(), OneBehind() as behind:
             for sampling, alike in alike_sampled(missing, generator.sampling):
                 with generator.sampled(sampling):
                     self._render(alike, generator, behind, progress)
+        return self._seconds, len(missing)
 
     def _render(
         self,
@@ -185,7 +203,9 @@ class _Adapter:
     ) -> None:
         while rows:
             part, rows = rows[: generator.images_per_call], rows[generator.images_per_call :]
+            started = time.perf_counter()
             images = generator.render([r.prompt for r in part], [r.seed for r in part], progress)
+            self._seconds += time.perf_counter() - started
             behind.submit(self._saving(part, images))
 
     def _saving(self, part: Sequence[EvaluationRow], images: Pixels) -> Callable[[], None]:
@@ -220,7 +240,8 @@ def _finish(
     extractor: str,
 ) -> Manifest:
     # Batch names begin with the adapter's number, so this order is that of ``adapters``.
-    parts = [work.load_batch(name) for name in work.saved_names()]
+    kept = [name for name in work.saved_names() if not name.startswith(SECONDS)]
+    parts = [work.load_batch(name) for name in kept]
     whole = pa.concat_tables([schema_of(EvaluatedImage).empty_table(), *parts])
     order = pa.array([adapters.index(name) for name in whole["adapter"].to_pylist()], pa.int32())
     keys = [("order", "ascending"), ("pair_id", "ascending"), ("side", "ascending")]
@@ -250,6 +271,8 @@ def _finish(
         "distributions": distributions_table(whole, extractor=extractor),
         "rejected": to_table(RejectedPrompt, [row for s in sets for row in s.rejected]),
     }
+    if config.peers:
+        tables["costs"] = costs(data, work, adapters)
     spec = work.spec
     shown = report_data.gather(data, config=spec.config, models=spec.models, tables=tables)
     files = {}

@@ -117,7 +117,8 @@ def write_revealed(data: DataRoot) -> Path:
     """
     folder = data.partition("evaluation")
     manifest = manifests.require(folder)
-    read = {name: manifests.read(folder, name) for name in report_data.TABLES}
+    wanted = (*report_data.TABLES, "costs") if manifest.config.get("peers") else report_data.TABLES
+    read = {name: manifests.read(folder, name) for name in wanted}
     found = report_data.gather(data, config=manifest.config, models=manifest.models, tables=read)
     path = scratch(data.base) / "evaluation" / REVEALED  # it never leaves this machine
     log.warning("writing an unblurred report to %s", path)

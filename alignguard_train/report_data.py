@@ -14,7 +14,7 @@ from alignguard_data import manifest as manifests
 from alignguard_data.manifest import Manifest
 from alignguard_data.paths import DataRoot
 from alignguard_data.storage import children
-from alignguard_train.adapter_names import ALL_SINGLE, BASE, EXPERT, MERGED, expert_name
+from alignguard_train.adapter_names import ALL_SINGLE, BASE, EXPERT, MERGED, PEER, expert_name
 from alignguard_train.metrics import Interval
 from alignguard_train.prompt_sets import RELEASE_SET
 
@@ -22,7 +22,7 @@ MAX_PAIRS = 16
 """Prompt pairs that the grids show."""
 
 TABLES = ("metrics", "paired", "distributions", "pictures")
-"""Tables of the evaluation that a report is made from."""
+"""Tables of the evaluation that a report is made from; and ``costs``, where peers were measured."""
 
 FUNNEL_ROOMS = (
     ("prompts", "prompt pairs accepted"),
@@ -74,6 +74,10 @@ class ReportData:
     histories: Mapping[str, pa.Table] = field(default_factory=dict)
     """Training history by adapter name."""
     pictures: tuple[dict[str, Any], ...] = ()
+    peers: tuple[str, ...] = ()
+    """Other published methods, which have a table of their own."""
+    costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """``seconds_per_image`` and ``training_seconds`` by adapter and peer."""
 
     def get(self, adapter: str, side: str, metric: str, subset: str = "all") -> Interval | None:
         """One metric, or None where it was not measured."""
@@ -101,7 +105,8 @@ def gather(
     """Gather it from an evaluation's configuration, models, and tables metrics and pictures."""
     release = manifests.require(data.partition("release"))
     metrics = _intervals(tables["metrics"])
-    adapters = tuple(dict.fromkeys(key[0] for key in metrics))
+    names = tuple(dict.fromkeys(key[0] for key in metrics))
+    adapters = tuple(name for name in names if not name.startswith(PEER))
     return ReportData(
         profile=data.profile,
         release=str(release.counts["path"]),
@@ -116,6 +121,10 @@ def gather(
         funnel=(*_funnel(data), _release_stage(release)),
         histories=_histories(data, adapters),
         pictures=tuple(tables["pictures"].to_pylist()),
+        peers=tuple(name for name in names if name.startswith(PEER)),
+        costs={row.pop("adapter"): row for row in tables["costs"].to_pylist()}
+        if "costs" in tables
+        else {},
     )
 
 

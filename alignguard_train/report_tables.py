@@ -23,7 +23,7 @@ class ReportTable:
 
 def tables(data: ReportData) -> list[ReportTable]:
     """Every table for which something was measured, in the order of the report."""
-    made = [_headline(data), *_differences(data), _matrix(data), _kept(data)]
+    made = [_headline(data), *_differences(data), _matrix(data), _kept(data), _peers(data)]
     made += [_prompt_set(data, name) for name in data.prompt_sets]
     return [table for table in made if table.rows and len(table.columns) > 1]
 
@@ -103,6 +103,7 @@ def _differences(data: ReportData) -> Iterator[ReportTable]:
         return (*cells, exact)
 
     pairs = list(dict.fromkeys((key[0], key[1]) for key in data.paired))
+    pairs = [pair for pair in pairs if not set(pair) & set(data.peers)]
     against_base = [(a, b) for a, b in pairs if b == BASE]
     merged = [(a, b) for a, b in pairs if a == MERGED and b != BASE]
     yield ReportTable(
@@ -174,6 +175,38 @@ def _distribution(data: ReportData, adapter: str, metric: str) -> str:
         return DASH
     spread = "" if found["std"] is None else f" ± {found['std']:.4f}"
     return f"{found['value']:.4f}{spread}"
+
+
+def _peers(data: ReportData) -> ReportTable:
+    columns: list[Column] = [
+        ("IP, unsafe prompts", "unsafe", "ip", "all", percent),
+        ("… seen concepts", "unsafe", "ip", "seen", percent),
+        ("… unseen concepts", "unsafe", "ip", "unseen", percent),
+        ("Residue, unsafe prompts", "unsafe", "residue", "all", percent),
+        ("IP, safe prompts", "safe", "ip", "all", percent),
+        ("Fidelity, safe prompts", "safe", "fidelity", "all", percent),
+        ("Feature distance, safe prompts", "safe", "feature_distance", "all", number),
+    ]
+    shown = [a for a in (BASE, MERGED, *data.peers) if a in data.adapters or a in data.peers]
+    measured = [c for c in columns if any(data.get(a, c[1], c[2], c[3]) for a in shown)]
+
+    def row(adapter: str) -> tuple[str, ...]:
+        cells = [show(data.get(adapter, side, m, s)) for _, side, m, s, show in measured]
+        cost = data.costs.get(adapter)
+        if cost is None:
+            return (*cells, DASH, DASH)
+        return (*cells, f"{cost['seconds_per_image']:.3g}", f"{cost['training_seconds']:.3g}")
+
+    return ReportTable(
+        key="peers",
+        title="Peers: other published methods on the same prompts and seeds",
+        note="Each was told the names and some prompts of the concepts that the experts were "
+        "trained on. Seconds an image are of rendering alone, as it went in this run; seconds of "
+        "training are all that a method takes before its first image, for our adapter those of all "
+        "experts one after another. Other work of the machine changes both.",
+        columns=("Method", *(c[0] for c in measured), "Seconds an image", "Seconds of training"),
+        rows=tuple((label(a), row(a)) for a in shown) if data.peers else (),
+    )
 
 
 def _prompt_set(data: ReportData, name: str) -> ReportTable:

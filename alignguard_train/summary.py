@@ -12,7 +12,7 @@ from alignguard_data.paths import DataRoot
 from alignguard_data.shards import write_bytes
 from alignguard_data.storage import Place, read_bytes, size
 from alignguard_train import report
-from alignguard_train.adapter_names import BASE, EXPERT, MERGED
+from alignguard_train.adapter_names import BASE, EXPERT, MERGED, PEER
 from alignguard_train.evaluation_room import release_folder
 
 SUMMARY = "summary.json"
@@ -34,7 +34,8 @@ def write_summary(data: DataRoot, *, seconds: Mapping[str, float], adapter: Plac
     folder = data.partition("evaluation")
     manifest = manifests.require(folder)
     metrics = _metrics(folder)
-    names = list(dict.fromkeys(key[0] for key in metrics))
+    measured = list(dict.fromkeys(key[0] for key in metrics))
+    names = [name for name in measured if not name.startswith(PEER)]
     experts = [name for name in names if name.startswith(EXPERT)]
     ip: dict[str, object] = {
         name: _sides(metrics, name) for name in (BASE, MERGED) if name in names
@@ -52,6 +53,9 @@ def write_summary(data: DataRoot, *, seconds: Mapping[str, float], adapter: Plac
         "report": str(folder / manifest.file(report.REPORT).name),
         "seconds": {room: round(value, 1) for room, value in seconds.items()},
     }
+    if len(measured) > len(names):
+        shown = [name for name in measured if name in (BASE, MERGED) or name not in names]
+        summary["peers"] = _peers(folder, metrics, shown)
     path = data.base / "evaluation" / SUMMARY
     write_bytes(path, (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode())
     return path
@@ -84,6 +88,20 @@ def _metrics(folder: Place) -> Metrics:
             name: row[name] for name in ("value", "low", "high", "n")
         }
         for row in manifests.read(folder, "metrics").to_pylist()
+    }
+
+
+def _peers(folder: Place, metrics: Metrics, names: list[str]) -> dict[str, Any]:
+    """The report's table of peers: IP and residue, preservation, and what each costs."""
+    costs = {row.pop("adapter"): row for row in manifests.read(folder, "costs").to_pylist()}
+    return {
+        name: {
+            "ip": _sides(metrics, name),
+            "residue": metrics.get((name, "unsafe", "all", "residue")),
+            "preservation": _preservation(metrics, name),
+            **costs.get(name, {}),
+        }
+        for name in names
     }
 
 

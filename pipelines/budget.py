@@ -98,6 +98,7 @@ def _sizes(profile: Profile, taxonomy: Taxonomy) -> _Sizes:
     reserved = wanted - round(wanted * (1 - profile.writing.evaluation_share))
     evaluated = concepts * min(profile.evaluation.prompts_per_concept, reserved)
     adapters = 1 + len(taxonomy.categories) + len(profile.merge.strategies)
+    adapters += len(profile.evaluation.peers)
     return _Sizes(
         pairs=concepts * wanted,
         trained=trained,

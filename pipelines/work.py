@@ -27,7 +27,7 @@ def expected_units(engines: Engines, room: Room, pending: Sequence[str]) -> int 
         folder, config = release_folder(engines.data), profile.evaluation
         sets = read_prompt_sets(config.prompt_sets)
         rows = evaluation_rows(folder, config, sets, profile.sampling)
-        return len(adapters(engines)) * len(rows)
+        return (len(adapters(engines)) + len(config.peers)) * len(rows)
     return None
 
 

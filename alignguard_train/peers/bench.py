@@ -2,11 +2,11 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -26,12 +26,6 @@ from alignguard_train.peers.concept import Concept, Peer
 TIMED_CALLS = 5
 
 
-class ChangeableGenerator(AdaptableGenerator, Protocol):
-    """An image generator that can render with another pipe for a while."""
-
-    def changed(self, change: Callable[[Any], Any]) -> AbstractContextManager[None]: ...
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contender:
     """One row of the bench: a peer, or a LoRA file with the seconds that its training took;
@@ -47,7 +41,7 @@ class Entrant:
     """A contender on one generator; a peer is applied once, at its first use, and timed."""
 
     def __init__(
-        self, contender: Contender, generator: ChangeableGenerator, concepts: Sequence[Concept]
+        self, contender: Contender, generator: AdaptableGenerator, concepts: Sequence[Concept]
     ) -> None:
         self._contender, self._generator, self._concepts = contender, generator, concepts
         self._made: Any = None
@@ -104,7 +98,7 @@ class Measured:
 
 def bench(
     contenders: Sequence[Contender],
-    generator: ChangeableGenerator,
+    generator: AdaptableGenerator,
     rows: Sequence[EvaluationRow],
     concepts: Sequence[Concept],
     scorers: Sequence[ImageScorer],
@@ -129,13 +123,14 @@ def bench(
         drawn = judge(entrant.name, rows, images, scorers, config, base, extractor)
         if base is None:
             base = {(one.pair_id, one.side): BaseImage(one.image, one.features) for one in drawn}
-        seconds = side_by_side((plain, entrant), generator, rows, calls=timed_calls)
+        both = (plain, entrant) if contender.name != BASE else (plain,)
+        seconds = side_by_side(both, generator, rows, calls=timed_calls)
         yield summarize(entrant, drawn, config, seconds)
 
 
 def side_by_side(
     entrants: Sequence[Entrant],
-    generator: ChangeableGenerator,
+    generator: AdaptableGenerator,
     rows: Sequence[EvaluationRow],
     *,
     calls: int,
@@ -161,7 +156,7 @@ def summarize(
     config: EvaluationConfig,
     seconds: Sequence[float],
 ) -> Measured:
-    """One contender's images as numbers; ``seconds`` an image of the base model and of itself."""
+    """One contender's images as numbers; ``seconds`` an image of the base model, then its own."""
     unsafe = [one for one in drawn if one.side == "unsafe"]
     safe = [one for one in drawn if one.side == "safe"]
     how = Bootstrap(resamples=config.bootstrap_resamples, confidence=config.confidence)
@@ -175,12 +170,12 @@ def summarize(
         fidelity=_mean(safe, "fidelity", how, share=True),
         feature_distance=_mean(safe, "feature_distance", how, share=False),
         base_seconds_per_image=seconds[0],
-        seconds_per_image=seconds[1],
+        seconds_per_image=seconds[-1],
         training_seconds=entrant.training_seconds,
     )
 
 
-def _rendered(generator: ChangeableGenerator, rows: Sequence[EvaluationRow]) -> Pixels:
+def _rendered(generator: AdaptableGenerator, rows: Sequence[EvaluationRow]) -> Pixels:
     return generator.render([row.prompt for row in rows], [row.seed for row in rows])
 
 

@@ -50,11 +50,13 @@ class UCE:
 
     ``tokens``: each text is represented by its last token, or by that and all after it (the end and
     the padding, which know the text too), matched one by one. ``preserve``: texts every token of
-    which keeps its keys and values. ``template`` holds each concept's name in the place of ``{}``.
+    which keeps its keys and values; ``preserve_twins`` adds the safe prompts of the concepts.
+    ``template`` holds each concept's name in the place of ``{}``.
     """
 
     target: str = ""
     preserve: tuple[str, ...] = ()
+    preserve_twins: bool = False
     preserve_scale: float = 1.0
     ridge: float = 0.5
     tokens: Tokens = "last"
@@ -76,7 +78,10 @@ class UCE:
             wanted = [(unsafe, safe) for _, unsafe, safe in examples_of(concepts)]
         pairs = [self._pair(pipe, text, target) for text, target in wanted]
         erased, targets = (torch.cat(rows).float() for rows in zip(*pairs, strict=True))
-        kept = [_states(pipe, text)[: _last(pipe, text) + 1] for text in self.preserve]
+        preserve = list(self.preserve)
+        if self.preserve_twins:
+            preserve += [safe for _, _, safe in examples_of(concepts)]
+        kept = [_states(pipe, text) for text in preserve]
         unet = copy.deepcopy(pipe.unet)
         for name, layer in unet.named_modules():
             if EDITED.search(name) and isinstance(layer, nn.Linear):

@@ -1,0 +1,102 @@
+"""Peers in the evaluation room: which ones a profile asks for, and what rendering by each costs."""
+
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions at import, where no type checker sees them.
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from alignguard_data import manifest as manifests
+from alignguard_data.errors import ConfigError
+from alignguard_data.partition import PartitionWork
+from alignguard_data.paths import DataRoot
+from alignguard_data.storage import Place
+from alignguard_train.adapter_names import ALL_SINGLE, EXPERT, MERGED, peer_name
+from alignguard_train.evaluate import AdaptableGenerator, EvaluationConfig
+from alignguard_train.peers.bench import Contender, Entrant
+from alignguard_train.peers.concept import Peer
+from alignguard_train.peers.registry import make_peer
+from alignguard_train.peers.release_concepts import release_concepts
+
+EXAMPLES = 8
+"""Prompt pairs of a concept that a peer may look at."""
+SECONDS = "seconds-"
+"""What names of saved batches begin with that hold seconds instead of images."""
+
+_SCHEMA = pa.schema(
+    [
+        pa.field("adapter", pa.string(), nullable=False),
+        pa.field("seconds", pa.float64(), nullable=False),
+        pa.field("images", pa.int64(), nullable=False),
+        pa.field("training_seconds", pa.float64(), nullable=False),
+    ]
+)
+
+
+def entrants(
+    release: Place, config: EvaluationConfig, generator: AdaptableGenerator
+) -> list[Entrant]:
+    """The peers that a profile asks for, in its order, told of the release's train concepts.
+
+    Raises:
+        ConfigError: parameters that a method does not know or take.
+        IntegrityError: the release's train split cannot be read.
+    """
+    if not config.peers:
+        return []
+    made: dict[str, Peer] = {}
+    faults = []
+    for name in config.peers:
+        try:
+            made[name] = make_peer(name, config.peer_params.get(name))
+        except ValueError as error:
+            faults.append(f"evaluation.peer_params.{name}: {error}")
+    if faults:
+        raise ConfigError("profile", faults)
+    concepts = release_concepts(release, examples=EXAMPLES)
+    return [
+        Entrant(Contender(name=peer_name(name), peer=peer), generator, concepts)
+        for name, peer in made.items()
+    ]
+
+
+def keep_seconds(
+    work: PartitionWork, prefix: str, adapter: str, seconds: float, images: int, training: float
+) -> None:
+    """Keep what one adapter's or peer's images took, beside them."""
+    row = dict(zip(_SCHEMA.names, (adapter, seconds, images, training), strict=True))
+    work.save_batch(f"{SECONDS}{prefix}{images}", pa.Table.from_pylist([row], schema=_SCHEMA))
+
+
+def costs(data: DataRoot, work: PartitionWork, adapters: Sequence[str]) -> pa.Table:
+    """Seconds an image and of training by adapter and peer, as far as they were measured; those of
+    a killed attempt are not known where it ended."""
+    parts = [work.load_batch(name) for name in work.saved_names() if name.startswith(SECONDS)]
+    kept = pa.concat_tables([_SCHEMA.empty_table(), *parts])
+    rows = []
+    for name in adapters:
+        own = kept.filter(pc.equal(kept["adapter"], name)).to_pylist()
+        images = sum(row["images"] for row in own)
+        trained = _trained(data, name, adapters)
+        training = max([trained, *(row["training_seconds"] for row in own)])
+        if images:
+            each = sum(row["seconds"] for row in own) / images
+            rows.append({"adapter": name, "seconds_per_image": each, "training_seconds": training})
+    columns = {"seconds_per_image": pa.float64(), "training_seconds": pa.float64()}
+    schema = pa.schema({"adapter": pa.string(), **columns})
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def _trained(data: DataRoot, name: str, adapters: Sequence[str]) -> float:
+    """Seconds in which an adapter was made; the merge's are those of its experts, one after
+    another, and its own."""
+    experts = [key.removeprefix(EXPERT) for key in adapters if key.startswith(EXPERT)]
+    if name == MERGED:
+        folders = [data.partition("experts", key) for key in experts] + [data.partition("merge")]
+    elif name == ALL_SINGLE or name.startswith(EXPERT):
+        folders = [data.partition("experts", name.removeprefix(EXPERT))]
+    else:
+        folders = []
+    return sum(found.seconds for found in map(manifests.load, folders) if found)
