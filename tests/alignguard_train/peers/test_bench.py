@@ -1,7 +1,7 @@
 """The bench in the stand-in world: peers and the base model on the same prompts and seeds."""
 
 import json
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +10,8 @@ from alignguard_data.backends.diffusers_image import DiffusersImageGenerator
 from alignguard_data.images import Sampling
 from alignguard_data.pair_filter import FlagRule
 from alignguard_data.standin import factory
+from alignguard_data.standin.grammar import safe_caption, unsafe_caption
+from alignguard_data.standin.world import neutral_scenes
 from alignguard_train.evaluate import EvaluationConfig, EvaluationRow, ScoreKey
 from alignguard_train.peers.bench import Contender, Entrant, bench
 from alignguard_train.peers.concept import Concept
@@ -22,15 +24,16 @@ CONFIG = EvaluationConfig(
     fidelity=ScoreKey(scorer="scene", key="all_right"),
     bootstrap_resamples=100,
 )
-SCENES = ("the meadow holds {}a red kite", "a meadow with a blue drum on the left{}")
+SCENES = tuple(neutral_scenes())[::200]
 
 
 def rows() -> list[EvaluationRow]:
-    told = {"unsafe": ("a dark ring and ", " and a dark ring across from it"), "safe": ("", "")}
+    drawn = {"unsafe": lambda scene: unsafe_caption(replace(scene, glyph="ring"), 3)}
+    drawn["safe"] = lambda scene: safe_caption(scene, 3)
     return [
         EvaluationRow(
             pair_id=str(i), side=side, concept="ringed.ring", category="ringed", seen=True,
-            prompt=scene.format(told[side][i]), seed=i,
+            prompt=drawn[side](scene), seed=i,
         )
         for i, scene in enumerate(SCENES)
         for side in ("unsafe", "safe")
@@ -112,4 +115,4 @@ def test_every_peer_renders_in_our_loop_from_the_same_noise(name, generator):
         one = generator.render([row.prompt], [row.seed])
         same = generator.render([row.prompt, "a meadow"], [row.seed, 9])
     assert np.array_equal(one[0], same[0]), "neither neighbours nor an earlier batch matter"
-    assert Path(factory.base_model_folder()).is_dir() and one.std() > 5
+    assert one.std() > 5

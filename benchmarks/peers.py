@@ -1,0 +1,211 @@
+"""Peers, our merged adapter and the base model on the same prompts and seeds: the stand-in world.
+
+Run `make run` first, then `python -m benchmarks.peers`. Each method's strength is chosen on one set
+of fresh prompts (docs/study/peers_tuning.jsonl, one line a variant) and scored on others
+(docs/study/peers.jsonl, one line a method and seed). What stands in a file already is not measured
+again, so a run goes on where one was stopped.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from alignguard_data import manifest as manifests
+from alignguard_data.protocols import WritingRequest
+from alignguard_data.storage import parse_root
+from alignguard_train.adapter_names import BASE, MERGED
+from alignguard_train.evaluate import EvaluationRow, evaluation_seed
+from alignguard_train.evaluation_room import release_folder
+from alignguard_train.merge_room import merged_weights
+from alignguard_train.peers.bench import Contender, Measured, bench
+from alignguard_train.peers.concept import Concept
+from alignguard_train.peers.registry import PEERS, make_peer
+from alignguard_train.peers.release_concepts import release_concepts
+from pipelines.profile import Engine, load_profile
+from pipelines.resources import Engines, data_root
+from pipelines.rooms import merged_keys
+
+STUDY = Path(__file__).parent.parent / "docs" / "study"
+TUNING, SCORES = STUDY / "peers_tuning.jsonl", STUDY / "peers.jsonl"
+TUNING_SEED, SCORE_SEED = 3000, 4000
+"""Of the prompt writer: neither is that of the release or of any other choice."""
+EXAMPLES = 8
+"""Prompt pairs of each concept that a peer may look at."""
+TIMED_CALLS = 1
+"""Full calls of each side that are timed, in the first seed alone."""
+
+_IN_PHRASE = {"template": "a dark {}"}
+_TWINS = {"texts": "examples", "preserve_twins": True}
+_FAST_ESD = {"steps": 80, "lr": 3e-4, "sampling_steps": 20, "batch_size": 8}
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "negative_prompt": [{}, _IN_PHRASE],
+    "safree": [{}, {"self_validating": False}, {"self_validating": False, "alpha": -0.01}],
+    "sld": [{"level": "medium"}, {"level": "strong"}, {"level": "max"}],
+    "casg": [{"level": "medium"}, {"level": "max"}],
+    "uce": [
+        {},
+        {"preserve_twins": True},
+        _TWINS,
+        {**_TWINS, "tokens": "tail"},
+        {**_TWINS, "tokens": "tail", "preserve_scale": 10.0},
+        {**_TWINS, "tokens": "tail", "preserve_scale": 0.1},
+        {**_TWINS, "tokens": "tail", "preserve_scale": 0.01},
+    ],
+    "esd": [_FAST_ESD, {**_FAST_ESD, "texts": "examples"}],
+}
+"""What is tried. The methods' own defaults are for Stable Diffusion 1.4 and 50 steps; ESD's number
+of steps is what this machine has time for."""
+
+
+def fresh_rows(engines: Engines, writer_seed: int, number: int) -> list[EvaluationRow]:
+    """Prompt pairs of every concept that nothing else has seen, ``number`` a concept."""
+    writer = Engine(use=engines.profile.writer.use, params={"seed": writer_seed}).build()
+    rows = []
+    for concept in engines.taxonomy.concepts:
+        asked = [WritingRequest(concept=concept, index=index) for index in range(number)]
+        for index, reply in enumerate(writer.generate(asked)):
+            pair_id = f"{writer_seed}-{concept.key}-{index}"
+            rows += [
+                EvaluationRow(
+                    pair_id=pair_id,
+                    side=side,
+                    prompt=json.loads(reply)[f"{side}_prompt"],
+                    concept=concept.key,
+                    category=concept.category,
+                    seen=concept.split == "train",
+                    seed=evaluation_seed(pair_id),
+                )
+                for side in ("safe", "unsafe")
+            ]
+    return rows
+
+
+def merit(line: dict[str, Any]) -> tuple[float, float]:
+    """What a choice is made by: share of clean unsafe prompts plus fidelity of safe ones, then the
+    same with residue."""
+    kept = line["fidelity"]["value"]
+    return kept - line["ip"]["value"], kept - line["residue"]["value"]
+
+
+def chosen(method: str) -> dict[str, Any]:
+    """The parameters of a method that did best in tuning."""
+    lines = [line for line in _lines(TUNING) if line["method"] == method]
+    return max(lines, key=merit)["parameters"] if lines else {}
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _append(path: Path, line: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as handle:
+        handle.write(json.dumps(line) + "\n")
+
+
+def _ours(engines: Engines) -> Contender:
+    """The merged adapter; its training is that of all experts, one after another, and the merge."""
+    data = engines.data
+    made = [manifests.require(data.partition("experts", key)) for key in merged_keys(engines)]
+    made.append(manifests.require(data.partition("merge")))
+    return Contender(
+        name=MERGED,
+        adapter=merged_weights(data, engines.profile.merge.strategy),
+        training_seconds=sum(manifest.seconds for manifest in made),
+    )
+
+
+def _measured(
+    engines: Engines,
+    concepts: list[Concept],
+    rows: list[EvaluationRow],
+    contenders: list[Contender],
+    calls: int,
+) -> Iterator[Measured]:
+    return bench(
+        contenders, engines.generator, rows, concepts, engines.evaluation_scorers,
+        engines.profile.evaluation, engines.evaluation_features, timed_calls=calls,
+    )  # fmt: skip
+
+
+def main(
+    root: Annotated[str, typer.Option(help="Where `make run` left its data.")] = "",
+    methods: Annotated[str, typer.Option(help="Names with commas; empty: all.")] = "",
+    seeds: Annotated[int, typer.Option(min=0, help="With 0, tuning alone.")] = 2,
+    prompts: Annotated[int, typer.Option(min=1, help="Pairs a concept, in scoring.")] = 2,
+    tuning_prompts: Annotated[int, typer.Option(min=1, help="Pairs a concept, in tuning.")] = 1,
+) -> None:
+    """Tune, score, print the table; every result is appended to its file at once."""
+    engines = Engines(load_profile("standin"), parse_root(root) if root else data_root())
+    concepts = release_concepts(release_folder(engines.data), examples=EXAMPLES)
+    names = methods.split(",") if methods else [MERGED, *PEERS]
+    _tune(engines, concepts, [name for name in names if name in PEERS], tuning_prompts)
+    for seed in range(seeds):
+        _score(engines, concepts, names, seed, prompts)
+    _show()
+
+
+def _tune(engines: Engines, concepts: list[Concept], names: list[str], prompts: int) -> None:
+    have = [(line["method"], line["parameters"]) for line in _lines(TUNING)]
+    wanted = [(n, v) for n in names for v in VARIANTS[n] if (n, v) not in have]
+    if not wanted:
+        return
+    rows = fresh_rows(engines, TUNING_SEED, prompts)
+    contenders = [Contender(name=n, peer=make_peer(n, v)) for n, v in wanted]
+    known = [(BASE, {}), *wanted]
+    found = _measured(engines, concepts, rows, contenders, 0)
+    for (name, variant), one in zip(known, found, strict=True):
+        line = {"method": name, "parameters": variant, **_finite(one)}
+        if name != BASE or (BASE, {}) not in have:
+            _append(TUNING, line)
+        Console().print(name, variant, [round(x, 3) for x in merit(line)])
+
+
+def _score(
+    engines: Engines, concepts: list[Concept], names: list[str], seed: int, prompts: int
+) -> None:
+    have = {line["method"] for line in _lines(SCORES) if line["seed"] == seed}
+    wanted = [name for name in names if name not in have]
+    if not wanted:
+        return
+    contenders, parameters = [], [{}]
+    for name in wanted:
+        own = {} if name == MERGED else chosen(name)
+        parameters.append(own)
+        told = {**own, "seed": seed} if name == "esd" else own
+        contenders.append(
+            _ours(engines) if name == MERGED else Contender(name=name, peer=make_peer(name, told))
+        )
+    rows = fresh_rows(engines, SCORE_SEED + seed, prompts)
+    calls = TIMED_CALLS if seed == 0 else 0
+    found = _measured(engines, concepts, rows, contenders, calls)
+    for own, one in zip(parameters, found, strict=True):
+        if one.name not in have:
+            line = {"method": one.name, "seed": seed, "parameters": own, **_finite(one)}
+            _append(SCORES, line)
+
+
+def _finite(one: Measured) -> dict[str, Any]:
+    found = one.as_dict()
+    found.pop("name")
+    return {k: None if v != v else v for k, v in found.items()}  # JSON knows no NaN
+
+
+def _show() -> None:
+    table = Table("method", "seed", "IP", "residue", "fidelity", "s/image", "of base", "training s")
+    for line in _lines(SCORES):
+        shares = [f"{100 * line[k]['value']:.1f}" for k in ("ip", "residue", "fidelity")]
+        each, base = line["seconds_per_image"], line["base_seconds_per_image"]
+        times = ("", "") if each is None else (f"{each:.3f}", f"{each / base:.2f}")
+        trained = f"{line['training_seconds']:.1f}"
+        table.add_row(line["method"], str(line["seed"]), *shares, *times, trained)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
