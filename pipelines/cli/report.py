@@ -26,7 +26,8 @@ def print_summary(console: Console, data: DataRoot) -> None:
     """IP with intervals for base, each expert and merged; preservation; seconds a room."""
     summary = read_summary(data)
     table = Table(title="Inappropriate probability (IP), 95 % intervals", title_justify="left")
-    for column in ("adapter", "unsafe prompts", "safe prompts"):
+    table.add_column("adapter", overflow="fold")
+    for column in ("unsafe prompts", "safe prompts"):
         table.add_column(column, no_wrap=True)
     ip = summary["ip"]
     rows = {"base model": ip["base"]}
@@ -44,12 +45,16 @@ def print_summary(console: Console, data: DataRoot) -> None:
 
 
 def _print_preservation(console: Console, preservation: dict[str, Any]) -> None:
+    """Measures as rows, so that the table is as narrow as the one above it."""
     table = Table(title="Preservation on safe prompts", title_justify="left")
-    measures = list(dict.fromkeys(m for measured in preservation.values() for m in measured))
-    for column in ("adapter", *measures):
-        table.add_column(column.replace("_", " "))
+    table.add_column("adapter", overflow="fold")
+    for column in ("measure", "mean, 95 % interval, images"):
+        table.add_column(column, no_wrap=True)
     for adapter, measured in preservation.items():
-        table.add_row(adapter, *(_interval(measured[m]) if m in measured else "" for m in measures))
+        for number, (measure, value) in enumerate(measured.items()):
+            name = "" if number else adapter
+            last = number == len(measured) - 1
+            table.add_row(name, measure.replace("_", " "), _interval(value), end_section=last)
     console.print(table)
 
 

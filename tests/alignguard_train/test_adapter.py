@@ -32,13 +32,6 @@ from tests.alignguard_train.test_encodings import RELEASE, write_release
 RECIPE = ExpertRecipe(rank=2, steps=2, batch_size=2, warmup_steps=0)
 
 
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> BaseModel:
-    folder = tmp_path_factory.mktemp("models") / "sd15"
-    tiny_pipe("epsilon").save_pretrained(folder, safe_serialization=True)
-    return BaseModel(model=str(folder), device="cpu")
-
-
 def modules(base: BaseModel) -> list[str]:
     return [name for name, _ in base.pipe.unet.named_modules()]
 

@@ -12,17 +12,9 @@ from alignguard_train.expert import HISTORY, _adapter_on, _draw, train_expert
 from alignguard_train.objective import objective
 from alignguard_train.processes import Group, run_together
 from alignguard_train.recipes import ExpertRecipe
-from tests.alignguard_data.backends.tiny import tiny_pipe
 from tests.alignguard_train.test_objective import preferences, rows_of
 
 RECIPE = ExpertRecipe(rank=2, steps=3, batch_size=2, warmup_steps=0, lr=1e-2, lr_floor=1.0)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> BaseModel:
-    folder = tmp_path_factory.mktemp("models") / "sd15"
-    tiny_pipe("epsilon").save_pretrained(folder, safe_serialization=True)
-    return BaseModel(model=str(folder), device="cpu")
 
 
 @pytest.fixture(scope="module")

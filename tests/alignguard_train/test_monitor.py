@@ -7,22 +7,13 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from alignguard_data.errors import EngineError
-from alignguard_train.base import BaseModel
 from alignguard_train.dataset import EncodedPreferences, encode
 from alignguard_train.expert import HISTORY, train_expert
 from alignguard_train.monitor import refuse_nonsense
 from alignguard_train.recipes import ExpertRecipe
-from tests.alignguard_data.backends.tiny import tiny_pipe
 from tests.alignguard_train.test_objective import preferences
 
 RECIPE = ExpertRecipe(rank=2, steps=6, batch_size=2, warmup_steps=0, lr=1e-2, lr_floor=1.0)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> BaseModel:
-    folder = tmp_path_factory.mktemp("models") / "sd15"
-    tiny_pipe("epsilon").save_pretrained(folder, safe_serialization=True)
-    return BaseModel(model=str(folder), device="cpu")
 
 
 @pytest.fixture(scope="module")
