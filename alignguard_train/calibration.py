@@ -35,16 +35,23 @@ class ActivityMeter:
         """Layer inputs (..., inputs): add |delta_k x| of every expert k and output i."""
         # Through the low rank, and few tokens at a time: a large UNet has thousands an image.
         for tokens in x.reshape(-1, x.shape[-1]).split(TOKENS):
-            size = torch.stack([(tokens @ e.down.T @ e.up.T).abs() for e in self._layers], dim=1)
+            sizes = ((tokens @ e.down.T @ e.up.T).abs_() for e in self._layers)
             if self._stat == "wins":
-                best = size.argmax(dim=1, keepdim=True)
-                size = torch.zeros_like(size).scatter_(1, best, 1.0)
-            self._total += size.sum(dim=0).double().cpu()
+                self._total += _wins(torch.stack(list(sizes))).double().cpu()
+            else:
+                for total, size in zip(self._total, sizes, strict=True):
+                    total += size.sum(dim=0).double().cpu()
             self._inputs += len(tokens)
 
     def result(self) -> Tensor:
         """Mean over all inputs: (experts, outputs)."""
         return self._total / max(1, self._inputs)
+
+
+def _wins(sizes: Tensor) -> Tensor:
+    """How often each expert is the largest: (experts, inputs, outputs) to (experts, outputs)."""
+    best = sizes.argmax(dim=0)
+    return torch.stack([(best == k).sum(dim=0) for k in range(len(sizes))])
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from alignguard_train.adapter import Lora
 
 ROOM = "merge"
-FORMAT = 3
+FORMAT = 4
 """Part of the fingerprint: raise it when a merge's files change for equal experts."""
 WINNERS = pa.schema(
     [("layer", pa.string()), ("expert", pa.string()), ("won", pa.int64()), ("share", pa.float64())]

@@ -16,6 +16,7 @@ from alignguard_data.manifest import library_versions
 from benchmarks import (
     duplicates,
     index,
+    merging,
     orchestration,
     release,
     release_memory,
@@ -23,6 +24,7 @@ from benchmarks import (
     scoring,
     speed_fields,
     training,
+    training_memory,
     writing,
 )
 from benchmarks.absent import Absent
@@ -39,6 +41,8 @@ BENCHMARKS: dict[str, Callable[[int], dict[str, Any]]] = {
     "release_memory": release_memory.measure,
     "duplicates": duplicates.measure,
     "training": training.measure,
+    "training_memory": training_memory.measure,
+    "merging": merging.measure,
 }
 
 
