@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from alignguard_data.shards import write_bytes
 from alignguard_train.report_tables import percent, points
-from benchmarks.study import claims, drawings
+from benchmarks.study import claims, drawings, peer_lines
 from benchmarks.study.reading import Cell, Measure, Part, cells
 from benchmarks.study.results import RESULTS
 from benchmarks.study.trials import EXPERIMENTS, SHORT, Trial
@@ -56,6 +56,7 @@ def draw(known: Mapping[str, Mapping[str, Any]], trials: Sequence[Trial]) -> Non
         },
         best_sums=best,
         held=claims.held(found["concepts"]),
+        peers=peer_lines.rows(RESULTS.with_name("peers.jsonl")),
         short=SHORT,
         later_steps=7 * SHORT,
         ip_limit=claims.IP_LIMIT,

@@ -7,7 +7,7 @@ import pytest
 
 from alignguard_data.standin.factory import taxonomy_file
 from alignguard_data.taxonomy import load_taxonomy
-from benchmarks.study import claims, page, results
+from benchmarks.study import claims, page, peer_lines, results
 from benchmarks.study.laboratory import carry_out
 from benchmarks.study.reading import cells, difference
 from benchmarks.study.trials import (
@@ -157,6 +157,19 @@ def test_the_page_is_drawn_from_any_part_of_the_lines(tmp_path, monkeypatch):
     assert (tmp_path / "study" / "remedies.png").stat().st_size > 10_000
     page.draw({}, TRIALS)
     assert "Not measured yet." in (tmp_path / "study.md").read_text()
+
+
+def test_peers_are_shown_as_means_over_their_seeds(tmp_path):
+    """IP 0.5 and 0.25 are 37.5 %; 3 s against 2 s are 1.50; unseen prompts were none."""
+    shares = {name: {"value": 1.0, "n": 4} for name in ("ip", "residue", "fidelity")}
+    common = {"method": "sld", "ip_unseen": None, "training_seconds": 0.0, **shares}
+    one = {"seconds_per_image": 3.0, "base_seconds_per_image": 2.0, "ip_seen": {"value": 0.5}}
+    two = {"seconds_per_image": None, "base_seconds_per_image": None, "ip_seen": {"value": 0.25}}
+    path = tmp_path / "peers.jsonl"
+    path.write_text("".join(json.dumps({**common, **own}) + "\n" for own in (one, two)))
+    (row,) = peer_lines.rows(path)
+    assert row[:3] == ["sld", "2 (8 prompts)", "37.5 % (25–50)"]
+    assert row[3] == "–" and row[6] == "1.50"
 
 
 @pytest.mark.slow
