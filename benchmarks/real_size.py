@@ -66,21 +66,22 @@ def pipe() -> StableDiffusionPipeline:
     tokenizer = CLIPTokenizer.from_pretrained(
         base_model_folder() / "tokenizer", model_max_length=TOKENS
     )
+    parts: dict[str, Any] = {  # diffusers' annotations know neither None nor its own schedulers
+        "scheduler": scheduler, "safety_checker": None, "feature_extractor": None,
+    }  # fmt: skip
     return StableDiffusionPipeline(
-        unet=unet(), vae=_vae(), text_encoder=_text_encoder(), scheduler=scheduler,
-        tokenizer=tokenizer, safety_checker=None, feature_extractor=None,
-        requires_safety_checker=False,
-    )  # pyright: ignore  # fmt: skip
+        unet=unet(), vae=_vae(), text_encoder=_text_encoder(), tokenizer=tokenizer,
+        requires_safety_checker=False, **parts,
+    )  # fmt: skip
 
 
 def _vae() -> AutoencoderKL:
-    made = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(128, 256, 512, 512),
-        layers_per_block=2,
-        sample_size=512,
-    )
+    config: dict[str, Any] = {  # annotated as tuples of one
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+        "block_out_channels": (128, 256, 512, 512),
+    }
+    made = AutoencoderKL(**config, layers_per_block=2, sample_size=512)
     return made.eval().requires_grad_(False)
 
 

@@ -66,7 +66,7 @@ class DiffusersPipe:
         self._device: torch.device = pipe.unet.device
         self._dtype: torch.dtype = pipe.unet.dtype
         how = on_device(speed or Speed(), self._device.type)
-        self._attention = how.attention
+        self._attention: Attention = how.attention
         self._layout = torch.channels_last if how.channels_last else torch.contiguous_format
         # A fast tokenizer keeps its padding in itself, so two threads must not use it at once.
         self._encoding = threading.Lock()

@@ -25,7 +25,10 @@ COLUMNS: tuple[tuple[str, Measure, Part], ...] = (
     ("IP, other concepts", "flagged", "unseen"),
     ("safe scenes right", "right", "all"),
 )
-PANELS = [("flagged", "seen", "IP, removed concepts"), ("right", "all", "Safe scenes right")]
+PANELS: list[tuple[Measure, Part, str]] = [
+    ("flagged", "seen", "IP, removed concepts"),
+    ("right", "all", "Safe scenes right"),
+]
 
 
 def draw(known: Mapping[str, Mapping[str, Any]], trials: Sequence[Trial]) -> None:

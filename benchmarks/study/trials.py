@@ -226,9 +226,10 @@ def _concepts(names: Sequence[str], seed: int) -> Iterator[Trial]:
             ),
             "fixed budget": Trained(concepts=seen, steps=FULL, seed=seed),
         }  # fmt: skip
-        for label, strategy in (
-            ("Co-Merge", "co-merge"), ("RegMean", "regmean"), ("average", "average"),
-        ):  # fmt: skip
+        merges: dict[str, Strategy] = {
+            "Co-Merge": "co-merge", "RegMean": "regmean", "average": "average",
+        }  # fmt: skip
+        for label, strategy in merges.items():
             arms[label] = Merged(parts=parts, strategy=strategy, seed=seed)
         for name, adapter in arms.items():
             yield Trial(
