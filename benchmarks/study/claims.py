@@ -92,6 +92,18 @@ def best_sums(chosen: Cells) -> dict[int, str]:
     return best
 
 
+def conflicts(cells: Cells) -> list[Verdict]:
+    """Merges against All-single, where categories want the opposite of each other."""
+    return versus(
+        cells,
+        (
+            ((arm, x), ("All-single", x), f"{arm} of {x:g} steps beats All-single")
+            for arm, x in cells
+            if arm not in ("All-single", "one expert")
+        ),
+    )
+
+
 def later(cells: Cells) -> list[Verdict]:
     """A category that comes later: merging an expert in against training All-single on."""
     trained = ("All-single of six, trained on", 0.0)
@@ -148,6 +160,7 @@ def remedies(cells: Cells) -> list[Verdict]:
 
 
 ALL: dict[str, Callable[[Cells], Sequence[Verdict]]] = {
+    "conflicts": conflicts,
     "later": later,
     "data": data,
     "filtering": filtering,

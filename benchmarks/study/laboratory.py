@@ -16,7 +16,7 @@ from filelock import FileLock
 from alignguard_data.shards import write_bytes
 from alignguard_train.adapter import Lora, load_lora, save_lora
 from alignguard_train.calibration import measure_activity
-from alignguard_train.evaluate import EvaluatedImage, EvaluationRow, judge
+from alignguard_train.evaluate import EvaluatedImage, EvaluationRow
 from alignguard_train.expert import train_expert
 from alignguard_train.merge import merge
 from alignguard_train.recipes import MergeConfig, standin_expert
@@ -110,8 +110,7 @@ def _measured(world: World, rows: list[EvaluationRow], lora: Lora | None) -> lis
             images = engines.generator.render(prompts, seeds)
     finally:
         file.unlink(missing_ok=True)
-    config = engines.profile.evaluation
-    return judge("study", rows, images, engines.evaluation_scorers, config, None)
+    return world.judged(rows, images)
 
 
 def _strings(images: list[EvaluatedImage]) -> dict[str, str]:

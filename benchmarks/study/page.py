@@ -86,6 +86,8 @@ def _plots(found: Mapping[str, Mapping[tuple[str, float], Cell]]) -> None:
     folder = RESULTS.parent
     if found["merging"]:
         drawings.bars(found["merging"], folder / "merging.png", panels=PANELS)
+    if found["conflicts"]:
+        drawings.bars(found["conflicts"], folder / "conflicts.png", panels=PANELS)
     if found["concepts"]:
         drawings.lines(
             found["concepts"], folder / "concepts.png", x_label="concepts removed", log=False,

@@ -12,22 +12,35 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.study import laboratory, results
+from benchmarks.study.combinations import Combinations
+from benchmarks.study.combinations import concepts as combinations
 from benchmarks.study.trials import Trained, Trial, parts_of
 from benchmarks.study.world import World
 
 
 @cache
 def world_at(folder: Path) -> World:
-    """This process's world; its models are loaded once."""
+    """This process's world of glyphs; its models are loaded once."""
     return World(folder)
 
 
+@cache
+def _combinations_at(folder: Path) -> World:
+    return Combinations(folder / "combinations")
+
+
+def world_of(folder: Path, concept: str) -> World:
+    """The world that knows a concept."""
+    other = any(concept == one.key for one in combinations())
+    return _combinations_at(folder) if other else world_at(folder)
+
+
 def _train(folder: Path, wanted: Trained) -> None:
-    laboratory.train(world_at(folder), wanted)
+    laboratory.train(world_of(folder, wanted.concepts[0]), wanted)
 
 
 def _measure(folder: Path, trial: Trial) -> dict[str, Any]:
-    return laboratory.carry_out(world_at(folder), trial)
+    return laboratory.carry_out(world_of(folder, trial.measured[0]), trial)
 
 
 def run(root: Path, todo: list[Trial], processes: int, limit: float, console: Console) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from alignguard_data.records import Concept
 from alignguard_train.recipes import Strategy
+from benchmarks.study.combinations import concepts as combinations
 from benchmarks.study.world import PAIRS, Arm, Scenes
 
 FORMAT = 1
@@ -81,6 +82,7 @@ def _key(what: "Trained | Merged | Trial") -> str:
 EXPERIMENTS = {
     "base": "the base model alone",
     "merging": "experts and their merges against All-single, at equal training steps",
+    "conflicts": "categories that want the opposite of each other",
     "later": "a category that comes later",
     "concepts": "how many concepts can be removed at once",
     "data": "how many pairs a concept",
@@ -110,14 +112,17 @@ FREE: Options = (("max_winner_ratio", 1e9),)
 def all_trials(concepts: Sequence[Concept], seeds: int) -> list[Trial]:
     """Every trial, seed by seed."""
     names = tuple(concept.key for concept in concepts)
+    coloured = tuple(concept.key for concept in combinations())
     found = [
         Trial(
-            experiment="base", arm="base", x=0, seed=0, adapter=None, scenes="score", seen=(),
-            measured=names, prompts=6,
+            experiment="base", arm=arm, x=0, seed=0, adapter=None, scenes="score", seen=(),
+            measured=measured, prompts=6,
         )
+        for arm, measured in (("base", names), ("base, objects and colours", coloured))
     ]  # fmt: skip
     for seed in range(seeds):
         found += _merging(concepts, seed)
+        found += _conflicts(seed)
         found += _later(concepts, seed)
         found += _concepts(names, seed)
         found += _remedies(concepts, seed)
@@ -184,6 +189,32 @@ def _strategies(every: bool) -> dict[str, tuple[Strategy, Options]]:
         some[f"sum x {scale}"] = ("sum", (("sum_scale", scale),))
     plain: tuple[Strategy, ...] = ("random", "ties", "dare", "svd", "magnitude")
     return {**some, **{name: (name, ()) for name in plain}}
+
+
+def _conflicts(seed: int) -> Iterator[Trial]:
+    """Five categories of the harder world, two concepts each; steps as in `merging`, and twice."""
+    by_category: dict[str, tuple[str, ...]] = {}
+    for concept in combinations():
+        by_category[concept.category] = (*by_category.get(concept.category, ()), concept.key)
+    everything = tuple(key for own in by_category.values() for key in own)
+    arms: dict[str, tuple[Strategy, Options]] = {
+        "Co-Merge": ("co-merge", ()), "RegMean": ("regmean", ()), "average": ("average", ()),
+        "sum x 0.4": ("sum", (("sum_scale", 0.4),)), "ties": ("ties", ()),
+    }  # fmt: skip
+    for steps in (FULL // 2, 2 * FULL):
+        parts = tuple(Trained(concepts=own, steps=steps, seed=seed) for own in by_category.values())
+        adapters: dict[str, Trained | Merged] = {
+            "one expert": parts[0],
+            "All-single": Trained(concepts=everything, steps=steps * len(parts), seed=seed),
+        }
+        for name, (strategy, options) in arms.items():
+            adapters[name] = Merged(parts=parts, strategy=strategy, seed=seed, options=options)
+        for name, adapter in adapters.items():
+            seen = parts[0].concepts if name == "one expert" else everything
+            yield Trial(
+                experiment="conflicts", arm=name, x=steps, seed=seed, adapter=adapter,
+                scenes="score", seen=seen, measured=everything, prompts=6,
+            )  # fmt: skip
 
 
 def _later(concepts: Sequence[Concept], seed: int) -> Iterator[Trial]:

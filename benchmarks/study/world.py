@@ -29,7 +29,7 @@ from alignguard_train.dataset import (
     encode_plain,
     encode_prompts,
 )
-from alignguard_train.evaluate import EvaluationRow, evaluation_seed, judge
+from alignguard_train.evaluate import EvaluatedImage, EvaluationRow, evaluation_seed, judge
 from pipelines.profile import load_profile
 from pipelines.resources import Engines
 
@@ -122,6 +122,13 @@ class World:
             empty=encode_prompts([""], self.engines.base),
         )
 
+    def judged(
+        self, rows: Sequence[EvaluationRow], images: npt.NDArray[np.uint8]
+    ) -> list[EvaluatedImage]:
+        """What the profile's scorers see in rendered images."""
+        config, scorers = self.engines.profile.evaluation, self.engines.evaluation_scorers
+        return judge("study", rows, images, scorers, config, None)
+
     def kept_share(self) -> float:
         """Share of the written pairs that the filter keeps."""
         pairs, _ = self._pairs
@@ -167,9 +174,7 @@ class World:
     ) -> tuple[npt.NDArray[np.uint8], list[bool]]:
         seeds = [pair_seed(row.pair_id, noise) for row in rows]
         images = self.engines.generator.render([row.prompt for row in rows], seeds)
-        config, scorers = self.engines.profile.evaluation, self.engines.evaluation_scorers
-        judged = judge("base", rows, images, scorers, config, None)
-        return images, [image.flagged for image in judged]
+        return images, [image.flagged for image in self.judged(rows, images)]
 
     def _encode(
         self, pairs: Sequence[Pair], rejected: npt.NDArray[np.uint8], chosen: npt.NDArray[np.uint8]
