@@ -183,7 +183,8 @@ def _draw(
     noise = torch.randn((size, *encoded.chosen.shape[1:]), generator=generator)
     drop = torch.rand(size, generator=generator) < recipe.caption_dropout
     flip = torch.rand(size, generator=generator) < 0.5
-    where, dtype = base.pipe.unet.device, base.pipe.unet.dtype
+    first = next(base.pipe.unet.parameters())  # never an adapter's
+    where, dtype = first.device, first.dtype
     for rows in group.share_of(torch.arange(size)).split(recipe.batch_size):
         pairs = index[rows]
         unsafe = encoded.unsafe[pairs].replaced(drop[rows], encoded.empty)

@@ -15,6 +15,8 @@ from rich.table import Table
 from alignguard_data.manifest import library_versions
 from benchmarks import (
     duplicates,
+    evaluation,
+    growth,
     index,
     merging,
     orchestration,
@@ -43,6 +45,8 @@ BENCHMARKS: dict[str, Callable[[int], dict[str, Any]]] = {
     "training": training.measure,
     "training_memory": training_memory.measure,
     "merging": merging.measure,
+    "evaluation": evaluation.measure,
+    "growth": growth.measure,
 }
 
 

@@ -22,7 +22,8 @@ from alignguard_train.recipes import ExpertRecipe, standin_expert
 from benchmarks.obvious_loop import obvious_loop, random_preferences
 from pipelines.profile import load_profile, resolve_model
 
-STEPS = 10
+STEPS = 30
+"""A quarter of the recipe's: putting the adapter on and taking it off is part of the time."""
 PAIRS = 32
 LOOP_PAIRS = 16
 """The loop is so slow that its rate is taken from fewer pairs."""
