@@ -39,7 +39,6 @@ CHOICES: dict[str, dict[str, Any]] = {
     "vae_tiling": {"vae_tiling": True},
     "quantization_float8": {"quantization": "float8"},
     "compile": {"compile": True},
-    "compile_channels_last": {"compile": True, "channels_last": True},
     "auto": dict.fromkeys(PLAIN, "auto"),
 }
 
