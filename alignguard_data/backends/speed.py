@@ -63,7 +63,9 @@ DEFAULTS = {
         attention="native",
         channels_last=True,
         vae_slicing=False,
-        reason="measured",
+        reason="measured on 2 CPU cores, a tiny SD1.5 at 64x64, over the plain way: channels_last "
+        "1.03, flash 1.03 (native takes it by itself), math 0.23. Compiling waits long before the "
+        "first image and its gain was not measured; slicing only saves memory",
     ),
     "cuda": DeviceDefaults(
         compile=False,
