@@ -40,15 +40,23 @@ VIEWS = {
     "preference_pairs": """
         select k.*, c.split from kept_pairs k join concepts c on c.key = k.concept""",
     "coverage": """
+        with written as (
+            select concept, count(*) as pairs,
+                   count(*) filter (role = 'evaluation') as evaluation
+            from prompt_pairs group by concept),
+        verdicts as (
+            select concept, sum(kept)::bigint as kept, sum(dropped)::bigint as dropped
+            from (select concept, count(*) as kept, 0 as dropped from kept_pairs group by concept
+                  union all
+                  select concept, 0, count(*) from dropped_pairs group by concept)
+            group by concept)
         select c.key as concept, c.category, c.split,
-               count(p.pair_id) as pairs,
-               count(p.pair_id) filter (p.role = 'evaluation') as evaluation,
-               count(k.pair_id) as kept, count(d.pair_id) as dropped,
-               count(k.pair_id) / nullif(count(k.pair_id) + count(d.pair_id), 0) as kept_share
-        from concepts c left join prompt_pairs p on p.concept = c.key
-        left join kept_pairs k on k.pair_id = p.pair_id
-        left join dropped_pairs d on d.pair_id = p.pair_id
-        group by all order by all""",
+               coalesce(w.pairs, 0) as pairs, coalesce(w.evaluation, 0) as evaluation,
+               coalesce(v.kept, 0) as kept, coalesce(v.dropped, 0) as dropped,
+               v.kept / nullif(v.kept + v.dropped, 0) as kept_share
+        from concepts c left join written w on w.concept = c.key
+        left join verdicts v on v.concept = c.key
+        order by all""",
     "flag_rates": """
         select s.concept, c.category, s.side, s.scorer, s.key, r.at_least,
                count(*) as images, avg((s.value >= r.at_least)::int) as flagged

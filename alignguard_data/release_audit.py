@@ -131,8 +131,7 @@ def measured_rows(table: pa.Table) -> list[Measured]:
             unsafe_phash=row["phash_1"],
             safe_phash=row["phash_0"],
         )
-        for batch in table.to_batches(BATCH_ROWS)  # rows as dictionaries take more than the rest
-        for row in batch.to_pylist()
+        for row in table.to_pylist()
     ]
 
 
@@ -181,12 +180,20 @@ def _edges(
     limits: Limits,
     embedder: TextEmbedder | None,
 ) -> list[Edge]:
-    tables = {
-        "train": measured_rows(train),
-        "test": measured_rows(test),
-        "evaluation": measured_prompts(evaluation),
-    }
-    parts = [Part(name=n, content_id="", rows=partial(list, rows)) for n, rows in tables.items()]
+    sources = (
+        ("train", train, measured_rows),
+        ("test", test, measured_rows),
+        ("evaluation", evaluation, measured_prompts),
+    )
+    parts = [  # slices, as rows of Python take many times what they take in a table
+        Part(
+            name=f"{name}-{first}",
+            content_id="",
+            rows=partial(measured, table.slice(first, BATCH_ROWS)),
+        )
+        for name, table, measured in sources
+        for first in range(0, table.num_rows, BATCH_ROWS)
+    ]
     return edges_between(parts, limits, embedder)
 
 
