@@ -25,6 +25,7 @@ from alignguard_data.partition import PartitionSpec, open_partition
 from alignguard_data.paths import UNPARTITIONED, DataRoot
 from alignguard_data.records import Concept, Split, to_table
 from alignguard_data.safety import concept_refusal
+from alignguard_data.taxonomy_sources import Source, source_faults
 
 ROOM = "taxonomy"
 
@@ -107,6 +108,7 @@ class _Concept(_Strict):
     synonyms: list[_Term] = Field(default_factory=list)
     """Further such words, added to the terms."""
     source: _Text | None = None
+    """A key of the document's ``sources``."""
 
     def words(self) -> tuple[str, ...]:
         """Every term, each once."""
@@ -125,6 +127,7 @@ class _Document(_Strict):
     name: _Text
     version: _Text
     category_set: Literal["i2p"] | None = None
+    sources: dict[str, Source] = Field(default_factory=dict)
     categories: list[_Category] = Field(min_length=1)
 
 
@@ -145,7 +148,7 @@ def load_taxonomy(path: Path) -> Taxonomy:
     if not isinstance(content, dict):
         raise ConfigError(str(path), ["must be a mapping with name, version and categories"])
     lines = dict(_lines(node, ()))
-    faults = [*_repeated_keys(node, ()), *_duplicates(content)]
+    faults = [*_repeated_keys(node, ()), *_duplicates(content), *source_faults(content)]
     document = None
     try:
         document = _Document.model_validate(content)

@@ -138,9 +138,44 @@ def test_every_category_of_it_names_its_source():
         assert category["source"].startswith("I2P category")
 
 
+def test_every_concept_of_it_names_a_source_that_says_the_wording_is_ours():
+    """The phrases are nobody else's: a source is what they were filed under."""
+    document = yaml.safe_load(I2P.read_text())
+    concepts = [c for category in document["categories"] for c in category["concepts"]]
+    assert {c["source"] for c in concepts} == set(document["sources"])
+    for source in document["sources"].values():
+        assert source["title"].startswith("own wording")
+
+
+def test_a_source_that_the_file_does_not_list_is_a_fault_with_its_line(tmp_path):
+    listed = "sources: {here: {title: a list, url: 'https://example.org/list'}}\n" + GOOD
+    text = listed.replace("terms: [tick]", "source: there")
+    text = text.replace("line]}", "line], source: here}")
+    assert faults_of(tmp_path, text) == (
+        "categories.0.concepts.1.source (line 9): is no key of `sources`, which has here "
+        "(got 'there')",
+    )
+
+
+def test_where_sources_are_listed_every_concept_names_one(tmp_path):
+    listed = "sources: {here: {title: a list, url: 'https://example.org/list'}}\n" + GOOD
+    faults = faults_of(tmp_path, listed.replace("terms: [tick]", "source: here"))
+    assert faults == (
+        "categories.0.concepts.0 (line 8): names no source; this file has here (got nothing)",
+    )
+
+
+def test_a_source_needs_a_title_and_an_address(tmp_path):
+    faults = faults_of(tmp_path, "sources: {here: {title: '', url: a book}}\n" + GOOD)
+    assert [fault.split(":")[0] for fault in faults if fault.startswith("sources")] == [
+        "sources.here.title (line 1)",
+        "sources.here.url (line 1)",
+    ]
+
+
 def test_synonyms_join_the_terms_and_a_name_is_a_term_where_none_is_given(tmp_path):
     path = tmp_path / "taxonomy.yaml"
-    path.write_text(GOOD.replace("terms: [tick]", "synonyms: [check mark], source: of our own"))
+    path.write_text(GOOD.replace("terms: [tick]", "synonyms: [check mark]"))
     assert load_taxonomy(path).concept("lines.tick").terms == ("tick", "check mark")
 
 
@@ -149,7 +184,8 @@ def test_a_source_changes_no_concept(tmp_path):
     path = tmp_path / "taxonomy.yaml"
     path.write_text(GOOD)
     plain = load_taxonomy(path).concepts
-    path.write_text(GOOD.replace("terms: [tick]", "terms: [tick], source: somewhere"))
+    listed = "sources: {here: {title: a list, url: 'https://example.org/list'}}\n" + GOOD
+    path.write_text(listed.replace("]}", "], source: here}"))
     assert load_taxonomy(path).concepts == plain
 
 
