@@ -5,6 +5,7 @@ beside the same SQL over the Parquet shards and the same answer in pandas.
 """
 
 import os
+import resource
 import statistics
 import tempfile
 import time
@@ -70,6 +71,7 @@ def measure_size(pairs: int, runs: int, concepts: int = CONCEPTS) -> dict[str, f
             "rows_a_second": built[0][1] / full,
             "incremental_seconds": small,
             "incremental_share": small / full,
+            "build_peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             **_queries(data, taxonomy, runs),
         }
 
