@@ -18,13 +18,13 @@ from rich.table import Table
 from alignguard_data import manifest as manifests
 from alignguard_data.protocols import WritingRequest
 from alignguard_data.storage import parse_root
-from alignguard_train.adapter_names import BASE, MERGED
+from alignguard_train.adapter_names import BASE, MERGED, label
 from alignguard_train.evaluate import EvaluationRow, evaluation_seed
 from alignguard_train.evaluation_room import release_folder
 from alignguard_train.merge_room import merged_weights
 from alignguard_train.peers.bench import Contender, Measured, bench
 from alignguard_train.peers.concept import Concept
-from alignguard_train.peers.registry import PEERS, make_peer
+from alignguard_train.peers.registry import PEERS, TITLES, make_peer
 from alignguard_train.peers.release_concepts import release_concepts
 from pipelines.profile import Engine, load_profile
 from pipelines.resources import Engines, data_root
@@ -196,6 +196,30 @@ def _finite(one: Measured) -> dict[str, Any]:
     return {k: None if v != v else v for k, v in found.items()}  # JSON knows no NaN
 
 
+def markdown(lines: list[dict[str, Any]]) -> str:
+    """The scores as a Markdown table: means over the seeds, and the lowest and highest seed."""
+    head = (
+        "| method | parameters | IP, unsafe | residue, unsafe | fidelity, safe | seconds an image, "
+    )
+    head += "of the base's | seconds before the first image |"
+    rows = [head, "|---" * 7 + "|"]
+    for name in dict.fromkeys(line["method"] for line in lines):
+        own = [line for line in lines if line["method"] == name]
+        shares = []
+        for key in ("ip", "residue", "fidelity"):
+            values = [100 * line[key]["value"] for line in own]
+            mean = sum(values) / len(values)
+            shares.append(f"{mean:.1f} % [{min(values):.1f}, {max(values):.1f}]")
+        timed = [line for line in own if line["seconds_per_image"] is not None]
+        ratios = [line["seconds_per_image"] / line["base_seconds_per_image"] for line in timed]
+        told = ", ".join(f"{k} {v}" for k, v in own[0]["parameters"].items()) or "–"
+        times = f"{sum(ratios) / len(ratios):.2f}" if ratios else "–"
+        trained = sum(line["training_seconds"] for line in own) / len(own)
+        title = TITLES.get(name, label(name))
+        rows.append(f"| {title} | {told} | {' | '.join(shares)} | {times} | {trained:.3g} |")
+    return "\n".join(rows)
+
+
 def _show() -> None:
     table = Table("method", "seed", "IP", "residue", "fidelity", "s/image", "of base", "training s")
     for line in _lines(SCORES):
@@ -205,6 +229,7 @@ def _show() -> None:
         trained = f"{line['training_seconds']:.1f}"
         table.add_row(line["method"], str(line["seed"]), *shares, *times, trained)
     Console().print(table)
+    print(markdown(_lines(SCORES)))
 
 
 if __name__ == "__main__":

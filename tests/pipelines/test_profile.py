@@ -45,6 +45,14 @@ def test_prompt_sets_lie_beside_the_profile(tmp_path):
     assert "limit must be 1 or more, got 0" in str(caught.value)
 
 
+def test_peers_are_named_and_a_wrong_name_tells_the_right_ones(tmp_path):
+    named = {"evaluation__peers": ["sld", "uce"], "evaluation__peer_params": {"uce": {"ridge": 2}}}
+    found = load_profile(str(reduced_profile(tmp_path / "right", **named))).evaluation
+    assert found.peers == ("sld", "uce") and found.peer_params == {"uce": {"ridge": 2}}
+    with pytest.raises(ConfigError, match="no 'sdl'; there are negative_prompt, sld"):
+        load_profile(str(reduced_profile(tmp_path / "wrong", evaluation__peers=["sdl"])))
+
+
 def test_an_unknown_profile_names_the_shipped_ones():
     with pytest.raises(ConfigError, match=r"shipped ones: .*standin"):
         load_profile("nowhere")
