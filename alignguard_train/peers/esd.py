@@ -25,8 +25,9 @@ from alignguard_train.peers.pipes import epsilon_scale, with_unet
 
 
 def erased_target(start: Tensor, without: Tensor, given: Tensor, *, eta: float) -> Tensor:
-    """start - eta (e*(x_t, c) - e*(x_t)), predictions of the frozen model (equation 7, where the
-    start is e*(x_t); the authors' later code also starts at a prompt that the concept occurs in).
+    """start - eta (e*(x_t, c) - e*(x_t)), predictions of the frozen model: the paper's
+    objective, where the start is e*(x_t). The authors' later code also starts at the prediction for
+    a prompt that the concept occurs in.
 
     The weights add up to 1, so the same combination holds for v.
     """

@@ -22,13 +22,13 @@ from alignguard_train.peers.pipes import share_done, with_forward, with_unet
 
 
 def projection(rows: Tensor) -> Tensor:
-    """Orthogonal projection onto the span of ``rows`` (n, width): (width, width), equation 1."""
+    """Orthogonal projection onto the span of ``rows`` (n, width): (width, width)."""
     e = rows.double().T
     return (e @ torch.linalg.pinv(e, rtol=1e-5)).to(rows)  # rows come from float32
 
 
 def trigger_tokens(masked: Tensor, toxic: Tensor, *, alpha: float) -> Tensor:
-    """Which tokens carry the concepts: (tokens,) of bool (equations 2 to 4).
+    """Which tokens carry the concepts: (tokens,) of bool (the paper's masked-token test).
 
     Without such a token the text is further from the concepts' subspace than it is, on average,
     without another one: d_i > (1 + alpha) * mean of d_j over j other than i.
@@ -46,14 +46,14 @@ def trigger_tokens(masked: Tensor, toxic: Tensor, *, alpha: float) -> Tensor:
 
 
 def moved_out(states: Tensor, prompt: Tensor, toxic: Tensor) -> Tensor:
-    """(I - P_C) P_I e for states e (tokens, width): orthogonal to the concepts (equation 5)."""
+    """(I - P_C) P_I e for states e (tokens, width): orthogonal to the concepts."""
     inside = states @ prompt
     return inside - inside @ toxic
 
 
 def filtering_share(states: Tensor, moved: Tensor, *, longest: float, midpoint: float) -> float:
     """Share of the steps that use the moved text: ``longest`` times a steep sigmoid of how far the
-    text moved, 1 - mean cosine (equations 6 and 7; the published code's slope, 50)."""
+    text moved, 1 - mean cosine; the slope of 50 is that of the published code."""
     distance = 1 - cosine_similarity(moved, states, dim=1).mean()
     return float(longest * torch.sigmoid(50 * (distance - midpoint)))
 
