@@ -4,7 +4,6 @@ All randomness of a step comes from (seed, step), so that nothing but adapter, o
 step number has to be kept, and several processes can share a step.
 """
 
-import hashlib
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,9 +20,10 @@ from alignguard_train.adapter import Lora, LoraLayer
 from alignguard_train.base import LORA_TARGETS, SELF_ATTENTION_TARGETS, BaseModel
 from alignguard_train.dataset import EncodedPreferences
 from alignguard_train.monitor import RUNAWAY_STEPS, ran_away, refuse_nonsense, scalars
-from alignguard_train.objective import PairRows, objective
+from alignguard_train.objective import objective
 from alignguard_train.processes import ALONE, Group
 from alignguard_train.recipes import ExpertRecipe
+from alignguard_train.step_rows import draw, seeded
 from alignguard_train.train_state import keep, restore
 
 log = logging.getLogger(__name__)
@@ -56,11 +56,13 @@ def train_expert(
     held_out_ip: Callable[[Lora], float] | None = None,
     group: Group = ALONE,
     start: Lora | None = None,
+    others: EncodedPreferences | None = None,
 ) -> TrainedExpert:
     """Train one adapter on ``encoded``; ``progress`` counts steps.
 
     ``start`` is an adapter of the recipe's rank and layers to go on from; None: a fresh one, which
-    changes nothing yet. The reference is the base model either way.
+    changes nothing yet. The reference is the base model either way. ``others`` are the pairs of
+    the categories that ``recipe.preserve_others`` preserves; without any, the expert's own are.
 
     The reference is the same UNet with the adapter off. ``checkpoint`` is one file, replaced
     every ``recipe.checkpoint_every`` steps. ``tensorboard`` is a folder for scalars of every step,
@@ -85,7 +87,7 @@ def train_expert(
         with scalars(tensorboard if first else None, resumed_at) as board:
             for step in range(resumed_at, recipe.steps):
                 history.append(
-                    _step(base, encoded, recipe, parameters, optimizer, seed, step, group)
+                    _step(base, encoded, others, recipe, parameters, optimizer, seed, step, group)
                 )
                 recent = [_named(row) for row in history[-RUNAWAY_STEPS:]]
                 board.step(step, recent[-1])
@@ -114,6 +116,7 @@ def _named(row: list[float]) -> dict[str, float]:
 def _step(
     base: BaseModel,
     encoded: EncodedPreferences,
+    others: EncodedPreferences | None,
     recipe: ExpertRecipe,
     parameters: dict[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
@@ -126,7 +129,7 @@ def _step(
         part["lr"] = lr
     optimizer.zero_grad(set_to_none=True)
     sums: dict[str, Tensor] = {}
-    for rows in _draw(base, encoded, recipe, seed, step, group):
+    for rows in draw(base, encoded, recipe, seed, step, group, others):
         # By its share of the step's pairs, so that parts of any size add up to the whole's mean.
         share = len(rows) / (recipe.batch_size * recipe.accumulation)
         loss, measured = objective(base, rows, recipe)
@@ -164,61 +167,6 @@ def learning_rate(recipe: ExpertRecipe, step: int) -> float:
     return recipe.lr * (1 - (1 - recipe.lr_floor) * done)
 
 
-def _draw(
-    base: BaseModel,
-    encoded: EncodedPreferences,
-    recipe: ExpertRecipe,
-    seed: int,
-    step: int,
-    group: Group = ALONE,
-) -> Iterator[PairRows]:
-    """This process's micro-batches of the step: pairs (each once an epoch, epochs shuffled anew),
-    timesteps and noise; both images of a pair share timestep, noise and flip."""
-    number, size = len(encoded), recipe.batch_size * recipe.accumulation
-    places = range(step * size, (step + 1) * size)
-    index = torch.cat([_epoch(number, seed, p // number)[p % number][None] for p in places])
-    generator = _generator("step", seed, step)
-    timesteps = base.pipe.scheduler.config.num_train_timesteps
-    t = torch.randint(timesteps, (size,), generator=generator)
-    noise = torch.randn((size, *encoded.chosen.shape[1:]), generator=generator)
-    drop = torch.rand(size, generator=generator) < recipe.caption_dropout
-    flip = torch.rand(size, generator=generator) < 0.5
-    first = next(base.pipe.unet.parameters())  # never an adapter's
-    where, dtype = first.device, first.dtype
-    for rows in group.share_of(torch.arange(size)).split(recipe.batch_size):
-        pairs = index[rows]
-        unsafe = encoded.unsafe[pairs].replaced(drop[rows], encoded.empty)
-        yield PairRows(
-            chosen=_side(encoded, "chosen", pairs, flip[rows], recipe).to(where, dtype),
-            rejected=_side(encoded, "rejected", pairs, flip[rows], recipe).to(where, dtype),
-            unsafe=unsafe.to(where, dtype),
-            safe=encoded.safe[pairs].to(where, dtype),
-            t=t[rows].to(where),
-            noise=noise[rows].to(where, dtype),
-        )
-
-
-def _side(
-    encoded: EncodedPreferences, name: str, pairs: Tensor, flip: Tensor, recipe: ExpertRecipe
-) -> Tensor:
-    plain: Tensor = getattr(encoded, name)[pairs]
-    if not recipe.flip:
-        return plain
-    mirrored = getattr(encoded, f"{name}_flipped")
-    if mirrored is None:
-        raise EngineError("the recipe flips images, but the mirrored ones were not encoded")
-    return torch.where(flip[:, None, None, None], mirrored[pairs], plain)
-
-
-def _epoch(number: int, seed: int, epoch: int) -> Tensor:
-    return torch.randperm(number, generator=_generator("epoch", seed, epoch))
-
-
-def _generator(what: str, seed: int, number: int) -> torch.Generator:
-    digest = hashlib.blake2b(f"{what} {seed} {number}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest) >> 1)
-
-
 @contextmanager
 def _adapter_on(
     base: BaseModel, recipe: ExpertRecipe, seed: int
@@ -240,7 +188,7 @@ def _adapter_on(
         parameters = {n: p for n, p in unet.named_parameters() if f".{_ADAPTER}." in n}
         if recipe.gradient_checkpointing:
             unet.enable_gradient_checkpointing()
-        generator = _generator("init", seed, 0)
+        generator = seeded("init", seed, 0)
         for name, parameter in parameters.items():
             if "lora_A" in name:
                 # peft draws from the global generator; ours makes the start depend on the seed.

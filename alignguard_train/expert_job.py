@@ -11,6 +11,7 @@ from alignguard_data.paths import DataRoot
 from alignguard_data.protocols import Progress
 from alignguard_train.adapter import Lora, load_lora, save_lora
 from alignguard_train.base import BaseModel
+from alignguard_train.dataset import EncodedPreferences
 from alignguard_train.encodings import shared_encodings
 from alignguard_train.expert import TrainedExpert, train_expert
 from alignguard_train.processes import Group, run_together
@@ -28,6 +29,8 @@ class ExpertJob:
     seed: int
     checkpoint: Path
     tensorboard: Path | None = None
+    others: tuple[str, ...] = ()
+    """Categories whose pairs the recipe preserves; read where it asks for them."""
 
 
 def train_job(
@@ -55,6 +58,7 @@ def train_job(
             tensorboard=job.tensorboard,
             held_out_ip=held_out_ip,
             progress=progress,
+            others=_others(job),
         )
         return trained, len(encoded)
     told = replace(job, base=job.base.unloaded())
@@ -82,6 +86,7 @@ def _train_share(group: Group, report: Progress | None, job: ExpertJob) -> None:
         tensorboard=job.tensorboard,
         progress=report,
         group=group,
+        others=_others(job),
     )
     if group.rank == 0:
         lora, history = _result(job)
@@ -90,8 +95,14 @@ def _train_share(group: Group, report: Progress | None, job: ExpertJob) -> None:
         save_file({"history": trained.history, "numbers": numbers}, history)
 
 
-def _encoded(job: ExpertJob):  # noqa: ANN202 (a long name that says nothing new)
+def _encoded(job: ExpertJob) -> EncodedPreferences:
     return shared_encodings(job.data, job.base, job.categories, flip=job.recipe.flip)
+
+
+def _others(job: ExpertJob) -> EncodedPreferences | None:
+    if not (job.others and job.recipe.preserve_others):
+        return None
+    return shared_encodings(job.data, job.base, job.others, flip=False)
 
 
 def _result(job: ExpertJob) -> tuple[Path, Path]:

@@ -35,8 +35,10 @@ def spec(
     recipe: ExpertRecipe,
     *,
     seed: int,
+    others: Sequence[str] = (),
 ) -> PartitionSpec:
-    """What one expert should be made of; ``key`` is its partition.
+    """What one expert should be made of; ``key`` is its partition, ``others`` the categories that
+    ``recipe.preserve_others`` is about.
 
     Raises:
         InputMissing: there is no release.
@@ -45,6 +47,8 @@ def spec(
     config = dataclasses.asdict(recipe)
     for name in ("checkpoint_every", "watch_ip_every"):
         config.pop(name)  # how often it is kept and watched changes no weight
+    if config.pop("preserve_others") and others:
+        config |= {"preserve_others": recipe.preserve_others, "others": list(others)}
     return PartitionSpec(
         folder=data.partition(ROOM, key),
         room=ROOM,
@@ -66,6 +70,7 @@ def make_expert(
     processes: int = 1,
     held_out_ip: "Callable[[Lora], float] | None" = None,
     progress: Progress | None = None,
+    others: Sequence[str] = (),
 ) -> Manifest:
     """Train one expert on the release's train pairs of ``categories``, unless it is done.
 
@@ -78,7 +83,7 @@ def make_expert(
         PartitionBusy: another process trains the same expert.
         EngineError: nothing to train on, NaN, or a runaway error of the chosen side.
     """
-    wanted = spec(data, key, categories, base, recipe, seed=seed)
+    wanted = spec(data, key, categories, base, recipe, seed=seed, others=others)
     with open_partition(wanted) as work:
         if work.done:
             return work.done
@@ -93,6 +98,7 @@ def make_expert(
             seed=seed,
             checkpoint=work.partial / "checkpoint.safetensors",
             tensorboard=board_of(data, key, work.spec.fingerprint),
+            others=tuple(others),
         )
         trained, pairs = train_job(job, processes, held_out_ip, progress)
         columns = {"step": pa.array(range(len(trained.history)), pa.int64())}

@@ -20,13 +20,16 @@ ERRORS = ("e_w", "e_l", "e_w_ref", "e_l_ref")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairRows:
-    """Pairs as a step sees them: latents of both images, conditions of both captions, and one
-    timestep (rows,) and one noise (rows, channels, h, w) that both images share."""
+    """Pairs as a step sees them: latents of both images, conditions of the unsafe caption, and
+    one timestep (rows,) and one noise (rows, channels, h, w) that both images share. ``kept`` and
+    ``kept_caption`` are what should stay as it is: chosen image and safe caption, or another
+    category's."""
 
     chosen: Tensor
     rejected: Tensor
     unsafe: Conditions
-    safe: Conditions
+    kept: Tensor
+    kept_caption: Conditions
     t: Tensor
     noise: Tensor
 
@@ -40,7 +43,7 @@ def objective(
     """The loss, and what is worth watching, as means over the rows.
 
     Up to three branches share one forward pass: (chosen, unsafe prompt), (rejected, unsafe
-    prompt) and, with preservation, (chosen, safe prompt). The reference is the same UNet with
+    prompt) and, with preservation, what should be kept. The reference is the same UNet with
     its adapter off.
     """
     noisy, t, conditions, target = _branches(base, rows, recipe)
@@ -84,7 +87,7 @@ def _branches(
     """Noisy latents, times as the UNet takes them, conditions and targets of all branches."""
     latents, parts = [rows.chosen, rows.rejected], [rows.unsafe, rows.unsafe]
     if recipe.preservation:
-        latents, parts = [*latents, rows.chosen], [*parts, rows.safe]
+        latents, parts = [*latents, rows.kept], [*parts, rows.kept_caption]
     x0, t = torch.cat(latents), rows.t.repeat(len(parts))
     noise = rows.noise.repeat(len(parts), 1, 1, 1)
     noisy, time, target = noised(base.pipe.scheduler, x0, noise, t)

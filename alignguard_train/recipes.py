@@ -28,7 +28,9 @@ class ExpertRecipe:
     Diffusion-SDPO, which holds the rejected side's gradient back (None: off).
     ``preservation``: weight of the mean squared distance to the reference on (safe image, safe
     prompt), at the pair's timestep or, ``preservation_at`` ``last``, on pure noise at t = T as in
-    DUO. ``min_snr``: gamma of the timestep weights (None: off). ``layers``: every attention
+    DUO. ``preserve_others``: share of the preserved rows that come from the other categories
+    instead, either side of their pairs, so that an expert learns to leave those to theirs.
+    ``min_snr``: gamma of the timestep weights (None: off). ``layers``: every attention
     projection, or those of self-attention alone.
 
     Steps: each takes ``batch_size`` times ``accumulation`` pairs. ``lr_floor``: the last learning
@@ -48,6 +50,7 @@ class ExpertRecipe:
     safeguard: float | None = None
     preservation: float = 3.0
     preservation_at: Literal["same", "last"] = "same"
+    preserve_others: float = 0.0
     min_snr: float | None = None
     layers: Layers = "attention"
     optimizer: Optimizer = "adamw"
@@ -73,7 +76,7 @@ class ExpertRecipe:
         for name in ("preservation", "focal", "weight_decay", "warmup_steps", "watch_ip_every"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        for name in ("lr_floor", "caption_dropout"):
+        for name in ("lr_floor", "caption_dropout", "preserve_others"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
         if self.safeguard is not None and not 0 <= self.safeguard <= 1:

@@ -85,6 +85,11 @@ def expert_categories(engines: Engines, key: str) -> list[str]:
     return merged_keys(engines) if key == ALL_SINGLE else [key]
 
 
+def other_categories(engines: Engines, key: str) -> list[str]:
+    """What an expert leaves to the others; nothing for All-single."""
+    return [] if key == ALL_SINGLE else [other for other in merged_keys(engines) if other != key]
+
+
 def expert_recipe(engines: Engines, key: str) -> ExpertRecipe:
     """The profile's recipe; All-single takes as many steps as all experts together."""
     recipe = engines.profile.recipe()
@@ -166,6 +171,7 @@ def _experts(engines: Engines, key: str) -> PartitionSpec:
         engines.base,
         expert_recipe(engines, key),
         seed=engines.profile.training.seed,
+        others=other_categories(engines, key),
     )
 
 

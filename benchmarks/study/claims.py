@@ -99,7 +99,7 @@ def conflicts(cells: Cells) -> list[Verdict]:
         (
             ((arm, x), ("All-single", x), f"{arm} of {x:g} steps beats All-single")
             for arm, x in cells
-            if arm not in ("All-single", "one expert")
+            if arm != "All-single" and not arm.startswith("one ")
         ),
     )
 

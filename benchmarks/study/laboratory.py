@@ -16,10 +16,11 @@ from filelock import FileLock
 from alignguard_data.shards import write_bytes
 from alignguard_train.adapter import Lora, load_lora, save_lora
 from alignguard_train.calibration import measure_activity
+from alignguard_train.dataset import EncodedPreferences
 from alignguard_train.evaluate import EvaluatedImage, EvaluationRow
 from alignguard_train.expert import train_expert
 from alignguard_train.merge import merge
-from alignguard_train.recipes import MergeConfig, standin_expert
+from alignguard_train.recipes import ExpertRecipe, MergeConfig, standin_expert
 from alignguard_train.regmean import regmean
 from benchmarks.study.trials import Merged, Trained, Trial, adapter_key, parts_of
 from benchmarks.study.world import World, one_thread
@@ -41,13 +42,21 @@ def train(world: World, wanted: Trained) -> Path:
         started, fresh = time.process_time(), not checkpoint.exists()
         found = train_expert(
             world.engines.base, encoded, recipe, seed=wanted.seed, checkpoint=checkpoint,
-            start=load_lora(start) if start else None,
+            start=load_lora(start) if start else None, others=_others(world, wanted, recipe),
         )  # fmt: skip
         seconds = time.process_time() - started if fresh else None
         write_bytes(file.with_suffix(".json"), json.dumps({"seconds": seconds}).encode())
         save_lora(found.lora, file)
         checkpoint.unlink(missing_ok=True)
     return file
+
+
+def _others(world: World, wanted: Trained, recipe: ExpertRecipe) -> EncodedPreferences | None:
+    """Pairs of every other train concept, where the recipe preserves them."""
+    if not recipe.preserve_others:
+        return None
+    own = [c.key for c in world.concepts if c.split == "train" and c.key not in wanted.concepts]
+    return world.encoded(own)
 
 
 def carry_out(world: World, trial: Trial) -> dict[str, Any]:

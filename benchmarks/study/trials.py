@@ -8,7 +8,7 @@ has whole seeds.
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from alignguard_data.records import Concept
@@ -105,6 +105,8 @@ REMEDIES: dict[str, Options] = {
     "focal": (("preservation", 0.0), ("focal", 2.0)),
     "self-attention": (("layers", "self-attention"), ("preservation_at", "last")),
 }
+SPECIFIC: Options = (("preserve_others", 0.75),)
+"""Experts that learn to leave the other categories' pairs as they are."""
 FREE: Options = (("max_winner_ratio", 1e9),)
 """Trials are to show the failure, not to be stopped by it."""
 
@@ -209,8 +211,15 @@ def _conflicts(seed: int) -> Iterator[Trial]:
         }
         for name, (strategy, options) in arms.items():
             adapters[name] = Merged(parts=parts, strategy=strategy, seed=seed, options=options)
+        specific = tuple(replace(part, recipe=SPECIFIC) for part in parts)
+        adapters["one specific expert"] = specific[0]
+        for name in ("Co-Merge", "RegMean", "average", "sum x 0.4", "sum x 1.0"):
+            strategy, options = {**arms, "sum x 1.0": ("sum", (("sum_scale", 1.0),))}[name]
+            adapters[f"{name}, specific experts"] = Merged(
+                parts=specific, strategy=strategy, seed=seed, options=options
+            )
         for name, adapter in adapters.items():
-            seen = parts[0].concepts if name == "one expert" else everything
+            seen = parts[0].concepts if name.startswith("one ") else everything
             yield Trial(
                 experiment="conflicts", arm=name, x=steps, seed=seed, adapter=adapter,
                 scenes="score", seen=seen, measured=everything, prompts=6,

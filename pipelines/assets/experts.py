@@ -9,7 +9,7 @@ from pipelines.metadata import describe, pictures
 from pipelines.progress import Meter
 from pipelines.ray_cluster import op_tags
 from pipelines.resources import Engines
-from pipelines.rooms import expert_categories, expert_recipe, held_out_ip
+from pipelines.rooms import expert_categories, expert_recipe, held_out_ip, other_categories
 
 
 def experts_asset(engines: Engines, categories: dg.PartitionsDefinition) -> dg.AssetsDefinition:
@@ -40,6 +40,7 @@ def experts_asset(engines: Engines, categories: dg.PartitionsDefinition) -> dg.A
             processes=engines.profile.training.processes,
             held_out_ip=held_out_ip(engines, key),
             progress=Meter(context, "experts", "steps"),
+            others=other_categories(engines, key),
         )
         folder = engines.data.partition("experts", key)
         curves = training_curves({key: manifests.read(folder, "history")})

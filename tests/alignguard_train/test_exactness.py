@@ -8,10 +8,11 @@ import torch
 from alignguard_data.errors import EngineError
 from alignguard_train.base import BaseModel
 from alignguard_train.dataset import EncodedPreferences, encode
-from alignguard_train.expert import HISTORY, _adapter_on, _draw, train_expert
+from alignguard_train.expert import HISTORY, _adapter_on, train_expert
 from alignguard_train.objective import objective
 from alignguard_train.processes import Group, run_together
 from alignguard_train.recipes import ExpertRecipe
+from alignguard_train.step_rows import draw
 from tests.alignguard_train.test_objective import preferences, rows_of
 
 RECIPE = ExpertRecipe(rank=2, steps=3, batch_size=2, warmup_steps=0, lr=1e-2, lr_floor=1.0)
@@ -76,7 +77,7 @@ def test_every_pair_is_taken_once_an_epoch_across_steps(base, encoded):
     """5 pairs, 4 a step: steps 0 to 4 are exactly four epochs, each shuffled anew."""
     recipe = dataclasses.replace(RECIPE, accumulation=2)
     chosen = [
-        row for step in range(5) for rows in _draw(base, encoded, recipe, 0, step)
+        row for step in range(5) for rows in draw(base, encoded, recipe, 0, step)
         for row in rows.chosen
     ]  # fmt: skip
     places = [next(i for i in range(5) if torch.equal(row, encoded.chosen[i])) for row in chosen]
@@ -101,23 +102,23 @@ def test_accumulation_is_one_large_batch_also_across_an_epochs_end(
 
 def test_caption_dropout_drops_its_share(base, encoded):
     recipe = dataclasses.replace(RECIPE, caption_dropout=0.25, batch_size=400)
-    rows = next(_draw(base, encoded, recipe, seed=0, step=0))
+    rows = next(draw(base, encoded, recipe, seed=0, step=0))
     dropped = sum(torch.equal(states, encoded.empty.states[0]) for states in rows.unsafe.states)
     assert 70 <= dropped <= 130
 
 
 def test_processes_take_every_row_once(base, encoded):
     recipe = dataclasses.replace(RECIPE, batch_size=2, accumulation=3)
-    whole = torch.cat([rows.noise for rows in _draw(base, encoded, recipe, 0, 0)])
+    whole = torch.cat([rows.noise for rows in draw(base, encoded, recipe, 0, 0)])
     for size in (2, 4, 6):
         parts = [
             rows.noise
             for rank in range(size)
-            for rows in _draw(base, encoded, recipe, 0, 0, Group(rank=rank, size=size))
+            for rows in draw(base, encoded, recipe, 0, 0, Group(rank=rank, size=size))
         ]
         assert torch.equal(torch.cat(parts), whole)
     with pytest.raises(EngineError, match="a step of 6 pairs cannot be shared by 7 processes"):
-        next(_draw(base, encoded, recipe, 0, 0, Group(rank=0, size=7)))
+        next(draw(base, encoded, recipe, 0, 0, Group(rank=0, size=7)))
 
 
 TOGETHER = dataclasses.replace(RECIPE, steps=4, batch_size=3, accumulation=2)
@@ -158,3 +159,51 @@ def fail(group, report, text):
 def test_a_failing_process_ends_all_with_its_own_words():
     with pytest.raises(EngineError, match=r"^the chosen side ran away$"):
         run_together(fail, ("the chosen side ran away",), number=2, on_gpus=False)
+
+
+def test_preserved_rows_of_other_categories_are_either_side_of_their_pairs(base, encoded):
+    """All of them with a share of 1, none with 0; what is learned stays the expert's own."""
+    others = dataclasses.replace(
+        encoded, chosen=encoded.chosen + 100, rejected=encoded.rejected + 200
+    )
+    recipe = dataclasses.replace(RECIPE, batch_size=16, preserve_others=1.0)
+    (rows,) = draw(base, encoded, recipe, 0, 0, others=others)
+    means = rows.kept.mean(dim=(1, 2, 3))
+    assert ((means > 90) & (means < 110)).any() and (means > 190).any()
+    assert means.min() > 90
+    bad = means > 190
+    own = {tuple(row.flatten().tolist()) for row in encoded.unsafe.states}
+    assert [
+        tuple(row.flatten().tolist()) in own for row in rows.kept_caption.states
+    ] == bad.tolist()
+    (plain,) = draw(base, encoded, dataclasses.replace(recipe, preserve_others=0.0), 0, 0)
+    for name in ("chosen", "rejected", "t", "noise"):
+        assert torch.equal(getattr(rows, name), getattr(plain, name))
+    assert torch.equal(plain.kept, plain.chosen)
+
+
+def test_an_expert_that_preserves_others_moves_their_predictions_less(base, encoded, tmp_path):
+    """Trained on two pairs: how far each adapter is from the base model on the other three."""
+    mine, others = _only(encoded, slice(0, 2)), _only(encoded, slice(2, 5))
+    moved = []
+    for share in (0.0, 1.0):
+        recipe = dataclasses.replace(
+            RECIPE, steps=40, preservation=30.0, lr_floor=0.0, preserve_others=share
+        )
+        found = train_expert(
+            base, mine, recipe, seed=0, checkpoint=tmp_path / f"{share}", others=others
+        )
+        still = dataclasses.replace(recipe, steps=1, lr=1e-12, preserve_others=0.0)
+        again = train_expert(
+            base, others, still, seed=0, checkpoint=tmp_path / f"still {share}", start=found.lora
+        )
+        moved.append(float(again.history[0, HISTORY.index("preservation")]))
+    assert moved[1] < 0.9 * moved[0]
+
+
+def _only(encoded, rows):
+    return dataclasses.replace(
+        encoded,
+        categories=encoded.categories[rows],
+        **{name: getattr(encoded, name)[rows] for name in ("chosen", "rejected", "unsafe", "safe")},
+    )

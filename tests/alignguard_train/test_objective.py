@@ -22,6 +22,7 @@ from alignguard_train.recipes import (
     sdxl_expert,
     standin_expert,
 )
+from alignguard_train.step_rows import draw
 from tests.alignguard_data.backends.tiny import tiny_pipe, tiny_xl
 
 KINDS = {
@@ -58,7 +59,8 @@ def rows_of(encoded: EncodedPreferences) -> PairRows:
         chosen=encoded.chosen,
         rejected=encoded.rejected,
         unsafe=encoded.unsafe,
-        safe=encoded.safe,
+        kept=encoded.chosen,
+        kept_caption=encoded.safe,
         t=torch.tensor([10, 400, 700, 999]),
         noise=torch.randn(encoded.chosen.shape, generator=draw),
     )
@@ -190,12 +192,11 @@ def test_sft_lowers_the_chosen_sides_error_alone_counts(base, tmp_path):
 
 
 def test_both_images_of_a_pair_are_mirrored_together(base):
-    from alignguard_train.expert import _draw
 
     encoded = encode(preferences(), base, flip=True)
     recipe = dataclasses.replace(RECIPE, flip=True, batch_size=4, accumulation=4)
     mirrored = []
-    for rows in _draw(base, encoded, recipe, seed=0, step=0):
+    for rows in draw(base, encoded, recipe, seed=0, step=0):
         for chosen, rejected in zip(rows.chosen, rows.rejected, strict=True):
             which = [i for i in range(4) if torch.equal(chosen, encoded.chosen_flipped[i])]
             plain = [i for i in range(4) if torch.equal(chosen, encoded.chosen[i])]
@@ -256,11 +257,10 @@ def test_a_wrong_recipe_names_field_and_value(change, message):
 
 
 def test_caption_dropout_replaces_whole_captions(base):
-    from alignguard_train.expert import _draw
 
     encoded = encode(preferences(), base)
     recipe = dataclasses.replace(RECIPE, caption_dropout=1.0, batch_size=4)
-    rows = next(_draw(base, encoded, recipe, seed=0, step=0))
+    rows = next(draw(base, encoded, recipe, seed=0, step=0))
     empty = encode_prompts([""], base)
     assert torch.equal(rows.unsafe.states, empty.states.expand(4, -1, -1))
     if empty.pooled is not None:
