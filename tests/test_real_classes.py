@@ -202,8 +202,8 @@ def test_the_whole_graph_runs_from_prompts_of_vllm_to_a_merged_adapter(tmp_path)
     path.write_text(yaml.safe_dump(profile))
 
     run_whole_graph(tmp_path, path, "sd15")
-    manifests = [json.loads(p.read_text()) for p in root.glob("tiny_sd15/*/*/manifest.json")]
-    wrote = [m for m in manifests if m["room"] == "prompts"]
+    wrote = [json.loads(p.read_text()) for p in root.glob("tiny_sd15/prompts/*/manifest.json")]
     assert len(wrote) == 6 and all(m["rows"] for m in wrote)
     assert all("chat" in m["models"] for m in wrote)
-    assert sum(m["room"] == "experts" for m in manifests) == 3  # two categories and All-single
+    made = list(root.glob("tiny_sd15/experts/*/manifest.json"))
+    assert len(made) == 3  # two categories and All-single
