@@ -5,7 +5,6 @@ beside the same SQL over the Parquet shards and the same answer in pandas.
 """
 
 import os
-import resource
 import statistics
 import tempfile
 import time
@@ -25,6 +24,7 @@ from alignguard_data.storage_writes import remove_tree
 from alignguard_data.taxonomy import Taxonomy
 from benchmarks import synthetic
 from benchmarks.index_pandas import PANDAS, Shards
+from benchmarks.peak import peak_bytes
 
 CONCEPTS = 700
 PAIRS = (10_000, 100_000)
@@ -71,7 +71,7 @@ def measure_size(pairs: int, runs: int, concepts: int = CONCEPTS) -> dict[str, f
             "rows_a_second": built[0][1] / full,
             "incremental_seconds": small,
             "incremental_share": small / full,
-            "build_peak_megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "build_peak_megabytes": peak_bytes() / 1e6,
             **_queries(data, taxonomy, runs),
         }
 

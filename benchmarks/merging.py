@@ -23,6 +23,7 @@ from alignguard_train.merge import merge
 from alignguard_train.recipes import MergeConfig, Strategy
 from alignguard_train.regmean import regmean
 from benchmarks import real_size
+from benchmarks.peak import peak_bytes
 
 EXPERTS, RANK = 7, 4
 CONFIG = MergeConfig(calibration_pairs=2)
@@ -132,7 +133,7 @@ def _ours(folder: str, strategy: Strategy) -> dict[str, float]:
     encoded = real_size.random_encodings(
         [n for n in names for _ in range(CONFIG.calibration_pairs)]
     )
-    before = real_size.peak_bytes() / 1e9
+    before = peak_bytes() / 1e9
     started = time.perf_counter()
     if strategy == "regmean":
         regmean(base, experts, names, encoded, CONFIG)
@@ -151,7 +152,7 @@ def _ours(folder: str, strategy: Strategy) -> dict[str, float]:
 def _peft(folder: str, strategy: Strategy) -> dict[str, float]:
     network = UNet2DConditionModel.from_pretrained(folder, subfolder="unet", use_safetensors=True)
     model = peft_model(network, random_experts(network, EXPERTS, RANK))
-    before = real_size.peak_bytes() / 1e9
+    before = peak_bytes() / 1e9
     started = time.perf_counter()
     merge_with_peft(model, strategy, EXPERTS, RANK, CONFIG)
     return {"seconds": time.perf_counter() - started, "peak_before": before}

@@ -27,6 +27,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from alignguard_data.backends.conditions import Conditions
 from alignguard_data.standin.factory import base_model_folder
 from alignguard_train.dataset import EncodedPreferences
+from benchmarks.peak import peak_bytes
 
 PARAMETERS = 859_520_964
 """Of Stable Diffusion 1.5's UNet."""
@@ -120,12 +121,6 @@ def in_own_process(module: str, *arguments: object) -> dict[str, float]:
 def report(figures: Mapping[str, Any]) -> None:
     """Print the figures of this process, with its peak memory in GB."""
     print(json.dumps({**figures, "peak": peak_bytes() / 1e9}))
-
-
-def peak_bytes() -> int:
-    """Peak resident memory of this process alone; getrusage's also counts that of its parent."""
-    status = Path("/proc/self/status").read_text()
-    return next(int(x.split()[1]) for x in status.splitlines() if x.startswith("VmHWM")) * 1024
 
 
 if __name__ == "__main__":

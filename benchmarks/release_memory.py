@@ -8,7 +8,6 @@ that what is seen is what grows with the number of pairs and not the buffers of 
 
 import hashlib
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from alignguard_data.records import (
 )
 from alignguard_data.release import ReleaseConfig, build_release
 from alignguard_data.taxonomy import Category, Taxonomy
+from benchmarks.peak import peak_bytes as own_peak
 
 PAIRS = (1_000, 10_000, 100_000)
 PAIRS_PER_CONCEPT = 500
@@ -194,7 +194,7 @@ def _kept(pair: PromptPair, safe: str, unsafe: str) -> PreferencePair:
 def _build(root: Path, pairs: int) -> int:
     made = build_release(data_of(root), taxonomy_of(pairs), CONFIG, AuditBounds())
     assert made.rows == pairs, made.rows
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return own_peak()
 
 
 if __name__ == "__main__":
