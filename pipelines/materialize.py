@@ -68,9 +68,10 @@ def close_dead_runs(instance: dg.DagsterInstance) -> int:
     for run in instance.get_runs(filters=dg.RunsFilter(statuses=active)):
         process = run.tags.get(PROCESS_TAG)
         if process and not _alive(process):
-            instance.report_run_failed(run, message="its process was killed; run again to go on")
-            # Its pool slot would be held for ever, and the next run would wait for it.
+            # Its pool slot would be held for ever, and the next run would wait for it. Freed first:
+            # killed in between, this run is still active and is closed by the next process.
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+            instance.report_run_failed(run, message="its process was killed; run again to go on")
             dead += 1
     return dead
 

@@ -102,6 +102,29 @@ def test_a_run_whose_process_was_killed_is_closed(instance):
     assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
 
 
+def test_a_kill_while_a_dead_run_is_closed_leaves_no_slot_held(instance, monkeypatch):
+    """The next process would wait for that slot for ever: whoever is killed in the middle of
+    closing has freed it already, and the run is closed the next time."""
+    run = instance.create_run_for_job(
+        dg.job(name="j")(lambda: None),
+        status=dg.DagsterRunStatus.STARTED,
+        tags={PROCESS_TAG: "999999999@1.00"},
+    )
+    storage = instance.event_log_storage
+    storage.set_concurrency_slots("base_model", 1)
+    storage.claim_concurrency_slot("base_model", run.run_id, "images")
+    with monkeypatch.context() as killed:
+
+        def kill(*_: object, **__: object) -> None:
+            raise KeyboardInterrupt
+
+        killed.setattr(instance, "report_run_failed", kill)
+        with pytest.raises(KeyboardInterrupt):
+            close_dead_runs(instance)
+    assert storage.get_concurrency_info("base_model").active_slot_count == 0
+    assert close_dead_runs(instance) == 1
+
+
 def test_a_living_run_is_left_alone(instance):
     from pipelines.materialize import _process_name
 
