@@ -45,7 +45,11 @@ def test_from_nothing_to_the_report_in_a_bucket(tmp_path, monkeypatch):
             str(Path(name).parent): json.loads(storage.read_bytes(root / name))["content_id"]
             for name in manifests
         }
-        assert found == content_ids(tmp_path / "data")
+        # Encodings may be thrown away: they stay on the machine that works, in a bucket or not.
+        own_disk = content_ids(tmp_path / "data")
+        local = {name: own for name, own in own_disk.items() if "/encodings/" not in name}
+        assert len(local) < len(own_disk)
+        assert found == local
         summary = json.loads(storage.read_bytes(root / "reduced/evaluation/summary.json"))
         for name in ("adapter", "report"):
             assert summary[name].startswith(f"s3://{BUCKET}/whole/reduced/")
