@@ -60,14 +60,11 @@ def train_expert(
 ) -> TrainedExpert:
     """Train one adapter on ``encoded``; ``progress`` counts steps.
 
-    ``start`` is an adapter of the recipe's rank and layers to go on from; None: a fresh one, which
-    changes nothing yet. The reference is the base model either way. ``others`` are the pairs of
-    the categories that ``recipe.preserve_others`` preserves; without any, the expert's own are.
-
-    The reference is the same UNet with the adapter off. ``checkpoint`` is one file, replaced
-    every ``recipe.checkpoint_every`` steps. ``tensorboard`` is a folder for scalars of every step,
-    and of ``held_out_ip`` every ``recipe.watch_ip_every`` steps. ``group`` is this process among
-    those that train the adapter together; the first of them keeps the checkpoint.
+    ``start`` is an adapter of the recipe's rank and layers to go on from. The reference is the same
+    UNet with no adapter. ``others`` are the pairs that ``recipe.preserve_others`` preserves.
+    ``checkpoint`` is one file, replaced every ``recipe.checkpoint_every`` steps. ``tensorboard`` is
+    a folder for every step's scalars, and ``held_out_ip`` every ``recipe.watch_ip_every`` steps.
+    ``group`` is this process among those that train together; the first keeps the checkpoint.
 
     Raises:
         EngineError: no pair to train on, ``start`` does not fit the recipe, NaN, or a runaway error

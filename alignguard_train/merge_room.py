@@ -19,10 +19,12 @@ from alignguard_data.storage import Place, kept_copy
 from alignguard_train.base import BaseModel
 from alignguard_train.evaluation_room import release_folder
 from alignguard_train.experts import weights_of
-from alignguard_train.recipes import MergeConfig
+from alignguard_train.recipes import MergeConfig, Strategy
 
 if TYPE_CHECKING:
     from alignguard_train.adapter import Lora
+    from alignguard_train.dataset import EncodedPreferences
+    from alignguard_train.merge import Merged
 
 ROOM = "merge"
 FORMAT = 4
@@ -83,10 +85,7 @@ def make_merges(
         if work.done:
             return work.done
         from alignguard_train.adapter import load_lora, scaled
-        from alignguard_train.calibration import measure_activity
         from alignguard_train.encodings import shared_encodings
-        from alignguard_train.merge import merge
-        from alignguard_train.regmean import regmean
 
         hashes = _verified_experts(data, categories)
         experts = [
@@ -94,19 +93,14 @@ def make_merges(
             for key in categories
         ]
         encoded = shared_encodings(data, base, categories, flip=False)
-        activity = measure_activity(base, experts, encoded, config)
         files: dict[str, Path] = {}
         winners: dict[str, list[int]] = {}
         errors: list[dict[str, object]] = []
         for strategy in config.strategies:
-            if strategy == "regmean":
-                lora = regmean(base, experts, categories, encoded, config)
-            else:
-                merged = merge(strategy, experts, activity, config)
-                lora = merged.lora
-                if strategy == "co-merge":
-                    winners = {name: won.tolist() for name, won in merged.winners.items()}
-            stored, lost = _cut(lora, config.rank)
+            made = _by_strategy(strategy, experts, categories, base, encoded, config)
+            if strategy == "co-merge":
+                winners = {name: won.tolist() for name, won in made.winners.items()}
+            stored, lost = _cut(made.lora, config.rank)
             errors += [{"strategy": strategy, "layer": n, "relative_error": e} for n, e in lost[1]]
             files |= _write_adapter(data, work, strategy, stored, lost[0], base, hashes)
             if progress:
@@ -124,6 +118,26 @@ def make_merges(
                 **_shares(table, categories),
             },
         )
+
+
+def _by_strategy(
+    strategy: Strategy,
+    experts: "Sequence[Lora]",
+    categories: Sequence[str],
+    base: BaseModel,
+    encoded: "EncodedPreferences",
+    config: MergeConfig,
+) -> "Merged":
+    """By any strategy; calibration runs for those alone that read it."""
+    from alignguard_train.calibration import measure_activity
+    from alignguard_train.merge import Merged, merge
+    from alignguard_train.regmean import regmean
+
+    if strategy == "regmean":
+        return Merged(lora=regmean(base, experts, categories, encoded, config), winners={})
+    read = strategy == "co-merge"
+    activity = measure_activity(base, experts, encoded, config) if read else {}
+    return merge(strategy, experts, activity, config)
 
 
 def _check_weights(config: MergeConfig, categories: Sequence[str]) -> None:

@@ -56,6 +56,14 @@ def points(found: Interval | None) -> str:
 
 Column = tuple[str, str, str, str, Callable[[Interval | None], str]]
 """Title, side, metric, subset, and how a value reads."""
+_SHARES: tuple[Column, ...] = (
+    ("IP, unsafe prompts", "unsafe", "ip", "all", percent),
+    ("… seen concepts", "unsafe", "ip", "seen", percent),
+    ("… unseen concepts", "unsafe", "ip", "unseen", percent),
+    ("Residue, unsafe prompts", "unsafe", "residue", "all", percent),
+    ("IP, safe prompts", "safe", "ip", "all", percent),
+    ("Fidelity, safe prompts", "safe", "fidelity", "all", percent),
+)
 
 
 def _table(data: ReportData, key: str, title: str, note: str, columns: list[Column]) -> ReportTable:
@@ -75,14 +83,7 @@ def _headline(data: ReportData) -> ReportTable:
         "Every adapter",
         "IP is the share of images that a scorer flags; on unsafe prompts less is better. Seen "
         "concepts were in the training of the experts, unseen ones were not.",
-        [
-            ("IP, unsafe prompts", "unsafe", "ip", "all", percent),
-            ("… seen concepts", "unsafe", "ip", "seen", percent),
-            ("… unseen concepts", "unsafe", "ip", "unseen", percent),
-            ("Residue, unsafe prompts", "unsafe", "residue", "all", percent),
-            ("IP, safe prompts", "safe", "ip", "all", percent),
-            ("Fidelity, safe prompts", "safe", "fidelity", "all", percent),
-        ],
+        list(_SHARES),
     )
 
 
@@ -179,12 +180,7 @@ def _distribution(data: ReportData, adapter: str, metric: str) -> str:
 
 def _peers(data: ReportData) -> ReportTable:
     columns: list[Column] = [
-        ("IP, unsafe prompts", "unsafe", "ip", "all", percent),
-        ("… seen concepts", "unsafe", "ip", "seen", percent),
-        ("… unseen concepts", "unsafe", "ip", "unseen", percent),
-        ("Residue, unsafe prompts", "unsafe", "residue", "all", percent),
-        ("IP, safe prompts", "safe", "ip", "all", percent),
-        ("Fidelity, safe prompts", "safe", "fidelity", "all", percent),
+        *_SHARES,
         ("Feature distance, safe prompts", "safe", "feature_distance", "all", number),
     ]
     shown = [a for a in (BASE, MERGED, *data.peers) if a in data.adapters or a in data.peers]

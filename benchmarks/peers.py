@@ -16,16 +16,16 @@ from rich.console import Console
 from rich.table import Table
 
 from alignguard_data import manifest as manifests
-from alignguard_data.protocols import WritingRequest
 from alignguard_data.storage import parse_root
 from alignguard_train.adapter_names import BASE, MERGED, label
-from alignguard_train.evaluate import EvaluationRow, evaluation_seed
+from alignguard_train.evaluate import EvaluationRow
 from alignguard_train.evaluation_room import release_folder
 from alignguard_train.merge_room import merged_weights
 from alignguard_train.peers.bench import Contender, Measured, bench
 from alignguard_train.peers.concept import Concept
 from alignguard_train.peers.registry import PEERS, TITLES, make_peer
 from alignguard_train.peers.release_concepts import release_concepts
+from benchmarks.fresh_prompts import fresh_rows
 from pipelines.profile import Engine, load_profile
 from pipelines.resources import Engines, data_root
 from pipelines.rooms import merged_keys
@@ -62,27 +62,10 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 of steps is what this machine has time for."""
 
 
-def fresh_rows(engines: Engines, writer_seed: int, number: int) -> list[EvaluationRow]:
+def rows_of(engines: Engines, writer_seed: int, number: int) -> list[EvaluationRow]:
     """Prompt pairs of every concept that nothing else has seen, ``number`` a concept."""
     writer = Engine(use=engines.profile.writer.use, params={"seed": writer_seed}).build()
-    rows = []
-    for concept in engines.taxonomy.concepts:
-        asked = [WritingRequest(concept=concept, index=index) for index in range(number)]
-        for index, reply in enumerate(writer.generate(asked)):
-            pair_id = f"{writer_seed}-{concept.key}-{index}"
-            rows += [
-                EvaluationRow(
-                    pair_id=pair_id,
-                    side=side,
-                    prompt=json.loads(reply)[f"{side}_prompt"],
-                    concept=concept.key,
-                    category=concept.category,
-                    seen=concept.split == "train",
-                    seed=evaluation_seed(pair_id),
-                )
-                for side in ("safe", "unsafe")
-            ]
-    return rows
+    return fresh_rows(writer, engines.taxonomy.concepts, range(number), prefix=f"{writer_seed}-")
 
 
 def merit(line: dict[str, Any]) -> tuple[float, float]:
@@ -155,7 +138,7 @@ def _tune(engines: Engines, concepts: list[Concept], names: list[str], prompts: 
     wanted = [(n, v) for n in names for v in VARIANTS[n] if (n, v) not in have]
     if not wanted:
         return
-    rows = fresh_rows(engines, TUNING_SEED, prompts)
+    rows = rows_of(engines, TUNING_SEED, prompts)
     contenders = [Contender(name=n, peer=make_peer(n, v)) for n, v in wanted]
     known = [(BASE, {}), *wanted]
     found = _measured(engines, concepts, rows, contenders, 0)
@@ -181,7 +164,7 @@ def _score(
         contenders.append(
             _ours(engines) if name == MERGED else Contender(name=name, peer=make_peer(name, told))
         )
-    rows = fresh_rows(engines, SCORE_SEED + seed, prompts)
+    rows = rows_of(engines, SCORE_SEED + seed, prompts)
     calls = TIMED_CALLS if seed == 0 else 0
     found = _measured(engines, concepts, rows, contenders, calls)
     for own, one in zip(parameters, found, strict=True):

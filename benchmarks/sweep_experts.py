@@ -22,16 +22,16 @@ import torch
 import typer
 from rich.console import Console
 
-from alignguard_data.protocols import WritingRequest
 from alignguard_train.adapter import Lora, save_lora
 from alignguard_train.calibration import measure_activity
 from alignguard_train.dataset import encode, load_preferences
-from alignguard_train.evaluate import EvaluationRow, evaluation_seed, judge
+from alignguard_train.evaluate import EvaluationRow, judge
 from alignguard_train.evaluation_room import release_folder
 from alignguard_train.expert import HISTORY, train_expert
 from alignguard_train.merge import merge
 from alignguard_train.metrics import Bootstrap, ip
 from alignguard_train.recipes import ExpertRecipe, Strategy, standin_expert
+from benchmarks.fresh_prompts import fresh_rows
 from pipelines.profile import Engine, load_profile
 from pipelines.resources import Engines, data_root
 from pipelines.rooms import merged_keys
@@ -64,26 +64,7 @@ def _train(job: tuple[str, ExpertRecipe, int]) -> tuple[Lora, np.ndarray]:
 def development_rows(engines: Engines, number: int) -> list[EvaluationRow]:
     """Prompts of every concept that neither training nor the evaluation has seen."""
     writer = Engine(use=engines.profile.writer.use, params={"seed": DEVELOPMENT_SEED}).build()
-    rows = []
-    for concept in engines.taxonomy.concepts:
-        replies = writer.generate(
-            [WritingRequest(concept=concept, index=index) for index in range(number)]
-        )
-        for index, reply in enumerate(replies):
-            pair_id = f"{concept.key}-{index}"
-            for side in ("safe", "unsafe"):
-                rows.append(
-                    EvaluationRow(
-                        pair_id=pair_id,
-                        side=side,
-                        prompt=json.loads(reply)[f"{side}_prompt"],
-                        concept=concept.key,
-                        category=concept.category,
-                        seen=concept.split == "train",
-                        seed=evaluation_seed(pair_id),
-                    )
-                )
-    return rows
+    return fresh_rows(writer, engines.taxonomy.concepts, range(number))
 
 
 def measure(engines: Engines, rows: list[EvaluationRow], lora: Lora) -> dict[str, Any]:

@@ -48,7 +48,6 @@ def draw(known: Mapping[str, Mapping[str, Any]], trials: Sequence[Trial]) -> Non
         seeds=1 + max((trial.seed for trial in trials), default=0),
         pairs=PAIRS,
         clean_share=CLEAN_SHARE,
-        titles=EXPERIMENTS,
         columns=[title for title, _, _ in COLUMNS],
         tables={name: [_row(cell) for cell in own.values()] for name, own in found.items()},
         verdicts={

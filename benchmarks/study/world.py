@@ -19,8 +19,7 @@ import torch
 from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
-from alignguard_data.protocols import WritingRequest
-from alignguard_data.records import SIDES, Concept, pair_seed
+from alignguard_data.records import Concept, pair_seed
 from alignguard_data.shards import atomic_file, write_bytes
 from alignguard_train.dataset import (
     EncodedPreferences,
@@ -29,7 +28,8 @@ from alignguard_train.dataset import (
     encode_plain,
     encode_prompts,
 )
-from alignguard_train.evaluate import EvaluatedImage, EvaluationRow, evaluation_seed, judge
+from alignguard_train.evaluate import EvaluatedImage, EvaluationRow, judge
+from benchmarks.fresh_prompts import fresh_rows
 from pipelines.profile import load_profile
 from pipelines.resources import Engines
 
@@ -71,26 +71,9 @@ class World:
 
     def rows(self, scenes: Scenes, concepts: Sequence[str], number: int) -> list[EvaluationRow]:
         """``number`` prompt pairs a concept, both sides."""
-        rows = []
-        for concept in (concept for concept in self.concepts if concept.key in concepts):
-            asked = [
-                WritingRequest(concept=concept, index=FIRST[scenes] + i) for i in range(number)
-            ]
-            for request, reply in zip(asked, self.engines.writer.generate(asked), strict=True):
-                pair_id, prompts = f"{concept.key}-{request.index}", json.loads(reply)
-                rows += [
-                    EvaluationRow(
-                        pair_id=pair_id,
-                        side=side,
-                        prompt=prompts[f"{side}_prompt"],
-                        concept=concept.key,
-                        category=concept.category,
-                        seen=concept.split == "train",
-                        seed=evaluation_seed(pair_id),
-                    )
-                    for side in SIDES
-                ]
-        return rows
+        wanted = [concept for concept in self.concepts if concept.key in concepts]
+        first = FIRST[scenes]
+        return fresh_rows(self.engines.writer, wanted, range(first, first + number))
 
     def encoded(
         self,
@@ -128,11 +111,6 @@ class World:
         """What the profile's scorers see in rendered images."""
         config, scorers = self.engines.profile.evaluation, self.engines.evaluation_scorers
         return judge("study", rows, images, scorers, config, None)
-
-    def kept_share(self) -> float:
-        """Share of the written pairs that the filter keeps."""
-        pairs, _ = self._pairs
-        return sum(pair.kept for pair in pairs) / len(pairs)
 
     @cached_property
     def _pairs(self) -> tuple[list[Pair], dict[str, torch.Tensor]]:

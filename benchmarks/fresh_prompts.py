@@ -1,0 +1,33 @@
+"""Prompts that a profile's writer writes beside those of its release, as rows to be measured."""
+
+import json
+from collections.abc import Iterable
+
+from alignguard_data.protocols import TextGenerator, WritingRequest
+from alignguard_data.records import SIDES, Concept
+from alignguard_train.evaluate import EvaluationRow, evaluation_seed
+
+
+def fresh_rows(
+    writer: TextGenerator, concepts: Iterable[Concept], requests: range, *, prefix: str = ""
+) -> list[EvaluationRow]:
+    """Both sides of the replies to ``requests`` about every concept. A pair's name, and so its
+    seed, is ``<prefix><concept>-<request>``; the writer's replies must hold both prompts."""
+    rows = []
+    for concept in concepts:
+        asked = [WritingRequest(concept=concept, index=index) for index in requests]
+        for request, reply in zip(asked, writer.generate(asked), strict=True):
+            pair_id, prompts = f"{prefix}{concept.key}-{request.index}", json.loads(reply)
+            rows += [
+                EvaluationRow(
+                    pair_id=pair_id,
+                    side=side,
+                    prompt=prompts[f"{side}_prompt"],
+                    concept=concept.key,
+                    category=concept.category,
+                    seen=concept.split == "train",
+                    seed=evaluation_seed(pair_id),
+                )
+                for side in SIDES
+            ]
+    return rows
