@@ -5,25 +5,24 @@ step number has to be kept, and several processes can share a step.
 """
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from peft import LoraConfig
 from torch import Tensor, nn
 
 from alignguard_data.errors import EngineError
 from alignguard_data.protocols import Progress
-from alignguard_train.adapter import Lora, LoraLayer
-from alignguard_train.base import LORA_TARGETS, SELF_ATTENTION_TARGETS, BaseModel
+from alignguard_train.adapter import Lora
+from alignguard_train.base import BaseModel
 from alignguard_train.dataset import EncodedPreferences
+from alignguard_train.live_adapter import LiveAdapter, live_adapter
 from alignguard_train.monitor import RUNAWAY_STEPS, ran_away, refuse_nonsense, scalars
 from alignguard_train.objective import objective
 from alignguard_train.processes import ALONE, Group
 from alignguard_train.recipes import ExpertRecipe
-from alignguard_train.step_rows import draw, seeded
+from alignguard_train.step_rows import draw
 from alignguard_train.train_state import keep, restore
 
 log = logging.getLogger(__name__)
@@ -32,7 +31,6 @@ HISTORY = (
     "loss", "dpo", "preservation", "margin", "implicit_accuracy",
     "e_w", "e_l", "e_w_ref", "e_l_ref", "grad_norm", "lr",
 )  # fmt: skip
-_ADAPTER = "expert"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,18 +71,18 @@ def train_expert(
     if not len(encoded):
         raise EngineError("there is no pair to train on: the release has none of this category")
     first = group.rank == 0
-    with _adapter_on(base, recipe, seed) as parameters:
+    with live_adapter(base, recipe, seed) as adapter:
         if start:
-            _set(parameters, start)
-        optimizer = _optimizer(list(parameters.values()), recipe)
-        history = restore(checkpoint, parameters, optimizer)
+            adapter.go_on_from(start)
+        optimizer = _optimizer(list(adapter.parameters.values()), recipe)
+        history = restore(checkpoint, adapter.parameters, optimizer)
         resumed_at = kept = len(history)
         if resumed_at and progress:
             progress(resumed_at)
         with scalars(tensorboard if first else None, resumed_at) as board:
             for step in range(resumed_at, recipe.steps):
                 history.append(
-                    _step(base, encoded, others, recipe, parameters, optimizer, seed, step, group)
+                    _step(base, encoded, others, recipe, adapter, optimizer, seed, step, group)
                 )
                 recent = [_named(row) for row in history[-RUNAWAY_STEPS:]]
                 board.step(step, recent[-1])
@@ -93,14 +91,14 @@ def train_expert(
                     kept = step + 1
                     if first:
                         board.flush()
-                        keep(checkpoint, parameters, optimizer, history)
+                        keep(checkpoint, adapter.parameters, optimizer, history)
                 every = recipe.watch_ip_every
                 if first and held_out_ip and every and (step + 1) % every == 0:
-                    board.held_out(step, held_out_ip(_lora_of(parameters)))
+                    board.held_out(step, held_out_ip(adapter.lora()))
                 if progress:
                     progress(1)
         return TrainedExpert(
-            lora=_lora_of(parameters),
+            lora=adapter.lora(),
             history=torch.tensor(history, dtype=torch.float64),
             resumed_at=resumed_at,
         )
@@ -115,7 +113,7 @@ def _step(
     encoded: EncodedPreferences,
     others: EncodedPreferences | None,
     recipe: ExpertRecipe,
-    parameters: dict[str, nn.Parameter],
+    adapter: LiveAdapter,
     optimizer: torch.optim.Optimizer,
     seed: int,
     step: int,
@@ -129,11 +127,11 @@ def _step(
     for rows in draw(base, encoded, recipe, seed, step, group, others):
         # By its share of the step's pairs, so that parts of any size add up to the whole's mean.
         share = len(rows) / (recipe.batch_size * recipe.accumulation)
-        loss, measured = objective(base, rows, recipe)
+        loss, measured = objective(base, rows, recipe, adapter)
         (loss * share).backward()
         for name, value in {**measured, "loss": loss.detach()}.items():
             sums[name] = sums.get(name, 0) + value * share
-    trained = list(parameters.values())
+    trained = list(adapter.parameters.values())
     group.sum_gradients(trained)
     norm = nn.utils.clip_grad_norm_(trained, recipe.clip)
     optimizer.step()
@@ -143,7 +141,10 @@ def _step(
 
 def _optimizer(parameters: list[nn.Parameter], recipe: ExpertRecipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay)
+        # All weights in one call: hundreds of small ones are otherwise a loop in Python.
+        return torch.optim.AdamW(
+            parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, foreach=True
+        )
     from transformers.optimization import Adafactor
 
     return Adafactor(
@@ -162,58 +163,3 @@ def learning_rate(recipe: ExpertRecipe, step: int) -> float:
     rest = max(1, recipe.steps - recipe.warmup_steps)
     done = (step - recipe.warmup_steps) / rest
     return recipe.lr * (1 - (1 - recipe.lr_floor) * done)
-
-
-@contextmanager
-def _adapter_on(
-    base: BaseModel, recipe: ExpertRecipe, seed: int
-) -> Iterator[dict[str, nn.Parameter]]:
-    """Put a fresh adapter on the UNet (gaussian down, zero up) and take it off at the end."""
-    unet = base.pipe.unet
-    unet.add_adapter(
-        LoraConfig(
-            r=recipe.rank,
-            lora_alpha=recipe.rank,
-            init_lora_weights="gaussian",
-            target_modules=list(
-                LORA_TARGETS if recipe.layers == "attention" else SELF_ATTENTION_TARGETS
-            ),
-        ),
-        adapter_name=_ADAPTER,
-    )
-    try:
-        parameters = {n: p for n, p in unet.named_parameters() if f".{_ADAPTER}." in n}
-        if recipe.gradient_checkpointing:
-            unet.enable_gradient_checkpointing()
-        generator = seeded("init", seed, 0)
-        for name, parameter in parameters.items():
-            if "lora_A" in name:
-                # peft draws from the global generator; ours makes the start depend on the seed.
-                drawn = torch.randn(parameter.shape, generator=generator) / recipe.rank
-                parameter.data.copy_(drawn)
-            parameter.data = parameter.data.float()  # whatever the base model's precision
-            parameter.requires_grad_(True)
-        yield parameters
-    finally:
-        unet.disable_gradient_checkpointing()
-        unet.delete_adapters(_ADAPTER)
-
-
-def _set(parameters: dict[str, nn.Parameter], start: Lora) -> None:
-    values = {}
-    for name, layer in start.items():
-        values[f"{name}.lora_A.{_ADAPTER}.weight"] = layer.down
-        values[f"{name}.lora_B.{_ADAPTER}.weight"] = layer.up
-    shapes = {name: tuple(value.shape) for name, value in values.items()}
-    wanted = {name: tuple(value.shape) for name, value in parameters.items()}
-    if shapes != wanted:
-        odd = sorted(set(shapes.items()) ^ set(wanted.items()))[:2]
-        raise EngineError(f"the adapter to start from does not fit the recipe: {odd}")
-    for name, value in values.items():
-        parameters[name].data.copy_(value)
-
-
-def _lora_of(parameters: dict[str, nn.Parameter]) -> Lora:
-    down = {n.split(".lora_A.")[0]: p for n, p in parameters.items() if ".lora_A." in n}
-    up = {n.split(".lora_B.")[0]: p for n, p in parameters.items() if ".lora_B." in n}
-    return {n: LoraLayer(down[n].detach().clone(), up[n].detach().clone()) for n in sorted(down)}

@@ -1,44 +1,24 @@
 """What one micro-batch of pairs costs: Diffusion-DPO, its remedies and the alternatives."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 
 from alignguard_data.backends.conditions import Conditions, concatenated
 from alignguard_data.errors import EngineError
 from alignguard_train import loss as losses
 from alignguard_train.base import BaseModel
+from alignguard_train.live_adapter import LiveAdapter
 from alignguard_train.recipes import ExpertRecipe
+from alignguard_train.step_rows import PairRows
 
 ERRORS = ("e_w", "e_l", "e_w_ref", "e_l_ref")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PairRows:
-    """Pairs as a step sees them: latents of both images, conditions of the unsafe caption, and
-    one timestep (rows,) and one noise (rows, channels, h, w) that both images share. ``kept`` and
-    ``kept_caption`` are what should stay as it is: chosen image and safe caption, or another
-    category's."""
-
-    chosen: Tensor
-    rejected: Tensor
-    unsafe: Conditions
-    kept: Tensor
-    kept_caption: Conditions
-    t: Tensor
-    noise: Tensor
-
-    def __len__(self) -> int:
-        return len(self.chosen)
-
-
 def objective(
-    base: BaseModel, rows: PairRows, recipe: ExpertRecipe
+    base: BaseModel, rows: PairRows, recipe: ExpertRecipe, adapter: LiveAdapter
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss, and what is worth watching, as means over the rows.
 
@@ -50,7 +30,7 @@ def objective(
     unet = base.pipe.unet
     arguments = conditions.unet_arguments(**base.pixels(noisy))
     with _precision(unet):
-        with torch.no_grad(), _adapter_off(unet):
+        with torch.no_grad(), adapter.off():
             reference = unet(noisy, t, **arguments, return_dict=False)[0].float()
         predicted = unet(noisy, t, **arguments, return_dict=False)[0].float()
     count = len(rows)
@@ -147,19 +127,6 @@ def _weight(base: BaseModel, t: Tensor, recipe: ExpertRecipe) -> Tensor:
         )
     alphas = scheduler.alphas_cumprod.to(t.device)
     return losses.min_snr_weight(t, alphas, gamma=recipe.min_snr, v=kind == "v_prediction")
-
-
-@contextmanager
-def _adapter_off(unet: Any) -> Iterator[None]:
-    """diffusers' own switch searches every module, for offloading too: a sixth of a small step."""
-    layers = [module for module in unet.modules() if isinstance(module, BaseTunerLayer)]
-    for layer in layers:
-        layer.enable_adapters(False)
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.enable_adapters(True)
 
 
 def _precision(unet: Any) -> AbstractContextManager[object]:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,9 +11,27 @@ from alignguard_data.backends.conditions import Conditions
 from alignguard_data.errors import EngineError
 from alignguard_train.base import BaseModel
 from alignguard_train.dataset import EncodedPreferences
-from alignguard_train.objective import PairRows
 from alignguard_train.processes import ALONE, Group
 from alignguard_train.recipes import ExpertRecipe
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairRows:
+    """Pairs as a step sees them: latents of both images, conditions of the unsafe caption, and
+    one timestep (rows,) and one noise (rows, channels, h, w) that both images share. ``kept`` and
+    ``kept_caption`` are what should stay as it is: chosen image and safe caption, or another
+    category's."""
+
+    chosen: Tensor
+    rejected: Tensor
+    unsafe: Conditions
+    kept: Tensor
+    kept_caption: Conditions
+    t: Tensor
+    noise: Tensor
+
+    def __len__(self) -> int:
+        return len(self.chosen)
 
 
 def draw(

@@ -8,7 +8,8 @@ import torch
 from alignguard_data.errors import EngineError
 from alignguard_train.base import BaseModel
 from alignguard_train.dataset import EncodedPreferences, encode
-from alignguard_train.expert import HISTORY, _adapter_on, train_expert
+from alignguard_train.expert import HISTORY, train_expert
+from alignguard_train.live_adapter import live_adapter
 from alignguard_train.objective import objective
 from alignguard_train.processes import Group, run_together
 from alignguard_train.recipes import ExpertRecipe
@@ -25,29 +26,29 @@ def encoded(base) -> EncodedPreferences:
 
 @pytest.fixture
 def trained(base):
-    """Parameters of an adapter that is on and changes what the UNet says."""
-    with _adapter_on(base, RECIPE, seed=0) as parameters:
+    """An adapter that is on and changes what the UNet says."""
+    with live_adapter(base, RECIPE, seed=0) as adapter:
         draw = torch.Generator().manual_seed(1)
-        for parameter in parameters.values():
+        for parameter in adapter.parameters.values():
             parameter.data.copy_(0.3 * torch.randn(parameter.shape, generator=draw))
-        yield parameters
+        yield adapter
 
 
 def test_both_images_of_a_pair_share_noise_and_timestep(base, trained):
     """The same image on both sides: equal errors, row by row, though the adapter is at work."""
     rows = rows_of(encode(preferences(), base))
     twins = dataclasses.replace(rows, rejected=rows.chosen)
-    measured = objective(base, twins, RECIPE)[1]
+    measured = objective(base, twins, RECIPE, trained)[1]
     assert measured["e_w"] == measured["e_l"] != measured["e_w_ref"]
     assert measured["margin"] == 0
 
 
 def test_the_reference_is_the_unet_without_its_adapter(base, trained):
     rows = rows_of(encode(preferences(), base))
-    with_adapter = objective(base, rows, RECIPE)[1]
-    for parameter in trained.values():
+    with_adapter = objective(base, rows, RECIPE, trained)[1]
+    for parameter in trained.parameters.values():
         parameter.data.zero_()
-    without = objective(base, rows, RECIPE)[1]
+    without = objective(base, rows, RECIPE, trained)[1]
     for side in ("w", "l"):
         assert with_adapter[f"e_{side}_ref"] == without[f"e_{side}_ref"] == without[f"e_{side}"]
         assert with_adapter[f"e_{side}"] != without[f"e_{side}"]
@@ -55,20 +56,16 @@ def test_the_reference_is_the_unet_without_its_adapter(base, trained):
 
 def gradients(base, trained, recipe) -> list[torch.Tensor]:
     rows = rows_of(encode(preferences(), base))
-    for parameter in trained.values():
+    for parameter in trained.parameters.values():
         parameter.grad = None
-    objective(base, rows, recipe)[0].backward()
-    return [parameter.grad.clone() for parameter in trained.values()]
+    objective(base, rows, recipe, trained)[0].backward()
+    return [parameter.grad.clone() for parameter in trained.parameters.values()]
 
 
 def test_gradient_checkpointing_gives_the_same_gradients(base, trained):
     plain = gradients(base, trained, RECIPE)
     base.pipe.unet.enable_gradient_checkpointing()
-    base.pipe.unet.train()  # diffusers recomputes only in training mode
-    try:
-        again = gradients(base, trained, RECIPE)
-    finally:
-        base.pipe.unet.eval()
+    again = gradients(base, trained, RECIPE)
     assert all(g.abs().sum() > 0 for g in plain)
     assert all(torch.equal(one, two) for one, two in zip(plain, again, strict=True))
 

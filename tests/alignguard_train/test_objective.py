@@ -11,7 +11,8 @@ from alignguard_data.errors import EngineError
 from alignguard_train.base import BaseModel
 from alignguard_train.dataset import EncodedPreferences, Preferences, encode, encode_prompts
 from alignguard_train.expert import HISTORY, train_expert
-from alignguard_train.objective import PairRows, objective
+from alignguard_train.live_adapter import live_adapter
+from alignguard_train.objective import objective
 from alignguard_train.recipes import (
     ExpertRecipe,
     as_duo,
@@ -22,7 +23,7 @@ from alignguard_train.recipes import (
     sdxl_expert,
     standin_expert,
 )
-from alignguard_train.step_rows import draw
+from alignguard_train.step_rows import PairRows, draw
 from tests.alignguard_data.backends.tiny import tiny_pipe, tiny_xl
 
 KINDS = {
@@ -89,16 +90,14 @@ def test_reference_errors_are_those_of_the_scheduler_and_the_unet(base):
         v = scheduler.config.prediction_type == "v_prediction"
         target = scheduler.get_velocity(x0, n, t) if v else n
         errors.append((found - target).pow(2).mean())
-    measured = adapted(base, lambda: objective(base, rows, RECIPE)[1])
+    measured = measured_of(base, rows)
     assert measured["e_w_ref"].item() == pytest.approx(torch.stack(errors).mean().item(), rel=1e-4)
 
 
-def adapted(base: BaseModel, work):
-    """Call with a fresh adapter on the UNet, as training does."""
-    from alignguard_train.expert import _adapter_on
-
-    with _adapter_on(base, RECIPE, seed=0):
-        return work()
+def measured_of(base: BaseModel, rows: PairRows):
+    """With a fresh adapter on the UNet, as training does."""
+    with live_adapter(base, RECIPE, seed=0) as adapter:
+        return objective(base, rows, RECIPE, adapter)[1]
 
 
 def test_micro_batches_give_the_step_of_one_batch(base, tmp_path):
@@ -134,7 +133,7 @@ def test_a_flow_model_is_told_its_sigma_and_should_predict_the_velocity(base):
         with torch.no_grad():
             found = pipe.unet(scheduler.scale_noise(x0, time, n), time, **arguments).sample
         errors.append((found - (n - x0)).pow(2).mean())
-    measured = adapted(flow, lambda: objective(flow, rows, RECIPE)[1])
+    measured = measured_of(flow, rows)
     assert measured["e_w_ref"].item() == pytest.approx(torch.stack(errors).mean().item(), rel=1e-4)
 
 
