@@ -7,11 +7,11 @@ is downloaded. Time is operations over a stated share of the GPU's peak.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from alignguard_data.backends.chat import Instruction
 from alignguard_data.costs.flops import (
     ModelFlops,
-    Shapes,
     count_clip_image,
     count_model,
     shapes_of,
@@ -65,8 +65,8 @@ def budget(profile: Profile, taxonomy: Taxonomy, gpu: Gpu, peak_share: float) ->
     if not 0 < peak_share <= 1:
         raise ValueError(f"peak_share must lie in (0, 1], got {peak_share}")
     image, recipe = profile.sampling, profile.recipe()
-    shapes = shapes_of(resolve_model(profile.base_model.model))
-    flops = count_model(shapes, image.height, image.width)
+    model = resolve_model(profile.base_model.model)
+    flops = _counted(model, image.height, image.width)
     sizes = _sizes(profile, taxonomy)
     drawn = flops.image(image.num_inference_steps, image.guidance_scale)
     picture = image.width * image.height * PNG_BYTES_A_PIXEL / GIB
@@ -88,8 +88,14 @@ def budget(profile: Profile, taxonomy: Taxonomy, gpu: Gpu, peak_share: float) ->
             sizes.trained * encoded,
         ),
         room("experts", *_training(profile, taxonomy, recipe, flops)),
-        room("evaluation", *_evaluation(profile, sizes, shapes, drawn)),
+        room("evaluation", *_evaluation(profile, sizes, model, drawn)),
     ]  # fmt: skip
+
+
+@lru_cache
+def _counted(model: str, height: int, width: int) -> ModelFlops:
+    """Seconds of building networks, for what several questions ask."""
+    return count_model(shapes_of(model), height, width)
 
 
 def _sizes(profile: Profile, taxonomy: Taxonomy) -> _Sizes:
@@ -107,15 +113,13 @@ def _sizes(profile: Profile, taxonomy: Taxonomy) -> _Sizes:
     )
 
 
-def _evaluation(
-    profile: Profile, sizes: _Sizes, shapes: Shapes, drawn: int
-) -> tuple[int, str, float]:
+def _evaluation(profile: Profile, sizes: _Sizes, model: str, drawn: int) -> tuple[int, str, float]:
     """Every prompt of the release and of the prompt sets under every adapter, each set's prompt
     with its own size and guidance; the operations are the mean of an image."""
     image = profile.sampling
     found = [p for one in read_prompt_sets(profile.evaluation.prompt_sets) for p in one.prompts]
     asked = [(p.height or image.height, p.width or image.width, p.guidance_scale) for p in found]
-    counted = {size: count_model(shapes, *size) for size in {(h, w) for h, w, _ in asked}}
+    counted = {size: _counted(model, *size) for size in {(h, w) for h, w, _ in asked}}
     own = 2 * sizes.evaluated
     together = own * drawn + sum(
         counted[h, w].image(image.num_inference_steps, guidance or image.guidance_scale)

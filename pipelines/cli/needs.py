@@ -7,9 +7,11 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from alignguard_data.backends.served import LOCAL
+from alignguard_data.costs.gpus import GPUS
+from alignguard_data.errors import EngineError
 from alignguard_data.storage import scratch
 from alignguard_data.taxonomy import Taxonomy
-from pipelines.budget import PNG_BYTES_A_PIXEL
+from pipelines.budget import GIB, budget
 from pipelines.cli.check import Check
 from pipelines.profile import Engine, Profile, resolve_model
 from pipelines.resources import data_root
@@ -139,16 +141,21 @@ def _gpu(profile: Profile) -> Check:
 
 
 def _disk(profile: Profile, taxonomy: Taxonomy) -> Check:
-    pairs = len(taxonomy.concepts) * profile.writing.pairs_per_concept
-    trained = pairs * (1 - profile.writing.evaluation_share)
-    size = profile.sampling
-    need = 2 * 2 * trained * size.width * size.height * PNG_BYTES_A_PIXEL
+    """Free space against what `alignguard plan` counts for every room."""
+    what = "disk for the data"
+    try:
+        rooms = budget(profile, taxonomy, next(iter(GPUS.values())), peak_share=1.0)
+    except EngineError as error:
+        return Check(
+            what=what, state="warning", found=f"its need is not known: {error}",
+            fix="see docs/gpu.md for what a profile of that size needs",
+        )  # fmt: skip
+    need = sum(room.gib for room in rooms)
     root = scratch(data_root())
-    free = shutil.disk_usage(next(p for p in (root, *root.parents) if p.exists())).free
+    free = shutil.disk_usage(next(p for p in (root, *root.parents) if p.exists())).free / GIB
     state = "ok" if free >= need else "missing"
+    parts = ", ".join(f"{room.room} {room.gib:.0f}" for room in rooms if room.gib >= 0.5)
     return Check(
-        what="disk for images", state=state,
-        found=f"{free / 2**30:.0f} GiB free (wanted: about {need / 2**30:.0f}, "
-        f"for {trained:,.0f} pairs and one release)",
+        what=what, state=state, found=f"{free:.0f} GiB free (wanted: about {need:.0f}: {parts})",
         fix="" if state == "ok" else "export ALIGNGUARD_ROOT=/a/larger/disk",
     )  # fmt: skip

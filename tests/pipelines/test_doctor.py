@@ -7,6 +7,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from alignguard_data.costs.gpus import GPUS
+from pipelines.budget import budget
 from pipelines.cli.app import app
 from pipelines.cli.needs import profile_needs
 from pipelines.profile import load_profile, profile_path
@@ -46,7 +48,28 @@ def test_absent_weights_come_with_the_line_that_gets_them(name):
     )
     assert found["vLLM"] == ("missing", "make vllm-env")
     assert {"GPU", "GPU memory"} & set(found)
-    assert "disk for images" in found
+    assert "disk for the data" in found
+
+
+def test_the_disk_need_is_the_plans_whole_sum():
+    """Images, their copies in the release, and encodings: not images alone."""
+    profile = load_profile("sdxl")
+    taxonomy = Engines(profile, data_root()).taxonomy
+    (disk,) = (c for c in profile_needs(profile, taxonomy) if c.what == "disk for the data")
+    planned = budget(profile, taxonomy, GPUS["h100"], peak_share=0.5)
+    assert f"wanted: about {sum(room.gib for room in planned):.0f}: images" in disk.found
+    assert "encodings" in disk.found
+
+
+def test_a_model_of_unknown_shapes_leaves_the_disk_need_open(tmp_path):
+    content = yaml.safe_load(profile_path("sd15").read_text())
+    content["base_model"]["model"] = "somebody/own-model"
+    path = tmp_path / "own.yaml"
+    path.write_text(yaml.safe_dump(content))
+    assert needs(str(path))["disk for the data"] == (
+        "warning",
+        "see docs/gpu.md for what a profile of that size needs",
+    )
 
 
 def test_a_served_model_is_tried(tmp_path):
