@@ -106,11 +106,16 @@ def conflicts(cells: Cells) -> list[Verdict]:
 
 def later(cells: Cells) -> list[Verdict]:
     """A category that comes later: merging an expert in against training All-single on."""
-    trained = ("All-single of six, trained on", 0.0)
+    trained = [place for place in cells if place[0].endswith("trained on")]
     return versus(
-        cells, ((place, trained, f"{place[0]} beats training on") for place in cells
-                if place[0] != trained[0])
-    )  # fmt: skip
+        cells,
+        (
+            (place, other, f"{place[0]} beats training on")
+            for other in trained
+            for place in cells
+            if place != other
+        ),
+    )
 
 
 def data(cells: Cells) -> list[Verdict]:
@@ -162,7 +167,9 @@ def remedies(cells: Cells) -> list[Verdict]:
 ALL: dict[str, Callable[[Cells], Sequence[Verdict]]] = {
     "conflicts": conflicts,
     "later": later,
+    "later object": later,
     "data": data,
+    "data, objects": data,
     "filtering": filtering,
     "remedies": remedies,
 }

@@ -92,10 +92,24 @@ def _plots(found: Mapping[str, Mapping[tuple[str, float], Cell]]) -> None:
             found["concepts"], folder / "concepts.png", x_label="concepts removed", log=False,
             panels=[*PANELS, ("flagged", "unseen", "IP, concepts not removed")],
         )  # fmt: skip
+    if found["later object"]:
+        drawings.bars(
+            found["later object"], folder / "later.png",
+            panels=[
+                ("flagged", "seen", "IP, the object that came later"),
+                ("flagged", "unseen", "IP, the four before it"),
+                ("right", "all", "Safe scenes right"),
+            ],
+        )  # fmt: skip
     if found["data"]:
         drawings.lines(
             found["data"], folder / "data.png", x_label="pairs a concept", log=True,
             panels=[*PANELS, ("flagged", "unseen", "IP, unseen concepts")],
+        )  # fmt: skip
+    if found["data, objects"]:
+        drawings.lines(
+            found["data, objects"], folder / "data_objects.png", x_label="pairs a concept",
+            log=True, panels=PANELS,
         )  # fmt: skip
     if found["remedies"]:
         curves = {place: cell for place, cell in found["remedies"].items() if place[1]}

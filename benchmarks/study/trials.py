@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from alignguard_data.records import Concept
-from alignguard_train.recipes import Strategy
+from alignguard_train.recipes import Strategy, standin_expert
 from benchmarks.study.combinations import concepts as combinations
 from benchmarks.study.world import PAIRS, Arm, Scenes
 
@@ -84,8 +84,10 @@ EXPERIMENTS = {
     "merging": "experts and their merges against All-single, at equal training steps",
     "conflicts": "categories that want the opposite of each other",
     "later": "a category that comes later",
+    "later object": "an object that comes later, in the harder world",
     "concepts": "how many concepts can be removed at once",
     "data": "how many pairs a concept",
+    "data, objects": "how many pairs a concept, in the harder world",
     "remedies": "remedies of the DPO failure, over beta",
     "filtering": "filtered against unfiltered pairs",
 }
@@ -126,9 +128,11 @@ def all_trials(concepts: Sequence[Concept], seeds: int) -> list[Trial]:
         found += _merging(concepts, seed)
         found += _conflicts(seed)
         found += _later(concepts, seed)
+        found += _later_object(seed)
         found += _concepts(names, seed)
         found += _remedies(concepts, seed)
         found += _data(concepts, seed)
+        found += _data_of_objects(seed)
         found += _filtering(concepts, seed)
     return found
 
@@ -195,20 +199,19 @@ def _strategies(every: bool) -> dict[str, tuple[Strategy, Options]]:
 
 def _conflicts(seed: int) -> Iterator[Trial]:
     """Five categories of the harder world, two concepts each; steps as in `merging`, and twice."""
-    by_category: dict[str, tuple[str, ...]] = {}
-    for concept in combinations():
-        by_category[concept.category] = (*by_category.get(concept.category, ()), concept.key)
-    everything = tuple(key for own in by_category.values() for key in own)
+    objects = _objects()
+    everything = tuple(key for own in objects for key in own)
     arms: dict[str, tuple[Strategy, Options]] = {
         "Co-Merge": ("co-merge", ()), "RegMean": ("regmean", ()), "average": ("average", ()),
         "sum x 0.4": ("sum", (("sum_scale", 0.4),)), "ties": ("ties", ()),
     }  # fmt: skip
     for steps in (FULL // 2, 2 * FULL):
-        parts = tuple(Trained(concepts=own, steps=steps, seed=seed) for own in by_category.values())
-        adapters: dict[str, Trained | Merged] = {
-            "one expert": parts[0],
-            "All-single": Trained(concepts=everything, steps=steps * len(parts), seed=seed),
-        }
+        parts = tuple(Trained(concepts=own, steps=steps, seed=seed) for own in objects)
+        single = Trained(concepts=everything, steps=steps * len(parts), seed=seed)
+        adapters: dict[str, Trained | Merged] = {"one expert": parts[0], "All-single": single}
+        if steps < FULL:  # with more steps the usual rank does all there is to do
+            wide = replace(single, recipe=(("rank", standin_expert().rank * len(parts)),))
+            adapters["All-single of the merge's rank"] = wide
         for name, (strategy, options) in arms.items():
             adapters[name] = Merged(parts=parts, strategy=strategy, seed=seed, options=options)
         specific = tuple(replace(part, recipe=SPECIFIC) for part in parts)
@@ -224,6 +227,14 @@ def _conflicts(seed: int) -> Iterator[Trial]:
                 experiment="conflicts", arm=name, x=steps, seed=seed, adapter=adapter,
                 scenes="score", seen=seen, measured=everything, prompts=6,
             )  # fmt: skip
+
+
+def _objects() -> list[tuple[str, ...]]:
+    """Concepts of the harder world, by category."""
+    found: dict[str, tuple[str, ...]] = {}
+    for concept in combinations():
+        found[concept.category] = (*found.get(concept.category, ()), concept.key)
+    return list(found.values())
 
 
 def _later(concepts: Sequence[Concept], seed: int) -> Iterator[Trial]:
@@ -246,6 +257,39 @@ def _later(concepts: Sequence[Concept], seed: int) -> Iterator[Trial]:
         yield Trial(
             experiment="later", arm=name, x=0, seed=seed, adapter=adapter, scenes="score",
             seen=new, measured=(*flat, *new), prompts=6,
+        )  # fmt: skip
+
+
+def _later_object(seed: int) -> Iterator[Trial]:
+    """As `_later`, where the fifth object's colours are what others should become."""
+    *old, new = _objects()
+    flat = tuple(key for own in old for key in own)
+    steps = 2 * FULL
+    experts = tuple(Trained(concepts=own, steps=steps, seed=seed) for own in (*old, new))
+    first = Trained(concepts=flat, steps=steps * len(old), seed=seed)
+    specific = replace(experts[-1], recipe=SPECIFIC)
+    arms: dict[str, Trained | Merged] = {
+        "All-single of four, as it was": first,
+        "All-single of four, trained on": Trained(
+            concepts=new, steps=steps, seed=seed, start=first
+        ),
+        "All-single of five, all anew": Trained(
+            concepts=(*flat, *new), steps=steps * len(experts), seed=seed
+        ),
+    }
+    for label, expert in (("expert", experts[-1]), ("specific expert", specific)):
+        merges: dict[str, Strategy] = {
+            "Co-Merge": "co-merge", "RegMean": "regmean", "average": "average",
+        }  # fmt: skip
+        for name, strategy in merges.items():
+            arms[f"All-single of four + {label}, {name}"] = Merged(
+                parts=(first, expert), strategy=strategy, seed=seed
+            )
+    arms["five experts, Co-Merge"] = Merged(parts=experts, strategy="co-merge", seed=seed)
+    for name, adapter in arms.items():
+        yield Trial(
+            experiment="later object", arm=name, x=steps, seed=seed, adapter=adapter,
+            scenes="score", seen=new, measured=(*flat, *new), prompts=6,
         )  # fmt: skip
 
 
@@ -305,6 +349,18 @@ def _data(concepts: Sequence[Concept], seed: int) -> Iterator[Trial]:
             seen=seen,
             adapter=Trained(concepts=seen, steps=2 * FULL, seed=seed, amount=amount),
             measured=tuple(concept.key for concept in concepts), prompts=6,
+        )  # fmt: skip
+
+
+def _data_of_objects(seed: int) -> Iterator[Trial]:
+    """As `_data`, in the harder world; the steps are those after which All-single is not done."""
+    everything = tuple(key for own in _objects() for key in own)
+    single = Trained(concepts=everything, steps=FULL // 2 * len(_objects()), seed=seed)
+    for amount in AMOUNTS:
+        yield Trial(
+            experiment="data, objects", arm="All-single", x=amount or PAIRS, seed=seed,
+            scenes="score", seen=everything, adapter=replace(single, amount=amount),
+            measured=everything, prompts=6,
         )  # fmt: skip
 
 
