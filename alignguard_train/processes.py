@@ -4,12 +4,9 @@ Each takes its part of every step's pairs; gradients and measurements are summed
 weights are those of one process with the same batch, but for the order of a sum.
 """
 
-import multiprocessing as mp
-import multiprocessing.connection
 import os
 import queue
 import socket
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch import multiprocessing as torch_mp
 
+from alignguard_data.children import end_with_parent
 from alignguard_data.errors import EngineError
 from alignguard_data.protocols import Progress
 
@@ -126,7 +124,7 @@ def _work(
     on_gpus: bool,
     steps: Any,
 ) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     os.environ |= {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(number),
         "LOCAL_WORLD_SIZE": str(number), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
@@ -140,10 +138,3 @@ def _work(
         state.wait_for_everyone()
     finally:
         state.destroy_process_group()
-
-
-def _end_with_parent() -> None:
-    parent = mp.parent_process()
-    if parent is not None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)

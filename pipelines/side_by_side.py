@@ -15,6 +15,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from alignguard_data.children import end_with_parent
 from alignguard_data.errors import AlignGuardError
 from pipelines.devices import DEVICE_VARIABLE, own_device
 from pipelines.lanes import Lane
@@ -124,7 +125,7 @@ def _serve(
 ) -> None:
     """What a worker process does: chunks in; units, then a failure's text or None, out."""
     os.setpgrp()  # Ctrl-C is for the parent, whose end ends this
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     if lane.device:
         os.environ[DEVICE_VARIABLE] = lane.device
         own_device([])
@@ -178,10 +179,3 @@ def _on_ray(
     units = expected_units(engines, room, keys)
     materialize_remotely(instance, engines, room, keys)
     advanced(room.name, units or 0)
-
-
-def _end_with_parent() -> None:
-    parent = mp.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from alignguard_data.children import end_with_parent
 from benchmarks.study import laboratory, results
 from benchmarks.study.combinations import Combinations
 from benchmarks.study.combinations import concepts as combinations
@@ -48,7 +49,9 @@ def run(root: Path, todo: list[Trial], processes: int, limit: float, console: Co
     started = time.monotonic()
     shown = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with (
-        ProcessPoolExecutor(processes, mp_context=mp.get_context("spawn")) as pool,
+        ProcessPoolExecutor(
+            processes, mp_context=mp.get_context("spawn"), initializer=end_with_parent
+        ) as pool,
         Progress(*shown, TimeElapsedColumn(), console=console) as bar,
     ):
         task = bar.add_task("trials", total=len(todo))
