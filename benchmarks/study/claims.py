@@ -171,5 +171,6 @@ ALL: dict[str, Callable[[Cells], Sequence[Verdict]]] = {
     "data": data,
     "data, objects": data,
     "filtering": filtering,
+    "filtering, objects": filtering,
     "remedies": remedies,
 }

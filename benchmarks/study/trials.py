@@ -18,6 +18,7 @@ from benchmarks.study.world import PAIRS, Arm, Scenes
 
 FORMAT = 1
 """Part of every trial's key: raise it when equal trials would give other figures."""
+ARMS: tuple[Arm, ...] = ("as drawn", "noisy, filtered", "noisy")
 Options = tuple[tuple[str, Any], ...]
 
 
@@ -90,6 +91,7 @@ EXPERIMENTS = {
     "data, objects": "how many pairs a concept, in the harder world",
     "remedies": "remedies of the DPO failure, over beta",
     "filtering": "filtered against unfiltered pairs",
+    "filtering, objects": "filtered against unfiltered pairs, in the harder world",
 }
 SHORT, FULL = 30, 120
 """Steps an expert in `merging`: a quarter of the shipped recipe's, and all of them."""
@@ -134,6 +136,7 @@ def all_trials(concepts: Sequence[Concept], seeds: int) -> list[Trial]:
         found += _data(concepts, seed)
         found += _data_of_objects(seed)
         found += _filtering(concepts, seed)
+        found += _filtering_of_objects(seed)
     return found
 
 
@@ -273,6 +276,9 @@ def _later_object(seed: int) -> Iterator[Trial]:
         "All-single of four, trained on": Trained(
             concepts=new, steps=steps, seed=seed, start=first
         ),
+        "All-single of four, gone on with all pairs": Trained(
+            concepts=(*flat, *new), steps=steps, seed=seed, start=first
+        ),
         "All-single of five, all anew": Trained(
             concepts=(*flat, *new), steps=steps * len(experts), seed=seed
         ),
@@ -368,10 +374,20 @@ def _filtering(concepts: Sequence[Concept], seed: int) -> Iterator[Trial]:
     """As the base model draws them, where the filter has nothing to drop; and with as many clean
     "unsafe" images as a large model's, with and without filter."""
     seen = tuple(key for own in _train_concepts(concepts).values() for key in own)
-    arms: tuple[Arm, ...] = ("as drawn", "noisy, filtered", "noisy")
-    for arm in arms:
+    for arm in ARMS:
         yield Trial(
             experiment="filtering", arm=arm, x=0, seed=seed, scenes="score", seen=seen,
             adapter=Trained(concepts=seen, steps=2 * FULL, seed=seed, arm=arm),
             measured=tuple(concept.key for concept in concepts), prompts=6,
+        )  # fmt: skip
+
+
+def _filtering_of_objects(seed: int) -> Iterator[Trial]:
+    """As `_filtering`, in the harder world; steps as in `_data_of_objects`."""
+    everything = tuple(key for own in _objects() for key in own)
+    single = Trained(concepts=everything, steps=FULL // 2 * len(_objects()), seed=seed)
+    for arm in ARMS:
+        yield Trial(
+            experiment="filtering, objects", arm=arm, x=0, seed=seed, scenes="score",
+            seen=everything, adapter=replace(single, arm=arm), measured=everything, prompts=6,
         )  # fmt: skip
