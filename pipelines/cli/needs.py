@@ -9,6 +9,7 @@ from urllib.parse import urlparse
 from alignguard_data.backends.served import LOCAL
 from alignguard_data.costs.gpus import GPUS
 from alignguard_data.errors import EngineError
+from alignguard_data.scoring.inception_features import PUBLISHED as INCEPTION
 from alignguard_data.storage import scratch
 from alignguard_data.taxonomy import Taxonomy
 from pipelines.budget import GIB, budget
@@ -30,6 +31,7 @@ def profile_needs(profile: Profile, taxonomy: Taxonomy) -> Iterator[Check]:
             remote = True
             yield _weights(", ".join(dict.fromkeys(uses)), model, revision)
     yield from _vectors(scorers)
+    yield from _inception(profile.evaluation_features)
     yield from _vllm(profile.writer)
     yield from _served([profile.writer, *scorers])
     if remote:
@@ -85,6 +87,16 @@ def _vectors(scorers: list[Engine]) -> Iterator[Check]:
                 fix="get data/ViT-L-14/prompts.p of ml-research/Q16, then "
                 f"alignguard convert-q16 prompts.p {file}",
             )  # fmt: skip
+
+
+def _inception(features: Engine | None) -> Iterator[Check]:
+    if features and _name(features) == "InceptionFeatures":
+        file = str(features.params.get("weights"))
+        there = Path(file).is_file()
+        yield Check(
+            what="Inception weights", state="ok" if there else "missing", found=file,
+            fix="" if there else f"curl -o {file} {INCEPTION}",
+        )  # fmt: skip
 
 
 def _vllm(writer: Engine) -> Iterator[Check]:

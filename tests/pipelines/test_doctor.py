@@ -72,6 +72,20 @@ def test_a_model_of_unknown_shapes_leaves_the_disk_need_open(tmp_path):
     )
 
 
+def test_inceptions_file_is_looked_for(tmp_path):
+    content = yaml.safe_load(profile_path("sd15").read_text())
+    content["evaluation_features"] = {
+        "use": "alignguard_data.scoring.inception_features:InceptionFeatures",
+        "params": {"weights": "inception.pt"},
+    }
+    path = tmp_path / "inception.yaml"
+    path.write_text(yaml.safe_dump(content))
+    state, fix = needs(str(path))["Inception weights"]
+    assert state == "missing" and fix.startswith("curl -o inception.pt https://")
+    (tmp_path / "inception.pt").touch()
+    assert needs(str(path))["Inception weights"] == ("ok", "")
+
+
 def test_a_served_model_is_tried(tmp_path):
     content = yaml.safe_load(profile_path("sd15").read_text())
     with socket.socket() as server:
