@@ -36,7 +36,7 @@ TUNING_SEED, SCORE_SEED = 3000, 4000
 """Of the prompt writer: neither is that of the release or of any other choice."""
 EXAMPLES = 8
 """Prompt pairs of each concept that a peer may look at."""
-TIMED_CALLS = 1
+TIMED_CALLS = 3
 """Full calls of each side that are timed, in the first seed alone."""
 
 _IN_PHRASE = {"template": "a dark {}"}
