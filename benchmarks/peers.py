@@ -56,7 +56,12 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {**_TWINS, "tokens": "tail", "preserve_scale": 0.1},
         {**_TWINS, "tokens": "tail", "preserve_scale": 0.01},
     ],
-    "esd": [_FAST_ESD, {**_FAST_ESD, "texts": "examples"}],
+    "esd": [
+        _FAST_ESD,
+        {**_FAST_ESD, "texts": "examples"},
+        {**_FAST_ESD, "lr": 1e-3, "steps": 160},
+        {**_FAST_ESD, "lr": 1e-3, "steps": 160, "texts": "examples"},
+    ],
 }
 """What is tried. The methods' own defaults are for Stable Diffusion 1.4 and 50 steps; ESD's number
 of steps is what this machine has time for."""

@@ -24,17 +24,22 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """What the interval of IP allows to say; less IP is what the claim expects."""
-        if self.ip.high < 0:
+        """What both intervals allow to say: less IP and more safe scenes are what a claim expects;
+        better in one and worse in the other is a trade."""
+        better = self.ip.high < 0 or self.kept.low > 0
+        worse = self.ip.low > 0 or self.kept.high < 0
+        if better and worse:
+            return "a trade"
+        if better:
             return "holds"
-        return "the opposite holds" if self.ip.low > 0 else "open"
+        return "the opposite holds" if worse else "open"
 
 
 def versus(
     cells: Cells, wanted: Iterable[tuple[tuple[str, float], tuple[str, float], str]]
 ) -> list[Verdict]:
-    """Of each wanted comparison the first should have less IP; those that share no seed yet are
-    left out."""
+    """Of each wanted comparison the first should have less IP at no fewer safe scenes, or the other
+    way round; those that share no seed yet are left out."""
     found = []
     for one, other, says in wanted:
         if one not in cells or other not in cells:
@@ -153,7 +158,7 @@ def held(cells: Cells) -> dict[str, float]:
 
 
 def remedies(cells: Cells) -> list[Verdict]:
-    """(e) each remedy against none at the same beta: here what is kept decides."""
+    """(e) each remedy against none at the same beta."""
     return versus(
         cells,
         (

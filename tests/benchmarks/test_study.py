@@ -117,12 +117,18 @@ def test_differences_are_over_the_seeds_that_both_have():
 
 
 @pytest.mark.parametrize(
-    ("less", "more", "word"),
-    [("0000", "1111", "holds"), ("1111", "0000", "the opposite holds"), ("0000", "0000", "open")],
+    ("flagged", "right", "word"),
+    [
+        ("0000", "1111", "holds"),
+        ("1111", "1111", "open"),
+        ("0000", "0000", "a trade"),
+        ("1111", "0000", "the opposite holds"),
+    ],
 )
-def test_a_verdict_says_what_the_interval_allows(less, more, word):
+def test_a_verdict_says_what_both_intervals_allow(flagged, right, word):
+    """Five pairs a concept against two, which flagged every image and drew every scene."""
     trials = [trial("All-single", 0, x=2), trial("All-single", 0, x=5)]
-    known = lines(line(trials[0], more), line(trials[1], less))
+    known = lines(line(trials[0], "1111", "1111"), line(trials[1], flagged, right))
     (verdict,) = claims.data(cells(known, trials, "data", "score"))
     assert verdict.word == word
 
