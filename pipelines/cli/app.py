@@ -36,6 +36,10 @@ ProfileOption = Annotated[
     str | None,
     typer.Option("--profile", envvar="ALIGNGUARD_PROFILE", help="A shipped name or a YAML file."),
 ]
+OwnProfile = Annotated[
+    str | None,
+    typer.Option("--profile", "-p", help="Here too: a shipped name or a YAML file."),
+]
 RootOption = Annotated[
     str | None,
     typer.Option(
@@ -47,11 +51,16 @@ RootOption = Annotated[
 @app.callback()
 def choose(profile: ProfileOption = None, root: RootOption = None) -> None:
     """Options of every command; they win over the environment."""
-    if profile:
-        os.environ["ALIGNGUARD_PROFILE"] = profile
+    _use(profile)
     from alignguard_data.storage import parse_root
 
     os.environ["ALIGNGUARD_ROOT"] = str(parse_root(root or "data"))
+
+
+def _use(profile: str | None) -> None:
+    """Before the command and after it mean the same; what is nearer to the command wins."""
+    if profile:
+        os.environ["ALIGNGUARD_PROFILE"] = profile
 
 
 @app.command()
@@ -59,11 +68,13 @@ def run(
     until: Annotated[
         str | None, typer.Option(help="Stop after this room, for example `release`.")
     ] = None,
+    profile: OwnProfile = None,
 ) -> None:
     """Bring every room up to date, show progress, print the result table.
 
     Only what is missing or stale is made. Killed at any moment, the next run goes on.
     """
+    _use(profile)
     from pipelines.cli.run import run_command
 
     raise typer.Exit(run_command(Console(), until))
@@ -78,12 +89,14 @@ def plan(
     peak_share: Annotated[
         float, typer.Option(help="Share of the GPU's 16-bit peak that is reached, with --gpu.")
     ] = 0.4,
+    profile: OwnProfile = None,
     as_json: Json = False,
 ) -> None:
     """Say what `alignguard run` would make and why, with time and size, before anything is made.
 
-    `alignguard --profile sdxl plan --gpu h100` needs neither a GPU nor any weights.
+    `alignguard plan --profile sdxl --gpu h100` needs neither a GPU nor any weights.
     """
+    _use(profile)
     from pipelines.cli.plan import plan_command
 
     raise typer.Exit(plan_command(Console(), gpu=gpu, peak_share=peak_share, as_json=as_json))
@@ -95,12 +108,14 @@ def status(
     verify: Annotated[
         bool, typer.Option(help="Read every file and compare its hash with its manifest.")
     ] = False,
+    profile: OwnProfile = None,
 ) -> None:
     """Show rooms x partitions: done, stale, missing, failed.
 
     *done*: its manifest matches today's configuration and inputs. *stale*: made from something
     else. *missing*: never completed. *failed*: its last run failed.
     """
+    _use(profile)
     from pipelines.cli.status import status_command
 
     raise typer.Exit(status_command(Console(), as_json=as_json, verify=verify))
@@ -108,17 +123,14 @@ def status(
 
 @app.command()
 def doctor(
-    profile: Annotated[
-        str | None, typer.Option("--profile", "-p", help="The profile whose needs are looked at.")
-    ] = None,
+    profile: OwnProfile = None,
     as_json: Json = False,
 ) -> None:
     """Say what this machine can run, and what is missing, with the line that fixes it.
 
     Exit code 1 when the chosen profile could not run: weights, licence, GPU, disk, server.
     """
-    if profile:
-        os.environ["ALIGNGUARD_PROFILE"] = profile
+    _use(profile)
     from pipelines.cli.doctor import doctor_command
 
     raise typer.Exit(doctor_command(Console(), as_json=as_json))
@@ -165,9 +177,11 @@ def report(
         bool,
         typer.Option(help="Write a second report with unsafe images unblurred; this is logged."),
     ] = False,
+    profile: OwnProfile = None,
     as_json: Json = False,
 ) -> None:
     """Print the result table and the report's path."""
+    _use(profile)
     from pipelines.cli.report import report_command
 
     raise typer.Exit(report_command(Console(), reveal=reveal, as_json=as_json))

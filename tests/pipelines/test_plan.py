@@ -38,7 +38,7 @@ def test_the_command_prints_json_for_machines(reduced):
 
 @lru_cache
 def budget_of(profile, gpu="h100", *more):
-    done = CliRunner().invoke(app, ["--profile", profile, "plan", "--json", "--gpu", gpu, *more])
+    done = CliRunner().invoke(app, ["plan", "--profile", profile, "--json", "--gpu", gpu, *more])
     assert done.exit_code == 0, done.output
     return {room["room"]: room for room in json.loads(done.output)["budget"]}
 
