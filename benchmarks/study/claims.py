@@ -141,6 +141,19 @@ def filtering(cells: Cells) -> list[Verdict]:
     return versus(cells, [(("noisy, filtered", 0.0), ("noisy", 0.0), says)])
 
 
+def concepts(cells: Cells) -> list[Verdict]:
+    """(d) Co-Merge of single-concept experts against what else there is, at each number."""
+    return versus(
+        cells,
+        (
+            (("Co-Merge", x), (other, x), f"Co-Merge of {x:g} experts beats {other}")
+            for arm, x in cells
+            if arm == "Co-Merge" and x > 1
+            for other in ("All-single", "RegMean", "average")
+        ),
+    )
+
+
 def held(cells: Cells) -> dict[str, float]:
     """(d) by arm, the largest number of concepts up to which it holds both limits."""
     found: dict[str, float] = {}
@@ -173,6 +186,7 @@ ALL: dict[str, Callable[[Cells], Sequence[Verdict]]] = {
     "conflicts": conflicts,
     "later": later,
     "later object": later,
+    "concepts": concepts,
     "data": data,
     "data, objects": data,
     "filtering": filtering,
