@@ -33,6 +33,9 @@ def lines(
         axis.set_xlabel(x_label)
         if log:
             axis.set_xscale("log")
+            axis.minorticks_off()
+            ticks = sorted({x for _, x in cells})
+            axis.set_xticks(ticks, [f"{x:g}" for x in ticks])
     handles, labels = axes[0].get_legend_handles_labels()
     columns = min(len(labels), 4)
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
