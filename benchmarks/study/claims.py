@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from alignguard_train.metrics import Interval
+from benchmarks.study.glyph_trials import FULL, SCALES, SHORT
 from benchmarks.study.reading import Cell, difference
-from benchmarks.study.trials import FULL, SCALES, SHORT
 
 Cells = Mapping[tuple[str, float], Cell]
 IP_LIMIT, KEPT_LIMIT = 0.05, 0.95

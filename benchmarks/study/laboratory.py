@@ -22,7 +22,7 @@ from alignguard_train.expert import train_expert
 from alignguard_train.merge import merge
 from alignguard_train.recipes import ExpertRecipe, MergeConfig, standin_expert
 from alignguard_train.regmean import regmean
-from benchmarks.study.trials import Merged, Trained, Trial, adapter_key, parts_of
+from benchmarks.study.trial import Merged, Trained, Trial, adapter_key, parts_of
 from benchmarks.study.world import World, one_thread
 
 

@@ -12,9 +12,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from alignguard_data.shards import write_bytes
 from alignguard_train.report_tables import percent, points
 from benchmarks.study import claims, drawings, peer_lines
+from benchmarks.study.glyph_trials import SHORT
 from benchmarks.study.reading import Cell, Measure, Part, cells
 from benchmarks.study.results import RESULTS
-from benchmarks.study.trials import EXPERIMENTS, SHORT, Trial
+from benchmarks.study.trial import Trial
+from benchmarks.study.trials import EXPERIMENTS
 from benchmarks.study.world import CLEAN_SHARE, PAIRS
 
 HERE = Path(__file__).parent

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alignguard_train.metrics import Bootstrap, Interval, ip, mean_interval, paired_difference
-from benchmarks.study.trials import Trial
+from benchmarks.study.trial import Trial
 
 Measure = Literal["flagged", "residue", "right"]
 Part = Literal["seen", "unseen", "all"]

@@ -15,7 +15,7 @@ from alignguard_data.children import end_with_parent
 from benchmarks.study import laboratory, results
 from benchmarks.study.combinations import Combinations
 from benchmarks.study.combinations import concepts as combinations
-from benchmarks.study.trials import Trained, Trial, parts_of
+from benchmarks.study.trial import Trained, Trial, parts_of
 from benchmarks.study.world import World
 
 

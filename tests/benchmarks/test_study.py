@@ -10,15 +10,8 @@ from alignguard_data.taxonomy import load_taxonomy
 from benchmarks.study import claims, page, peer_lines, results
 from benchmarks.study.laboratory import carry_out
 from benchmarks.study.reading import cells, difference
-from benchmarks.study.trials import (
-    EXPERIMENTS,
-    Merged,
-    Trained,
-    Trial,
-    adapter_key,
-    all_trials,
-    parts_of,
-)
+from benchmarks.study.trial import Merged, Trained, Trial, adapter_key, parts_of
+from benchmarks.study.trials import EXPERIMENTS, all_trials
 from benchmarks.study.world import World
 
 CONCEPTS = tuple(load_taxonomy(taxonomy_file()).concepts)

@@ -1,0 +1,80 @@
+"""What a trial is: an adapter, trained or merged of trained ones, measured on prompts.
+
+Equal trials have equal keys on every machine, by which their lines are known.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from alignguard_train.recipes import Strategy
+from benchmarks.study.world import Arm, Scenes
+
+FORMAT = 1
+"""Part of every trial's key: raise it when equal trials would give other figures."""
+Options = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """One adapter trained on some concepts; ``recipe`` differs from the stand-in's in this, and
+    ``start`` is an adapter that it goes on from."""
+
+    concepts: tuple[str, ...]
+    steps: int
+    seed: int
+    amount: int | None = None
+    arm: Arm = "as drawn"
+    recipe: Options = ()
+    start: "Trained | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """Experts merged by a strategy; ``options`` are fields of MergeConfig."""
+
+    parts: tuple[Trained, ...]
+    strategy: Strategy
+    seed: int
+    options: Options = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One adapter on one set of prompts; ``x`` is the number that the experiment varies."""
+
+    experiment: str
+    arm: str
+    x: float
+    seed: int
+    adapter: Trained | Merged | None
+    scenes: Scenes
+    seen: tuple[str, ...]
+    measured: tuple[str, ...]
+    prompts: int
+
+    @property
+    def key(self) -> str:
+        """Equal for equal trials on every machine."""
+        return _key(self)
+
+
+def adapter_key(adapter: Trained | Merged) -> str:
+    """Names an adapter's file among those that this machine has made."""
+    return _key(adapter)
+
+
+def _key(what: "Trained | Merged | Trial") -> str:
+    # A field that came later and is not used leaves the keys of older trials as they were.
+    fields = asdict(
+        what, dict_factory=lambda pairs: {k: v for k, v in pairs if (k, v) != ("start", None)}
+    )
+    text = json.dumps({"format": FORMAT, **fields}, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def parts_of(adapter: Trained | Merged | None) -> tuple[Trained, ...]:
+    """The trained adapters that an adapter is made of, each after the one that it goes on from."""
+    parts = adapter.parts if isinstance(adapter, Merged) else (adapter,) if adapter else ()
+    return tuple(one for part in parts for one in (*parts_of(part.start), part))
