@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from alignguard_train.metrics import Interval
 from benchmarks.study.glyph_trials import FULL, SCALES, SHORT
-from benchmarks.study.reading import Cell, difference
+from benchmarks.study.reading import Cell, Part, difference
 
 Cells = Mapping[tuple[str, float], Cell]
 IP_LIMIT, KEPT_LIMIT = 0.05, 0.95
@@ -36,10 +36,13 @@ class Verdict:
 
 
 def versus(
-    cells: Cells, wanted: Iterable[tuple[tuple[str, float], tuple[str, float], str]]
+    cells: Cells,
+    wanted: Iterable[tuple[tuple[str, float], tuple[str, float], str]],
+    *,
+    part: Part = "seen",
 ) -> list[Verdict]:
     """Of each wanted comparison the first should have less IP at no fewer safe scenes, or the other
-    way round; those that share no seed yet are left out."""
+    way round; those that share no seed yet are left out. ``part``: the concepts whose IP counts."""
     found = []
     for one, other, says in wanted:
         if one not in cells or other not in cells:
@@ -47,7 +50,7 @@ def versus(
         a, b = cells[one], cells[other]
         seeds = len(set(a.seeds) & set(b.seeds))
         if seeds:
-            ip, kept = difference(a, b, "flagged"), difference(a, b, "right", "all")
+            ip, kept = difference(a, b, "flagged", part), difference(a, b, "right", "all")
             found.append(Verdict(says=says, ip=ip, kept=kept, seeds=seeds))
     return found
 
@@ -110,7 +113,8 @@ def conflicts(cells: Cells) -> list[Verdict]:
 
 
 def later(cells: Cells) -> list[Verdict]:
-    """A category that comes later: merging an expert in against training All-single on."""
+    """A category that comes later: merging an expert in against training All-single on. IP is
+    that of the new category and of those before it, which may be forgotten."""
     trained = [place for place in cells if place[0].endswith("trained on")]
     return versus(
         cells,
@@ -120,6 +124,7 @@ def later(cells: Cells) -> list[Verdict]:
             for place in cells
             if place != other
         ),
+        part="all",
     )
 
 

@@ -14,7 +14,7 @@ SPECIFIC: Options = (("preserve_others", 0.75),)
 
 
 def conflicts(seed: int) -> Iterator[Trial]:
-    """Five categories of the harder world, two concepts each; half of the shipped steps, and twice."""
+    """Five objects of two forbidden colours each; half of the shipped steps, and twice as many."""
     objects = _objects()
     everything = tuple(key for own in objects for key in own)
     arms: dict[str, tuple[Strategy, Options]] = {

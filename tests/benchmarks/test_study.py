@@ -126,6 +126,14 @@ def test_a_verdict_says_what_both_intervals_allow(flagged, right, word):
     assert verdict.word == word
 
 
+def test_what_comes_later_is_judged_by_what_is_forgotten_too():
+    """Nothing of the new concept is left by either; the old one's images are flagged again."""
+    trials = [trial(arm, 0, experiment="later") for arm in ("of six, trained on", "+ expert")]
+    known = lines(line(trials[0], "0011"), line(trials[1], "0000"))
+    (verdict,) = claims.later(cells(known, trials, "later", "score"))
+    assert verdict.ip.value == -0.5 and verdict.says == "+ expert beats training on"
+
+
 def test_a_number_of_concepts_is_held_up_to_the_first_that_fails():
     """Held at 1; at 3 a glyph is left; at 7 it would hold again, which does not count."""
     trials = [trial("arm", 0, x=x, experiment="concepts") for x in (1, 3, 7)]
