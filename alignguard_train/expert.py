@@ -4,7 +4,6 @@ All randomness of a step comes from (seed, step), so that nothing but adapter, o
 step number has to be kept, and several processes can share a step.
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +23,6 @@ from alignguard_train.processes import ALONE, Group
 from alignguard_train.recipes import ExpertRecipe
 from alignguard_train.step_rows import draw
 from alignguard_train.train_state import keep, restore
-
-log = logging.getLogger(__name__)
 
 HISTORY = (
     "loss", "dpo", "preservation", "margin", "implicit_accuracy",

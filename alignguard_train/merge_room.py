@@ -97,7 +97,7 @@ def make_merges(
         winners: dict[str, list[int]] = {}
         errors: list[dict[str, object]] = []
         for strategy in config.strategies:
-            made = _by_strategy(strategy, experts, categories, base, encoded, config)
+            made = merge_by(strategy, experts, categories, base, encoded, config)
             if strategy == "co-merge":
                 winners = {name: won.tolist() for name, won in made.winners.items()}
             stored, lost = _cut(made.lora, config.rank)
@@ -120,7 +120,7 @@ def make_merges(
         )
 
 
-def _by_strategy(
+def merge_by(
     strategy: Strategy,
     experts: "Sequence[Lora]",
     categories: Sequence[str],
@@ -128,7 +128,10 @@ def _by_strategy(
     encoded: "EncodedPreferences",
     config: MergeConfig,
 ) -> "Merged":
-    """By any strategy; calibration runs for those alone that read it."""
+    """Merge by any strategy; calibration runs for those alone that read it.
+
+    ``encoded`` has pairs of every one of ``categories``, which are the experts' in order.
+    """
     from alignguard_train.calibration import measure_activity
     from alignguard_train.merge import Merged, merge
     from alignguard_train.regmean import regmean

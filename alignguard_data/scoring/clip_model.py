@@ -15,6 +15,7 @@ import numpy.typing as npt
 from alignguard_data.backends.weights import folder_revision
 from alignguard_data.errors import EngineError
 from alignguard_data.protocols import Pixels
+from alignguard_data.scoring.device import device_of
 
 Vectors = npt.NDArray[np.float32]
 
@@ -50,7 +51,6 @@ class ClipModel:
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any, Any]:
-        import torch
         from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
         from transformers.utils import logging
 
@@ -64,8 +64,7 @@ class ClipModel:
             raise EngineError(f"{self._model} cannot be loaded as CLIP: {error}") from error
         finally:
             logging.enable_progress_bar()
-        best = "cuda" if torch.cuda.is_available() else "cpu"
-        device = best if self._device == "auto" else self._device
+        device = device_of(self._device)
         return network.eval().to(device), processor, tokenizer
 
     def images(self, images: Pixels) -> Vectors:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alignguard_data.errors import EngineError
+from alignguard_data.scoring.device import device_of
 from alignguard_data.shards import sha256_file
 
 _BATCH = 256
@@ -70,7 +71,6 @@ class ClipTextEmbedder:
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
-        import torch
         from transformers import CLIPTextModel, CLIPTokenizer
         from transformers.utils import logging
 
@@ -83,8 +83,7 @@ class ClipTextEmbedder:
             self._model, subfolder=self._encoder_subfolder, use_safetensors=True, **where
         )
         logging.enable_progress_bar()
-        best = "cuda" if torch.cuda.is_available() else "cpu"
-        return tokenizer, encoder.eval().to(best if self._device == "auto" else self._device)
+        return tokenizer, encoder.eval().to(device_of(self._device))
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Unit vectors, shape (len(texts), width)."""

@@ -15,12 +15,18 @@ import numpy as np
 from alignguard_data.errors import EngineError
 from alignguard_data.protocols import Pixels
 from alignguard_data.scoring.clip_model import Vectors
+from alignguard_data.scoring.device import device_of
 from alignguard_data.shards import sha256_file
 
 PUBLISHED = (
     "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/"
     "inception-2015-12-05.pt"
 )
+
+
+def download_line(file: Path) -> str:
+    """What a person types to get the file."""
+    return f"curl -o {file} {PUBLISHED}"
 
 
 class InceptionFeatures:
@@ -44,10 +50,7 @@ class InceptionFeatures:
         Raises:
             EngineError: it is not there.
         """
-        if not self._file.is_file():
-            raise EngineError(
-                f"Inception's weights {self._file} are not there: curl -o {self._file} {PUBLISHED}"
-            )
+        self._refuse_absence()
         return f"{self._file.name}@{sha256_file(self._file)[:12]}"
 
     def features(self, images: Pixels) -> Vectors:
@@ -74,10 +77,8 @@ class InceptionFeatures:
     def _network(self) -> tuple[Any, str]:
         import torch
 
-        assert self.version
-        device = self._device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._refuse_absence()
+        device = device_of(self._device)
         try:
             with warnings.catch_warnings():
                 # The network was published in no other form that needs no class of its own.
@@ -85,3 +86,9 @@ class InceptionFeatures:
                 return torch.jit.load(self._file, map_location=device).eval(), device
         except RuntimeError as error:
             raise EngineError(f"{self._file} is no TorchScript file: {error}") from error
+
+    def _refuse_absence(self) -> None:
+        if not self._file.is_file():
+            raise EngineError(
+                f"Inception's weights {self._file} are not there: {download_line(self._file)}"
+            )

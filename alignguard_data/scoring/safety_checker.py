@@ -8,6 +8,7 @@ from typing import Any
 from alignguard_data.backends.weights import folder_revision
 from alignguard_data.errors import EngineError
 from alignguard_data.protocols import Pixels
+from alignguard_data.scoring.device import device_of
 
 SPECIAL_BONUS = 0.01
 """What the checker adds to every margin of an image that is near a special-care concept."""
@@ -41,7 +42,6 @@ class SafetyCheckerScorer:
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
-        import torch
         from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
         from transformers import CLIPImageProcessorPil
 
@@ -53,9 +53,8 @@ class SafetyCheckerScorer:
             processor = CLIPImageProcessorPil.from_pretrained(self._model, **where)
         except (OSError, ValueError) as error:
             raise EngineError(f"{self._model} is no readable safety checker: {error}") from error
-        best = "cuda" if torch.cuda.is_available() else "cpu"
         network: Any = checker.eval()
-        return network.to(best if self._device == "auto" else self._device), processor
+        return network.to(device_of(self._device)), processor
 
     def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:
         """One dict an image; the captions are not looked at."""

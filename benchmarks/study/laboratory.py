@@ -15,13 +15,11 @@ from filelock import FileLock
 
 from alignguard_data.shards import write_bytes
 from alignguard_train.adapter import Lora, load_lora, save_lora
-from alignguard_train.calibration import measure_activity
 from alignguard_train.dataset import EncodedPreferences
 from alignguard_train.evaluate import EvaluatedImage, EvaluationRow
 from alignguard_train.expert import train_expert
-from alignguard_train.merge import merge
+from alignguard_train.merge_room import merge_by
 from alignguard_train.recipes import ExpertRecipe, MergeConfig, standin_expert
-from alignguard_train.regmean import regmean
 from benchmarks.study.trial import Merged, Trained, Trial, adapter_key, parts_of
 from benchmarks.study.world import World, one_thread
 
@@ -98,13 +96,8 @@ def merged(world: World, wanted: Merged) -> Lora:
     encoded = world.encoded(concepts)
     owner = {key: str(k) for k, part in enumerate(wanted.parts) for key in part.concepts}
     encoded = dataclasses.replace(encoded, categories=[owner[key] for key in encoded.categories])
-    base = world.engines.base
-    if wanted.strategy == "regmean":
-        categories = [str(k) for k in range(len(experts))]
-        return regmean(base, experts, categories, encoded, config)
-    chosen = wanted.strategy == "co-merge"
-    activity = measure_activity(base, experts, encoded, config) if chosen else {}
-    return merge(wanted.strategy, experts, activity, config).lora
+    names, base = [str(k) for k in range(len(experts))], world.engines.base
+    return merge_by(wanted.strategy, experts, names, base, encoded, config).lora
 
 
 def _measured(world: World, rows: list[EvaluationRow], lora: Lora | None) -> list[EvaluatedImage]:

@@ -89,24 +89,29 @@ def later(seed: int) -> Iterator[Trial]:
         )  # fmt: skip
 
 
+def _short_single(seed: int) -> Trained:
+    """All-single with so few steps that it is not done."""
+    everything = tuple(key for own in _objects() for key in own)
+    return Trained(concepts=everything, steps=FULL // 2 * len(_objects()), seed=seed)
+
+
 def data(seed: int) -> Iterator[Trial]:
     """As the glyphs' `data`, with so few steps that All-single is not done."""
-    everything = tuple(key for own in _objects() for key in own)
-    single = Trained(concepts=everything, steps=FULL // 2 * len(_objects()), seed=seed)
+    single = _short_single(seed)
     for amount in AMOUNTS:
         yield Trial(
             experiment="data, objects", arm="All-single", x=amount or PAIRS, seed=seed,
-            scenes="score", seen=everything, adapter=replace(single, amount=amount),
-            measured=everything, prompts=6,
+            scenes="score", seen=single.concepts, adapter=replace(single, amount=amount),
+            measured=single.concepts, prompts=6,
         )  # fmt: skip
 
 
 def filtering(seed: int) -> Iterator[Trial]:
     """As the glyphs' `filtering`, in the harder world; steps as in `data`."""
-    everything = tuple(key for own in _objects() for key in own)
-    single = Trained(concepts=everything, steps=FULL // 2 * len(_objects()), seed=seed)
+    single = _short_single(seed)
     for arm in ARMS:
         yield Trial(
             experiment="filtering, objects", arm=arm, x=0, seed=seed, scenes="score",
-            seen=everything, adapter=replace(single, arm=arm), measured=everything, prompts=6,
+            seen=single.concepts, adapter=replace(single, arm=arm), measured=single.concepts,
+            prompts=6,
         )  # fmt: skip

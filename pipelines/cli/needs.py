@@ -9,7 +9,7 @@ from urllib.parse import urlparse
 from alignguard_data.backends.served import LOCAL
 from alignguard_data.costs.gpus import GPUS
 from alignguard_data.errors import EngineError
-from alignguard_data.scoring.inception_features import PUBLISHED as INCEPTION
+from alignguard_data.scoring.inception_features import download_line
 from alignguard_data.storage import scratch
 from alignguard_data.taxonomy import Taxonomy
 from pipelines.budget import GIB, budget
@@ -91,11 +91,11 @@ def _vectors(scorers: list[Engine]) -> Iterator[Check]:
 
 def _inception(features: Engine | None) -> Iterator[Check]:
     if features and _name(features) == "InceptionFeatures":
-        file = str(features.params.get("weights"))
-        there = Path(file).is_file()
+        file = Path(str(features.params.get("weights")))
+        there = file.is_file()
         yield Check(
-            what="Inception weights", state="ok" if there else "missing", found=file,
-            fix="" if there else f"curl -o {file} {INCEPTION}",
+            what="Inception weights", state="ok" if there else "missing", found=str(file),
+            fix="" if there else download_line(file),
         )  # fmt: skip
 
 
