@@ -1,7 +1,7 @@
 """From lines to figures: shares over all seeds of an arm with intervals, and paired differences.
 
-A share's interval resamples prompts, all seeds of a prompt together; how far the seeds lie apart
-is shown beside it, as the lowest and the highest seed's share.
+Intervals are over training seeds and prompts: a difference between two arms that another training
+could turn round is none. The lowest and the highest seed's share are shown beside them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from alignguard_train.metrics import Bootstrap, Interval, ip, mean_interval, paired_difference
+from alignguard_train.metrics import Bootstrap, Interval, paired_difference, two_way_interval
 from benchmarks.study.trial import Trial
 
 Measure = Literal["flagged", "residue", "right"]
@@ -33,12 +33,7 @@ class Cell:
     def share(self, measure: Measure, part: Part) -> Interval | None:
         """Over seeds and prompts; None where there is no such prompt."""
         values = self.values[measure, part]
-        if not values.size:
-            return None
-        names = list(self.prompts[part]) * len(values)
-        if measure == "flagged":
-            return ip(values.ravel() > 0.5, names, Bootstrap())
-        return mean_interval(values.ravel(), names, Bootstrap(), share=True)
+        return two_way_interval(values, Bootstrap(), share=True) if values.size else None
 
     def seeds_share(self, measure: Measure, part: Part) -> tuple[float, float] | None:
         """The lowest and the highest seed's share; None with a single seed."""
@@ -61,7 +56,7 @@ def cells(
 
 
 def difference(one: Cell, other: Cell, measure: Measure, part: Part = "seen") -> Interval:
-    """Mean of one less other over their common seeds, prompt by prompt.
+    """Mean of one less other over their common seeds, prompt by prompt and seed by seed.
 
     Raises:
         ValueError: they have no seed in common, or other prompts.
@@ -70,11 +65,13 @@ def difference(one: Cell, other: Cell, measure: Measure, part: Part = "seen") ->
     if not seeds or one.prompts[part] != other.prompts[part]:
         raise ValueError(f"{one.arm} and {other.arm} cannot be compared prompt by prompt")
     first, second = (
-        np.concatenate([cell.values[measure, part][cell.seeds.index(seed)] for seed in seeds])
+        cell.values[measure, part][[cell.seeds.index(seed) for seed in seeds]]
         for cell in (one, other)
     )
+    if (first != second).any():
+        return two_way_interval(first - second, Bootstrap(), share=False)
     names = list(one.prompts[part]) * len(seeds)
-    return paired_difference(first, second, names, Bootstrap(), share=True)
+    return paired_difference(first.ravel(), second.ravel(), names, Bootstrap(), share=True)
 
 
 def _cell(known: Mapping[str, Mapping[str, Any]], trials: Sequence[Trial]) -> Cell:

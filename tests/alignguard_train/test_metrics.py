@@ -14,6 +14,7 @@ from alignguard_train.metrics import (
     metrics_table,
     paired_difference,
     paired_table,
+    two_way_interval,
 )
 
 HOW = Bootstrap(resamples=4000, seed="test")
@@ -78,6 +79,32 @@ def test_equal_seeds_give_equal_intervals_and_others_differ():
 def test_equal_distances_have_no_width():
     found = mean_interval(np.full(5, 0.25), prompts(5), HOW, share=True)
     assert (found.low, found.value, found.high) == (0.25, 0.25, 0.25)
+
+
+def test_several_trainings_vary_as_their_seeds_and_their_prompts_together():
+    """A value that is the training's plus the prompt's own: both variances of the mean add up."""
+    rng = np.random.default_rng(1)
+    of_training, of_prompt = rng.normal(size=(30, 1)), rng.normal(size=(1, 60))
+    table = of_training + of_prompt
+    found = two_way_interval(table, Bootstrap(resamples=20_000), share=False)
+    half = 1.96 * np.sqrt(of_training.var() / 30 + of_prompt.var() / 60)
+    assert found.value == pytest.approx(table.mean())
+    assert found.low == pytest.approx(table.mean() - half, abs=0.05 * half)
+    assert found.high == pytest.approx(table.mean() + half, abs=0.05 * half)
+    assert found.n == 60
+
+
+def test_two_trainings_that_disagree_are_no_evidence_however_many_prompts():
+    table = np.array([[1.0] * 500, [-1.0] * 500])
+    found = two_way_interval(table, Bootstrap(), share=False)
+    assert (found.low, found.value, found.high) == (-1, 0, 1)
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+def test_trainings_that_say_all_the_same_leave_prompts_alone(rows):
+    """None of 168 flagged, in each training: the bound is that of 168 prompts, not of 4 x 168."""
+    found = two_way_interval(np.zeros((rows, 168)), Bootstrap(), share=True)
+    assert found == ip(np.zeros(168, dtype=bool), [str(i) for i in range(168)], Bootstrap())
 
 
 def test_no_image_is_an_error_not_a_zero():

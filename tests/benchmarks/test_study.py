@@ -101,6 +101,16 @@ def test_shares_are_of_removed_and_of_other_concepts():
     assert cell.seeds_share("flagged", "seen") == (0.0, 0.5)
 
 
+def test_what_another_training_turns_round_is_open():
+    """Five pairs a concept leave nothing in one training and all in the other; two always half."""
+    trials = [trial("All-single", seed, x=x) for seed in (0, 1) for x in (2, 5)]
+    flags = ("1011", "0011", "1011", "1111")
+    known = lines(*(line(one, text) for one, text in zip(trials, flags, strict=True)))
+    (verdict,) = claims.data(cells(known, trials, "data", "score"))
+    assert (verdict.ip.value, verdict.word) == (0.0, "open")
+    assert verdict.ip.low < -0.5 and verdict.ip.high > 0.5
+
+
 def test_differences_are_over_the_seeds_that_both_have():
     """Seed 0: 1 of 2 less 0 of 2; seed 1 is the first arm's alone."""
     one, other = [trial("one", 0), trial("one", 1)], [trial("other", 0)]
