@@ -59,6 +59,13 @@ def merging(cells: Cells, best_sum: Mapping[int, str]) -> list[Verdict]:
     """(a) merges against All-single; (b) Co-Merge against the other merges."""
     wanted: list[tuple[tuple[str, float], tuple[str, float], str]] = []
     for steps in (SHORT, FULL):
+        wanted.append(
+            (
+                ("All-single, safeguard, 7 experts", steps),
+                ("All-single, 7 experts", steps),
+                f"All-single with safeguard, of 7 x {steps} steps, beats it without",
+            )
+        )
         for count in (3, 7):
             for merge in ("Co-Merge mean row", "RegMean"):
                 wanted.append(

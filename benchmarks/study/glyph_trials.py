@@ -1,5 +1,6 @@
 """Trials in the stand-in's world of glyphs: merging, numbers of concepts and pairs, remedies."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 from alignguard_data.records import Concept
@@ -16,11 +17,13 @@ STEPS_A_CONCEPT = 40
 AMOUNTS = (2, 5, 10, 20, None)
 """Pairs a concept; None: all that are written."""
 BETAS = (1.0, 5.0, 30.0, 200.0, 2000.0)
+SAFEGUARD: Options = (("safeguard", 0.9),)
+"""Beside the recipe's preservation."""
 REMEDIES: dict[str, Options] = {
     "none": (("preservation", 0.0),),
     "safeguard": (("preservation", 0.0), ("safeguard", 0.9)),
     "preservation": (),
-    "both": (("safeguard", 0.9),),
+    "both": SAFEGUARD,
     "focal": (("preservation", 0.0), ("focal", 2.0)),
     "self-attention": (("layers", "self-attention"), ("preservation_at", "last")),
 }
@@ -51,6 +54,8 @@ def merging(concepts: Sequence[Concept], seed: int) -> Iterator[Trial]:
             parts = tuple(Trained(concepts=own, steps=steps, seed=seed) for own in seen)
             single = Trained(concepts=flat, steps=steps * count, seed=seed)
             arms: dict[str, Trained | Merged] = {"All-single": single}
+            if count == 7:
+                arms["All-single, safeguard"] = dataclasses.replace(single, recipe=SAFEGUARD)
             for name, (strategy, options) in _strategies(count == 7).items():
                 arms[name] = Merged(parts=parts, strategy=strategy, seed=seed, options=options)
             for name, adapter in arms.items():
