@@ -56,7 +56,7 @@ def versus(
 
 
 def merging(cells: Cells, best_sum: Mapping[int, str]) -> list[Verdict]:
-    """(a) merges against All-single; (b) Co-Merge against the other merges."""
+    """(a) All-single with and without safeguard, and merges; (b) Co-Merge against the rest."""
     wanted: list[tuple[tuple[str, float], tuple[str, float], str]] = []
     for steps in (SHORT, FULL):
         wanted.append(
