@@ -12,6 +12,14 @@ def leave(code: int) -> None:
     still refers to, as if a run that went well had failed.
     """
     logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        code = code or 1  # whoever read it has gone, as `head` does
+    except OSError as error:
+        code = code or 1
+        sys.stderr.write(f"alignguard: the output cannot be written: {error.strerror}\n")
+    if sys.stderr:
+        sys.stderr.flush()
     os._exit(code)

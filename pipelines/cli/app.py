@@ -3,19 +3,17 @@
 Every command exits with 0 when all is well, 1 for a fault that it explains in a line or two.
 """
 
-import json
 import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from alignguard_data.errors import AlignGuardError
 from pipelines.cli import import_data
 from pipelines.cli import release as release_commands
-from pipelines.leaving import leave
+from pipelines.cli.console import Output
+from pipelines.cli.last_net import guarded
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -77,7 +75,7 @@ def run(
     _use(profile)
     from pipelines.cli.run import run_command
 
-    raise typer.Exit(run_command(Console(), until))
+    raise typer.Exit(run_command(Output(), until))
 
 
 @app.command()
@@ -99,7 +97,7 @@ def plan(
     _use(profile)
     from pipelines.cli.plan import plan_command
 
-    raise typer.Exit(plan_command(Console(), gpu=gpu, peak_share=peak_share, as_json=as_json))
+    raise typer.Exit(plan_command(Output(), gpu=gpu, peak_share=peak_share, as_json=as_json))
 
 
 @app.command()
@@ -118,7 +116,7 @@ def status(
     _use(profile)
     from pipelines.cli.status import status_command
 
-    raise typer.Exit(status_command(Console(), as_json=as_json, verify=verify))
+    raise typer.Exit(status_command(Output(), as_json=as_json, verify=verify))
 
 
 @app.command()
@@ -133,7 +131,7 @@ def doctor(
     _use(profile)
     from pipelines.cli.doctor import doctor_command
 
-    raise typer.Exit(doctor_command(Console(), as_json=as_json))
+    raise typer.Exit(doctor_command(Output(), as_json=as_json))
 
 
 @app.command()
@@ -151,7 +149,7 @@ def sql(
     """
     from pipelines.cli.sql import sql_command
 
-    raise typer.Exit(sql_command(Console(), query, out=out, as_json=as_json))
+    raise typer.Exit(sql_command(Output(), query, out=out, as_json=as_json))
 
 
 @app.command()
@@ -168,7 +166,7 @@ def show(
     """Tell a pair's whole story: prompts, images, scores, verdict, releases; draw it blurred."""
     from pipelines.cli.show import show_command
 
-    raise typer.Exit(show_command(Console(), pair, out=out, reveal=reveal, as_json=as_json))
+    raise typer.Exit(show_command(Output(), pair, out=out, reveal=reveal, as_json=as_json))
 
 
 @app.command()
@@ -184,7 +182,7 @@ def report(
     _use(profile)
     from pipelines.cli.report import report_command
 
-    raise typer.Exit(report_command(Console(), reveal=reveal, as_json=as_json))
+    raise typer.Exit(report_command(Output(), reveal=reveal, as_json=as_json))
 
 
 @app.command()
@@ -213,7 +211,7 @@ def calibrate(
 
     raise typer.Exit(
         calibrate_command(
-            Console(),
+            Output(),
             labels,
             precision=precision,
             every_score=every_score,
@@ -232,7 +230,7 @@ def convert_q16(
     from alignguard_data.scoring.q16 import convert_q16 as convert
 
     count, width = convert(source, target)
-    typer.echo(f"{target}: {count} vectors of width {width}")
+    Output().say(f"{target}: {count} vectors of width {width}")
 
 
 @app.command("convert-weights")
@@ -243,7 +241,7 @@ def convert_weights(
     from alignguard_data.backends.pickled import convert_weights as convert
 
     for written in convert(folder):
-        typer.echo(f"wrote {written}")
+        Output().say(f"wrote {written}")
 
 
 @app.command()
@@ -260,24 +258,14 @@ def ui(
     with open_instance(data_root()) as instance:
         open_pools(instance, load_profile())
         os.chdir(instance.root_directory)  # where its dagster.yaml is
-    typer.echo(f"Dagster UI: http://{host}:{port}   (stop with Ctrl-C)")
+    Output().say(f"Dagster UI: http://{host}:{port}   (stop with Ctrl-C)")
     sys.stdout.flush()
     command = [sys.executable, "-m", "dagster", "dev", "-m", "pipelines.definitions"]
     os.execv(sys.executable, [*command, "-h", host, "-p", str(port), "--log-level", "warning"])
 
 
 def main() -> None:
-    """Entry point: an AlignGuardError is a clear line, not a traceback."""
+    """Entry point: what a user can mend is a clear line, not a traceback."""
     for library in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
         os.environ.setdefault(library, "error")  # they warn of what is not needed here
-    try:
-        app()
-    except AlignGuardError as error:
-        if "--json" in sys.argv:
-            typer.echo(json.dumps({"error": str(error), "kind": type(error).__name__}))
-        typer.secho(f"alignguard: {error}", fg="red", err=True)
-        leave(1)
-    except SystemExit as end:
-        if not isinstance(end.code, int | None):
-            raise  # a text: Python prints it
-        leave(end.code or 0)
+    guarded(app)

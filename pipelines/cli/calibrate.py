@@ -4,7 +4,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
@@ -21,6 +20,7 @@ from alignguard_data.scoring.calibrate import (
 )
 from alignguard_data.shards import write_bytes
 from alignguard_data.storage import scratch
+from pipelines.cli.console import Output, table
 from pipelines.profile import load_profile
 from pipelines.resources import data_root
 
@@ -30,7 +30,7 @@ _SCORES = """
 
 
 def calibrate_command(
-    console: Console,
+    console: Output,
     labels: Path,
     *,
     precision: float,
@@ -69,13 +69,13 @@ def calibrate_command(
         "file": str(target), "plot": str(target.with_suffix(".png")),
     }  # fmt: skip
     if as_json:
-        console.print_json(data={**report, "scores": [_plain(one) for one in found]})
+        console.json({**report, "scores": [_plain(one) for one in found]})
         return 0
     console.print(_table(found, precision))
     if report["without_score"]:
-        console.print(f"[yellow]{report['without_score']} labelled images have no score here[/]")
-    console.print(f"thresholds {target}\nplot       {report['plot']}", soft_wrap=True)
-    console.print(
+        console.say((f"{report['without_score']} labelled images have no score here", "yellow"))
+    console.say(f"thresholds {target}\nplot       {report['plot']}")
+    console.say(
         "In a profile's flags, name the file instead of at_least: "
         "{scorer: ..., key: ..., calibrated: FILE}"
     )
@@ -122,18 +122,18 @@ def _plain(one: Calibration) -> dict[str, object]:
 
 
 def _table(found: list[Calibration], precision: float) -> Table:
-    table = Table(
+    shown = table(
         "score", "images", "unsafe", "ROC area", "average precision", "flag at", "precision",
         "recall", title=f"Thresholds of precision {precision:g} or more, with 95 % intervals",
     )  # fmt: skip
     for one in sorted(found, key=lambda one: -one.roc_auc.value):
         chosen = one.threshold
-        table.add_row(
+        shown.add_row(
             f"{one.scorer}/{one.key}", str(one.images), str(one.unsafe), _shown(one.roc_auc),
             _shown(one.average_precision), f"{chosen.at_least:.4g}" if chosen else "none",
             _shown(chosen.precision) if chosen else "", _shown(chosen.recall) if chosen else "",
         )  # fmt: skip
-    return table
+    return shown
 
 
 def _shown(bounded: Bounded) -> str:

@@ -10,19 +10,20 @@ from importlib import metadata
 from pathlib import Path
 
 import psutil
-from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from alignguard_data.errors import AlignGuardError
 from alignguard_data.paths import DataRoot
 from alignguard_data.storage import Place, scratch
 from pipelines.cli.check import Check
+from pipelines.cli.console import Output, table
 from pipelines.cli.needs import profile_needs
 from pipelines.profile import load_profile, profile_path, resolve_model
 from pipelines.resources import Engines, data_root
 
 NEEDED_FREE_BYTES = 2 * 2**30
 NEEDED_MEMORY_BYTES = 4 * 2**30
+_COLOURS = {"ok": "green", "warning": "yellow", "missing": "red"}
 _LIBRARIES = ("torch", "diffusers", "transformers", "peft", "dagster", "duckdb", "nudenet")
 
 
@@ -103,19 +104,15 @@ def _profile(name: str) -> Check:
     return Check(what=what, state="ok", found=found, fix=f"needs: alignguard doctor -p {name}")
 
 
-def doctor_command(console: Console, *, as_json: bool) -> int:
+def doctor_command(console: Output, *, as_json: bool) -> int:
     """Print every check; exit code 1 when something is missing."""
     checks = list(examine())
     if as_json:
-        console.print_json(data=[asdict(check) for check in checks])
+        console.json([asdict(check) for check in checks])
     else:
-        marks = {
-            "ok": "[green]ok[/]",
-            "warning": "[yellow]warning[/]",
-            "missing": "[red]missing[/]",
-        }
-        table = Table("what", "state", "found", "fix")
+        shown = table("what", "state", "found", "fix")
         for check in checks:
-            table.add_row(check.what, marks[check.state], check.found, check.fix)
-        console.print(table)
+            state = Text(check.state, _COLOURS[check.state])
+            shown.add_row(check.what, state, check.found, check.fix)
+        console.print(shown)
     return 1 if any(check.state == "missing" for check in checks) else 0

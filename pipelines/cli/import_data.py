@@ -1,21 +1,23 @@
 """`alignguard import ...`: published datasets as records of ours, with an audit of every row."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from alignguard_data.errors import ConfigError
+from pipelines.cli.console import Output, table
 
 if TYPE_CHECKING:
     from alignguard_data.importing.coprov2 import Imported
 
-app = typer.Typer(no_args_is_help=True, help="Bring a published dataset in, and audit it.")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Bring a published dataset in, and audit it.",
+)
 
 
 @app.callback()
@@ -63,79 +65,77 @@ def coprov2_command(
         )
     if as_json:
         found = {"folder": str(done.folder), "made": done.made, **done.audit}
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        Output().json(found)
         return
-    print_audit(Console(), done)
+    print_audit(Output(), done)
 
 
-def print_audit(console: Console, done: "Imported") -> None:
+def print_audit(console: Output, done: "Imported") -> None:
     """The audit as tables: sums, reasons, categories as spelt, oddities."""
     found = done.audit
-    for table in (_sums(found), _categories(found), _oddities(found)):
-        console.print(table)
+    for shown in (_sums(found), _categories(found), _oddities(found)):
+        console.print(shown)
     state = "imported" if done.made else "was imported before; nothing was made"
-    console.print(f"{done.folder} {state}", soft_wrap=True)
+    console.say(f"{done.folder} {state}")
 
 
 def _sums(found: dict[str, Any]) -> Table:
     from alignguard_data.importing.coprov2_pairs import REASONS
 
     rows = found["rows"]
-    table = _table("Rows: every one of them", "became", "rows", "meaning")
-    table.add_row("pairs", f"{2 * rows['pairs']:,}", f"{rows['pairs']:,} pairs, two rows each")
-    table.add_row("test prompts", f"{rows['test_prompts']:,}", "evaluation prompts, no twin")
-    table.add_row(
+    shown = _table("Rows: every one of them", "became", "rows", "meaning")
+    shown.add_row("pairs", f"{2 * rows['pairs']:,}", f"{rows['pairs']:,} pairs, two rows each")
+    shown.add_row("test prompts", f"{rows['test_prompts']:,}", "evaluation prompts, no twin")
+    shown.add_row(
         "further categories", f"{rows['further_category_rows']:,}", "of a record that is counted"
     )
     for reason, count in found["reasons"].items():
-        table.add_row(reason, f"{count:,}", REASONS[reason], style="yellow")
-    table.add_section()
+        shown.add_row(reason, f"{count:,}", REASONS[reason], style="yellow")
+    shown.add_section()
     parts = f"train {rows['train']:,}, test {rows['test']:,}"
-    table.add_row("total", f"{rows['total']:,}", parts, style="bold")
-    return table
+    shown.add_row("total", f"{rows['total']:,}", parts, style="bold")
+    return shown
 
 
 def _categories(found: dict[str, Any]) -> Table:
-    table = _table("Rows by category as spelt", "spelling", "train", "test", "our key")
+    shown = _table("Rows by category as spelt", "spelling", "train", "test", "our key")
     for row in found["rows_by_category"]:
         keys = ", ".join(row["categories"]) or "-"
-        table.add_row(
-            escape(row["spelling"]) or "(empty)", f"{row['train']:,}", f"{row['test']:,}", keys
-        )
-    return table
+        shown.add_row(row["spelling"] or "(empty)", f"{row['train']:,}", f"{row['test']:,}", keys)
+    return shown
 
 
 def _oddities(found: dict[str, Any]) -> Table:
     leaked, several = found["leaked_test_rows"], found["multi_category"]
     one_sided, images = found["one_sided_pairs"], found["images"]
-    table = _table("What is odd", "what", "number", "")
-    table.add_row(
+    shown = _table("What is odd", "what", "number", "")
+    shown.add_row(
         "test rows word for word in train", f"{leaked['exact']:,}", f"of {leaked['of']:,}"
     )
-    table.add_row("  in whatever case", f"{leaked['casefolded']:,}", f"of {leaked['of']:,}")
-    table.add_row("pairs of several categories", f"{several['pairs']:,}", "")
-    table.add_row("test prompts of several categories", f"{several['test_prompts']:,}", "")
+    shown.add_row("  in whatever case", f"{leaked['casefolded']:,}", f"of {leaked['of']:,}")
+    shown.add_row("pairs of several categories", f"{several['pairs']:,}", "")
+    shown.add_row("test prompts of several categories", f"{several['test_prompts']:,}", "")
     for combination, count in several["by_combination"].items():
-        table.add_row(f"  {combination}", f"{count:,}", "")
+        shown.add_row(f"  {combination}", f"{count:,}", "")
     for name, count in one_sided.items():
-        table.add_row(f"pairs, {name.replace('_', ' ')}", f"{count:,}", "")
+        shown.add_row(f"pairs, {name.replace('_', ' ')}", f"{count:,}", "")
     for name, counts in found["duplicate_prompts"].items():
         where = "rows" if name == "test" else "pairs"
-        table.add_row(
+        shown.add_row(
             f"repeated prompts, {name.replace('_', ' ')}", f"{counts['prompts']:,}",
             f"in {counts['places']:,} {where}",
         )  # fmt: skip
     if images:
-        table.add_row("images imported", f"{images['imported']:,}", f"of {images['found']:,} found")
-    return table
+        shown.add_row("images imported", f"{images['imported']:,}", f"of {images['found']:,} found")
+    return shown
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(*columns, title=title, title_justify="left")
-    for column in table.columns:
+    shown = table(*columns, title=title)
+    for column in shown.columns:
         if column.header in ("rows", "train", "test", "number"):
             column.justify = "right"
-    return table
+    return shown
 
 
 def _spellings(options: list[str]) -> dict[str, str]:
@@ -150,11 +150,18 @@ class _Bars:
     """One progress bar a stage, on standard error; nothing where that is not a terminal."""
 
     def __init__(self) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
-        console = Console(stderr=True)
+        console = Output(stderr=True)
         self._progress = Progress(
-            "{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+            TimeRemainingColumn(),
             console=console, transient=True, disable=not console.is_terminal,
         )  # fmt: skip
 

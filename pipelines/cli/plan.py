@@ -2,12 +2,12 @@
 
 from dataclasses import asdict
 
-from rich.console import Console
 from rich.table import Table
 
 from alignguard_data.costs.gpus import GPUS, Gpu
 from alignguard_data.errors import ConfigError
 from pipelines.budget import RoomBudget, budget
+from pipelines.cli.console import Output, table
 from pipelines.plan import RoomPlan, plan_rooms
 from pipelines.profile import load_profile
 from pipelines.resources import Engines, data_root
@@ -15,7 +15,7 @@ from pipelines.resources import Engines, data_root
 SHOWN = 4
 
 
-def plan_command(console: Console, *, gpu: str | None, peak_share: float, as_json: bool) -> int:
+def plan_command(console: Output, *, gpu: str | None, peak_share: float, as_json: bool) -> int:
     """Print what a run would make and why, and what it costs on a GPU; always 0.
 
     Raises:
@@ -28,17 +28,17 @@ def plan_command(console: Console, *, gpu: str | None, peak_share: float, as_jso
     if as_json:
         rooms = [asdict(plan) for plan in plans]
         whole = {"rooms": rooms, "gpu": gpu, "budget": [asdict(cost) for cost in costs]}
-        console.print_json(data=whole if card else rooms)
+        console.json(whole if card else rooms)
         return 0
-    table = Table("room", "to make", "why", "time", "size", "estimated from")
+    shown = table("room", "to make", "why", "time", "size", "estimated from")
     for plan in plans:
-        table.add_row(*_row(plan))
-    console.print(table)
+        shown.add_row(*_row(plan))
+    console.print(shown)
     if not any(plan.to_make for plan in plans):
-        console.print("[bold green]Everything is up to date: a run would make nothing.[/]")
+        console.say(("Everything is up to date: a run would make nothing.", "bold green"))
     if card:
         console.print(_budget_table(costs, f"{gpu} ({card.tflops:g} TFLOP/s, {card.gib} GiB)"))
-        console.print(
+        console.say(
             f"A whole run from nothing, counted from the models' shapes; hours at {peak_share:.0%} "
             "of peak.\nNot counted: NudeNet (a small network), the merge's SVDs, replies that are "
             "asked again."
@@ -58,23 +58,23 @@ def _gpu(name: str, peak_share: float) -> Gpu:
 
 
 def _budget_table(costs: list[RoomBudget], card: str) -> Table:
-    table = Table("room", "units", "TFLOP", "hours", "GiB kept", title=f"On one {card}")
-    for column in table.columns[1:]:
+    shown = table("room", "units", "TFLOP", "hours", "GiB kept", title=f"On one {card}")
+    for column in shown.columns[1:]:
         column.justify = "right"
     for cost in costs:
-        table.add_row(
+        shown.add_row(
             cost.room,
             f"{cost.units:,} {cost.unit}",
             "?" if cost.tflop is None else f"{cost.tflop:,.0f}",
             "?" if cost.hours is None else f"{cost.hours:,.2f}",
             f"{cost.gib:,.1f}" if cost.gib else "",
         )
-    table.add_section()
-    table.add_row(
+    shown.add_section()
+    shown.add_row(
         "together", "", f"{sum(c.tflop or 0 for c in costs):,.0f}",
         f"{sum(c.hours or 0 for c in costs):,.2f}", f"{sum(c.gib for c in costs):,.1f}",
     )  # fmt: skip
-    return table
+    return shown
 
 
 def _row(plan: RoomPlan) -> tuple[str, ...]:

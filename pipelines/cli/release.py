@@ -1,20 +1,19 @@
 """`alignguard release ...`: what was published, what changed; exports and withdrawals."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from alignguard_data.errors import InputMissing
 from alignguard_data.paths import DataRoot
 from alignguard_data.storage import Place
+from pipelines.cli.console import Output, table
 
 app = typer.Typer(
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     help="List, show, verify, compare, export, push and withdraw from releases of the dataset.",
 )
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
@@ -51,16 +50,16 @@ def list_command(as_json: Json = False) -> None:
     """List every release, oldest first."""
     from alignguard_data.release import list_releases, show_release
 
-    shown = {path.name: show_release(path) for path in list_releases(_data())}
+    found = {path.name: show_release(path) for path in list_releases(_data())}
     if as_json:
-        typer.echo(json.dumps(shown, indent=2))
+        Output().json(found)
         return
-    table = Table("release", "pairs", "train", "test", "bytes")
-    for name, manifest in shown.items():
+    shown = table("release", "pairs", "train", "test", "bytes")
+    for name, manifest in found.items():
         size = sum(file["bytes"] for file in manifest["files"])
         train, test = manifest["rows"]["train"], manifest["rows"]["test"]
-        table.add_row(name, str(train + test), str(train), str(test), f"{size:,}")
-    Console().print(table)
+        shown.add_row(name, str(train + test), str(train), str(test), f"{size:,}")
+    Output().print(shown)
 
 
 @app.command("show")
@@ -70,9 +69,9 @@ def show_command(version: Version = None, as_json: Json = False) -> None:
 
     manifest = show_release(_folder(version))
     if as_json:
-        typer.echo(json.dumps(manifest, indent=2))
+        Output().json(manifest)
         return
-    Console().print_json(data={k: v for k, v in manifest.items() if k != "files"})
+    Output().json({k: v for k, v in manifest.items() if k != "files"})
 
 
 @app.command("verify")
@@ -83,12 +82,12 @@ def verify_command(version: Version = None, as_json: Json = False) -> None:
     folder = _folder(version)
     faults = verify_release(folder)
     if as_json:
-        typer.echo(json.dumps({"release": folder.name, "faults": faults}))
+        Output().json({"release": folder.name, "faults": faults})
     elif faults:
         for fault in faults:
-            typer.secho(fault, fg="red", err=True)
+            Output(stderr=True).say((fault, "red"))
     else:
-        typer.echo(f"{folder.name}: every file is what its manifest says")
+        Output().say(f"{folder.name}: every file is what its manifest says")
     raise typer.Exit(1 if faults else 0)
 
 
@@ -105,12 +104,12 @@ def diff_command(
     counts = by_category(changes)
     if as_json:
         pairs = [dataclasses.asdict(pair) for pair in changes]
-        typer.echo(json.dumps({"by_category": counts, "pairs": pairs}, indent=2))
+        Output().json({"by_category": counts, "pairs": pairs})
         return
-    table = Table("category", "added", "removed", "changed")
+    shown = table("category", "added", "removed", "changed")
     for category, row in counts.items():
-        table.add_row(category, *(str(row[kind]) for kind in ("added", "removed", "changed")))
-    Console().print(table if counts else "No pair differs.")
+        shown.add_row(category, *(str(row[kind]) for kind in ("added", "removed", "changed")))
+    Output().print(shown if counts else "No pair differs.")
 
 
 @app.command("withdraw")
@@ -123,8 +122,8 @@ def withdraw_command(
 
     data = _data()
     written = withdraw(data, pair_ids, reason)
-    typer.echo(f"{len(written)} pair(s) written to {ledger(data)}")
-    typer.echo("`alignguard run --until release` cuts the release without them.")
+    Output().say(f"{len(written)} pair(s) written to {ledger(data)}")
+    Output().say("`alignguard run --until release` cuts the release without them.")
 
 
 @app.command("export")
@@ -142,7 +141,7 @@ def export_command(
     from alignguard_data.release_export import export_release
 
     files = export_release(_folder(version), to, tier=tier, file_format=file_format)
-    typer.echo(f"{to}: {len(files)} files, {sum(file.bytes for file in files):,} bytes")
+    Output().say(f"{to}: {len(files)} files, {sum(file.bytes for file in files):,} bytes")
 
 
 @app.command("push")
@@ -170,13 +169,13 @@ def push_command(
     done = push_release(_folder(version), push, dry_run=dry_run)
     size = sum(file.bytes for file in done.files)
     if dry_run:
-        table = Table("file", "bytes")
+        shown = table("file", "bytes")
         for file in done.files:
-            table.add_row(file.name, f"{file.bytes:,}")
-        Console().print(table)
-        typer.echo(f"to {done.repository} ({settings_of(push)}), tag {done.tag}")
-        typer.echo(f"one commit: {done.message}")
-        typer.echo(f"{len(done.files)} files, {size:,} bytes; nothing was sent")
+            shown.add_row(file.name, f"{file.bytes:,}")
+        Output().print(shown)
+        Output().say(f"to {done.repository} ({settings_of(push)}), tag {done.tag}")
+        Output().say(f"one commit: {done.message}")
+        Output().say(f"{len(done.files)} files, {size:,} bytes; nothing was sent")
         return
-    typer.echo(f"{done.repository} {done.tag}: {len(done.files)} files, {size:,} bytes")
-    typer.echo(done.url)
+    Output().say(f"{done.repository} {done.tag}: {len(done.files)} files, {size:,} bytes")
+    Output().say(done.url)

@@ -3,12 +3,12 @@
 import json
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from alignguard_data.errors import InputMissing
 from alignguard_data.paths import DataRoot
 from alignguard_data.storage import read_bytes
+from pipelines.cli.console import Output
 from pipelines.profile import load_profile
 from pipelines.resources import data_root
 
@@ -22,7 +22,7 @@ def read_summary(data: DataRoot) -> dict[str, Any]:
         raise InputMissing(f"{path} is not there yet: run `alignguard run` first") from error
 
 
-def print_summary(console: Console, data: DataRoot) -> None:
+def print_summary(console: Output, data: DataRoot) -> None:
     """IP with intervals for base, each expert and merged; preservation; seconds a room."""
     summary = read_summary(data)
     table = Table(title="Inappropriate probability (IP), 95 % intervals", title_justify="left")
@@ -39,12 +39,12 @@ def print_summary(console: Console, data: DataRoot) -> None:
     console.print(table)
     _print_preservation(console, summary["preservation"])
     seconds = ", ".join(f"{room} {value:.0f}" for room, value in summary["seconds"].items())
-    console.print(f"seconds   {seconds}", highlight=False, soft_wrap=True)
+    console.say(f"seconds   {seconds}")
     for name in ("release", "adapter", "report"):
-        console.print(f"{name:<9} {summary[name]}", highlight=False, soft_wrap=True)
+        console.say(f"{name:<9} {summary[name]}")
 
 
-def _print_preservation(console: Console, preservation: dict[str, Any]) -> None:
+def _print_preservation(console: Output, preservation: dict[str, Any]) -> None:
     """Measures as rows, so that the table is as narrow as the one above it."""
     table = Table(title="Preservation on safe prompts", title_justify="left")
     table.add_column("adapter", overflow="fold")
@@ -64,17 +64,17 @@ def _interval(value: dict[str, float] | None) -> str:
     return f"{value['value']:.3f}  [{value['low']:.3f}, {value['high']:.3f}]  n={value['n']}"
 
 
-def report_command(console: Console, *, reveal: bool, as_json: bool) -> int:
+def report_command(console: Output, *, reveal: bool, as_json: bool) -> int:
     """Print the table (or the summary as JSON); with ``reveal`` write the unblurred report."""
     data = DataRoot(root=data_root(), profile=load_profile().name)
     if as_json:
-        console.print_json(data=read_summary(data))
+        console.json(read_summary(data))
         return 0
     if reveal:
         from alignguard_train.report import write_revealed
 
         path = write_revealed(data)
-        console.print(f"[yellow]Unblurred report (logged):[/] {path}", soft_wrap=True)
+        console.say(("Unblurred report (logged):", "yellow"), f" {path}")
         return 0
     print_summary(console, data)
     return 0

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,6 +15,7 @@ from rich.progress import (
 
 from alignguard_data.errors import ConfigError
 from alignguard_data.storage import scratch
+from pipelines.cli.console import Output
 from pipelines.cli.report import print_summary
 from pipelines.driver import Listener, run_rooms
 from pipelines.profile import load_profile
@@ -30,7 +30,7 @@ LINE_EVERY_SECONDS = 10.0
 class Bars(Listener):
     """A bar a room on a terminal; a line now and then where output goes to a file."""
 
-    def __init__(self, console: Console, engines: Engines, progress: Progress) -> None:
+    def __init__(self, console: Output, engines: Engines, progress: Progress) -> None:
         self._console = console
         self._engines = engines
         self._progress = progress
@@ -45,7 +45,7 @@ class Bars(Listener):
         self._started = self._printed = time.monotonic()
         self._task = self._progress.add_task(room.name, total=self._total)
         if not self._console.is_terminal:
-            self._console.print(f"{room.name}: {len(pending)} partition(s) to make")
+            self._console.say(f"{room.name}: {len(pending)} partition(s) to make")
 
     def advanced(self, room: str, units: int) -> None:
         self._done += units
@@ -60,19 +60,22 @@ class Bars(Listener):
             left = ""
             if self._total and self._done >= 0.05 * self._total:
                 left = f", {(self._total - self._done) / rate:.0f} s left"
-            self._console.print(f"{room}: {self._done}{of}, {rate:.1f} a second{left}")
+            self._console.say(f"{room}: {self._done}{of}, {rate:.1f} a second{left}")
 
     def room_ended(self, room: Room, made: int, pending: int) -> None:
         if self._task is not None:
             self._progress.remove_task(self._task)
             self._task = None
         if not pending:
-            self._console.print(f"[green]✓[/] {room.name:<11} up to date")
+            self._console.say(self._console.mark(True), f" {room.name:<11} up to date")
             return
         seconds = time.monotonic() - self._started
-        mark, of = ("[green]✓[/]", "") if made == pending else ("[red]✗[/]", f" of {pending}")
+        of = "" if made == pending else f" of {pending}"
         rate = self._rate(self._done / seconds) if room.name == "images" else ""
-        self._console.print(f"{mark} {room.name:<11} {made}{of} made in {seconds:.1f} s{rate}")
+        self._console.say(
+            self._console.mark(made == pending),
+            f" {room.name:<11} {made}{of} made in {seconds:.1f} s{rate}",
+        )
 
     def _rate(self, images_per_second: float) -> str:
         found = reached(self._engines.profile, images_per_second)
@@ -84,7 +87,7 @@ class Bars(Listener):
         return f" ({', '.join(words)})"
 
 
-def run_command(console: Console, until: str | None = None) -> int:
+def run_command(console: Output, until: str | None = None) -> int:
     """Run all rooms, or those up to ``until``; 0 when all is done, 1 when a partition failed.
 
     Raises:
@@ -94,18 +97,16 @@ def run_command(console: Console, until: str | None = None) -> int:
     if until is not None and until not in names:
         raise ConfigError("--until", [f"no such room (got {until!r}); rooms: {', '.join(names)}"])
     engines = Engines(load_profile(), data_root())
-    console.print(
-        f"profile [bold]{engines.profile.name}[/], data in {engines.data.base}", highlight=False
-    )
+    console.say("profile ", (engines.profile.name, "bold"), f", data in {engines.data.base}")
     if scratch(engines.data.base) != engines.data.base:
         kept = scratch(engines.data.base)
-        console.print(f"unfinished work, the index and Dagster's own files in {kept}")
+        console.say(f"unfinished work, the index and Dagster's own files in {kept}")
     progress = Progress(
-        TextColumn("{task.description:<11}"),
+        TextColumn("{task.description:<11}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("left"),
+        TextColumn("left", markup=False),
         TimeRemainingColumn(),
         console=console,
         transient=True,
@@ -116,12 +117,13 @@ def run_command(console: Console, until: str | None = None) -> int:
     for reason in dict.fromkeys(report.failures.values()):
         places = [place for place, why in report.failures.items() if why == reason]
         more = f" and {len(places) - 1} more" if places[1:] else ""
-        console.print(f"[red]✗ {places[0]}{more}[/]: {reason}", highlight=False)
+        sign, style = console.mark(False)
+        console.say((f"{sign} {places[0]}{more}", style), f": {reason}")
     if report.failures:
-        console.print("Failed; what is done stays done, so mend the cause and run again.")
+        console.say("Failed; what is done stays done, so mend the cause and run again.")
         return 1
     if not any(report.made.values()):
-        console.print("[bold green]Everything is up to date.[/]")
+        console.say(("Everything is up to date.", "bold green"))
     if until in (None, names[-1]):
         print_summary(console, engines.data)
     return 0

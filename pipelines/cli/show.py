@@ -3,18 +3,18 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from alignguard_data.paths import DataRoot
 from alignguard_data.shards import write_bytes
 from alignguard_data.story import Story, pair_picture, pair_story
+from pipelines.cli.console import Output, table
 from pipelines.profile import load_profile
 from pipelines.resources import data_root
 
 
 def show_command(
-    console: Console, pair: str, *, out: Path | None, reveal: bool, as_json: bool
+    console: Output, pair: str, *, out: Path | None, reveal: bool, as_json: bool
 ) -> int:
     """Print the story and write the picture; always 0."""
     data = DataRoot(root=data_root(), profile=load_profile().name)
@@ -24,16 +24,16 @@ def show_command(
     if picture:
         write_bytes(target, picture)
     if as_json:
-        console.print_json(data={**asdict(story), "picture": str(target) if picture else None})
+        console.json({**asdict(story), "picture": str(target) if picture else None})
         return 0
     _print(console, story)
     if picture:
-        note = "[yellow]revealed (logged)[/]" if reveal else "what is flagged is blurred"
-        console.print(f"picture   {target} ({note})", soft_wrap=True)
+        note = ("revealed (logged)", "yellow") if reveal else "what is flagged is blurred"
+        console.say(f"picture   {target} (", note, ")")
     return 0
 
 
-def _print(console: Console, story: Story) -> None:
+def _print(console: Output, story: Story) -> None:
     facts = Table(show_header=False, title=f"Pair {story.lineage['pair_id']}", title_justify="left")
     for name, value in story.lineage.items():
         if value not in (None, "") and name != "pair_id":
@@ -43,7 +43,7 @@ def _print(console: Console, story: Story) -> None:
     taught = ", ".join(f"{row['adapter']} (on {row['release']})" for row in story.adapters)
     facts.add_row("adapters", taught or "none")
     console.print(facts)
-    scores = Table("side", "scorer", "key", "value", "flagged from")
+    scores = table("side", "scorer", "key", "value", "flagged from")
     for row in story.scores:
         held = row["at_least"]
         flagged = held is not None and row["value"] >= held

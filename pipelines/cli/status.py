@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 import dagster as dg
-from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from alignguard_data import manifest as manifests
 from alignguard_data.errors import IntegrityError
 from alignguard_data.storage import Place, at_once
+from pipelines.cli.console import Output, table
 from pipelines.materialize import open_instance
 from pipelines.profile import load_profile
 from pipelines.resources import Engines, data_root
@@ -82,7 +82,7 @@ def _corruption(folder: Place) -> str | None:
     return None
 
 
-def status_command(console: Console, *, as_json: bool, verify: bool) -> int:
+def status_command(console: Output, *, as_json: bool, verify: bool) -> int:
     """Print the states; exit code 1 when something failed or is corrupt."""
     engines = Engines(load_profile(), data_root())
     engines.data.prepare()
@@ -93,21 +93,21 @@ def status_command(console: Console, *, as_json: bool, verify: bool) -> int:
         room, key = place.split(" ", 1)
         states[room][key] = "corrupt"
     if as_json:
-        console.print_json(data={"rooms": states, "faults": faults})
+        console.json({"rooms": states, "faults": faults})
     else:
         _print_table(console, states)
         for place, fault in faults.items():
-            console.print(f"[red]corrupt[/] {place}: {fault}", highlight=False, soft_wrap=True)
+            console.say(("corrupt", "red"), f" {place}: {fault}")
     bad = {"failed", "corrupt"} & {s for keys in states.values() for s in keys.values()}
     return 1 if bad else 0
 
 
-def _print_table(console: Console, states: dict[str, dict[str, str]]) -> None:
-    table = Table("room", "partitions", *STATES, "not done")
+def _print_table(console: Output, states: dict[str, dict[str, str]]) -> None:
+    shown = table("room", "partitions", *STATES, "not done")
     for room, keys in states.items():
         counts = Counter(keys.values())
-        cells = [f"[{_COLOURS[s]}]{counts[s]}[/]" if counts[s] else "" for s in STATES]
+        cells = [Text(str(counts[s] or ""), _COLOURS[s]) for s in STATES]
         waiting = [key for key, state in keys.items() if state != "done"]
         named = ", ".join(waiting[:3]) + (f" and {len(waiting) - 3} more" if waiting[3:] else "")
-        table.add_row(room, str(len(keys)), *cells, named)
-    console.print(table)
+        shown.add_row(room, str(len(keys)), *cells, named)
+    console.print(shown)

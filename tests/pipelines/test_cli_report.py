@@ -4,9 +4,9 @@ import io
 import json
 
 import pytest
-from rich.console import Console
 
 from alignguard_data.paths import DataRoot
+from pipelines.cli.console import Output
 from pipelines.cli.report import print_summary
 
 MEASURES = ("fidelity", "clip_score", "distance_to_base", "feature_distance")
@@ -28,7 +28,7 @@ def printed(tmp_path, width: int) -> str:
     folder = tmp_path / "standin" / "evaluation"
     folder.mkdir(parents=True)
     (folder / "summary.json").write_text(json.dumps(summary))
-    console = Console(file=io.StringIO(), width=width)
+    console = Output(file=io.StringIO(), width=width)
     print_summary(console, DataRoot(root=tmp_path, profile="standin"))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()

@@ -1,0 +1,94 @@
+"""What every command prints with: text of others is never markup, and a pipe gets whole lines.
+
+Prompts, replies, paths and error messages come from models, servers and files. `[bold]` in them
+stays `[bold]`, and an escape sequence is shown instead of reaching the terminal. Only styles that
+the code itself names, as ``styled(("done", "green"), ...)``, are styles.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+NO_LIMIT = 1_000_000
+"""Columns of what is no terminal: nothing is cut or wrapped for a file or another program."""
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_MARKS = {True: ("✓", "ok", "green"), False: ("✗", "x", "red")}
+
+
+class Output(Console):
+    """A console on standard output (or error) that takes every string as it is."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"markup": False, "emoji": False, **options})
+        if not self.is_terminal and "width" not in options:
+            self.width = NO_LIMIT
+
+    def render_str(self, text: str, **options: Any) -> Text:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """As rich does it, with control characters made visible."""
+        return super().render_str(visible(text), **options)
+
+    def say(self, *parts: str | tuple[str, str], wrap: bool = False) -> None:
+        """One line of parts; a part is plain text, or text and the style that it is shown in."""
+        self.print(styled(*parts), soft_wrap=not wrap)
+
+    def mark(self, good: bool) -> tuple[str, str]:
+        """A tick or a cross with its style; words where the output's encoding has neither."""
+        sign, word, style = _MARKS[good]
+        return (sign if _encodes(self.encoding, sign) else word), style
+
+    def json(self, data: Any) -> None:
+        """JSON for a machine: what is no number is null, ASCII where the output is no UTF-8."""
+        ascii_only = not self.encoding.lower().startswith("utf")
+        text = json.dumps(
+            _finite(data), indent=2, ensure_ascii=ascii_only, default=str, allow_nan=False
+        )
+        # Between the quotes of strings alone can these stand.
+        print(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text), file=self.file)
+
+
+def styled(*parts: str | tuple[str, str]) -> Text:
+    """Parts as one text: plain, or text and the style that it is shown in."""
+    whole = Text()
+    for part in parts:
+        text, style = (part, "") if isinstance(part, str) else part
+        whole.append(visible(text), style or None)
+    return whole
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """A table whose cells are folded, never cut, where a terminal is too narrow for them."""
+    made = Table(title=title, title_justify="left")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
+
+
+def visible(text: str) -> str:
+    """The text with control characters (but for newline and tab) as ``\\x1b``: a terminal would
+    act on them."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def _encodes(encoding: str, text: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(one) for key, one in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_finite(one) for one in value]
+    return value
