@@ -118,10 +118,10 @@ class PartitionWork:
         """Keep one finished batch; atomic, so a batch is whole or absent."""
         write_shard(self.partial / f"{name}.parquet", table)
 
-    def load_batch(self, name: str) -> pa.Table:
-        """Read one saved batch back."""
+    def load_batch(self, name: str, *, columns: list[str] | None = None) -> pa.Table:
+        """Read one saved batch back, or some of its columns alone."""
         with pq.ParquetFile(self.partial / f"{name}.parquet") as shard:
-            return shard.read()
+            return shard.read(columns=columns)
 
     def finish(
         self,

@@ -8,7 +8,7 @@ import dataclasses
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,14 +22,13 @@ from alignguard_data.manifest import Manifest
 from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
 from alignguard_data.paths import DataRoot
 from alignguard_data.protocols import FeatureExtractor, ImageScorer, Pixels, Progress
-from alignguard_data.records import schema_of, to_table
+from alignguard_data.records import to_table
 from alignguard_data.shards import sha256_file, write_bytes
 from alignguard_data.storage import Place, size
 from alignguard_train import report, report_data
 from alignguard_train.adapter_names import BASE
 from alignguard_train.evaluate import (
     AdaptableGenerator,
-    BaseImage,
     EvaluatedImage,
     EvaluationConfig,
     EvaluationRow,
@@ -37,16 +36,18 @@ from alignguard_train.evaluate import (
     evaluation_rows,
     judge,
 )
+from alignguard_train.evaluation_shards import AdapterShards, BaseImages
 from alignguard_train.image_metrics import distributions_table
 from alignguard_train.metrics import metrics_table, paired_table
 from alignguard_train.peers.bench import Contender, Entrant
-from alignguard_train.peers.room import SECONDS, costs, entrants, keep_seconds
+from alignguard_train.peers.room import costs, entrants, keep_seconds
 from alignguard_train.prompt_sets import (
     PromptSet,
     PromptSetConfig,
     RejectedPrompt,
     read_prompt_sets,
 )
+from alignguard_train.report_data import picture_pairs, shows
 
 log = logging.getLogger(__name__)
 
@@ -142,37 +143,42 @@ def evaluate_all(
         sets = read_prompt_sets(config.prompt_sets)
         rows = evaluation_rows(release_folder(data), config, sets, generator.sampling)
         peers = entrants(release_folder(data), config, generator)
-        entered: dict[str, Entrant] = {
-            name: Entrant(Contender(name=name, adapter=path), generator, ())
+        entered = [
+            Entrant(Contender(name=name, adapter=path), generator, ())
             for name, path in adapters.items()
-        }
-        entered |= {peer.name: peer for peer in peers}
-        base: Mapping[tuple[str, str], BaseImage] | None = None
-        for number, (name, entrant) in enumerate(entered.items()):
+        ] + peers
+        shards = shards_of(work, [entrant.name for entrant in entered], rows)
+        for entrant, own in zip(entered, shards, strict=True):
+            base = None if own.name == BASE else BaseImages(shards[0])
             judging = partial(
-                judge, name, scorers=scorers, config=config, base=base, extractor=extractor
+                judge, own.name, scorers=scorers, config=config, base=base, extractor=extractor
             )
-            evaluating = _Adapter(f"{number:03d}-", work, judging)
+            evaluating = _Adapter(own, judging)
             seconds, images = evaluating.run(rows, generator, entrant, progress)
             if peers and images:
                 training = entrant.training_seconds
-                keep_seconds(work, f"{number:03d}-", name, seconds, images, training)
-            if name == BASE:
-                base = evaluating.pictures()
+                keep_seconds(work, own.prefix, own.name, seconds, images, training)
         measured = f"{extractor.name} {extractor.version}" if extractor else ""
-        return _finish(data, work, list(entered), config, sets, measured)
+        return _finish(data, work, shards, picture_pairs(rows), config, sets, measured)
+
+
+def shards_of(
+    work: PartitionWork, names: Sequence[str], rows: Sequence[EvaluationRow]
+) -> list[AdapterShards]:
+    """Where each adapter's images go, the base model's first."""
+    pairs = picture_pairs(rows)
+
+    def shown(image: EvaluatedImage) -> bool:
+        return image.pair_id in pairs and shows(image.adapter, image.category)
+
+    return [AdapterShards(work, number, name, shown) for number, name in enumerate(names)]
 
 
 class _Adapter:
     """One adapter while its images are rendered and judged, batch by batch."""
 
-    def __init__(
-        self,
-        prefix: str,
-        work: PartitionWork,
-        judging: Callable[..., list[EvaluatedImage]],
-    ) -> None:
-        self._prefix, self._work, self._judge = prefix, work, judging
+    def __init__(self, shards: AdapterShards, judging: Callable[..., list[EvaluatedImage]]) -> None:
+        self._shards, self._judge = shards, judging
         self._seconds = 0.0
 
     def run(
@@ -184,7 +190,7 @@ class _Adapter:
     ) -> tuple[float, int]:
         """Render and keep what an earlier attempt has not kept yet; seconds of rendering, and how
         many images."""
-        have = set(self._saved("image_id"))
+        have = set(self._shards.places())
         missing = [row for row in rows if (row.pair_id, row.side) not in have]
         if not missing:
             return 0.0, 0
@@ -209,44 +215,20 @@ class _Adapter:
             behind.submit(self._saving(part, images))
 
     def _saving(self, part: Sequence[EvaluationRow], images: Pixels) -> Callable[[], None]:
-        def save() -> None:
-            judged = self._judge(rows=part, images=images)
-            name = f"{self._prefix}{part[0].pair_id}-{part[0].side}"
-            self._work.save_batch(name, to_table(EvaluatedImage, judged))
-
-        return save
-
-    def pictures(self) -> dict[tuple[str, str], BaseImage]:
-        """What the adapter drew, by pair id and side."""
-        images, features = self._saved("image"), self._saved("features")
-        return {key: BaseImage(image, features[key]) for key, image in images.items()}
-
-    def _saved(self, column: str) -> dict[tuple[str, str], bytes]:
-        found = {}
-        for name in self._work.saved_names():
-            if name.startswith(self._prefix):
-                table = self._work.load_batch(name).select(["pair_id", "side", column])
-                keys = zip(table["pair_id"].to_pylist(), table["side"].to_pylist(), strict=True)
-                found |= dict(zip(keys, table[column].to_pylist(), strict=True))
-        return found
+        return lambda: self._shards.save(self._judge(rows=part, images=images))
 
 
 def _finish(
     data: DataRoot,
     work: PartitionWork,
-    adapters: Sequence[str],
+    shards: Sequence[AdapterShards],
+    pairs: Collection[str],
     config: EvaluationConfig,
     sets: Sequence[PromptSet],
     extractor: str,
 ) -> Manifest:
-    # Batch names begin with the adapter's number, so this order is that of ``adapters``.
-    kept = [name for name in work.saved_names() if not name.startswith(SECONDS)]
-    parts = [work.load_batch(name) for name in kept]
-    whole = pa.concat_tables([schema_of(EvaluatedImage).empty_table(), *parts])
-    order = pa.array([adapters.index(name) for name in whole["adapter"].to_pylist()], pa.int32())
-    keys = [("order", "ascending"), ("pair_id", "ascending"), ("side", "ascending")]
-    whole = whole.append_column("order", order).sort_by(keys).drop_columns(["order"])
-    whole = whole.combine_chunks()
+    whole = pa.concat_tables([own.numbers() for own in shards]).combine_chunks()
+    by_name = {own.name: own for own in shards}
     columns = {"ip": "flagged"} | {
         name: name for name in ("residue", "fidelity", "clip_score", "feature_distance")
     }
@@ -263,16 +245,19 @@ def _finish(
         confidence=config.confidence,
         columns=columns,
     )
+    distributions = distributions_table(
+        whole, lambda name: by_name[name].features(), extractor=extractor
+    )
     tables = {
-        "images": whole.drop_columns(["image", "features"]),
+        "images": whole,
         "metrics": metrics,
         "paired": paired,
-        "pictures": report_data.choose_pictures(whole.drop_columns(["features"])),
-        "distributions": distributions_table(whole, extractor=extractor),
+        "pictures": pa.concat_tables([own.pictures(pairs) for own in shards]).combine_chunks(),
+        "distributions": distributions,
         "rejected": to_table(RejectedPrompt, [row for s in sets for row in s.rejected]),
     }
     if config.peers:
-        tables["costs"] = costs(data, work, adapters)
+        tables["costs"] = costs(data, work, list(by_name))
     spec = work.spec
     shown = report_data.gather(data, config=spec.config, models=spec.models, tables=tables)
     files = {}

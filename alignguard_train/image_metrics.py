@@ -10,7 +10,7 @@ every row carries them. What is measured on one image (IP, CLIP score, distances
 
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignguard_train.adapter_names import BASE
+from alignguard_train.evaluation_shards import FeatureRows, keys_of
 from alignguard_train.metrics import subsets
 
 Features = npt.NDArray[np.float32]
@@ -26,6 +27,8 @@ Features = npt.NDArray[np.float32]
 REFERENCE = "the base model's images of the same prompts and seeds"
 KID_SUBSETS = 50
 KID_SUBSET_SIZE = 1000
+UPDATE_ROWS = 1024
+"""Features that are in float64 at a time."""
 
 DISTRIBUTIONS_SCHEMA = pa.schema(
     [
@@ -94,34 +97,46 @@ def _filled(metric: Any, features: Features, reference: Features) -> Any:
 
     # In float64: sums of squares over thousands of images lose too much in float32.
     metric.set_dtype(torch.float64)
-    metric.update(torch.from_numpy(reference.astype(np.float64)), real=True)
-    metric.update(torch.from_numpy(features.astype(np.float64)), real=False)
+    for values, real in ((reference, True), (features, False)):
+        for first in range(0, len(values), UPDATE_ROWS):
+            rows = values[first : first + UPDATE_ROWS].astype(np.float64)
+            metric.update(torch.from_numpy(rows), real=real)
     return metric
 
 
-def distributions_table(images: pa.Table, *, extractor: str) -> pa.Table:
-    """FID and KID of every adapter's images of safe and benign prompts; empty without features.
+def distributions_table(
+    images: pa.Table, features: Callable[[str], FeatureRows], *, extractor: str
+) -> pa.Table:
+    """FID and KID of every adapter's images of safe and benign prompts; empty without an extractor.
 
-    ``images`` has the column ``features``, float32 bytes. KID's subsets hold half of the images,
-    1,000 at the most. Subsets with fewer than 4 images are left out.
+    ``features`` gives those of one adapter's images: two adapters' are in memory at a time. KID's
+    subsets hold half of the images, 1,000 at the most. Subsets with fewer than 4 images are left
+    out.
     """
-    names = [name for name in dict.fromkeys(images["adapter"].to_pylist()) if name != BASE]
-    safe = images.filter(pc.equal(images["side"], "safe"))
-    base = dict(subsets(_of(safe, BASE), keys=False))
     rows = []
+    names = dict.fromkeys(images["adapter"].to_pylist()) if extractor else ()
+    safe = images.filter(pc.equal(images["side"], "safe"))
+    reference = features(BASE) if BASE in names else None
     for name in names:
+        if name == BASE or reference is None:
+            continue
+        own = features(name)
         for subset, part in subsets(_of(safe, name), keys=False):
-            if part.num_rows < 4 or not part["features"][0].as_py():
+            if part.num_rows < 4:
                 continue
-            place = {"adapter": name, "side": "safe", "subset": subset, "n": part.num_rows}
+            keys = keys_of(part)
+            pair = own.of(keys), reference.of(keys)
             stated = {
+                "adapter": name,
+                "side": "safe",
+                "subset": subset,
+                "n": part.num_rows,
                 "reference": REFERENCE,
                 "extractor": extractor,
+                "features": pair[0].shape[1],
                 "resolution": _resolution(part),
             }
-            pair = _features(part), _features(base[subset])
-            width = {"features": pair[0].shape[1]}
-            rows += [{**place, **stated, **width, **found} for found in _both(*pair, name, subset)]
+            rows += [{**stated, **found} for found in _both(*pair, name, subset)]
     return pa.Table.from_pylist(rows, schema=DISTRIBUTIONS_SCHEMA)
 
 
@@ -137,10 +152,6 @@ def _both(
 
 def _of(images: pa.Table, adapter: str) -> pa.Table:
     return images.filter(pc.equal(images["adapter"], adapter)).sort_by("pair_id")
-
-
-def _features(images: pa.Table) -> Features:
-    return np.stack([np.frombuffer(raw, np.float32) for raw in images["features"].to_pylist()])
 
 
 def _resolution(images: pa.Table) -> str:

@@ -1,20 +1,17 @@
 """What a report shows, gathered from the evaluation's tables and the other rooms' manifests."""
 
-# pyright: reportAttributeAccessIssue=false
-# pyarrow.compute makes its functions at import, where no type checker sees them.
-
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from alignguard_data import manifest as manifests
 from alignguard_data.manifest import Manifest
 from alignguard_data.paths import DataRoot
 from alignguard_data.storage import children
 from alignguard_train.adapter_names import ALL_SINGLE, BASE, EXPERT, MERGED, PEER, expert_name
+from alignguard_train.evaluate import EvaluationRow
 from alignguard_train.metrics import Interval
 from alignguard_train.prompt_sets import RELEASE_SET
 
@@ -149,24 +146,19 @@ def _interval(row: Mapping[str, Any]) -> Interval:
     return Interval(value=row["value"], low=row["low"], high=row["high"], n=row["n"])
 
 
-def choose_pictures(images: pa.Table) -> pa.Table:
-    """The rows that the grids show: a seen and an unseen pair of every category, by pair id, under
-    the base model, their category's expert, the merged adapter and All-single."""
-    images = images.filter(pc.equal(images["prompt_set"], RELEASE_SET))
-    base = images.filter(
-        pc.and_(pc.equal(images["adapter"], BASE), pc.equal(images["side"], "safe"))
-    )
+def picture_pairs(rows: Iterable[EvaluationRow]) -> frozenset[str]:
+    """Ids of the pairs that the grids show: a seen and an unseen one of every category."""
+    safe = [row for row in rows if row.prompt_set == RELEASE_SET and row.side == "safe"]
     chosen: dict[tuple[bool, str], str] = {}
-    for row in base.select(["pair_id", "category", "seen"]).to_pylist():
-        chosen.setdefault((not row["seen"], row["category"]), row["pair_id"])
-    pairs = [chosen[key] for key in sorted(chosen)][:MAX_PAIRS]
-    wanted = pc.is_in(images["pair_id"], value_set=pa.array(pairs, pa.string()))
-    adapters = images["adapter"].to_pylist()
-    owns = [
-        name in (BASE, MERGED, ALL_SINGLE) or name == expert_name(category)
-        for name, category in zip(adapters, images["category"].to_pylist(), strict=True)
-    ]
-    return images.filter(pc.and_(wanted, pa.array(owns, pa.bool_()))).combine_chunks()
+    for row in sorted(safe, key=lambda row: row.pair_id):
+        chosen.setdefault((not row.seen, row.category), row.pair_id)
+    return frozenset([chosen[key] for key in sorted(chosen)][:MAX_PAIRS])
+
+
+def shows(adapter: str, category: str) -> bool:
+    """Whether the grids have a column for an adapter's picture: those of the base model, the
+    category's own expert, the merged adapter and All-single."""
+    return adapter in (BASE, MERGED, ALL_SINGLE) or adapter == expert_name(category)
 
 
 def _funnel(data: DataRoot) -> list[Stage]:
