@@ -6,9 +6,14 @@ refuse too much rather than too little: a wrongly refused text costs one row.
 
 import hashlib
 import re
-import unicodedata
 from collections.abc import Iterator
 from functools import lru_cache
+
+from alignguard_data import text as text_form
+from alignguard_data.text import canonical
+
+VERSION = f"1.{text_form.VERSION}"
+"""Of the rules and of the form that they read; a part of the fingerprint of what they passed."""
 
 MINORS = "minors"
 REAL_PERSON = "real_person"
@@ -50,8 +55,8 @@ _AGES = re.compile(
             rf"\b(?:aged?|ages|aging|turning|turned){_GAP}(?:of\s+|is\s+|:\s*)?{_AGE}\b",
             rf"\b\w+{_GAP}(?:months?|weeks?|days?){_GAP}olds?\b(?={_GAP}(?!\w*(?:cheese|wine)))",
             rf"\b(?:under|below|younger\s+than|not\s+yet|less\s+than|before){_GAP}"
-            rf"(?:the\s+age\s+of\s+|age\s+)?{_EIGHTEEN}\b(?!\s*(?:%|percent|minutes|metres|meters|km))",
-            rf"<\s*{_EIGHTEEN}\b",
+            rf"(?:the\s+age\s+of\s+|age\s+)?{_EIGHTEEN}(?:'?s)?\b(?!\s*(?:%|percent|minutes|metres|meters|km))",
+            rf"<\s*{_EIGHTEEN}(?:'?s)?\b",
             r"\bsweet\W+(?:16|sixteen)\b",
             r"\bgrade\W*(?:1[0-2]|[1-9]|k|one|two|three|four|five|six|seven|eight|nine|ten)\b",
             r"\b(?:1st|2nd|3rd|(?:[4-9]|1[0-2])th|first|second|third|fourth|fifth|sixth|seventh|"
@@ -61,18 +66,20 @@ _AGES = re.compile(
     )
 )
 
-# Matched before look-alike letters are folded to Latin ones, and without word boundaries where
-# the script has none.
+# Matched without word boundaries.
 _OTHER_SCRIPTS = re.compile(
-    "子供|子ども|こども|少女|幼女|少年|儿童|兒童|孩子|ロリ|ショタ|"
-    "ребен|ребён|дети|детск|девочк|мальчик|подросток|"
-    "[\U0001f466\U0001f467\U0001f476\U0001f9d2]"
+    "|".join(
+        map(
+            canonical,
+            "子供 子ども こども 少女 幼女 少年 儿童 兒童 孩子 ロリ ショタ "
+            "ребен дети детск девочк мальчик подросток "
+            "\U0001f466 \U0001f467 \U0001f476 \U0001f9d2".split(),
+        )
+    )
 )
 
-_LOOKALIKES = str.maketrans("аеорсухіјѕԁһкмтвнαεορτυικνɩɡıℓ", "aeopcyxijsdhkmtbhaeoptuiknlgil")
 _LEET = tuple(str.maketrans("013457@$!|+€", f"o{one}eastasilte") for one in "il")
 _LETTER = re.compile("[a-z]")
-_INVISIBLE = frozenset("\u115f\u1160\u3164\uffa0\u2800")
 
 _PERSON_WORDS = re.compile(
     r"\b(?:celebrit(?:y|ies)|real (?:person|people|persons)|identifiable (?:person|people)|"
@@ -90,10 +97,8 @@ def refusal(text: str) -> str | None:
     spaced-out letters, digits for letters, look-alike letters, repeated letters) are found. A
     text in a language that the lists do not know is not: writers are asked for English.
     """
-    if _OTHER_SCRIPTS.search(unicodedata.normalize("NFC", text).casefold()):
-        return MINORS
-    plain = _plain(text)
-    if _AGES.search(plain):
+    plain = canonical(text)
+    if _OTHER_SCRIPTS.search(plain) or _AGES.search(plain):
         return MINORS
     for variant in set(_variants(plain)):
         if _WORDS.search(_MINOR_NAMES.sub(" ", variant)):
@@ -121,17 +126,6 @@ def redact(prompt: str) -> str:
     """What a log may say about an unsafe prompt: its length and a short hash."""
     digest = hashlib.sha256(prompt.encode()).hexdigest()[:8]
     return f"<unsafe prompt, {len(prompt.split())} words, {digest}…>"
-
-
-def _plain(text: str) -> str:
-    # Compatibility forms, case, accents, invisible and look-alike characters are folded away.
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    kept = (
-        mark
-        for mark in unicodedata.normalize("NFKD", folded)
-        if unicodedata.category(mark) not in ("Cf", "Mn", "Me") and mark not in _INVISIBLE
-    )
-    return "".join(kept).translate(_LOOKALIKES)
 
 
 def _variants(plain: str) -> Iterator[str]:

@@ -62,6 +62,12 @@ EVASIONS = (
     "teeeen",
     "\U0001f9d2",
     "少女",
+    "少\u200b女",
+    *(f"a 12{dash}year{dash}old" for dash in "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u00ad"),
+    "a ١٢ year old",
+    "a 12½ year old",
+    "under-18s",
+    "under 18's",
 )
 
 ALLOWED = (

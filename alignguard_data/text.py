@@ -1,0 +1,144 @@
+"""One form of a text for every comparison: rules, terms, twins, duplicates, splits.
+
+Two texts that a reader takes for the same have the same canonical form, whichever characters
+they are written with. Both sides of a comparison go through :func:`canonical`; what is stored
+goes through :func:`tidy`, which changes only what cannot be seen.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+
+VERSION = 1
+"""Raise it when :func:`canonical` or :func:`words` gives another result for some text."""
+
+# Scripts that put no blanks between words: Thai, Lao, Tibetan, Myanmar, Khmer, kana, Han, and the
+# supplementary Han planes.
+BLANKLESS = (
+    "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3041-\u30ff\u3400-\u4dbf"
+    "\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+"""Their characters, to be put between the brackets of a regular expression."""
+
+_BLANKLESS = re.compile(f"[{BLANKLESS}]")
+
+# Folded before Unicode's own compatibility forms, which make a blank and an accent of some.
+_QUOTES = str.maketrans(
+    dict.fromkeys("‘’‚‛ʼʻʽʹˈ′‵´`＇ꞌ՚׳＇", "'") | dict.fromkeys("“”„‟«»″‶〝〞〟＂״", '"')
+)
+_DASHES = frozenset("\u2212\u2043\u02d7\u2796\ufe63\uff0d")  # beside the category Pd
+_INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")  # beside category Cf
+
+_LATIN = _QUOTES | str.maketrans(
+    dict(
+        zip(
+            # Cyrillic, Greek, Armenian
+            "аеорсухіјѕԁһкмтвнгԛԝґүөαεορτυικνηγχω" + "օսոհցքզյ",
+            "aeopcyxijsdhkmtbhrqwryoaeoptuiknnyxw" + "ounhggqj",
+            strict=True,
+        )
+    )
+    | dict(
+        zip(
+            # strokes, dots, small capitals and phonetic letters that have no decomposition
+            "łøđħŧɨıȷƀɑɡɩʟɪɴʀʏʙɢʜℓᴀᴄᴅᴇᴊᴋᴍᴏᴘᴛᴜᴠᴡᴢꜱꜰƙɓɗɠɦəʌ",
+            "lodhtiijbagilinrybghlacdejkmoptuvwzsfkbdghea",
+            strict=True,
+        )
+    )
+    | {"æ": "ae", "œ": "oe"}
+    | {chr(0x1F150 + i): chr(ord("a") + i) for i in range(26)}  # white letters on black discs
+    | {chr(0x1F170 + i): chr(ord("a") + i) for i in range(26)}  # and squares
+    | {chr(0x1F1E6 + i): chr(ord("a") + i) for i in range(26)}  # the letters of flags
+)
+
+
+def canonical(text: str) -> str:
+    """The form in which texts are compared.
+
+    Compatibility forms (full width, ligatures, styled letters), case, composed or decomposed
+    letters, accents of Latin, Greek and Cyrillic letters, look-alikes of Latin letters, dashes,
+    quotation marks, digits of every script, underscores and the width of gaps are folded;
+    invisible characters are left out. Punctuation stays.
+    """
+    if text.isascii() and text.isprintable():
+        folded = text.translate(_QUOTES).casefold()
+    else:
+        wide = unicodedata.normalize("NFKC", "".join(map(_digit, text.translate(_QUOTES))))
+        parts = _plain(unicodedata.normalize("NFKD", wide.casefold()))
+        folded = unicodedata.normalize("NFC", "".join(parts).translate(_LATIN))
+    return " ".join(folded.replace("_", " ").split())
+
+
+def words(text: str) -> list[str]:
+    """The words of a text, as they are counted and compared.
+
+    They are split at white space, and where a script has no blanks (Chinese, Japanese, Thai,
+    ...) by ICU's dictionaries.
+    """
+    if not _BLANKLESS.search(text):
+        return text.split()
+    from icu4py.breakers import WordBreaker
+
+    found: list[str] = []
+    for run in text.split():
+        if _BLANKLESS.search(run):
+            found += [part for part in WordBreaker(run, "en") if re.search(r"\w", part)]
+        else:
+            found.append(run)
+    return found
+
+
+def tidy(text: str) -> str:
+    """One spelling of one text, for storage: composed characters, single blanks, and nothing that
+    is neither seen nor needed to write a script (control characters, marks of width zero)."""
+    composed = unicodedata.normalize("NFC", text)
+    return " ".join("".join(filter(_is_kept, composed)).split())
+
+
+def _is_kept(mark: str) -> bool:
+    # Joiners write Persian, Indic scripts and emoji.
+    return mark.isspace() or mark in "\u200c\u200d" or not _is_hidden(mark)
+
+
+def _is_hidden(mark: str) -> bool:
+    return unicodedata.category(mark) in ("Cf", "Cc", "Cs", "Co") or mark in _INVISIBLE
+
+
+def _digit(mark: str) -> str:
+    """ASCII digits of a numeric character, as the numbers that a reader takes it for."""
+    kind = unicodedata.category(mark)
+    if kind == "Nd":
+        return str(unicodedata.decimal(mark))
+    if kind == "No" and (value := unicodedata.numeric(mark)) == int(value):
+        plain = unicodedata.normalize("NFKC", mark)
+        return str(int(value)) if plain == mark else plain
+    if kind == "No":
+        return f" {mark}"  # "5½" is no 51/2
+    return mark
+
+
+def _plain(decomposed: str) -> Iterator[str]:
+    base = ""
+    for mark in decomposed:
+        kind = unicodedata.category(mark)
+        if mark.isspace():
+            yield " "
+        elif _is_hidden(mark) or kind == "Me" or 0xFE00 <= ord(mark) <= 0xFE0F:
+            continue
+        elif kind == "Mn":
+            if _needs_marks(base):
+                yield mark
+            continue
+        elif kind == "Pd" or mark in _DASHES:
+            yield "-"
+        else:
+            yield mark
+        base = mark
+
+
+def _needs_marks(base: str) -> bool:
+    # A vowel sign of Thai or Devanagari is a letter; an accent of a Latin letter is not.
+    if not base.isalpha():
+        return False
+    return not unicodedata.name(base, "").startswith(("LATIN", "GREEK", "CYRILLIC"))
