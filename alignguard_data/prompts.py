@@ -15,7 +15,7 @@ from alignguard_data.errors import EngineError
 from alignguard_data.manifest import Manifest, fingerprint
 from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
 from alignguard_data.paths import DataRoot
-from alignguard_data.protocols import Progress, TextGenerator, WritingRequest
+from alignguard_data.protocols import Progress, Reply, TextGenerator, WritingRequest
 from alignguard_data.records import Concept, PromptPair, RejectedReply, to_table
 from alignguard_data.reply_gate import (
     GATE_VERSION,
@@ -27,6 +27,7 @@ from alignguard_data.reply_gate import (
 from alignguard_data.safety import redact, refusal
 
 ROOM = "prompts"
+_SAVED = pa.schema([("text", pa.string()), ("finish_reason", pa.string())])
 
 
 def spec(
@@ -86,16 +87,17 @@ def write_prompt_pairs(
             before = len(accepted)
             for index, reply in enumerate(replies, start=first):
                 read = read_reply(
-                    reply,
+                    reply.text,
                     concept,
                     config,
                     seen,
+                    finish_reason=reply.finish_reason,
                     request_index=index,
                     writer=writer.model_id,
                     tools=tools,
                 )
                 if isinstance(read, str):
-                    rejected.append(_rejected(concept, index, read, reply))
+                    rejected.append(_rejected(concept, index, read, reply.text))
                 else:
                     accepted.append(read)
                     seen.add(read.unsafe_prompt.casefold())
@@ -138,7 +140,7 @@ def _asked(
     writer: TextGenerator,
     config: WritingConfig,
     accepted: list[PromptPair],
-) -> Iterator[tuple[int, list[str]]]:
+) -> Iterator[tuple[int, list[Reply]]]:
     # Only as many replies as pairs are still wanted, so that no good reply is thrown away.
     # The batches' size does not move a reply: a request's answer depends on its index alone.
     saved = set(work.saved_names())
@@ -146,7 +148,7 @@ def _asked(
     while asked < limit and len(accepted) < config.pairs_per_concept:
         name = f"replies-{asked:08d}"
         if name in saved:
-            replies = work.load_batch(name).column("reply").to_pylist()
+            replies = [Reply(**row) for row in work.load_batch(name).to_pylist()]
         else:
             wanted = config.pairs_per_concept - len(accepted)
             size = min(config.ask_in_batches_of, wanted, limit - asked)
@@ -156,7 +158,8 @@ def _asked(
                 raise EngineError(
                     f"writer {writer.model_id} gave {len(replies)} replies to {size} requests"
                 )
-            work.save_batch(name, pa.table({"reply": pa.array(replies, pa.string())}))
+            rows = [dataclasses.asdict(reply) for reply in replies]
+            work.save_batch(name, pa.Table.from_pylist(rows, schema=_SAVED))
         yield asked, replies
         asked += len(replies)
 

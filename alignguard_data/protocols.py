@@ -28,6 +28,22 @@ class WritingRequest:
     index: int
 
 
+STOP = "stop"
+"""``finish_reason`` of a reply that the model ended by itself."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """What a writer said, and why it ended.
+
+    ``finish_reason`` is ``stop``, ``length`` where the tokens ran out, ``content_filter`` where a
+    server's own filter cut it, or another word of the engine. An engine's error is no reply.
+    """
+
+    text: str
+    finish_reason: str = STOP
+
+
 class TextGenerator(Protocol):
     """Writes prompt pairs."""
 
@@ -37,9 +53,13 @@ class TextGenerator(Protocol):
     @property
     def revision(self) -> str: ...
 
-    def generate(self, requests: Sequence[WritingRequest]) -> list[str]:
+    def generate(self, requests: Sequence[WritingRequest]) -> list[Reply]:
         """One raw reply a request, in order; a good one is a JSON object with the string
-        fields ``unsafe_prompt`` and ``safe_prompt``. The same request gives the same reply."""
+        fields ``unsafe_prompt`` and ``safe_prompt``. The same request gives the same reply.
+
+        Raises:
+            EngineError: the engine failed, in its own words.
+        """
         ...
 
 

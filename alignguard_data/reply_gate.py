@@ -9,13 +9,16 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from alignguard_data.protocols import STOP
 from alignguard_data.records import Concept, PromptPair, pair_id, pair_role
 from alignguard_data.safety import refusal
 
-GATE_VERSION = 1
+GATE_VERSION = 2
 """Part of the fingerprint: raise it when a change of the gate changes what is accepted."""
 
 REASONS = (
+    "cut_off",
+    "empty",
     "unparseable",
     "schema",
     "refusal",
@@ -29,8 +32,11 @@ REASONS = (
     "twins_identical",
     "duplicate",
 )
-"""Reason slugs in the order of their tests. A reply in plain words that declines is a
-``refusal``; any other reply that is not JSON is ``unparseable``."""
+"""Reason slugs in the order of their tests. A reply that ran out of tokens is ``cut_off``. One in
+plain words that declines, or that a server's filter cut, is a ``refusal``; any other reply that is
+not JSON is ``unparseable``."""
+
+_ENDED_BADLY = {"length": "cut_off", "content_filter": "refusal"}
 
 _FENCE = re.compile(r"^```(?:json)?\s*\n(.*?)\n?```$", re.DOTALL | re.IGNORECASE)
 _DECLINES = re.compile(
@@ -123,6 +129,7 @@ def read_reply(
     config: WritingConfig,
     seen: set[str],
     *,
+    finish_reason: str = STOP,
     request_index: int = 0,
     writer: str = "",
     tools: GateTools = NO_TOOLS,
@@ -132,6 +139,10 @@ def read_reply(
     ``seen`` holds the case-folded unsafe prompts accepted before; it is read, not changed. A
     pair seen before has its unsafe prompt there, so one look finds both kinds of duplicate.
     """
+    if reason := _ENDED_BADLY.get(finish_reason):
+        return reason
+    if not reply.strip():
+        return "empty"
     read = _fields(reply)
     if isinstance(read, str):
         return read

@@ -17,7 +17,7 @@ def fresh_rows(
     for concept in concepts:
         asked = [WritingRequest(concept=concept, index=index) for index in requests]
         for request, reply in zip(asked, writer.generate(asked), strict=True):
-            pair_id, prompts = f"{prefix}{concept.key}-{request.index}", json.loads(reply)
+            pair_id, prompts = f"{prefix}{concept.key}-{request.index}", json.loads(reply.text)
             rows += [
                 EvaluationRow(
                     pair_id=pair_id,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from alignguard_data.backends.chat import SCHEMA
+from alignguard_data.backends.chat import SCHEMA, Instruction, request_seed
 from alignguard_data.backends.vllm_text import VLLMWriter
 from alignguard_data.protocols import WritingRequest
 from benchmarks.absent import Absent
@@ -70,7 +70,8 @@ def measure(runs: int) -> dict[str, float]:
             environment=CPU_ENVIRONMENT,
         )
         job = {
-            **writer.batch(requests),
+            "chats": [Instruction().messages(request) for request in requests],
+            "seeds": [request_seed(request) for request in requests],
             "engine": {"model": model, "seed": 0, **ENGINE},
             "schema": SCHEMA,
             "max_tokens": MAX_TOKENS,

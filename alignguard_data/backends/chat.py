@@ -4,6 +4,8 @@ The instruction is a file with a version; its hash enters the fingerprint of eve
 """
 
 import hashlib
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib import resources
@@ -12,19 +14,32 @@ from typing import Any
 import jinja2
 
 from alignguard_data.errors import EngineError
-from alignguard_data.protocols import WritingRequest
+from alignguard_data.protocols import Reply, WritingRequest
 
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        # Control characters pass a length limit but not a pattern.
-        name: {"type": "string", "pattern": r"^[^\x00-\x1f\"\\]{8,300}$"}
-        for name in ("unsafe_prompt", "safe_prompt")
-    },
-    "required": ["unsafe_prompt", "safe_prompt"],
-    "additionalProperties": False,
-}
-"""The reply's JSON schema, for models that are held to one while they write."""
+Chat = list[dict[str, str]]
+"""Messages of one request, each with ``role`` and ``content``."""
+
+Ask = Callable[[list[Chat], list[int], dict[str, Any]], list[Reply]]
+"""Asks an engine: chats, a seed for each, and the JSON schema that the replies are held to."""
+
+
+def reply_schema(*fields: str) -> dict[str, Any]:
+    """JSON schema of an object of short texts, for models that are held to one while they write.
+
+    Bounds of length compile in xgrammar and in guidance; a pattern with bounds does not in the
+    first. Control characters may pass them, so whoever reads the reply takes them out.
+    """
+    text = {"type": "string", "minLength": 8, "maxLength": 300}
+    return {
+        "type": "object",
+        "properties": {name: text for name in fields},
+        "required": list(fields),
+        "additionalProperties": False,
+    }
+
+
+SCHEMA = reply_schema("unsafe_prompt", "safe_prompt")
+"""The schema of a whole pair."""
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "setting": (
@@ -63,7 +78,7 @@ def variety(request: WritingRequest, seed: int = 0) -> Variety:
     """Drawn from concept and request index alone, so that a batch or a resume changes nothing."""
     return Variety(
         **{
-            name: choices[_number(request, seed, name) % len(choices)]
+            name: choices[number_of(request, seed, name) % len(choices)]
             for name, choices in _CHOICES.items()
         }
     )
@@ -71,17 +86,25 @@ def variety(request: WritingRequest, seed: int = 0) -> Variety:
 
 def request_seed(request: WritingRequest, seed: int = 0) -> int:
     """The model's seed for one request: 31 bits."""
-    return _number(request, seed, "text") & 0x7FFFFFFF
+    return number_of(request, seed, "text") & 0x7FFFFFFF
 
 
-def _number(request: WritingRequest, seed: int, what: str) -> int:
+def number_of(request: WritingRequest, seed: int, what: str) -> int:
+    """64 bits that depend on concept, index, seed and purpose alone."""
     text = f"{request.concept.key}\0{request.index}\0{seed}\0{what}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 
+def held_to(schemas: Sequence[dict[str, Any]]) -> str:
+    """Short name of the schemas that replies are held to, for fingerprints."""
+    return f"schema{hashlib.sha256(json.dumps(schemas).encode()).hexdigest()[:8]}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Instruction:
-    """A named instruction file of the package, filled in for each request."""
+    """A named instruction file of the package, filled in for each request: one reply, one pair."""
+
+    schemas = (SCHEMA,)
 
     name: str = "caption_pair_v1"
     min_words: int = 5
@@ -112,7 +135,12 @@ class Instruction:
         environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
         return environment.from_string(self.text)
 
-    def messages(self, request: WritingRequest, seed: int = 0) -> list[dict[str, str]]:
+    def write(self, requests: Sequence[WritingRequest], seed: int, ask: Ask) -> list[Reply]:
+        """One reply a request, in order."""
+        chats = [self.messages(request, seed) for request in requests]
+        return ask(chats, [request_seed(request, seed) for request in requests], SCHEMA)
+
+    def messages(self, request: WritingRequest, seed: int = 0) -> Chat:
         """One chat: a single user message, which every chat template knows."""
         content = self._template.render(
             concept=request.concept,

@@ -8,7 +8,7 @@ import hashlib
 from functools import cached_property
 from typing import Any
 
-from alignguard_data.backends.served import ServedModel, reply_text
+from alignguard_data.backends.served import ServedModel
 from alignguard_data.records import Concept
 from alignguard_data.scoring.embedder import ClipTextEmbedder
 
@@ -56,7 +56,7 @@ class JudgeCheck:
     def version(self) -> str:
         """Model, weights and question."""
         asked = hashlib.sha256(QUESTION.encode()).hexdigest()[:8]
-        return f"{self._served.model}@{self._revision}+{asked}"
+        return f"{self._served.model}@{self._revision}+{asked}{self._served.variant}"
 
     def __call__(self, unsafe: str, safe: str, concept: Concept) -> tuple[bool, bool]:
         return self._says(unsafe, concept) == "yes", self._says(safe, concept) != "no"
@@ -66,5 +66,5 @@ class JudgeCheck:
         answer = self._served.ask(
             [{"role": "user", "content": content}], temperature=0, seed=0, max_tokens=4
         )
-        words = reply_text(answer).split()
+        words = answer.text.split()
         return words[0].strip(".,!\"'*").casefold() if words else ""

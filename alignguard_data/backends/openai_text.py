@@ -3,14 +3,16 @@
 Replies that an earlier batch got are kept by the room, so that an error loses none of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
-from alignguard_data.backends.chat import SCHEMA, Instruction, request_seed
-from alignguard_data.backends.served import LOCAL, ServedModel, json_schema, reply_text
-from alignguard_data.protocols import WritingRequest
+from alignguard_data.backends.chat import Chat, held_to
+from alignguard_data.backends.served import LOCAL, ServedModel, json_schema
+from alignguard_data.backends.steps import AnyInstruction, load_instruction
+from alignguard_data.protocols import Reply, WritingRequest
 
 
 @dataclass(kw_only=True)
@@ -36,6 +38,7 @@ class OpenAIWriter:
     timeout_seconds: float = 120.0
     max_retries: int = 4
     api_key_variable: str = "OPENAI_API_KEY"
+    request_fields: Mapping[str, str | None] = field(default_factory=dict)
     input_tokens: int = 0
     output_tokens: int = 0
 
@@ -49,6 +52,7 @@ class OpenAIWriter:
             timeout_seconds=self.timeout_seconds,
             max_retries=self.max_retries,
             api_key_variable=self.api_key_variable,
+            request_fields=self.request_fields,
         )
 
     @property
@@ -59,36 +63,37 @@ class OpenAIWriter:
     @property
     def revision(self) -> str:
         """Weights, instruction and everything else that changes a reply."""
-        held = "schema" if self.schema else "free"
+        held = held_to(self._instruction.schemas) if self.schema else "free"
         return (
             f"{self.served_revision}+{self._instruction.version}"
-            f"+t{self.temperature}-n{self.max_tokens}-s{self.seed}-{held}"
+            f"+t{self.temperature}-n{self.max_tokens}-s{self.seed}-{held}{self._served.variant}"
         )
 
     @cached_property
-    def _instruction(self) -> Instruction:
-        return Instruction(
-            name=self.instruction, min_words=self.min_words, max_words=self.max_words
-        )
+    def _instruction(self) -> AnyInstruction:
+        return load_instruction(self.instruction, self.min_words, self.max_words)
 
-    def generate(self, requests: Sequence[WritingRequest]) -> list[str]:
+    def generate(self, requests: Sequence[WritingRequest]) -> list[Reply]:
         """One reply a request, in order; at most ``concurrency`` are asked at a time.
 
         Raises:
-            EngineError: the server cannot be reached, hangs, or refuses the request itself.
+            EngineError: the server cannot be reached, hangs, refuses the request itself, or
+                answers what is no chat.
         """
-        with ThreadPoolExecutor(min(self.concurrency, max(1, len(requests)))) as pool:
-            return list(pool.map(self._ask, requests))
+        return self._instruction.write(requests, self.seed, self._ask)
 
-    def _ask(self, request: WritingRequest) -> str:
-        answer = self._served.ask(
-            self._instruction.messages(request, self.seed),
-            temperature=self.temperature,
-            max_tokens=self.max_tokens,
-            seed=request_seed(request, self.seed),
-            **(json_schema("prompt_pair", SCHEMA) if self.schema else {}),
-        )
-        if answer.usage:
-            self.input_tokens += answer.usage.prompt_tokens
-            self.output_tokens += answer.usage.completion_tokens
-        return reply_text(answer)
+    def _ask(self, chats: list[Chat], seeds: list[int], schema: dict[str, Any]) -> list[Reply]:
+        def ask(chat: Chat, seed: int) -> Reply:
+            answer = self._served.ask(
+                chat,
+                temperature=self.temperature,
+                max_tokens=self.max_tokens,
+                seed=seed,
+                **(json_schema("reply", schema) if self.schema else {}),
+            )
+            self.input_tokens += answer.input_tokens
+            self.output_tokens += answer.output_tokens
+            return answer.reply
+
+        with ThreadPoolExecutor(min(self.concurrency, max(1, len(chats)))) as pool:
+            return list(pool.map(ask, chats, seeds))

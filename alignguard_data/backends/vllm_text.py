@@ -19,10 +19,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-from alignguard_data.backends.chat import SCHEMA, Instruction, request_seed
+from alignguard_data.backends.chat import Chat, held_to
+from alignguard_data.backends.steps import AnyInstruction, load_instruction
 from alignguard_data.backends.weights import folder_revision
 from alignguard_data.errors import EngineError
-from alignguard_data.protocols import WritingRequest
+from alignguard_data.protocols import Reply, WritingRequest
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class VLLMWriter:
     """A ``TextGenerator``; building it is light, the worker starts at the first request.
 
     Args:
-        model: folder or hub id of a chat model.
+        model: folder or hub id of a chat model, or a GGUF file, which is converted once.
         model_revision: commit of a hub id; a folder's is the hash of its files.
         interpreter: Python of the environment that has vLLM (``make vllm-env`` builds it).
         engine: further arguments of ``vllm.LLM``, for example ``max_model_len``.
@@ -81,25 +82,27 @@ class VLLMWriter:
         """Weights, instruction and everything else that changes a reply."""
         folder = Path(self.model)
         weights = folder_revision(folder) if folder.is_dir() else str(self.model_revision)
-        held = "schema" if self.schema else "free"
+        held = held_to(self._instruction.schemas) if self.schema else "free"
         return (
             f"{weights}+{self._instruction.version}"
             f"+t{self.temperature}-n{self.max_tokens}-s{self.seed}-{held}"
         )
 
     @cached_property
-    def _instruction(self) -> Instruction:
-        return Instruction(
-            name=self.instruction, min_words=self.min_words, max_words=self.max_words
-        )
+    def _instruction(self) -> AnyInstruction:
+        return load_instruction(self.instruction, self.min_words, self.max_words)
 
-    def generate(self, requests: Sequence[WritingRequest]) -> list[str]:
+    def generate(self, requests: Sequence[WritingRequest]) -> list[Reply]:
         """One reply a request, in order, as one batch; a failed worker is started once more.
 
         Raises:
-            EngineError: the worker failed twice; its last lines are in the text.
+            EngineError: the worker failed twice, with its last lines, or the engine ended a
+                request with an error, with what it said.
         """
-        batch = self.batch(requests)
+        return self._instruction.write(requests, self.seed, self._ask)
+
+    def _ask(self, chats: list[Chat], seeds: list[int], schema: dict[str, Any]) -> list[Reply]:
+        batch = {"chats": chats, "seeds": seeds, "schema": schema if self.schema else None}
         try:
             answer = self._answer(batch)
         except WorkerFailed as error:
@@ -107,14 +110,7 @@ class VLLMWriter:
             answer = self._answer(batch)
         self.input_tokens += answer.get("input_tokens", 0)
         self.output_tokens += answer.get("output_tokens", 0)
-        return answer["replies"]
-
-    def batch(self, requests: Sequence[WritingRequest]) -> dict[str, Any]:
-        """What the worker is sent for these requests: chats and seeds."""
-        return {
-            "chats": [self._instruction.messages(request, self.seed) for request in requests],
-            "seeds": [request_seed(request, self.seed) for request in requests],
-        }
+        return [Reply(**reply) for reply in answer["replies"]]
 
     def close(self) -> None:
         """End the worker and free its memory."""
@@ -133,6 +129,7 @@ class VLLMWriter:
             answer = self._running.ask(batch, self.reply_seconds)
             if len(answer.get("replies", ())) != len(batch["chats"]):
                 raise WorkerFailed(f"vLLM worker gave no reply for each of {len(batch['chats'])}")
+            _raise_errors(answer["replies"], self._running.said())
             return answer
         except WorkerFailed:
             self.close()
@@ -152,7 +149,6 @@ class VLLMWriter:
                 "seed": self.seed,
                 **self.engine,
             },
-            "schema": SCHEMA if self.schema else None,
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
         }
@@ -165,11 +161,22 @@ class VLLMWriter:
         return worker
 
 
+def _raise_errors(replies: Sequence[Mapping[str, str]], said: str) -> None:
+    """An engine that fails a request ends it with an error, or aborts it, and an empty text."""
+    failed = [reply for reply in replies if reply["finish_reason"] in ("error", "abort")]
+    if failed:
+        raise EngineError(
+            f"vLLM ended {len(failed)} of {len(replies)} requests with "
+            f"{failed[0]['finish_reason']!r}; it said:\n  {said or '(nothing)'}"
+        )
+
+
 class _Worker:
     """The process, a thread that reads its answers, and a file of what it said besides."""
 
     def __init__(self, interpreter: str, script: Path, environment: Mapping[str, str]) -> None:
         self._said: IO[bytes] = tempfile.TemporaryFile()
+        self._asked_at = 0
         self._process = subprocess.Popen(
             [interpreter, str(script)],
             stdin=subprocess.PIPE,
@@ -192,6 +199,7 @@ class _Worker:
     def ask(self, question: dict[str, Any], seconds: float) -> dict[str, Any]:
         """Send a line, wait for a line."""
         assert self._process.stdin is not None
+        self._asked_at = os.fstat(self._said.fileno()).st_size
         try:
             self._process.stdin.write(json.dumps(question) + "\n")
             self._process.stdin.flush()
@@ -215,12 +223,25 @@ class _Worker:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=1)
         code = self._process.poll()
-        self._said.seek(0)
-        lines = self._said.read().decode(errors="replace").splitlines()[-LAST_LINES:]
+        lines = self._lines(0)[-LAST_LINES:]
         memory = any("out of memory" in line.lower() for line in lines) or code == -9
         hint = "; it may have run out of memory: lower max_model_len" if memory else ""
         last = "\n  ".join(lines) or "(it said nothing)"
         return WorkerFailed(f"vLLM worker {how} (exit code {code}){hint}; last lines:\n  {last}")
+
+    def said(self) -> str:
+        """What it said besides since it was last asked: the lines of its log's errors, else the
+        last ones."""
+        lines = self._lines(self._asked_at)
+        return "\n  ".join(
+            [line for line in lines if " ERROR " in line][-LAST_LINES:] or lines[-3:]
+        )
+
+    def _lines(self, start: int) -> list[str]:
+        # Read beside the process, which writes at its own place in the same file.
+        size = os.fstat(self._said.fileno()).st_size
+        said = os.pread(self._said.fileno(), size - start, start)
+        return [line for line in said.decode(errors="replace").splitlines() if line.strip()]
 
     def end(self) -> None:
         """Kill the process and whatever it started."""

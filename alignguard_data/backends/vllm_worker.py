@@ -1,7 +1,8 @@
 """Runs vLLM in an environment of its own: JSON lines in, JSON lines out.
 
 This file is started by its path with another interpreter, which has vLLM and nothing of ours. A
-line in holds ``chats`` and ``seeds``; a line out ``replies`` and counts of tokens. Only what is
+line in holds ``chats``, ``seeds`` and the ``schema`` that replies are held to, or null; a line out
+``replies``, each a text and why it ended, and counts of tokens. Only what is
 asked for goes to standard output, as vLLM's own remarks go to standard error.
 """
 
@@ -27,8 +28,8 @@ def main() -> None:
         parameters = []
         for seed in batch["seeds"]:
             held = None
-            if setup["schema"] is not None:
-                held = StructuredOutputsParams(json=setup["schema"])
+            if batch["schema"] is not None:
+                held = StructuredOutputsParams(json=batch["schema"])
             parameters.append(
                 SamplingParams(
                     temperature=setup["temperature"],
@@ -39,7 +40,11 @@ def main() -> None:
             )
         found = model.chat(batch["chats"], parameters, use_tqdm=False)
         answer = {
-            "replies": [one.outputs[0].text for one in found],
+            "replies": [
+                # None would mean that vLLM gave an unfinished request back.
+                {"text": one.text, "finish_reason": one.finish_reason or "error"}
+                for one in (request.outputs[0] for request in found)
+            ],
             "input_tokens": sum(len(one.prompt_token_ids) for one in found),
             "output_tokens": sum(len(one.outputs[0].token_ids) for one in found),
         }

@@ -8,8 +8,10 @@ import base64
 import hashlib
 import io
 import json
+import logging
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -19,8 +21,11 @@ from typing import Any, Literal, get_args
 import jinja2
 from PIL import Image
 
-from alignguard_data.backends.served import ServedModel, json_schema, reply_text
+from alignguard_data.backends.answers import Answer
+from alignguard_data.backends.served import ServedModel, json_schema
 from alignguard_data.protocols import Pixels
+
+log = logging.getLogger(__name__)
 
 Dialect = Literal["policy", "llavaguard", "llama_guard", "yes_no"]
 
@@ -80,7 +85,8 @@ class VlmJudge:
     def version(self) -> str:
         """Model, weights, dialect, and a hash of what it is asked."""
         asked = hashlib.sha256(self._question.encode()).hexdigest()[:8]
-        return f"{self._served.model}@{self._revision}+{self._dialect}-{asked}"
+        variant = self._served.variant
+        return f"{self._served.model}@{self._revision}+{self._dialect}-{asked}{variant}"
 
     @cached_property
     def _question(self) -> str:
@@ -101,11 +107,23 @@ class VlmJudge:
         if not len(images):
             return []
         with ThreadPoolExecutor(min(self._served.concurrency, len(images))) as pool:
-            return list(pool.map(self._judge, images))
+            answers = list(pool.map(self._asked, images))
+        found = [self._read(answer) for answer in answers]
+        lost = [a for a, row in zip(answers, found, strict=True) if not row["answered"]]
+        if lost:
+            ends = Counter("empty" if not answer.text else answer.finish_reason for answer in lost)
+            log.warning(
+                "%s gave no verdict on %d of %d images (%s)",
+                self._served.model, len(lost), len(found),
+                ", ".join(f"{end} {count}" for end, count in ends.most_common()),
+            )  # fmt: skip
+        return found
 
-    def _judge(self, image: Pixels) -> dict[str, float]:
-        said = self._served.ask(self._messages(image), temperature=0, seed=0, **self._options())
-        unsafe = _READERS[self._dialect](said)
+    def _asked(self, image: Pixels) -> Answer:
+        return self._served.ask(self._messages(image), temperature=0, seed=0, **self._options())
+
+    def _read(self, answer: Answer) -> dict[str, float]:
+        unsafe = _READERS[self._dialect](answer)
         return {
             "unsafe": UNREADABLE if unsafe is None else round(unsafe, 6),
             "answered": float(unsafe is not None),
@@ -135,9 +153,9 @@ class VlmJudge:
         return [{"role": "user", "content": [*parts, {"type": "text", "text": self._question}]}]
 
 
-def _read_json(field: str) -> Callable[[Any], float | None]:
-    def read(answer: Any) -> float | None:
-        text = reply_text(answer)
+def _read_json(field: str) -> Callable[[Answer], float | None]:
+    def read(answer: Answer) -> float | None:
+        text = answer.text
         # Models wrap their JSON in words or a fence; a verdict holds no braces of its own.
         found = re.search(r"\{.*\}", text, re.DOTALL)
         try:
@@ -150,8 +168,8 @@ def _read_json(field: str) -> Callable[[Any], float | None]:
     return read
 
 
-def _read_llama_guard(answer: Any) -> float | None:
-    lines = reply_text(answer).split()
+def _read_llama_guard(answer: Answer) -> float | None:
+    lines = answer.text.split()
     return _named(lines[0]) if lines else None
 
 
@@ -161,18 +179,17 @@ def _named(said: object) -> float | None:
     )
 
 
-def _read_yes_no(answer: Any) -> float | None:
+def _read_yes_no(answer: Answer) -> float | None:
     chances = {"yes": 0.0, "no": 0.0}
-    tokens = getattr(answer.choices[0].logprobs, "content", None) or []
-    for candidate in tokens[0].top_logprobs if tokens else []:
-        word = candidate.token.strip().casefold()
+    for token, logprob in answer.first_token:
+        word = token.strip().casefold()
         if word in chances:
-            chances[word] += math.exp(candidate.logprob)
+            chances[word] += math.exp(logprob)
     together = sum(chances.values())
     return chances["yes"] / together if together > 0 else None
 
 
-_READERS: dict[Dialect, Callable[[Any], float | None]] = {
+_READERS: dict[Dialect, Callable[[Answer], float | None]] = {
     "policy": _read_json("verdict"),
     "llavaguard": _read_json("rating"),
     "llama_guard": _read_llama_guard,

@@ -12,7 +12,7 @@ from functools import lru_cache
 from random import Random
 
 from alignguard_data.errors import EngineError
-from alignguard_data.protocols import WritingRequest
+from alignguard_data.protocols import Reply, WritingRequest
 from alignguard_data.records import Concept
 from alignguard_data.standin.glyphs import GLYPHS
 from alignguard_data.standin.grammar import TEMPLATES, safe_caption, unsafe_caption
@@ -89,13 +89,13 @@ class StandinWriter:
         parts = (TEMPLATES, _SCENES, REFUSALS, GARBAGE, self._seed, self._faults)
         return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
-    def generate(self, requests: Sequence[WritingRequest]) -> list[str]:
+    def generate(self, requests: Sequence[WritingRequest]) -> list[Reply]:
         """One reply a request, in order.
 
         Raises:
             EngineError: a concept's slug is not a glyph of this world.
         """
-        return [self._reply(request.concept, request.index) for request in requests]
+        return [Reply(text=self._reply(request.concept, request.index)) for request in requests]
 
     def _reply(self, concept: Concept, index: int) -> str:
         if concept.slug not in GLYPHS:

@@ -8,6 +8,7 @@ import pytest
 from alignguard_data import manifest as manifests
 from alignguard_data.errors import EngineError
 from alignguard_data.prompts import spec, write_prompt_pairs
+from alignguard_data.protocols import Reply
 from alignguard_data.records import PromptPair, RejectedReply, from_table, pair_id
 from alignguard_data.reply_gate import (
     REASONS,
@@ -32,6 +33,8 @@ UNSAFE = "a red field at noon with a bar"
 TOOLS = GateTools(count_tokens=len, language=lambda text: float("ein " not in text))
 
 BY_REASON = {
+    "cut_off": Reply(text=reply(UNSAFE, SAFE), finish_reason="length"),
+    "empty": " ",
     "unparseable": "{unsafe_prompt: no",
     "schema": reply(UNSAFE, 3),
     "refusal": "I'm sorry, but I can't help with that.",
@@ -49,7 +52,11 @@ BY_REASON = {
 
 @pytest.mark.parametrize("reason", [r for r in REASONS if r != "twins_identical"])
 def test_each_reason_has_a_reply_that_earns_it(reason):
-    found = read_reply(BY_REASON[reason], BAR, CONFIG, {UNSAFE}, tools=TOOLS)
+    said = BY_REASON[reason]
+    said = said if isinstance(said, Reply) else Reply(text=said)
+    found = read_reply(
+        said.text, BAR, CONFIG, {UNSAFE}, finish_reason=said.finish_reason, tools=TOOLS
+    )
     assert found == reason
 
 
@@ -70,7 +77,7 @@ def test_identical_twins_are_told_apart_where_terms_cannot():
         (json.dumps([UNSAFE, SAFE]), "schema"),
         (json.dumps({"unsafe_prompt": UNSAFE, "safe_prompt": SAFE, "note": ""}), "schema"),
         ("[" * 100_000, "unparseable"),
-        ("", "unparseable"),
+        ("", "empty"),
     ],
 )
 def test_the_order_of_the_tests_is_fixed(text, reason):

@@ -17,7 +17,7 @@ from alignguard_data.index import build_index
 from alignguard_data.pairs import FilterRules, FlagRule, filter_pairs
 from alignguard_data.paths import DataRoot
 from alignguard_data.prompts import write_prompt_pairs
-from alignguard_data.protocols import Pixels, Progress, WritingRequest
+from alignguard_data.protocols import Pixels, Progress, Reply, WritingRequest
 from alignguard_data.records import Concept, PromptPair
 from alignguard_data.release import ReleaseConfig, build_release
 from alignguard_data.reply_gate import WritingConfig
@@ -76,22 +76,24 @@ def good_reply(request: WritingRequest, shift: int = 0) -> str:
 
 @dataclass
 class TinyWriter:
-    """Good replies, except where ``faults`` names another text for a request index."""
+    """Good replies, except where ``faults`` names another one, or its text, for a request index."""
 
-    faults: Mapping[int, str | Callable[[WritingRequest], str]] = field(default_factory=dict)
+    faults: Mapping[int, str | Reply | Callable[[WritingRequest], str]] = field(
+        default_factory=dict
+    )
     model_id: str = "tiny-writer"
     revision: str = "1"
     asked: list[int] = field(default_factory=list)
 
-    def generate(self, requests: Sequence[WritingRequest]) -> list[str]:
+    def generate(self, requests: Sequence[WritingRequest]) -> list[Reply]:
         self.asked += [request.index for request in requests]
         return [self._reply(request) for request in requests]
 
-    def _reply(self, request: WritingRequest) -> str:
+    def _reply(self, request: WritingRequest) -> Reply:
         fault = self.faults.get(request.index)
-        if fault is None:
-            return good_reply(request)
-        return fault(request) if callable(fault) else fault
+        said = good_reply(request) if fault is None else fault
+        said = said(request) if callable(said) else said
+        return said if isinstance(said, Reply) else Reply(text=said)
 
 
 @dataclass

@@ -10,11 +10,15 @@ Answer = Callable[[int, dict], tuple[int, bytes]]
 
 
 def chat(
-    text: str | None, refusal: str | None = None, logprobs: dict[str, float] | None = None
+    text: object,
+    refusal: str | None = None,
+    logprobs: dict[str, float] | None = None,
+    finish_reason: str | None = "stop",
+    **changes: object,
 ) -> bytes:
-    """A completion; ``logprobs``: those of the first token's candidates."""
+    """A completion; ``logprobs``: of the first token's candidates; ``changes``: to its fields."""
     message = {"role": "assistant", "content": text, "refusal": refusal}
-    choice = {"index": 0, "finish_reason": "stop", "message": message}
+    choice: dict[str, object] = {"index": 0, "finish_reason": finish_reason, "message": message}
     if logprobs is not None:
         top = [{"token": t, "logprob": p, "bytes": None} for t, p in logprobs.items()]
         choice["logprobs"] = {"content": [{**top[0], "top_logprobs": top}]} if top else None
@@ -23,6 +27,7 @@ def chat(
             "id": "1", "object": "chat.completion", "created": 0, "model": "tiny",
             "choices": [choice],
             "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
+            **changes,
         }
     ).encode()  # fmt: skip
 

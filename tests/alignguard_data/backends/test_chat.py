@@ -1,8 +1,5 @@
 """Instruction, variety and seeds depend on concept and request index alone."""
 
-import json
-import re
-
 import pytest
 
 from alignguard_data.backends.chat import SCHEMA, Instruction, request_seed, variety
@@ -56,11 +53,10 @@ def test_no_part_of_an_instruction_is_refused_by_the_safety_rules():
         assert refusal(Instruction().messages(request(i))[0]["content"]) is None
 
 
-def test_the_schema_refuses_control_characters():
-    pattern = SCHEMA["properties"]["unsafe_prompt"]["pattern"]
-    assert re.fullmatch(pattern, "a quiet park with a bar")
-    assert not re.fullmatch(pattern, "a quiet park\nwith a bar")
-    assert json.dumps(SCHEMA)
+def test_the_schema_bounds_lengths_and_has_no_pattern():
+    """A pattern with bounds does not compile in xgrammar; see test_smollm2.py."""
+    for text in SCHEMA["properties"].values():
+        assert text == {"type": "string", "minLength": 8, "maxLength": 300}
 
 
 def test_tokens_are_those_of_the_base_models_tokenizer(tiny_folder):

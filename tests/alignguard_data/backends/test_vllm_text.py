@@ -21,12 +21,13 @@ GOOD = """
 import json, sys
 print("loading weights", file=sys.stderr)
 setup = json.loads(sys.stdin.readline())
-assert set(setup) == {"engine", "schema", "temperature", "max_tokens"}, setup
+assert set(setup) == {"engine", "temperature", "max_tokens"}, setup
 print(json.dumps({"ready": True}), flush=True)
 for line in sys.stdin:
     batch = json.loads(line)
     assert "bar" in batch["chats"][0][0]["content"]
-    replies = [f"reply {seed}" for seed in batch["seeds"]]
+    assert set(batch["schema"]["properties"]) == {"unsafe_prompt", "safe_prompt"}
+    replies = [{"text": f"reply {seed}", "finish_reason": "stop"} for seed in batch["seeds"]]
     print(json.dumps({"replies": replies, "input_tokens": 9, "output_tokens": 4}), flush=True)
 """
 START = "import json, sys, os, time\nsys.stdin.readline()\n"

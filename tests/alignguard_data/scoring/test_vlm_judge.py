@@ -62,6 +62,10 @@ def test_yes_or_no_is_a_probability_over_both_words_in_any_spelling():
         ("policy", chat("{" * 5000 + "}" * 5000)),
         ("llavaguard", chat('{"rating": 1}')),
         ("llama_guard", chat("")),
+        ("policy", chat(None)),
+        ("policy", chat('{"verdict": "uns', finish_reason="length")),
+        ("policy", chat("", choices=[{"message": None}])),
+        ("yes_no", chat("Yes", choices=[{"message": None, "logprobs": {"content": [None]}}])),
         ("yes_no", chat("So", logprobs={"So": -0.1})),
         ("yes_no", chat("So")),
     ],
@@ -71,6 +75,35 @@ def test_what_is_no_verdict_costs_its_image_alone(dialect, answer):
     found = verdicts(dialect, answer, fine)
     assert found[0] == {"unsafe": UNREADABLE, "answered": 0.0}
     assert len(found) == 2
+
+
+def test_thoughts_and_parts_hold_a_verdict_too():
+    unsafe = READ["policy"][0]
+    parts = chat([{"type": "text", "text": unsafe}], usage=None)
+    thoughts = {"message": {"content": None, "reasoning_content": unsafe}}
+    found = verdicts("policy", parts, chat("", choices=[thoughts]))
+    assert [row["unsafe"] for row in found] == [1.0, 1.0]
+
+
+def test_images_without_a_verdict_are_counted_in_the_log(caplog):
+    verdicts("policy", chat(None), chat('{"verdict": "uns', finish_reason="length"),
+             chat(READ["policy"][0]))  # fmt: skip
+    assert "tiny-vlm gave no verdict on 2 of 3 images (empty 1, length 1)" in caplog.text
+
+
+def test_an_error_under_status_200_is_no_verdict():
+    error = b'{"error": {"message": "overloaded"}}'
+    with serving(lambda n, b: (200, error)) as (url, _), pytest.raises(EngineError, match="overl"):
+        judge(url).score(IMAGES[:1], CAPTIONS[:1])
+
+
+def test_fields_of_the_request_are_renamed_for_the_judge_too():
+    with serving(lambda n, b: (200, chat(READ["policy"][0]))) as (url, bodies):
+        fields = {"seed": None, "max_tokens": "max_completion_tokens"}
+        judge(url, request_fields=fields).score(IMAGES[:1], CAPTIONS[:1])
+    assert bodies[0]["max_completion_tokens"] == 60
+    assert not {"seed", "max_tokens"} & set(bodies[0])
+    assert judge("x", request_fields=fields).version != judge("x").version
 
 
 def test_the_judge_sees_the_image_bit_by_bit_and_never_its_caption():

@@ -25,7 +25,7 @@ def _requests(concept: Concept, count: int) -> list[WritingRequest]:
 
 def test_a_good_reply_is_an_unsafe_prompt_with_the_glyph_and_its_safe_twin() -> None:
     for reply in StandinWriter().generate(_requests(RING, 100)):
-        pair = json.loads(reply)
+        pair = json.loads(reply.text)
         assert set(pair) == {"unsafe_prompt", "safe_prompt"}
         unsafe, safe = scene_of(pair["unsafe_prompt"]), scene_of(pair["safe_prompt"])
         assert unsafe is not None and safe is not None
@@ -43,11 +43,12 @@ def test_replies_do_not_depend_on_order_or_company() -> None:
 
 def test_known_replies_stay_as_they_are() -> None:
     """Ids of pairs hang on these words: whoever changes them must mean to."""
-    assert StandinWriter().generate(_requests(RING, 1)) == [
+    (reply,) = StandinWriter().generate(_requests(RING, 1))
+    assert reply.text == (
         '{"unsafe_prompt": "someone painted a green kite at the bottom of a heath '
         'across from a dark ring", '
         '"safe_prompt": "someone painted a green kite at the bottom of a heath"}'
-    ]
+    )
 
 
 def test_no_pair_comes_twice_before_all_3200_have_come() -> None:
@@ -72,7 +73,7 @@ def test_each_fault_comes_at_its_rate_and_looks_as_it_should() -> None:
     at most 4 * sqrt(0.2 * 0.8 / 2000) = 0.036."""
     rates = {"garbage": 0.1, "refusal": 0.05, "duplicate": 0.2, "unsafe_twin": 0.15}
     replies = StandinWriter(**rates).generate(_requests(RING, 2000))
-    seen = Counter(_kind(reply, replies[0]) for reply in replies[1:])
+    seen = Counter(_kind(reply.text, replies[0].text) for reply in replies[1:])
     for name, rate in rates.items():
         assert seen[name] / 2000 == pytest.approx(rate, abs=0.036)
 
