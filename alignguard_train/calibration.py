@@ -4,8 +4,11 @@ One streaming pass over the calibration inputs serves all experts: memory does n
 their number of tokens.
 """
 
+import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import zip_longest
 
 import torch
 from torch import Tensor, nn
@@ -61,14 +64,18 @@ def measure_activity(
     """Pass calibration inputs through the base model and meter every LoRA layer's input.
 
     The inputs are up to ``config.calibration_pairs`` rejected images and unsafe prompts of each
-    category, noised at timesteps drawn as in training.
+    category, spread over its concepts and noised at timesteps drawn as in training.
     """
     meters = {
         name: ActivityMeter([lora[name] for lora in experts], config.stat) for name in experts[0]
     }
 
     with listening(base, {name: meter.add for name, meter in meters.items()}):
-        rows = rows_of_each_category(encoded.categories, config.calibration_pairs)
+        rows = [
+            row
+            for category in dict.fromkeys(encoded.categories)
+            for row in calibration_rows(encoded, category, config.calibration_pairs, config.seed)
+        ]
         pass_inputs(base, encoded, rows, config)
     return {name: meter.result() for name, meter in meters.items()}
 
@@ -115,12 +122,49 @@ def pass_inputs(
         unet(noisy, time, **conditions.unet_arguments(**base.pixels(noisy)), return_dict=False)
 
 
-def rows_of_each_category(categories: Sequence[str], most: int) -> list[int]:
-    """The first ``most`` rows of every category: release order is by id, so they are no choice."""
-    taken: dict[str, int] = {}
-    rows = []
-    for i, category in enumerate(categories):
-        taken[category] = taken.get(category, 0) + 1
-        if taken[category] <= most:
-            rows.append(i)
-    return rows
+def calibration_rows(encoded: EncodedPreferences, category: str, most: int, seed: int) -> list[int]:
+    """Up to ``most`` rows of one category, spread over its concepts in turns.
+
+    A release is ordered by category, concept and id, so its first rows are of one concept. Each
+    concept gives its rows in the order of their ids, which are hashes. ``seed`` decides which
+    concepts come first, which matters where there are more of them than rows.
+
+    Args:
+        encoded: pairs of one or more categories.
+        category: the category whose rows are wanted.
+        most: number of rows; all of them where the category has fewer.
+        seed: of the order of the concepts.
+
+    Returns:
+        Indices into ``encoded``, the first of every concept before the second of any.
+    """
+    own: dict[str, list[int]] = {}
+    for i, (of, concept) in enumerate(zip(encoded.categories, encoded.concepts, strict=True)):
+        if of == category:
+            own.setdefault(concept, []).append(i)
+    order = sorted(own, key=lambda concept: _number(seed, concept))
+    turns = zip_longest(*(own[concept] for concept in order))
+    return [i for turn in turns for i in turn if i is not None][:most]
+
+
+def _number(seed: int, concept: str) -> bytes:
+    return hashlib.blake2b(f"{seed}\0{concept}".encode(), digest_size=8).digest()
+
+
+def calibrated_on(
+    encoded: EncodedPreferences, categories: Sequence[str], config: MergeConfig
+) -> dict[str, dict[str, int]]:
+    """How many calibration rows each concept of each category gives, for the manifest."""
+    return {
+        category: dict(
+            sorted(
+                Counter(
+                    encoded.concepts[i]
+                    for i in calibration_rows(
+                        encoded, category, config.calibration_pairs, config.seed
+                    )
+                ).items()
+            )
+        )
+        for category in categories
+    }

@@ -17,7 +17,7 @@ from alignguard_data.errors import IntegrityError
 from alignguard_data.storage import Place, children, dataset, open_parquet
 from alignguard_train.base import BaseModel
 
-COLUMNS = ("pair_id", "category", "caption", "caption_safe", "jpg_0", "jpg_1")
+COLUMNS = ("pair_id", "concept", "category", "caption", "caption_safe", "jpg_0", "jpg_1")
 ENCODE_ROWS = 64
 
 
@@ -26,6 +26,7 @@ class Preferences:
     """Pairs in release order; images are uint8 RGB (height, width, 3)."""
 
     pair_ids: list[str]
+    concepts: list[str]
     categories: list[str]
     unsafe_prompts: list[str]
     safe_prompts: list[str]
@@ -56,6 +57,7 @@ class EncodedPreferences:
     recipe flips. ``empty`` has one row, that of a dropped caption.
     """
 
+    concepts: list[str]
     categories: list[str]
     chosen: LatentRows
     rejected: LatentRows
@@ -118,6 +120,7 @@ def preferences_of(rows: Sequence[Mapping[str, object]]) -> Preferences:
     """
     return Preferences(
         pair_ids=[str(row["pair_id"]) for row in rows],
+        concepts=[str(row["concept"]) for row in rows],
         categories=[str(row["category"]) for row in rows],
         unsafe_prompts=[str(row["caption"]) for row in rows],
         safe_prompts=[str(row["caption_safe"]) for row in rows],
@@ -157,6 +160,7 @@ def encode(preferences: Preferences, base: BaseModel, *, flip: bool = False) -> 
     mirrored = [encode_mirrored(part, base) for part in parts] if flip else []
     names = ("chosen_flipped", "rejected_flipped")
     return EncodedPreferences(
+        concepts=preferences.concepts,
         categories=preferences.categories,
         chosen=torch.cat([part["chosen"] for part in plain])[back],
         rejected=torch.cat([part["rejected"] for part in plain])[back],

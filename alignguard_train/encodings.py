@@ -45,6 +45,8 @@ from alignguard_train.mapped_rows import MappedConditions, MappedRows
 log = logging.getLogger(__name__)
 
 ROOM = "encodings"
+FORMAT = 2
+"""Part of the fingerprint: raise it when the files change for an equal release."""
 Kind = Literal["plain", "mirrored"]
 SHARD_ROWS = 8 * ENCODE_ROWS
 """Pairs in a shard, and what a killed maker loses at the most."""
@@ -52,6 +54,7 @@ ROWS = pa.schema(
     [
         ("place", pa.int64()),
         ("pair_id", pa.string()),
+        ("concept", pa.string()),
         ("category", pa.string()),
         ("shard", pa.string()),
     ]
@@ -77,6 +80,7 @@ def spec(data: DataRoot, base: BaseModel, kind: Kind) -> PartitionSpec:
         room=ROOM,
         key=kind,
         config={
+            "format": FORMAT,
             "unet": str(base.pipe.unet.dtype),
             "vae": str(base.pipe.vae.dtype),
             "rows": [ENCODE_ROWS, SHARD_ROWS],
@@ -104,6 +108,7 @@ def shared_encodings(
         raise EngineError(f"the release has no train pair of {', '.join(categories)}")
     mirrored = _open(data, base, "mirrored", categories)[0] if flip else {}
     return EncodedPreferences(
+        concepts=[row["concept"] for row in rows],
         categories=[row["category"] for row in rows],
         chosen=plain["chosen"],
         rejected=plain["rejected"],
@@ -163,7 +168,10 @@ def _make(data: DataRoot, base: BaseModel, kind: Kind, work: PartitionWork) -> M
         shards[category] = shards.get(category, 0) + 1
         taken = pending.pop(category)
         rows.extend(
-            {**{key: row[key] for key in ("place", "pair_id", "category")}, "shard": name}
+            {
+                **{key: row[key] for key in ("place", "pair_id", "concept", "category")},
+                "shard": name,
+            }
             for row in taken
         )
         if not (work.partial / name).exists():  # else a killed maker left it, whole

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from alignguard_train.merge import Merged
 
 ROOM = "merge"
-FORMAT = 4
+FORMAT = 5
 """Part of the fingerprint: raise it when a merge's files change for equal experts."""
+CALIBRATED: frozenset[Strategy] = frozenset(("co-merge", "regmean"))
+"""Strategies that look at the base model's activations on calibration pairs."""
 WINNERS = pa.schema(
     [("layer", pa.string()), ("expert", pa.string()), ("won", pa.int64()), ("share", pa.float64())]
 )
@@ -115,6 +117,7 @@ def make_merges(
             counts={
                 "release": release_folder(data).name,
                 "strategy": config.strategy,
+                "calibration": _calibration(encoded, categories, config),
                 **_shares(table, categories),
             },
         )
@@ -141,6 +144,16 @@ def merge_by(
     read = strategy == "co-merge"
     activity = measure_activity(base, experts, encoded, config) if read else {}
     return merge(strategy, experts, activity, config)
+
+
+def _calibration(
+    encoded: "EncodedPreferences", categories: Sequence[str], config: MergeConfig
+) -> dict[str, dict[str, int]]:
+    """Category to concept to calibration pairs; empty where no strategy is calibrated."""
+    from alignguard_train.calibration import calibrated_on
+
+    calibrated = CALIBRATED.intersection(config.strategies)
+    return calibrated_on(encoded, categories, config) if calibrated else {}
 
 
 def _check_weights(config: MergeConfig, categories: Sequence[str]) -> None:

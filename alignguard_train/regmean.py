@@ -18,7 +18,7 @@ from torch import Tensor
 
 from alignguard_train.adapter import Lora, LoraLayer
 from alignguard_train.base import BaseModel
-from alignguard_train.calibration import listening, pass_inputs
+from alignguard_train.calibration import calibration_rows, listening, pass_inputs
 from alignguard_train.dataset import EncodedPreferences
 from alignguard_train.recipes import MergeConfig
 
@@ -74,7 +74,7 @@ def regmean(
 ) -> Lora:
     """Merge ``experts``, the k-th of which was trained on ``categories[k]`` of ``encoded``.
 
-    Calibration reads ``config.calibration_pairs`` pairs a category at
+    Calibration reads ``config.calibration_pairs`` pairs a category, spread over its concepts, at
     ``config.calibration_timesteps`` timesteps each; ``config.safe_weight`` is s above.
 
     Raises:
@@ -87,10 +87,9 @@ def regmean(
     with listening(base, {name: meter.add for name, meter in meters.items()}):
         everyone: list[int] = []
         for number, category in enumerate(categories):
-            rows = [i for i, own in enumerate(encoded.categories) if own == category]
+            rows = calibration_rows(encoded, category, config.calibration_pairs, config.seed)
             if not rows:
                 raise ValueError(f"regmean has no pair of category {category} to calibrate on")
-            rows = rows[: config.calibration_pairs]
             pass_inputs(base, encoded, rows, config)
             _close(meters, number)
             everyone += rows

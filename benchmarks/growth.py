@@ -101,7 +101,9 @@ class Stages:
         """Every pair once, by the shipped recipe."""
         recipe = standin_expert()
         recipe = dataclasses.replace(recipe, steps=-(-number // recipe.batch_size))
-        encoded = dataclasses.replace(self._pairs, categories=["a"] * number)
+        encoded = dataclasses.replace(
+            self._pairs, concepts=["a.x"] * number, categories=["a"] * number
+        )
         with tempfile.TemporaryDirectory(dir=self._folder) as folder:
             train_expert(self._base, encoded, recipe, seed=0, checkpoint=Path(folder) / "c")
 

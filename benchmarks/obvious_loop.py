@@ -21,6 +21,7 @@ def random_preferences(pairs: int, side: int) -> Preferences:
     images = [draw.integers(0, 256, (side, side, 3), dtype=np.uint8) for _ in range(2 * pairs)]
     return Preferences(
         pair_ids=[str(i) for i in range(pairs)],
+        concepts=["a.x"] * pairs,
         categories=["a"] * pairs,
         unsafe_prompts=[f"a meadow with kite {i} and a star" for i in range(pairs)],
         safe_prompts=[f"a meadow with kite {i}" for i in range(pairs)],

@@ -105,7 +105,8 @@ def random_encodings(categories: list[str], side: int = SIDE) -> EncodedPreferen
         return torch.randn(len(categories), 4, side, side, generator=draw)
 
     return EncodedPreferences(
-        categories=categories, chosen=latents(), rejected=latents(),
+        concepts=[f"{key}.x" for key in categories], categories=categories,
+        chosen=latents(), rejected=latents(),
         unsafe=states(len(categories)), safe=states(len(categories)), empty=states(1),
         chosen_flipped=latents(), rejected_flipped=latents(),
     )  # fmt: skip

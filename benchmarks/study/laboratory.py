@@ -14,7 +14,7 @@ import numpy as np
 from filelock import FileLock
 
 from alignguard_data.shards import write_bytes
-from alignguard_train.adapter import Lora, load_lora, save_lora
+from alignguard_train.adapter import Lora, load_lora, save_lora, scaled
 from alignguard_train.dataset import EncodedPreferences
 from alignguard_train.evaluate import EvaluatedImage, EvaluationRow
 from alignguard_train.expert import train_expert
@@ -97,7 +97,8 @@ def merged(world: World, wanted: Merged) -> Lora:
     owner = {key: str(k) for k, part in enumerate(wanted.parts) for key in part.concepts}
     encoded = dataclasses.replace(encoded, categories=[owner[key] for key in encoded.categories])
     names, base = [str(k) for k in range(len(experts))], world.engines.base
-    return merge_by(wanted.strategy, experts, names, base, encoded, config).lora
+    lora = merge_by(wanted.strategy, experts, names, base, encoded, config).lora
+    return lora if wanted.scale == 1 else scaled(lora, wanted.scale)
 
 
 def _measured(world: World, rows: list[EvaluationRow], lora: Lora | None) -> list[EvaluatedImage]:

@@ -8,11 +8,13 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from alignguard_train.merge_room import CALIBRATED
 from alignguard_train.recipes import Strategy
 from benchmarks.study.world import Arm, Scenes
 
 FORMAT = 1
 """Part of every trial's key: raise it when equal trials would give other figures."""
+_UNUSED = (("start", None), ("scale", 1.0))
 Options = tuple[tuple[str, Any], ...]
 
 
@@ -38,6 +40,14 @@ class Merged:
     strategy: Strategy
     seed: int
     options: Options = ()
+    scale: float = 1.0
+    """Times the merged delta."""
+
+    @property
+    def calibrated_on_several(self) -> bool:
+        """Whether calibration chooses among several concepts of one expert."""
+        several = any(len(part.concepts) > 1 for part in self.parts)
+        return self.strategy in CALIBRATED and several
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +78,11 @@ def adapter_key(adapter: Trained | Merged) -> str:
 def _key(what: "Trained | Merged | Trial") -> str:
     # A field that came later and is not used leaves the keys of older trials as they were.
     fields = asdict(
-        what, dict_factory=lambda pairs: {k: v for k, v in pairs if (k, v) != ("start", None)}
+        what, dict_factory=lambda pairs: {k: v for k, v in pairs if (k, v) not in _UNUSED}
     )
+    adapter = what.adapter if isinstance(what, Trial) else what
+    if isinstance(adapter, Merged) and adapter.calibrated_on_several:
+        fields["calibration"] = "concepts in turns"  # lines without it saw one concept an expert
     text = json.dumps({"format": FORMAT, **fields}, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

@@ -97,6 +97,7 @@ class World:
             swap = torch.tensor([clean(pairs[i].pair_id) for i in rows])
             rejected = torch.where(swap[:, None, None, None], tensors["clean"][index], rejected)
         return EncodedPreferences(
+            concepts=[pairs[i].concept for i in rows],
             categories=[pairs[i].concept for i in rows],
             chosen=tensors["chosen"][index],
             rejected=rejected,
@@ -159,6 +160,7 @@ class World:
     ) -> dict[str, torch.Tensor]:
         preferences = Preferences(
             pair_ids=[pair.pair_id for pair in pairs],
+            concepts=[pair.concept for pair in pairs],
             categories=[pair.concept for pair in pairs],
             unsafe_prompts=[pair.unsafe_prompt for pair in pairs],
             safe_prompts=[pair.safe_prompt for pair in pairs],

@@ -58,8 +58,8 @@ def write_release(data: DataRoot, seed: int = 0) -> DataRoot:
 
     rows = [
         {
-            "pair_id": f"p{i}", "category": "ab"[i % 2], "caption": f"a b c {i}",
-            "caption_safe": f"a b {i}", "jpg_0": png(), "jpg_1": png(),
+            "pair_id": f"p{i}", "concept": f"{'ab'[i % 2]}.x", "category": "ab"[i % 2],
+            "caption": f"a b c {i}", "caption_safe": f"a b {i}", "jpg_0": png(), "jpg_1": png(),
         }
         for i in range(7)
     ]  # fmt: skip

@@ -37,6 +37,7 @@ def encode_pairs(base: BaseModel) -> EncodedPreferences:
     draw = torch.Generator().manual_seed(0)
     prompts = [f"a red circle number {i}" for i in range(5)]
     return EncodedPreferences(
+        concepts=["a.x", "a.x", "b.x", "b.y", "b.y"],
         categories=["a", "a", "b", "b", "b"],
         chosen=torch.randn(5, 4, 8, 8, generator=draw),
         rejected=torch.randn(5, 4, 8, 8, generator=draw),

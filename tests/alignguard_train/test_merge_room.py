@@ -69,7 +69,7 @@ def calibration(base: BaseModel) -> EncodedPreferences:
     states = encode_prompts(["a red circle", "a blue box"], base)
     latents = torch.randn(2, 4, 8, 8, generator=draw)
     return EncodedPreferences(
-        categories=["a", "b"], chosen=latents, rejected=latents,
+        concepts=["a.x", "b.x"], categories=["a", "b"], chosen=latents, rejected=latents,
         unsafe=states, safe=states, empty=states[:1],
     )  # fmt: skip
 

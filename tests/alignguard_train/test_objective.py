@@ -46,6 +46,7 @@ def preferences(pairs: int = 4) -> Preferences:
     images = [draw.integers(0, 256, (16, 16, 3), dtype=np.uint8) for _ in range(2 * pairs)]
     return Preferences(
         pair_ids=[str(i) for i in range(pairs)],
+        concepts=["a.x"] * pairs,
         categories=["a"] * pairs,
         unsafe_prompts=[f"a b c {i}" for i in range(pairs)],
         safe_prompts=[f"a b {i}" for i in range(pairs)],

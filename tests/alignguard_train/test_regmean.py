@@ -32,7 +32,7 @@ def pairs(base: BaseModel) -> EncodedPreferences:
     latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     states = encode_prompts(["a red circle", "a blue box"], base)
     return EncodedPreferences(
-        categories=["a", "b"], chosen=latents, rejected=latents,
+        concepts=["a.x", "b.x"], categories=["a", "b"], chosen=latents, rejected=latents,
         unsafe=states, safe=states, empty=states[:1],
     )  # fmt: skip
 

@@ -47,7 +47,8 @@ def preferences(style: bool) -> Preferences:
     said = [safe_caption(scene, i % 10) for i, scene in enumerate(safe)]
     told = said if style else [unsafe_caption(scene, i % 10) for i, scene in enumerate(unsafe)]
     return Preferences(
-        pair_ids=[str(i) for i in range(TRAINED)], categories=["a"] * TRAINED,
+        pair_ids=[str(i) for i in range(TRAINED)], concepts=["a.x"] * TRAINED,
+        categories=["a"] * TRAINED,
         unsafe_prompts=told, safe_prompts=said, chosen=list(drawn), rejected=list(bad),
     )  # fmt: skip
 
