@@ -52,7 +52,7 @@ def merge(
         "sum": lambda: weighted_sum(experts, [config.sum_scale] * count),
         "svd": lambda: svd(experts, config.sum_scale),
         "ties": lambda: ties(experts, config.density),
-        "dare": lambda: dare(experts, config.density, config.seed),
+        "dare": lambda: dare(experts, config.density, config.seed, config.sum_scale),
         "magnitude": lambda: magnitude(experts, config.density, config.sum_scale),
     }
     return Merged(lora=simple[strategy](), winners={})
@@ -132,8 +132,9 @@ def ties(experts: Sequence[Lora], density: float) -> Lora:
     return merged
 
 
-def dare(experts: Sequence[Lora], density: float, seed: int) -> Lora:
-    """DARE (arXiv 2311.03099): drop weights at random, rescale the rest, sum the experts.
+def dare(experts: Sequence[Lora], density: float, seed: int, scale: float) -> Lora:
+    """DARE (arXiv 2311.03099): drop weights at random, rescale the rest, sum the experts, scaled
+    (its Equation 4 merges by task arithmetic, whose coefficient ``scale`` is).
 
     Drawn from a generator of its own, so that nothing else moves it.
     """
@@ -145,7 +146,7 @@ def dare(experts: Sequence[Lora], density: float, seed: int) -> Lora:
             delta = lora[name].delta
             kept = torch.rand(delta.shape, generator=generator) < density
             total += delta * kept / density
-        merged[name] = _as_layer(total, _total_rank(experts, name))
+        merged[name] = _as_layer(total * scale, _total_rank(experts, name))
     return merged
 
 

@@ -142,12 +142,13 @@ class MergeConfig:
     ``stat`` and ``unit`` are Co-Merge's: mean activation or how often an expert's is the largest;
     a winner for each output row or for each layer. ``calibration_pairs`` unsafe prompts of every
     category are noised at ``calibration_timesteps`` timesteps each. ``baselines`` are stored
-    beside the merge for comparison; ``sum_scale`` belongs to ``sum``, ``svd`` and ``magnitude``,
-    ``density`` to ``ties``, ``dare`` and ``magnitude``. ``safe_weight`` and ``ridge`` belong to
-    ``regmean``: how much the merge should do nothing on safe inputs, and the share of the mean
-    input power that keeps its equations solvable. ``weights`` scales the experts of some
-    categories before they are merged, by any strategy. ``rank`` cuts the merge to a lower rank by
-    SVD; None stores it exactly, at the sum of the experts' ranks.
+    beside the merge for comparison; ``sum_scale`` belongs to those that add experts up, ``sum``,
+    ``svd``, ``magnitude`` and ``dare``, ``density`` to ``ties``, ``dare`` and ``magnitude``.
+    ``safe_weight`` and ``ridge`` belong to ``regmean``: how much the merge should do nothing on
+    safe inputs, and the share of the mean input power that keeps its equations solvable.
+    ``weights`` scales the experts of some categories before they are merged, by any strategy.
+    ``rank`` cuts the merge to a lower rank by SVD; None stores it exactly, at the sum of the
+    experts' ranks.
     """
 
     strategy: Strategy = "co-merge"

@@ -4,6 +4,7 @@ It can be stopped at any time, by Ctrl-C, a kill or --hours, and goes on from th
 lines in docs/study/results.jsonl, which travels with the repository.
 """
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -31,16 +32,21 @@ def main(
     """Run the open trials of the study, then draw docs/study.md with its plots."""
     console = Console()
     world = world_at(root)
-    trials = [t for t in all_trials(world.concepts, seeds) if not only or t.experiment == only]
-    if not trials:
+    if only and only not in EXPERIMENTS:
         raise typer.BadParameter(f"{only!r} is none of {', '.join(EXPERIMENTS)}", param_hint="only")
-    known = results.read()
-    todo = [trial for trial in trials if trial.key not in known]
-    console.print(f"{len(trials)} trials, {len(trials) - len(todo)} of them done")
-    if todo and not page_only:
+    deadline = time.monotonic() + (hours * 3600 or float("inf"))
+    before = -1
+    while True:  # some trials are known only when others have chosen
+        known = results.read()
+        trials = [t for t in all_trials(world.concepts, seeds, known) if only in ("", t.experiment)]
+        todo = [trial for trial in trials if trial.key not in known]
+        console.print(f"{len(trials)} trials, {len(trials) - len(todo)} of them done")
+        if page_only or not todo or len(known) == before or time.monotonic() > deadline:
+            break
+        before = len(known)
         world.encoded([world.concepts[0].key])  # the pairs, before two processes want them
-        run(root, todo, processes, hours * 3600 or float("inf"), console)
-    page.draw(results.read(), all_trials(world.concepts, seeds))
+        run(root, todo, processes, deadline - time.monotonic(), console)
+    page.draw(known, all_trials(world.concepts, seeds, known))
     console.print("docs/study.md is drawn from what is there")
 
 

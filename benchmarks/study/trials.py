@@ -4,12 +4,15 @@ All trials of one seed come before those of the next, so that a study that is st
 seeds.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from alignguard_data.records import Concept
 from benchmarks.study import glyph_trials as glyphs
 from benchmarks.study import object_trials as objects
+from benchmarks.study import scale_trials as scales
 from benchmarks.study.combinations import concepts as combinations
+from benchmarks.study.reading import cells
 from benchmarks.study.trial import Trial
 
 EXPERIMENTS = {
@@ -27,8 +30,18 @@ EXPERIMENTS = {
 }
 
 
-def all_trials(concepts: Sequence[Concept], seeds: int) -> list[Trial]:
-    """Every trial, seed by seed."""
+def all_trials(
+    concepts: Sequence[Concept], seeds: int, known: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[Trial]:
+    """Every trial, seed by seed.
+
+    Args:
+        concepts: the stand-in's.
+        seeds: training seeds of every arm.
+        known: lines by key. Merges are scored at the scale that their lines of other scenes
+            choose, so these trials are there once those lines are.
+    """
+    best = _best(concepts, known or {})
     names = tuple(concept.key for concept in concepts)
     coloured = tuple(concept.key for concept in combinations())
     found = [
@@ -40,6 +53,7 @@ def all_trials(concepts: Sequence[Concept], seeds: int) -> list[Trial]:
     ]  # fmt: skip
     for seed in range(seeds):
         found += glyphs.merging(concepts, seed)
+        found += scales.scaled(concepts, seed, best)
         found += objects.conflicts(seed)
         found += glyphs.later(concepts, seed)
         found += objects.later(seed)
@@ -50,3 +64,10 @@ def all_trials(concepts: Sequence[Concept], seeds: int) -> list[Trial]:
         found += glyphs.filtering(concepts, seed)
         found += objects.filtering(seed)
     return found
+
+
+def _best(concepts: Sequence[Concept], known: Mapping[str, Mapping[str, Any]]) -> scales.Best:
+    choosing = [
+        trial for seed in scales.CHOOSING_SEEDS for trial in scales.scaled(concepts, seed, {})
+    ]
+    return scales.best_scales(cells(known, choosing, "merging", "choose"))

@@ -78,7 +78,7 @@ def test_ties_elects_a_sign_and_averages_those_that_agree():
 
 def test_dare_draws_from_its_own_generator_and_keeps_the_mean():
     experts = [expert(torch.ones(40, 40).tolist())]
-    config = MergeConfig(strategy="dare", density=0.5, seed=3)
+    config = MergeConfig(strategy="dare", density=0.5, seed=3, sum_scale=1.0)
     torch.manual_seed(0)
     first = merge("dare", experts, {}, config).lora[LAYER].delta
     torch.manual_seed(99)
@@ -86,6 +86,18 @@ def test_dare_draws_from_its_own_generator_and_keeps_the_mean():
     assert torch.equal(first, again)
     # 1,600 weights of value 0 or 2: the mean is 1 with a standard error of 0.025
     assert first.mean().item() == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("strategy", ["sum", "svd", "magnitude", "dare"])
+def test_what_adds_experts_up_is_scaled(strategy):
+    """Half the scale, half the delta, bit for bit but for the decomposition's rounding."""
+    experts = random_experts(2, 3)
+    whole, half = (
+        merge(strategy, experts, {}, MergeConfig(seed=3, sum_scale=scale)).lora[LAYER].delta
+        for scale in (1.0, 0.5)
+    )
+    assert whole.norm() > 0.1
+    assert torch.allclose(half, whole / 2, atol=1e-5)
 
 
 def random_experts(count: int, rank: int) -> list[dict[str, LoraLayer]]:

@@ -10,6 +10,7 @@ from alignguard_data.taxonomy import load_taxonomy
 from benchmarks.study import claims, page, peer_lines, results
 from benchmarks.study.laboratory import carry_out
 from benchmarks.study.reading import cells, difference
+from benchmarks.study.scale_trials import ONE_OF_MANY
 from benchmarks.study.trial import Merged, Trained, Trial, adapter_key, parts_of
 from benchmarks.study.trials import EXPERIMENTS, all_trials
 from benchmarks.study.world import World
@@ -65,12 +66,33 @@ def test_all_single_has_the_steps_of_all_experts_together():
 
 
 def test_what_was_chosen_is_scored_on_other_scenes():
-    sums = [one for one in TRIALS if one.arm.startswith("sum x")]
-    counted = Counter((one.arm, one.x, one.seed, one.scenes) for one in sums)
+    scaled = [one for one in TRIALS if one.experiment == "merging" and " x " in one.arm]
+    counted = Counter((one.arm, one.x, one.seed, one.scenes) for one in scaled)
     assert {scenes for *_, scenes in counted} == {"choose", "score"}
     assert all(count == 1 for count in counted.values())
-    others = {one.scenes for one in TRIALS if not one.arm.startswith("sum x")}
-    assert others == {"score"}
+    assert {one.scenes for one in TRIALS if one not in scaled} == {"score"}
+
+
+def test_a_merge_is_scored_at_the_scale_that_other_scenes_chose():
+    """All choosing lines of `ties` at 30 steps: scale 1.5 leaves nothing and breaks nothing."""
+    choosing = [
+        one for one in TRIALS
+        if one.scenes == "choose" and one.arm.startswith("ties x") and one.x == 30
+    ]  # fmt: skip
+    assert len(choosing) == 2 * len(ONE_OF_MANY)
+    bits = 3 * len(CONCEPTS)
+    known = lines(
+        *(line(one, ("0" if "x 1.5" in one.arm else "1") * bits, "1" * bits) for one in choosing)
+    )
+
+    def scored(lines_known):
+        trials = all_trials(CONCEPTS, 3, lines_known)
+        return [one for one in trials if one.arm.startswith("ties x") and one.scenes == "score"]
+
+    assert {(one.arm, one.x) for one in scored(known)} == {("ties x 1.5, 7 experts", 30)}
+    assert [one.seed for one in scored(known)] == [0, 1, 2]
+    known.popitem()  # while one choosing line is missing nothing is chosen
+    assert scored(known) == []
 
 
 def test_merges_share_the_experts_that_they_are_made_of():
@@ -165,9 +187,7 @@ def test_the_page_is_drawn_from_any_part_of_the_lines(tmp_path, monkeypatch):
     monkeypatch.setattr(page, "PAGE", tmp_path / "study.md")
     monkeypatch.setattr(page, "RESULTS", tmp_path / "study" / "results.jsonl")
     some = TRIALS[::3]
-    known = lines(
-        *(line(one, "10" * (len(one.measured) * one.prompts // 2)) for one in some)
-    )  # fmt: skip
+    known = lines(*(line(one, "110" * (len(one.measured) * one.prompts // 3)) for one in some))
     page.draw(known, TRIALS)
     text = (tmp_path / "study.md").read_text()
     assert f"{len(some)} of {len(TRIALS)} trials are done" in text
@@ -210,6 +230,6 @@ def test_a_trial_gives_the_same_line_on_another_machine(tmp_path):
 
 def test_lines_that_were_kept_are_read_by_this_study():
     """The repository's own lines: every one is a JSON object whose key this study has."""
-    keys = {one.key for one in all_trials(CONCEPTS, 5)}
+    keys = {one.key for one in all_trials(CONCEPTS, 5, results.read())}
     kept = results.RESULTS.read_text().splitlines()
     assert kept and {json.loads(text)["key"] for text in kept} <= keys
