@@ -1,7 +1,9 @@
 """From a release to what training reads: latents of both images, states of both captions."""
 
 import io
+import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,12 +15,17 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from alignguard_data.backends.conditions import Conditions, concatenated, encode_texts
-from alignguard_data.errors import IntegrityError
+from alignguard_data.errors import EngineError, IntegrityError
 from alignguard_data.storage import Place, children, dataset, open_parquet
 from alignguard_train.base import BaseModel
 
 COLUMNS = ("pair_id", "concept", "category", "caption", "caption_safe", "jpg_0", "jpg_1")
 ENCODE_ROWS = 64
+"""Captions that are encoded at once, and the most images."""
+ENCODED_PIXELS = 2**22
+"""Pixels that the VAE encodes at once (16 images of 512x512), as many as rendering decodes."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,13 +136,29 @@ def preferences_of(rows: Sequence[Mapping[str, object]]) -> Preferences:
     )
 
 
+def size_of(row: Mapping[str, object]) -> tuple[int, int]:
+    """Height and width of a row's chosen image, which is not decoded for it.
+
+    Raises:
+        IntegrityError: it is no image.
+    """
+    with _opened(row, "jpg_0") as image:
+        return image.height, image.width
+
+
 def _decode(row: Mapping[str, object], column: str) -> npt.NDArray[np.uint8]:
+    with _opened(row, column) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+@contextmanager
+def _opened(row: Mapping[str, object], column: str) -> Iterator[Image.Image]:
     content = row[column]
+    if not isinstance(content, bytes):
+        raise IntegrityError(f"{row['shard']}: {column} of {row['pair_id']} is not bytes")
     try:
-        if not isinstance(content, bytes):
-            raise IntegrityError(f"{row['shard']}: {column} of {row['pair_id']} is not bytes")
         with Image.open(io.BytesIO(content)) as image:
-            return np.asarray(image.convert("RGB"))
+            yield image
     except (UnidentifiedImageError, OSError) as error:
         place = f"{row['shard']}: {column} of {row['pair_id']}"
         raise IntegrityError(f"{place} is not a readable image: {error}") from error
@@ -212,13 +235,37 @@ def encode_prompts(prompts: Sequence[str], base: BaseModel) -> Conditions:
     )
 
 
-@torch.no_grad()
+def images_at_once(height: int, width: int) -> int:
+    """Images of one size that the VAE encodes together: a bound on pixels, not on images."""
+    return max(1, min(ENCODE_ROWS, ENCODED_PIXELS // (height * width)))
+
+
 def _latents(images: Sequence[npt.NDArray[np.uint8]], base: BaseModel) -> Tensor:
-    """Mode of the VAE's distribution, scaled."""
-    vae = base.pipe.vae
-    parts = []
-    for i in range(0, len(images), ENCODE_ROWS):
-        pixels = torch.from_numpy(np.stack(images[i : i + ENCODE_ROWS])).permute(0, 3, 1, 2)
-        pixels = (pixels.to(vae.device, vae.dtype) / 127.5 - 1).contiguous()
-        parts.append(vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor)
+    """Mode of the VAE's distribution, scaled; in smaller batches once the device is full.
+
+    Raises:
+        EngineError: a single image does not fit into memory.
+    """
+    rows, first = images_at_once(*images[0].shape[:2]), 0
+    parts: list[Tensor] = []
+    while first < len(images):
+        try:
+            parts.append(_batch_of_latents(images[first : first + rows], base))
+            first += rows
+        except torch.OutOfMemoryError as error:
+            if rows == 1:
+                size = "x".join(map(str, images[0].shape[1::-1]))
+                raise EngineError(f"the VAE cannot encode one image of {size}: {error}") from error
+            rows //= 2
+            log.warning("out of memory; going on with %d images at once", rows)
+            if base.pipe.vae.device.type == "cuda":
+                torch.cuda.empty_cache()
     return torch.cat(parts).to(base.pipe.unet.dtype)
+
+
+@torch.no_grad()
+def _batch_of_latents(images: Sequence[npt.NDArray[np.uint8]], base: BaseModel) -> Tensor:
+    vae = base.pipe.vae
+    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    pixels = (pixels.to(vae.device, vae.dtype) / 127.5 - 1).contiguous()
+    return vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor

@@ -31,12 +31,15 @@ from alignguard_data.storage import Place
 from alignguard_train.base import BaseModel
 from alignguard_train.dataset import (
     ENCODE_ROWS,
+    ENCODED_PIXELS,
     EncodedPreferences,
     Preferences,
     encode_mirrored,
     encode_plain,
     encode_prompts,
+    images_at_once,
     preferences_of,
+    size_of,
     stream_rows,
 )
 from alignguard_train.evaluation_room import release_folder
@@ -48,8 +51,9 @@ ROOM = "encodings"
 FORMAT = 2
 """Part of the fingerprint: raise it when the files change for an equal release."""
 Kind = Literal["plain", "mirrored"]
-SHARD_ROWS = 8 * ENCODE_ROWS
-"""Pairs in a shard, and what a killed maker loses at the most."""
+SHARD_BATCHES = 8
+"""Batches in a shard. A killed maker loses so many at the most; memory holds as many encoded
+pairs of every category."""
 ROWS = pa.schema(
     [
         ("place", pa.int64()),
@@ -83,7 +87,7 @@ def spec(data: DataRoot, base: BaseModel, kind: Kind) -> PartitionSpec:
             "format": FORMAT,
             "unet": str(base.pipe.unet.dtype),
             "vae": str(base.pipe.vae.dtype),
-            "rows": [ENCODE_ROWS, SHARD_ROWS],
+            "batches": [ENCODE_ROWS, ENCODED_PIXELS, SHARD_BATCHES],
         },
         inputs={"release": release.content_id},
         models=base.models,
@@ -180,7 +184,7 @@ def _make(data: DataRoot, base: BaseModel, kind: Kind, work: PartitionWork) -> M
     for place, row in enumerate(stream_rows(release_folder(data))):
         category = str(row["category"])
         pending.setdefault(category, []).append({**row, "place": place})
-        if len(pending[category]) == SHARD_ROWS:
+        if len(pending[category]) >= SHARD_BATCHES * images_at_once(*size_of(pending[category][0])):
             save(category)
     for category in list(pending):
         save(category)

@@ -58,17 +58,21 @@ def unet() -> UNet2DConditionModel:
     return made.eval().requires_grad_(False)
 
 
-def pipe() -> StableDiffusionPipeline:
-    """The whole of it; the tokenizer is the stand-in's with 77 tokens."""
-    scheduler = DDIMScheduler(
+def scheduler() -> DDIMScheduler:
+    """The noise that it is trained with."""
+    return DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
         steps_offset=1, clip_sample=False,
     )  # fmt: skip
+
+
+def pipe() -> StableDiffusionPipeline:
+    """The whole of it; the tokenizer is the stand-in's with 77 tokens."""
     tokenizer = CLIPTokenizer.from_pretrained(
         base_model_folder() / "tokenizer", model_max_length=TOKENS
     )
     parts: dict[str, Any] = {  # diffusers' annotations know neither None nor its own schedulers
-        "scheduler": scheduler, "safety_checker": None, "feature_extractor": None,
+        "scheduler": scheduler(), "safety_checker": None, "feature_extractor": None,
     }  # fmt: skip
     return StableDiffusionPipeline(
         unet=unet(), vae=_vae(), text_encoder=_text_encoder(), tokenizer=tokenizer,

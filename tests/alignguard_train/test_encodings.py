@@ -23,7 +23,7 @@ from alignguard_data.paths import DataRoot
 from alignguard_train import encodings
 from alignguard_train.adapter import load_lora
 from alignguard_train.base import BaseModel
-from alignguard_train.dataset import encode, load_preferences
+from alignguard_train.dataset import encode, images_at_once, load_preferences
 from alignguard_train.encodings import shared_encodings
 from alignguard_train.expert import train_expert
 from alignguard_train.experts import make_expert, weights_of
@@ -94,7 +94,7 @@ def same(found, wanted, rows: torch.Tensor) -> None:
 @pytest.mark.parametrize("rows", [8, 2])
 def test_cached_encodings_are_those_of_encoding_anew(base, data, rows, monkeypatch):
     """Bit for bit and in release order, for one category and for all, in one shard or several."""
-    monkeypatch.setattr(encodings, "SHARD_ROWS", rows)
+    monkeypatch.setattr(encodings, "SHARD_BATCHES", rows // 2)
     monkeypatch.setattr("alignguard_train.dataset.ENCODE_ROWS", 2)
     release = data.releases / RELEASE
     for categories in (["a", "b"], ["b"]):
@@ -144,6 +144,49 @@ def test_two_at_once_encode_once(base, data, counted):
         one, two = pool.map(ask, range(2))
     assert sum(counted) == 14  # 7 pairs of two images
     assert torch.equal(one.chosen[EVERY], two.chosen[EVERY])
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "at_once"),
+    [(64, 64, 64), (512, 512, 16), (768, 768, 7), (1024, 1024, 4), (4096, 4096, 1)],
+)
+def test_the_larger_an_image_the_fewer_go_through_the_vae_at_once(height, width, at_once):
+    assert images_at_once(height, width) == at_once
+
+
+def test_batches_and_shards_are_bounded_by_pixels(base, data, counted, monkeypatch):
+    """The release's images have 16 x 16 pixels: three at once, 4 pairs of `a` and 3 of `b`."""
+    monkeypatch.setattr("alignguard_train.dataset.ENCODED_PIXELS", 3 * 16 * 16)
+    monkeypatch.setattr(encodings, "SHARD_BATCHES", 1)
+    shared_encodings(data, base, ["a", "b"], flip=False)
+    assert sum(counted) == 14 and max(counted) == 3
+    rows = manifests.read(data.partition("encodings", "plain"), "rows")["shard"].to_pylist()
+    assert max(rows.count(shard) for shard in rows) == 3
+
+
+def full_above(base, monkeypatch, images: int) -> None:
+    """A device whose memory holds so many images at once."""
+    through = base.pipe.vae.encode
+
+    def encode(pixels):
+        if len(pixels) > images:
+            raise torch.OutOfMemoryError("injected")
+        return through(pixels)
+
+    monkeypatch.setattr(base.pipe.vae, "encode", encode)
+
+
+def test_a_full_device_gets_smaller_batches(base, data, monkeypatch):
+    wanted = encode(load_preferences(data.releases / RELEASE), base)
+    full_above(base, monkeypatch, 1)
+    found = encode(load_preferences(data.releases / RELEASE), base)
+    assert torch.allclose(found.chosen[EVERY], wanted.chosen[EVERY], atol=1e-5)
+
+
+def test_one_image_that_does_not_fit_is_named(base, data, monkeypatch):
+    full_above(base, monkeypatch, 0)
+    with pytest.raises(EngineError, match="cannot encode one image of 16x16"):
+        shared_encodings(data, base, ["a"], flip=False)
 
 
 def test_flips_are_encoded_only_where_a_recipe_asks_for_them(base, data, counted):
@@ -212,9 +255,9 @@ MAKE = """
 import sys
 from pathlib import Path
 from alignguard_data.paths import DataRoot
-from alignguard_train import encodings
+from alignguard_train import dataset, encodings
 from alignguard_train.base import BaseModel
-encodings.SHARD_ROWS = 1
+dataset.ENCODE_ROWS = encodings.SHARD_BATCHES = 1
 base = BaseModel(model=sys.argv[1], device="cpu")
 data = DataRoot(root=Path(sys.argv[2]), profile="tiny")
 encodings.shared_encodings(data, base, ["a", "b"], flip=False)
@@ -226,7 +269,8 @@ def test_killed_and_gone_on_the_encodings_are_those_of_a_calm_run(tmp_path, monk
     calm, killed = (
         write_release(DataRoot(root=tmp_path / name, profile="tiny")) for name in ("calm", "killed")
     )
-    monkeypatch.setattr(encodings, "SHARD_ROWS", 1)
+    monkeypatch.setattr(encodings, "SHARD_BATCHES", 1)
+    monkeypatch.setattr("alignguard_train.dataset.ENCODE_ROWS", 1)
     shared_encodings(calm, base, ["a"], flip=False)
     process = subprocess.Popen(
         [sys.executable, "-c", MAKE, str(base._folder), str(killed.root)],
