@@ -82,7 +82,9 @@ def require(folder: Place) -> Manifest:
     """The partition's manifest; raises InputMissing where there is none."""
     manifest = load(folder)
     if manifest is None:
-        raise InputMissing(f"{folder} has no {MANIFEST}: materialize that partition first")
+        raise InputMissing(
+            f"{folder} has no {MANIFEST}: `alignguard run` makes it, or materialize it in Dagster"
+        )
     return manifest
 
 

@@ -1,7 +1,5 @@
 """The text gates: what must be refused, what must not, and what a log may say."""
 
-import os
-
 import pytest
 
 from alignguard_data.safety import concept_refusal, redact, refusal
@@ -120,13 +118,6 @@ def test_no_caption_of_the_standin_world_is_refused():
             glyph=glyph,
         )
         assert refusal(unsafe_caption(whole, template)) is None
-
-
-def test_no_environment_variable_switches_the_gate_off(monkeypatch):
-    for name in ("ALIGNGUARD_UNSAFE", "ALIGNGUARD_NO_SAFETY", "ALIGNGUARD_PROFILE", "DEBUG"):
-        monkeypatch.setitem(os.environ, name, "1")
-    refusal.cache_clear()
-    assert refusal("a child") == "minors"
 
 
 def test_a_term_that_reads_like_a_full_name_is_refused():
