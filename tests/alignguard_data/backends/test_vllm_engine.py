@@ -3,21 +3,16 @@
 import json
 import os
 import signal
-import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from alignguard_data.backends.openai_text import OpenAIWriter
 from alignguard_data.backends.vllm_text import VLLMWriter
-from alignguard_data.errors import EngineError
 from alignguard_data.prompts import write_prompt_pairs
-from alignguard_data.protocols import WritingRequest
+from alignguard_data.protocols import Reply, WritingRequest
 from alignguard_data.reply_gate import WritingConfig
 from tests.alignguard_data.backends.tiny_chat import (
     CPU_ENVIRONMENT,
@@ -27,12 +22,11 @@ from tests.alignguard_data.backends.tiny_chat import (
     missing_engine,
     tiny_chat_model,
 )
+from tests.alignguard_data.backends.vllm_server import vllm_server
 from tests.alignguard_data.tiny_rooms import TinyRooms, concept
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1800)]
 
-READY_SECONDS = 900
-"""50 on a machine that does nothing else; others may have it loaded."""
 CONCEPT = concept("lines.bar")
 REQUESTS = [WritingRequest(concept=CONCEPT, index=i) for i in range(8)]
 
@@ -73,14 +67,25 @@ def test_the_same_seed_gives_the_same_text_in_any_batch(running):
     assert len(set(together)) > 1
 
 
+def follows_the_schema(reply: Reply) -> bool:
+    """A random model may end in the middle of a string; what it wrote so far is the schema's."""
+    if reply.finish_reason == "stop":
+        return set(json.loads(reply.text, strict=False)) == {"unsafe_prompt", "safe_prompt"}
+    start = '{"unsafe_prompt":"'
+    return reply.finish_reason == "length" and reply.text.startswith(start) and reply.text != start
+
+
 def test_replies_are_held_to_the_schema(running):
-    """A random model ends in the middle of a string; what it wrote so far is the schema's."""
-    for reply in running.generate(REQUESTS):
-        try:
-            assert set(json.loads(reply)) == {"unsafe_prompt", "safe_prompt"}
-        except json.JSONDecodeError:
-            assert reply.startswith('{"unsafe_prompt":"')
-            assert not any(ord(character) < 32 for character in reply)
+    assert all(follows_the_schema(reply) for reply in running.generate(REQUESTS))
+
+
+def test_without_a_schema_nothing_follows_it(running):
+    """Nor does an empty text: the test above can fail."""
+    chats = [running._instruction.messages(request) for request in REQUESTS]
+    free = running._ask(chats, list(range(len(chats))), None)
+    assert not any(follows_the_schema(reply) for reply in free if reply.finish_reason == "length")
+    assert not follows_the_schema(Reply(text="", finish_reason="length"))
+    assert not follows_the_schema(Reply(text="", finish_reason="error"))
 
 
 def test_a_killed_worker_is_replaced_and_writes_the_same(running):
@@ -98,7 +103,7 @@ def test_the_room_keeps_its_batches_and_goes_on(tmp_path, running):
         model_id, revision = running.model_id, running.revision
         calls = 0
 
-        def generate(self, requests: list[WritingRequest]) -> list[str]:
+        def generate(self, requests: list[WritingRequest]) -> list[Reply]:
             self.calls += 1
             if self.calls > 1:
                 raise KeyboardInterrupt
@@ -114,61 +119,16 @@ def test_the_room_keeps_its_batches_and_goes_on(tmp_path, running):
     assert manifest.content_id == whole.content_id
 
 
-def test_the_openai_writer_speaks_with_vllms_own_server(model, unused_port, tmp_path):
-    command = [
-        str(INTERPRETER), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model),
-        "--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(unused_port),
-        "--max-model-len", "1024", "--dtype", "float32", "--enforce-eager",
-        "--no-enable-chunked-prefill",
-        "--structured-outputs-config", json.dumps(ENGINE["structured_outputs_config"]),
-    ]  # fmt: skip
-    said = tmp_path / "server.log"
-    with (
-        said.open("wb") as log,
-        subprocess.Popen(
-            command, env={**os.environ, **CPU_ENVIRONMENT}, start_new_session=True,
-            stdout=log, stderr=log,
-        ) as server,
-    ):  # fmt: skip
-        try:
-            wait_until_ready(server, f"http://127.0.0.1:{unused_port}/health")
-            served = OpenAIWriter(
-                model="tiny", served_revision="r", base_url=f"http://127.0.0.1:{unused_port}/v1",
-                max_tokens=96, timeout_seconds=600,
-            )  # fmt: skip
-            replies = served.generate(REQUESTS)
-            assert replies == served.generate(REQUESTS), said.read_text()[-2000:]
-            assert all(reply.startswith('{"unsafe_prompt":') for reply in replies)
-            assert served.output_tokens > 0
-        except EngineError as error:
-            pytest.fail(f"{error}\n{said.read_text()[-30000:]}")
-        finally:
-            os.killpg(server.pid, signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                server.wait(timeout=20)
-            with suppress(ProcessLookupError):  # a child may outlive it
-                os.killpg(server.pid, signal.SIGKILL)
-
-
-@pytest.fixture
-def unused_port() -> int:
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-def wait_until_ready(server: subprocess.Popen, url: str) -> None:
-    deadline = time.monotonic() + READY_SECONDS
-    while time.monotonic() < deadline:
-        assert server.poll() is None, "the server ended"
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except OSError:
-            time.sleep(1)
-    pytest.fail(f"the server was not ready in {READY_SECONDS} s")
+def test_the_openai_writer_speaks_with_vllms_own_server(model, tmp_path):
+    held = json.dumps(ENGINE["structured_outputs_config"])
+    with vllm_server(model, tmp_path / "log", "--structured-outputs-config", held) as url:
+        served = OpenAIWriter(
+            model="tiny", served_revision="r", base_url=url, max_tokens=96, timeout_seconds=600
+        )
+        replies = served.generate(REQUESTS)
+        assert replies == served.generate(REQUESTS)
+        assert all(follows_the_schema(reply) for reply in replies)
+        assert served.output_tokens > 0
 
 
 def test_the_interpreter_is_not_ours():
