@@ -30,11 +30,13 @@ Scores = Mapping[tuple[str, str], float]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class FlagRule:
-    """An image is flagged when this score is at least this high."""
+    """An image is flagged when this score is at least this high; ``version`` is the scorer's that
+    the threshold was calibrated with, None for one that holds for every version."""
 
     scorer: str
     key: str
     at_least: float
+    version: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +119,17 @@ class KeptPairs:
             self._prompts.add(identity, candidate.pair.unsafe_prompt)
         if self._images and candidate.unsafe and candidate.safe:
             self._images.add(identity, candidate.unsafe.phash, candidate.safe.phash)
+
+
+def version_faults(flags: Sequence[FlagRule], versions: Mapping[str, str]) -> list[str]:
+    """Each rule whose threshold was calibrated with another version of its scorer than the one in
+    ``versions``, by scorer."""
+    return [
+        f"{rule.scorer}/{rule.key} at least {rule.at_least:g} was calibrated with version "
+        f"{rule.version}, and the scores are of version {versions[rule.scorer]}: calibrate again"
+        for rule in flags
+        if rule.version is not None and versions.get(rule.scorer, rule.version) != rule.version
+    ]
 
 
 def flagged(scores: Scores, flags: Sequence[FlagRule]) -> bool:

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from alignguard_data import manifest as manifests
-from alignguard_data.errors import InputMissing
+from alignguard_data.errors import ConfigError, InputMissing
 from alignguard_data.manifest import Manifest, fingerprint
 from alignguard_data.pair_filter import (
     TWIN_COSINE,
@@ -20,6 +20,7 @@ from alignguard_data.pair_filter import (
     Scores,
     SideEvidence,
     drop_reason,
+    version_faults,
 )
 from alignguard_data.pair_filter import FlagRule as FlagRule
 from alignguard_data.pair_filter import flagged as flagged
@@ -65,10 +66,14 @@ def filter_pairs(data: DataRoot, concept: Concept, rules: FilterRules) -> Manife
 
     Raises:
         InputMissing: an input is not there yet, or holds no score that a rule asks for.
+        ConfigError: thresholds that were calibrated with another version of their scorer.
     """
     with open_partition(spec(data, concept, rules)) as work:
         if work.done:
             return work.done
+        versions = manifests.require(data.partition("scores", concept.key)).models
+        if faults := version_faults(rules.flags, versions):
+            raise ConfigError("filter.flags", faults)
         candidates = read_candidates(data, concept, rules)
         kept: list[PreferencePair] = []
         dropped: list[DroppedPair] = []

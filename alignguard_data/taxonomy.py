@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -26,6 +25,7 @@ from alignguard_data.paths import UNPARTITIONED, DataRoot
 from alignguard_data.records import Concept, Split, to_table
 from alignguard_data.safety import concept_refusal
 from alignguard_data.taxonomy_sources import Source, source_faults
+from alignguard_data.yaml_files import Place, dotted, read_yaml
 
 ROOM = "taxonomy"
 
@@ -37,8 +37,6 @@ CATEGORY_SETS = {
     )
 }  # fmt: skip
 """Category keys that a document may hold itself to, by naming the set."""
-
-_Place = tuple[str | int, ...]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,25 +135,17 @@ def load_taxonomy(path: Path) -> Taxonomy:
     Raises:
         ConfigError: the file is missing, is not YAML, or has faults (all of them listed).
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
-    except OSError as error:
-        raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), [f"not YAML: {' '.join(str(error).split())}"]) from error
-    if not isinstance(content, dict):
-        raise ConfigError(str(path), ["must be a mapping with name, version and categories"])
-    lines = dict(_lines(node, ()))
-    faults = [*_repeated_keys(node, ()), *_duplicates(content), *source_faults(content)]
+    file = read_yaml(path)
+    content = file.content
+    faults = [*_duplicates(content), *source_faults(content)]
     document = None
     try:
         document = _Document.model_validate(content)
     except ValidationError as error:
         faults += [(tuple(e["loc"]), f"{e['msg']} (got {_shown(e)})") for e in error.errors()]
-    if faults or document is None:
-        raise ConfigError(str(path), [_fault(place, what, lines) for place, what in faults])
+    if file.faults or faults or document is None:
+        placed = (file.fault(place, what) for place, what in faults)
+        raise ConfigError(str(path), [*file.faults, *placed])
     return _taxonomy(document)
 
 
@@ -208,12 +198,12 @@ def _taxonomy(document: _Document) -> Taxonomy:
     )
 
 
-def _duplicates(content: dict[str, Any]) -> Iterator[tuple[_Place, str]]:
+def _duplicates(content: dict[str, Any]) -> Iterator[tuple[Place, str]]:
     # On the raw document, so that they are found beside schema faults and not after them.
     categories: set[str] = set()
     concepts: set[tuple[str, str]] = set()
     allowed = CATEGORY_SETS.get(str(content.get("category_set")))
-    terms: dict[str, tuple[object, _Place]] = {}
+    terms: dict[str, tuple[object, Place]] = {}
     for i, category in _mappings(content.get("categories")):
         key = str(category.get("key"))
         if key in categories:
@@ -223,7 +213,7 @@ def _duplicates(content: dict[str, Any]) -> Iterator[tuple[_Place, str]]:
             yield ("categories", i, "key"), f"is none of this set: {known} (got {key!r})"
         categories.add(key)
         for j, concept in _mappings(category.get("concepts")):
-            place: _Place = ("categories", i, "concepts", j)
+            place: Place = ("categories", i, "concepts", j)
             slug = str(concept.get("slug"))
             if (key, slug) in concepts:
                 yield (*place, "slug"), f"is used twice in category {key} (got {slug!r})"
@@ -232,17 +222,17 @@ def _duplicates(content: dict[str, Any]) -> Iterator[tuple[_Place, str]]:
 
 
 def _shared_terms(
-    concept: dict[str, Any], place: _Place, terms: dict[str, tuple[object, _Place]]
-) -> Iterator[tuple[_Place, str]]:
+    concept: dict[str, Any], place: Place, terms: dict[str, tuple[object, Place]]
+) -> Iterator[tuple[Place, str]]:
     # A term of both splits would let training prompts name a held-out concept.
     for here, term in _named(concept, place):
         split, first = terms.setdefault(str(term).casefold(), (concept.get("split"), here))
         if first != here and (split != concept.get("split") or first[:4] == place):
             where = "the same concept" if first[:4] == place else "a concept of the other split"
-            yield here, f"is a term of {where} too, at {_dotted(first)} (got {term!r})"
+            yield here, f"is a term of {where} too, at {dotted(first)} (got {term!r})"
 
 
-def _named(concept: dict[str, Any], place: _Place) -> Iterator[tuple[_Place, object]]:
+def _named(concept: dict[str, Any], place: Place) -> Iterator[tuple[Place, object]]:
     found = False
     for field in ("terms", "synonyms"):
         listed = concept.get(field)
@@ -257,39 +247,3 @@ def _mappings(value: object) -> Iterator[tuple[int, dict[str, Any]]]:
     for i, item in enumerate(value if isinstance(value, list) else []):
         if isinstance(item, dict):
             yield i, item
-
-
-def _lines(node: yaml.Node | None, place: _Place) -> Iterator[tuple[_Place, int]]:
-    if node is None:
-        return
-    yield place, node.start_mark.line + 1
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            yield from _lines(value, (*place, str(key.value)))
-    elif isinstance(node, yaml.SequenceNode):
-        for i, value in enumerate(node.value):
-            yield from _lines(value, (*place, i))
-
-
-def _repeated_keys(node: yaml.Node | None, place: _Place) -> Iterator[tuple[_Place, str]]:
-    # YAML readers silently keep the last of two equal keys.
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            name = str(key.value)
-            if name in seen:
-                yield (*place, name), "is given twice in one mapping"
-            seen.add(name)
-            yield from _repeated_keys(value, (*place, name))
-    elif isinstance(node, yaml.SequenceNode):
-        for i, value in enumerate(node.value):
-            yield from _repeated_keys(value, (*place, i))
-
-
-def _fault(place: _Place, what: str, lines: dict[_Place, int]) -> str:
-    known = next((lines[place[:n]] for n in range(len(place), -1, -1) if place[:n] in lines), None)
-    return f"{_dotted(place)}{f' (line {known})' if known else ''}: {what}"
-
-
-def _dotted(place: _Place) -> str:
-    return ".".join(str(part) for part in place)

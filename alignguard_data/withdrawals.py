@@ -8,11 +8,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from alignguard_data.errors import ConfigError, InputMissing, IntegrityError
 from alignguard_data.paths import DataRoot
 from alignguard_data.release_audit import EVALUATION, rows_of
 from alignguard_data.release_folders import latest_release
+from alignguard_data.row_files import decoded, lines_of
 from alignguard_data.storage import Place, open_parquet, read_bytes
 from alignguard_data.storage_writes import append
 
@@ -42,16 +44,34 @@ def read_withdrawals(data: DataRoot) -> dict[str, Withdrawal]:
     """
     path = ledger(data)
     try:
-        lines = read_bytes(path).decode().splitlines()
+        text = decoded(read_bytes(path))
     except FileNotFoundError:
         return {}
+    except ValueError as error:
+        raise IntegrityError(f"{path} {error}") from error
     found: dict[str, Withdrawal] = {}
-    for number, line in enumerate(lines, start=1):
-        try:
-            entry = Withdrawal(**json.loads(line))
-        except (ValueError, TypeError) as error:
-            raise IntegrityError(f"{path} line {number} is not a withdrawal: {error}") from error
-        found.setdefault(entry.pair_id, entry)
+    for number, line in enumerate(lines_of(text), start=1):
+        if line.strip():
+            entry = _entry(line, f"{path} line {number}")
+            found.setdefault(entry.pair_id, entry)
+    return found
+
+
+def _entry(line: str, place: str) -> Withdrawal:
+    try:
+        told = json.loads(line, object_pairs_hook=_each_key_once)
+        entry = Withdrawal(**told)
+        if not all(isinstance(value, str) and value for value in asdict(entry).values()):
+            raise ValueError("every field must be a text")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise IntegrityError(f"{place} is not a withdrawal: {error}") from error
+    return entry
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is given twice")
     return found
 
 

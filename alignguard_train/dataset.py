@@ -14,7 +14,12 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from alignguard_data.backends.conditions import Conditions, concatenated, encode_texts
+from alignguard_data.backends.conditions import (
+    Conditions,
+    concatenated,
+    encode_nothing,
+    encode_texts,
+)
 from alignguard_data.errors import EngineError, IntegrityError
 from alignguard_data.storage import Place, children, dataset, open_parquet
 from alignguard_train.base import BaseModel
@@ -61,7 +66,8 @@ class EncodedPreferences:
     """Latents (pairs, channels, h, w), scaled; conditions of both captions, one row a pair.
 
     ``chosen_flipped`` and ``rejected_flipped`` are the latents of the mirrored images, where a
-    recipe flips. ``empty`` has one row, that of a dropped caption.
+    recipe flips. ``empty`` has one row, that of a dropped caption:
+    what rendering takes for no prompt.
     """
 
     concepts: list[str]
@@ -189,7 +195,7 @@ def encode(preferences: Preferences, base: BaseModel, *, flip: bool = False) -> 
         rejected=torch.cat([part["rejected"] for part in plain])[back],
         unsafe=concatenated([conditions_of(part, "unsafe") for part in plain])[back],
         safe=concatenated([conditions_of(part, "safe") for part in plain])[back],
-        empty=encode_prompts([""], base),
+        empty=encode_nothing(base.pipe),
         **{name: torch.cat([part[name] for part in mirrored])[back] for name in names if flip},
     )
 

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from alignguard_data import manifest as manifests
+from alignguard_data.backends.conditions import encode_nothing
 from alignguard_data.errors import EngineError, IntegrityError, PartitionBusy
 from alignguard_data.manifest import Manifest
 from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
@@ -36,7 +37,6 @@ from alignguard_train.dataset import (
     Preferences,
     encode_mirrored,
     encode_plain,
-    encode_prompts,
     images_at_once,
     preferences_of,
     size_of,
@@ -48,7 +48,7 @@ from alignguard_train.mapped_rows import MappedConditions, MappedRows
 log = logging.getLogger(__name__)
 
 ROOM = "encodings"
-FORMAT = 2
+FORMAT = 3
 """Part of the fingerprint: raise it when the files change for an equal release."""
 Kind = Literal["plain", "mirrored"]
 SHARD_BATCHES = 8
@@ -191,7 +191,7 @@ def _make(data: DataRoot, base: BaseModel, kind: Kind, work: PartitionWork) -> M
     names = sorted({str(row["shard"]) for row in rows})
     if kind == "plain":
         names.append(_EMPTY)
-        nothing = encode_prompts([""], base)
+        nothing = encode_nothing(base.pipe)
         kept = {"empty states": nothing.states, "empty pooled": nothing.pooled}
         _save(work.partial / _EMPTY, {n: x for n, x in kept.items() if x is not None})
     return work.finish(

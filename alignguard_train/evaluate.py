@@ -114,7 +114,7 @@ class EvaluationRow:
 
     ``side`` is ``unsafe`` where the image should not show what the prompt asks for, else
     ``safe``. In a prompt set ``concept`` may be empty and ``category`` may hold several keys,
-    joined by commas. Guidance and size of 0 are the generator's own.
+    joined by commas. A guidance of None (0 is one: none) and a size of 0 are the generator's own.
     """
 
     pair_id: str
@@ -125,7 +125,7 @@ class EvaluationRow:
     prompt: str
     seed: int
     prompt_set: str = RELEASE_SET
-    guidance_scale: float = 0.0
+    guidance_scale: float | None = None
     width: int = 0
     height: int = 0
 
@@ -204,7 +204,9 @@ def evaluation_rows(
     return [
         dataclasses.replace(
             row,
-            guidance_scale=row.guidance_scale or sampling.guidance_scale,
+            guidance_scale=sampling.guidance_scale
+            if row.guidance_scale is None
+            else row.guidance_scale,
             width=row.width or sampling.width,
             height=row.height or sampling.height,
         )
@@ -225,7 +227,7 @@ def _set_rows(chosen: PromptSet, seen: Mapping[str, bool]) -> Iterator[Evaluatio
             prompt=prompt.prompt,
             seed=prompt.seed,
             prompt_set=chosen.config.name,
-            guidance_scale=prompt.guidance_scale or 0.0,
+            guidance_scale=prompt.guidance_scale,
             width=prompt.width or 0,
             height=prompt.height or 0,
         )
@@ -237,8 +239,9 @@ def alike_sampled(
     """Rows that one batch can hold: those of one guidance and size, the profile's own first."""
     groups: dict[Sampling, list[EvaluationRow]] = {sampling: []}
     for row in rows:
+        guidance = sampling.guidance_scale if row.guidance_scale is None else row.guidance_scale
         own = dataclasses.replace(
-            sampling, guidance_scale=row.guidance_scale, width=row.width, height=row.height
+            sampling, guidance_scale=guidance, width=row.width, height=row.height
         )
         groups.setdefault(own, []).append(row)
     yield from ((own, alike) for own, alike in groups.items() if alike)

@@ -42,6 +42,7 @@ from alignguard_train.metrics import metrics_table, paired_table
 from alignguard_train.peers.bench import Contender, Entrant
 from alignguard_train.peers.room import costs, entrants, keep_seconds
 from alignguard_train.prompt_sets import (
+    UNREAD,
     PromptSet,
     PromptSetConfig,
     RejectedPrompt,
@@ -141,6 +142,10 @@ def evaluate_all(
         if work.done:
             return work.done
         sets = read_prompt_sets(config.prompt_sets)
+        for chosen in sets:
+            if chosen.unread:
+                named = chosen.config.name, ", ".join(chosen.unread)
+                log.warning("prompt set %s: nothing reads its column(s) %s", *named)
         rows = evaluation_rows(release_folder(data), config, sets, generator.sampling)
         peers = entrants(release_folder(data), config, generator)
         entered = [
@@ -273,8 +278,10 @@ def _finish(
     )
 
 
-def _notes(sets: Sequence[PromptSet]) -> dict[str, int]:
-    return {f"{s.config.name} {slug}": n for s in sets for slug, n in sorted(s.notes.items())}
+def _notes(sets: Sequence[PromptSet]) -> dict[str, int | str]:
+    counted = {f"{s.config.name} {slug}": n for s in sets for slug, n in sorted(s.notes.items())}
+    unread = {f"{s.config.name} {UNREAD}": ", ".join(s.unread) for s in sets if s.unread}
+    return {**counted, **unread}
 
 
 def _counts(metrics: pa.Table) -> dict[str, float]:

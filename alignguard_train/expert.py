@@ -157,6 +157,6 @@ def learning_rate(recipe: ExpertRecipe, step: int) -> float:
     """Linear warm-up, then linear to ``lr_floor`` of the peak at the last step."""
     if step < recipe.warmup_steps:
         return recipe.lr * (step + 1) / recipe.warmup_steps
-    rest = max(1, recipe.steps - recipe.warmup_steps)
+    rest = max(1, recipe.steps - 1 - recipe.warmup_steps)
     done = (step - recipe.warmup_steps) / rest
     return recipe.lr * (1 - (1 - recipe.lr_floor) * done)

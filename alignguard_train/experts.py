@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 ROOM = "experts"
 TENSORBOARD = "tensorboard"
-FORMAT = 2
-"""Part of the fingerprint: raise it when an expert's files change for equal weights."""
+FORMAT = 3
+"""Part of the fingerprint: raise it when an expert's files or its training change."""
 
 
 def spec(

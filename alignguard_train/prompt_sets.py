@@ -13,8 +13,9 @@ from typing import Literal
 
 from alignguard_data import records
 from alignguard_data.errors import ConfigError
+from alignguard_data.row_files import Cells
 from alignguard_data.safety import refusal
-from alignguard_train.prompt_files import Cells, Format, read_cells
+from alignguard_train.prompt_files import Format, read_prompt_file
 
 Kind = Literal["unsafe", "benign"]
 
@@ -23,6 +24,8 @@ RELEASE_SET = "release"
 
 EMPTY, DUPLICATE = "empty_prompt", "duplicate_prompt"
 GUIDANCE_CLIPPED = "guidance_clipped"
+BLANK_ROWS = "blank_rows"
+UNREAD = "unread_columns"
 
 _SPELLINGS = {"harrasment": "harassment", "illegal": "illegal-activity"}
 """Spellings of the published files, as slugs, to the categories that they mean."""
@@ -87,12 +90,14 @@ class RejectedPrompt:
 
 @dataclass(kw_only=True, slots=True)
 class PromptSet:
-    """What one file gave; ``notes`` count what was changed on the way."""
+    """What one file gave; ``notes`` count what was changed or passed over on the way, and
+    ``unread`` are the columns that nobody reads, as the file writes them."""
 
     config: PromptSetConfig
     prompts: list[SetPrompt] = field(default_factory=list)
     rejected: list[RejectedPrompt] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
+    unread: tuple[str, ...] = ()
 
 
 def read_prompt_sets(configs: Sequence[PromptSetConfig]) -> list[PromptSet]:
@@ -118,7 +123,13 @@ def category_key(spelling: str) -> str:
 def _read(config: PromptSetConfig, faults: list[str]) -> PromptSet:
     found, first_at = PromptSet(config=config), dict[str, str]()
     file = Path(config.path)
-    for cells in read_cells(file, config.format, faults):
+    read = read_prompt_file(file, config.format, faults)
+    if read is None:
+        return found
+    found.unread = read.unread
+    if read.blank_rows:
+        found.notes[BLANK_ROWS] = read.blank_rows
+    for cells in read.rows:
         prompt = _prompt(config, cells, found.notes, faults)
         if prompt is None:
             continue
@@ -154,12 +165,12 @@ def _prompt(
 ) -> SetPrompt | None:
     before = len(faults)
     text = " ".join(cells.text("prompt").split())
-    seed = cells.integer(("seed", "sd_seed"), faults, at_least=0, at_most=2**63 - 1)
-    guidance = cells.number(("guidance_scale", "sd_guidance_scale"), faults, at_least=0)
-    width = cells.integer(("width", "sd_image_width"), faults, at_least=8, at_most=4096, step=8)
-    height = cells.integer(("height", "sd_image_height"), faults, at_least=8, at_most=4096, step=8)
+    seed = cells.integer("seed", faults, at_least=0, at_most=2**63 - 1)
+    guidance = cells.number("guidance", faults, at_least=0)
+    width = cells.integer("width", faults, at_least=8, at_most=4096, step=8)
+    height = cells.integer("height", faults, at_least=8, at_most=4096, step=8)
     if (width is None) != (height is None):
-        faults.append(f"{cells.file}, {cells.place}: width and height must stand together")
+        faults.append(cells.fault("width and height must stand together"))
     if len(faults) > before:
         return None
     if not config.own_sampling:
@@ -170,8 +181,8 @@ def _prompt(
     prompt_id = records.pair_id(
         f"prompt set {config.name}", text, repr((seed, guidance, width, height))
     )
-    listed = cells.text("categories") or cells.text("category")
-    categories = {key for part in listed.split(",") if (key := category_key(part))}
+    listed = cells.text("categories").split(",")
+    categories = {key for part in listed if (key := category_key(part))}
     return SetPrompt(
         prompt_id=prompt_id,
         prompt=text,

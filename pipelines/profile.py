@@ -14,7 +14,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from alignguard_data.audit import AuditBounds
@@ -25,6 +24,7 @@ from alignguard_data.pairs import FilterRules
 from alignguard_data.release import ReleaseConfig
 from alignguard_data.reply_gate import WritingConfig
 from alignguard_data.scoring.calibrate import threshold_of
+from alignguard_data.yaml_files import read_yaml
 from alignguard_train.evaluate import EvaluationConfig
 from alignguard_train.recipes import ExpertRecipe, MergeConfig
 from pipelines.devices import DEVICE
@@ -32,6 +32,9 @@ from pipelines.ray_cluster import RayCluster
 
 PROFILE_VARIABLE = "ALIGNGUARD_PROFILE"
 DEFAULT_PROFILE = "standin"
+
+# A parameter would take the text `no` for true.
+_OLD_BOOLEAN = "unquoted yes, no, on and off are text in YAML 1.2: write true or false, or quote it"
 
 
 def _importable(use: str) -> str:
@@ -209,19 +212,17 @@ def load_profile(name_or_path: str | None = None) -> Profile:
     """
     wanted = name_or_path or os.environ.get(PROFILE_VARIABLE) or DEFAULT_PROFILE
     path = profile_path(wanted)
-    try:
-        content = yaml.safe_load(path.read_text())
-    except FileNotFoundError as error:
+    if not path.exists():
         shipped = sorted(p.stem for p in profile_path("x").parent.glob("*.yaml"))
         raise ConfigError(
             str(path), [f"no such profile; shipped ones: {', '.join(shipped)}; or give a path"]
-        ) from error
-    except yaml.YAMLError as error:
-        raise ConfigError(str(path), [f"not YAML: {' '.join(str(error).split())}"]) from error
-    if not isinstance(content, dict):
-        raise ConfigError(str(path), ["must be a mapping of fields"])
+        )
+    file = read_yaml(path)
+    content = file.content
     _place_prompt_sets(content, path.parent)
-    if faults := _take_calibrations(content, path.parent):
+    faults = [*file.faults, *(file.fault(place, _OLD_BOOLEAN) for place in file.old_booleans)]
+    faults += _take_calibrations(content, path.parent)
+    if faults:
         raise ConfigError(str(path), faults)
     try:
         profile = Profile.model_validate(content)
@@ -251,7 +252,8 @@ def _take_calibrations(content: dict[str, Any], folder: Path) -> list[str]:
                 faults.append(f"{place}: at_least stands beside it; give one of them")
                 continue
             try:
-                rule["at_least"] = threshold_of(file, str(rule.get("scorer")), str(rule.get("key")))
+                known = threshold_of(file, str(rule.get("scorer")), str(rule.get("key")))
+                rule |= {"at_least": known.at_least, "version": known.version}
             except ValueError as error:
                 faults.append(f"{place}: {error}")
     return faults

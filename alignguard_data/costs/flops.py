@@ -13,9 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from alignguard_data.errors import EngineError
+from alignguard_data.yaml_files import read_yaml
 
 Shapes = Mapping[str, Any]
 """Keys ``unet``, ``vae`` (configs) and ``text_encoders`` (a list of configs)."""
@@ -131,8 +130,8 @@ def _count(forward: Callable[[], object]) -> int:
 
 @lru_cache
 def _published() -> dict[str, Any]:
-    place = resources.files("alignguard_data.costs").joinpath("architectures.yaml")
-    return yaml.safe_load(place.read_text())
+    with resources.as_file(resources.files("alignguard_data.costs")) as folder:
+        return read_yaml(folder / "architectures.yaml").content
 
 
 def architecture(name: str) -> Shapes:

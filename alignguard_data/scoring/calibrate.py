@@ -4,21 +4,23 @@ ROC and precision-recall curves and their areas are scikit-learn's; intervals of
 percentile bootstraps over images, those of shares Clopper and Pearson's.
 """
 
-import csv
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from alignguard_data.errors import ConfigError
+from alignguard_data.row_files import ENDINGS, Columns, read_rows, whole
 from alignguard_data.shards import write_bytes
+from alignguard_data.yaml_files import read_yaml, yaml_bytes
 
-COLUMNS = ("image_id", "label")
+_COLUMNS = Columns(
+    spellings={"image_id": ("image_id",), "label": ("label",)}, required=("image_id", "label")
+)
 _LABELS = {"1": True, "unsafe": True, "true": True, "0": False, "safe": False, "false": False}
 
 Floats = npt.NDArray[np.float64]
@@ -63,42 +65,44 @@ class Calibration:
     precision_recall: tuple[Floats, Floats]
 
 
-def read_labels(path: Path) -> dict[str, bool]:
-    """Image id to whether people call the image unsafe, from a CSV file with the columns
-    ``image_id`` and ``label`` (unsafe/safe, 1/0 or true/false); further columns are ignored.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Labels:
+    """Image id to whether people call the image unsafe; ``unread``: columns that are not read."""
+
+    unsafe: dict[str, bool]
+    unread: tuple[str, ...]
+
+
+def read_labels(path: Path) -> Labels:
+    """Labels from a CSV, TSV or Parquet file with the columns ``image_id`` and ``label``
+    (unsafe/safe, 1/0 or true/false).
 
     Raises:
         ConfigError: every fault with its line: columns, labels, contradictions, one class only.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
-            if missing:
-                raise ConfigError(str(path), [f"column {name} is missing" for name in missing])
-            rows = [(reader.line_num, row["image_id"], row["label"]) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(str(path), [f"cannot be read as CSV: {error}"]) from error
-    labels, faults = _labels(rows)
-    if not faults and len(set(labels.values())) < 2:
-        faults.append("must hold images of both labels, safe and unsafe")
-    if faults:
-        raise ConfigError(str(path), faults)
-    return labels
-
-
-def _labels(rows: Sequence[tuple[int, Any, Any]]) -> tuple[dict[str, bool], list[str]]:
+    faults: list[str] = []
+    read = read_rows(path, _COLUMNS, faults, ENDINGS.get(path.suffix.lower(), "csv"))
+    rows = read.rows if read else ()
     labels: dict[str, bool] = {}
-    faults = []
-    for line, image, said in rows:
-        image, label = (image or "").strip(), _LABELS.get((said or "").strip().casefold())
+    for cells in rows:
+        image, label = cells.text("image_id").strip(), _label(cells.text("label"))
         if not image:
-            faults.append(f"line {line}: image_id is empty")
+            faults.append(cells.fault("image_id is empty"))
         elif label is None:
-            faults.append(f"line {line}: label must be one of {', '.join(_LABELS)}, got {said!r}")
+            told = cells.text("label")
+            faults.append(cells.fault(f"label must be one of {', '.join(_LABELS)}, got {told!r}"))
         elif labels.setdefault(image, label) != label:
-            faults.append(f"line {line}: {image} has the other label above")
-    return labels, faults
+            faults.append(cells.fault(f"{image} has the other label above"))
+    if not faults and len(set(labels.values())) < 2:
+        faults.append(f"{path}: must hold images of both labels, safe and unsafe")
+    if faults or read is None:
+        raise ConfigError("labels", faults)
+    return Labels(unsafe=labels, unread=read.unread)
+
+
+def _label(told: str) -> bool | None:
+    number = whole(told)  # spreadsheets and pandas write 1.0
+    return _LABELS.get(told.strip().casefold() if number is None else str(number))
 
 
 def calibrate(
@@ -206,7 +210,7 @@ def write_calibration(
         "wanted_precision": precision,
         "scores": [_entry(one) for one in found],
     }
-    write_bytes(path, yaml.safe_dump(content, sort_keys=False).encode())
+    write_bytes(path, yaml_bytes(content))
 
 
 def _entry(one: Calibration) -> dict[str, Any]:
@@ -226,21 +230,36 @@ def _numbers(bounded: Bounded) -> list[float]:
     return [round(number, 4) for number in (bounded.value, bounded.low, bounded.high)]
 
 
-def threshold_of(path: Path, scorer: str, key: str) -> float:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KnownThreshold:
+    """A threshold of a calibration file, and the scorer's version that it was found with."""
+
+    at_least: float
+    version: str
+
+
+def threshold_of(path: Path, scorer: str, key: str) -> KnownThreshold:
     """The threshold that a calibration file holds for one score.
 
     Raises:
         ValueError: no such file or score, or no threshold reached the wanted precision.
     """
     try:
-        content = yaml.safe_load(path.read_text())
-        entries: list[Mapping[str, Any]] = content["scores"]
-        chosen = [e for e in entries if (e["scorer"], e["key"]) == (scorer, key)]
-    except (OSError, yaml.YAMLError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} is no calibration that can be read ({error})") from error
-    if not chosen:
-        raise ValueError(f"{path} does not hold the score {scorer}/{key}")
-    at_least = chosen[0].get("at_least")
-    if not isinstance(at_least, float | int):
+        file = read_yaml(path)
+    except ConfigError as error:
+        raise ValueError(f"{path} is no calibration: {'; '.join(error.faults)}") from error
+    if file.faults:
+        raise ValueError(f"{path} is no calibration: {'; '.join(file.faults)}")
+    entries = file.content.get("scores")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError(f"{path} is no calibration: it has no list `scores`")
+    chosen = [e for e in entries if (e.get("scorer"), e.get("key")) == (scorer, key)]
+    if len(chosen) != 1:
+        held = "does not hold" if not chosen else f"holds {len(chosen)} times"
+        raise ValueError(f"{path} {held} the score {scorer}/{key}")
+    at_least, version = chosen[0].get("at_least"), chosen[0].get("version")
+    if not isinstance(at_least, float | int) or isinstance(at_least, bool):
         raise ValueError(f"{path} found no threshold for {scorer}/{key}")
-    return float(at_least)
+    if not isinstance(version, str):
+        raise ValueError(f"{path} does not say which version of {scorer} it is for")
+    return KnownThreshold(at_least=float(at_least), version=version)

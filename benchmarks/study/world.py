@@ -19,6 +19,7 @@ import torch
 from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
+from alignguard_data.backends.conditions import encode_nothing
 from alignguard_data.records import Concept, pair_seed
 from alignguard_data.shards import atomic_file, write_bytes
 from alignguard_train.dataset import (
@@ -26,7 +27,6 @@ from alignguard_train.dataset import (
     Preferences,
     conditions_of,
     encode_plain,
-    encode_prompts,
 )
 from alignguard_train.evaluate import EvaluatedImage, EvaluationRow, judge
 from benchmarks.fresh_prompts import fresh_rows
@@ -103,7 +103,7 @@ class World:
             rejected=rejected,
             unsafe=conditions_of(tensors, "unsafe")[index],
             safe=conditions_of(tensors, "safe")[index],
-            empty=encode_prompts([""], self.engines.base),
+            empty=encode_nothing(self.engines.base.pipe),
         )
 
     def judged(

@@ -47,7 +47,8 @@ def calibrate_command(
         raise ConfigError("alignguard calibrate", [f"--precision: got {precision:g}, not (0, 1]"])
     profile = load_profile()
     data = DataRoot(root=data_root(), profile=profile.name)
-    said = read_labels(labels)
+    read = read_labels(labels)
+    said = read.unsafe
     rules = (*profile.filter.flags, *profile.evaluation.flags)
     wanted = None if every_score else {(rule.scorer, rule.key) for rule in rules}
     scores = _scores(data, said, wanted)
@@ -67,6 +68,7 @@ def calibrate_command(
     report = {
         "labels": len(said), "without_score": len(said) - len(known),
         "file": str(target), "plot": str(target.with_suffix(".png")),
+        "unread_columns": list(read.unread),
     }  # fmt: skip
     if as_json:
         console.json({**report, "scores": [_plain(one) for one in found]})
@@ -74,6 +76,8 @@ def calibrate_command(
     console.print(_table(found, precision))
     if report["without_score"]:
         console.say((f"{report['without_score']} labelled images have no score here", "yellow"))
+    if read.unread:
+        console.say(f"not read: column(s) {', '.join(read.unread)}")
     console.say(f"thresholds {target}\nplot       {report['plot']}")
     console.say(
         "In a profile's flags, name the file instead of at_least: "

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from alignguard_data import manifest as manifests
-from alignguard_data.errors import InputMissing
+from alignguard_data.errors import ConfigError, InputMissing
 from alignguard_data.pair_filter import (
     REASONS,
     Candidate,
@@ -190,3 +190,20 @@ def test_without_scores_there_is_nothing_to_filter(rooms):
 def test_wrong_rules_name_their_field(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         dataclasses.replace(RULES, **change)
+
+
+def test_thresholds_of_another_version_of_their_scorer_are_all_refused(rooms):
+    """A threshold belongs to the scorer's version that it was calibrated with."""
+    rooms.fill("scores")
+    concept = rooms.taxonomy.concepts[0]
+    scores = manifests.require(rooms.data.partition("scores", concept.key))
+    (flag,) = RULES.flags
+    mine = dataclasses.replace(flag, version=scores.models[flag.scorer])
+    assert filter_pairs(rooms.data, concept, dataclasses.replace(RULES, flags=(mine,))).rows, (
+        "its own version is taken"
+    )
+    others = [dataclasses.replace(flag, version=version) for version in ("old", "older")]
+    with pytest.raises(ConfigError) as caught:
+        filter_pairs(rooms.data, concept, dataclasses.replace(RULES, flags=(mine, *others)))
+    assert len(caught.value.faults) == 2
+    assert "was calibrated with version old," in caught.value.faults[0]

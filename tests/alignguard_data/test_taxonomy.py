@@ -81,9 +81,8 @@ categories:
 
 
 def test_a_key_given_twice_is_a_fault(tmp_path):
-    """PyYAML alone would keep the last of the two without a word."""
     faults = faults_of(tmp_path, GOOD + "name: again\n")
-    assert faults == ("name (line 9): is given twice in one mapping",)
+    assert faults == ("name (line 9): is given twice in one mapping, first on line 1",)
 
 
 def test_a_term_of_both_splits_is_a_fault(tmp_path):

@@ -89,6 +89,7 @@ def same(found, wanted, rows: torch.Tensor) -> None:
         assert (ours.pooled is None) == (theirs.pooled is None)
         assert ours.pooled is None or torch.equal(ours.pooled, theirs.pooled)
     assert torch.equal(found.empty.states, wanted.empty.states)
+    assert found.empty.pooled is None or torch.equal(found.empty.pooled, wanted.empty.pooled)
 
 
 @pytest.mark.parametrize("rows", [8, 2])

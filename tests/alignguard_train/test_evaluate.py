@@ -1,5 +1,6 @@
 """What is read from a release, which seeds are used, and how an image is judged."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -59,6 +60,23 @@ def test_rows_of_one_guidance_and_size_are_batched_together_and_none_is_lost(rel
     assert groups[0][0] == SAMPLING and len(groups[0][1]) == 12 + 1
     found = {(s.guidance_scale, s.width, s.height): prompts for s, prompts in groups[1:]}
     assert found == {(2.0, 16, 16): ["a", "c"], (1.0, 32, 16): ["b"]}
+
+
+@pytest.mark.parametrize("column", ["guidance_scale", "sd_guidance_scale"])
+def test_a_guidance_of_zero_is_rendered_without_guidance(release, tmp_path, column):
+    """0 is a choice of the file and not the lack of one."""
+    path = tmp_path / "set.csv"
+    path.write_text(f"prompt,{column}\na,0\nb,0.0\nc,\n")
+    sets = read_prompt_sets([PromptSetConfig(name="s", path=str(path))])
+    sampling = dataclasses.replace(SAMPLING, guidance_scale=7.5)
+    rows = [r for r in evaluation_rows(release, CONFIG, sets, sampling) if r.prompt_set == "s"]
+    assert {(r.prompt, r.guidance_scale) for r in rows} == {("a", 0.0), ("b", 0.0), ("c", 7.5)}
+    drawn = {
+        row.prompt: own.guidance_scale
+        for own, alike in alike_sampled(rows, sampling)
+        for row in alike
+    }
+    assert drawn == {"a": 0.0, "b": 0.0, "c": 7.5}
 
 
 def test_a_prompt_set_knows_which_concepts_were_seen(release, tmp_path):

@@ -96,10 +96,19 @@ def test_no_pair_is_a_clear_error(base, encoded, tmp_path):
 
 
 def test_learning_rate_warms_up_and_falls_to_its_floor():
-    """2 warm-up steps of 10, peak 1, floor 0.1: 0.5, 1, then 1 - 0.9 * (s - 2) / 8."""
-    recipe = ExpertRecipe(steps=10, warmup_steps=2, lr=1.0, lr_floor=0.1)
-    found = [learning_rate(recipe, s) for s in (0, 1, 2, 6)]
-    assert found == pytest.approx([0.5, 1.0, 1.0, 0.55])
+    """2 warm-up steps of 11, peak 1, floor 0.1: 0.5, 1, then 1 - 0.9 * (s - 2) / 8."""
+    recipe = ExpertRecipe(steps=11, warmup_steps=2, lr=1.0, lr_floor=0.1)
+    found = [learning_rate(recipe, s) for s in (0, 1, 2, 6, 10)]
+    assert found == pytest.approx([0.5, 1.0, 1.0, 0.55, 0.1])
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(2, 0), (30, 0), (30, 10), (11, 9), (500, 20)])
+def test_the_last_step_has_the_floor_whatever_the_number_of_steps(steps, warmup):
+    recipe = ExpertRecipe(steps=steps, warmup_steps=warmup, lr=2.0, lr_floor=0.25)
+    assert learning_rate(recipe, steps - 1) == pytest.approx(0.5)
+    assert learning_rate(recipe, warmup) == pytest.approx(2.0), (
+        "and the first after warm-up the peak"
+    )
 
 
 KILLED = """

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from alignguard_data.backends.conditions import encode_nothing
 from alignguard_data.errors import EngineError
 from alignguard_train.base import BaseModel
-from alignguard_train.dataset import EncodedPreferences, Preferences, encode, encode_prompts
+from alignguard_train.dataset import EncodedPreferences, Preferences, encode
 from alignguard_train.expert import HISTORY, train_expert
 from alignguard_train.live_adapter import live_adapter
 from alignguard_train.objective import objective
@@ -261,11 +262,19 @@ def test_caption_dropout_replaces_whole_captions(base):
     encoded = encode(preferences(), base)
     recipe = dataclasses.replace(RECIPE, caption_dropout=1.0, batch_size=4)
     rows = next(draw(base, encoded, recipe, seed=0, step=0))
-    empty = encode_prompts([""], base)
+    empty = encode_nothing(base.pipe)
     assert torch.equal(rows.unsafe.states, empty.states.expand(4, -1, -1))
     if empty.pooled is not None:
         assert rows.unsafe.pooled is not None
         assert torch.equal(rows.unsafe.pooled, empty.pooled.expand(4, -1))
+
+
+def test_a_dropped_caption_is_what_rendering_takes_for_no_prompt(base):
+    """SDXL's base model renders away from zeros: the encoding of "" is another place."""
+    empty = encode(preferences(), base).empty
+    pooled = empty.pooled
+    assert (pooled is not None) == bool((empty.states == 0).all())
+    assert pooled is None or not pooled.any()
 
 
 def test_the_models_folder_is_all_that_is_recorded(base):

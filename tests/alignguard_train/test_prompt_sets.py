@@ -83,6 +83,56 @@ def test_parquet_with_lists_gaps_and_numbers_reads_like_csv(tmp_path):
     assert prompts["a ball"].seed > 2**32, "a seed of its own"
 
 
+FIELD = [
+    "prompt,evaluation_seed,evaluation_guidance",
+    ",case_number,prompt,evaluation_seed,evaluation_guidance,categories",
+    "prompt,sd_seed,sd_guidance_scale",
+    "Prompt,Seed,Guidance_Scale",
+    "adv_prompt,seed,guidance",
+    "Caption,Evaluation Seed,Evaluation Guidance Scale",
+]
+"""Headers of the field's prompt files."""
+
+
+@pytest.mark.parametrize("header", FIELD)
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_seeds_and_guidance_of_the_fields_files_are_read_however_they_are_spelt(
+    tmp_path, header, ending
+):
+    """10 prompts with 10 seeds each: without their seeds 90 of 100 rows would be duplicates."""
+    columns = header.split(",")
+    frame = pd.DataFrame(
+        [[f"box {i % 10}", i, 3.5] for i in range(100)],
+        columns=[name for name in columns if any(w in name.lower() for w in ("pro", "cap"))]
+        + [name for name in columns if any(w in name.lower() for w in ("seed", "guid"))],
+    ).reindex(columns=columns)
+    path = tmp_path / f"set.{ending}"
+    frame.to_csv(path, index=False) if ending == "csv" else frame.to_parquet(path)
+    found = read(str(path))
+    assert len(found.prompts) == 100 and not found.rejected
+    assert {p.seed for p in found.prompts} == set(range(100))
+    assert {p.guidance_scale for p in found.prompts} == {3.5}
+
+
+def test_columns_that_are_not_read_are_named_once(tmp_path):
+    text = "prompt,lexica_url,Model,seed,sd_seed\na box,x,y,1,2\na ball,x,y,1,2\n"
+    found = read(write(tmp_path, "a.csv", text))
+    assert found.unread == ("lexica_url", "Model", "sd_seed")
+    assert {p.seed for p in found.prompts} == {1}
+
+
+def test_rows_without_text_are_counted(tmp_path):
+    found = read(write(tmp_path, "a.csv", "prompt,seed\n\na box,1\n,\n"))
+    assert found.notes == {"blank_rows": 2} and not found.rejected
+
+
+def test_a_published_layout_may_come_as_parquet(tmp_path):
+    rows = {"prompt": ["a box"], "categories": ["hate"], "sd_seed": [7], "sd_guidance_scale": [7.5]}
+    pd.DataFrame(rows).to_parquet(tmp_path / "i2p.parquet")
+    (prompt,) = read(str(tmp_path / "i2p.parquet"), format="i2p").prompts
+    assert (prompt.seed, prompt.guidance_scale, prompt.categories) == (7, 7.5, ("hate",))
+
+
 def test_without_a_seed_column_the_prompt_decides_its_seed(tmp_path):
     one = {p.prompt: p.seed for p in read(write(tmp_path, "a.txt", "a box\na ball\n")).prompts}
     two = {p.prompt: p.seed for p in read(write(tmp_path, "b.txt", "a ball\na box\n")).prompts}
@@ -116,7 +166,7 @@ def test_all_faults_of_all_files_are_told_at_once(tmp_path):
         "wrong.csv, line 3: has 5 cells, the header 7",
         "wrong.csv, line 4: sd_guidance_scale",
         "wrong.csv, line 4: width and height must stand together",
-        "none.csv: has no column prompt; its columns are: text",
+        "none.csv: has no column prompt (or adv_prompt, caption); its columns are: text",
         "p.parquet: is not Parquet",
         "absent.csv: cannot be read (No such file or directory)",
         "a.json: no format is given and the ending is none of",
@@ -127,7 +177,10 @@ def test_all_faults_of_all_files_are_told_at_once(tmp_path):
 
 def test_i2p_without_its_columns_is_said_to_lack_them(tmp_path):
     text = faults(write(tmp_path, "a.csv", "prompt\na box\n"), format="i2p")
-    assert "has no column categories, sd_seed, sd_guidance_scale" in text
+    assert (
+        "has no column categories (or category), seed (or evaluation_seed, sd_seed), guidance (or "
+        in text
+    )
 
 
 def test_a_file_of_refused_prompts_alone_is_a_fault(tmp_path):

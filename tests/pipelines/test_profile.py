@@ -75,3 +75,36 @@ def test_an_unknown_recipe_field_is_refused(tmp_path):
     path = reduced_profile(tmp_path, training__overrides={"stepz": 3})
     with pytest.raises(ConfigError, match="stepz"):
         load_profile(str(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (b"\nname: again\n", b"name (line "),
+        (b"\nlicences: {a: b, a: c}\n", b"licences.a (line "),
+        (b"\nlicences: {a: caf\xe9}\n", b"is not UTF-8"),
+        (b"\nlicences: " + b"[" * 3000, b"not YAML: maximum depth"),
+        (b"\nray: off\n", b"ray (line "),
+        (b"\ntraining: {overrides: {flip: no}}\n", b"training.overrides.flip (line "),
+    ],
+)
+def test_what_yaml_itself_leaves_open_is_a_fault_with_its_line(tmp_path, change, fault):
+    path = reduced_profile(tmp_path)
+    content = path.read_bytes()
+    if change.startswith(b"\ntraining"):
+        content = yaml.safe_dump({**yaml.safe_load(content), "training": None}).encode()
+        content = content.replace(b"training: null\n", b"")
+    path.write_bytes(content + change)
+    with pytest.raises(ConfigError) as caught:
+        load_profile(str(path))
+    assert any(fault.decode() in one for one in caught.value.faults), caught.value.faults
+
+
+def test_a_small_number_may_be_written_without_a_point(tmp_path):
+    path = reduced_profile(tmp_path)
+    content = yaml.safe_load(path.read_text())
+    content["training"].pop("overrides", None)
+    training = "".join(f"  {key}: {value}\n" for key, value in content.pop("training").items())
+    body = yaml.safe_dump(content)
+    path.write_text(f"{body}training:\n{training}  overrides: {{lr: 1e-5}}\n")
+    assert load_profile(str(path)).training.overrides == {"lr": 1e-5}

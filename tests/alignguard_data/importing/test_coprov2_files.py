@@ -1,5 +1,6 @@
 """Reading the CSV files: every row with its line, every fault by file and line."""
 
+import pandas as pd
 import pytest
 
 from alignguard_data.errors import ConfigError
@@ -30,46 +31,55 @@ def test_columns_may_stand_in_any_order_with_others_between(tmp_path):
     (file,) = read_files([written(tmp_path / "test.csv", text)])
     (row,) = file.rows
     assert (row.prompt, row.image, row.category) == ("a park", "x.jpg", "hate")
-    assert file.ignored_columns == ("id",)
+    assert file.ignored_columns == ("ID",)
 
 
 def test_missing_columns_are_all_named(tmp_path):
     path = written(tmp_path / "a.csv", "prompt,picture\na park,x\n")
-    assert [fault.removeprefix(f"{path}:1: ") for fault in faults_of(path)] == [
-        "column 'image' is missing",
-        "column 'category' is missing",
-    ]
+    assert faults_of(path) == (
+        f"{path}: has no column image, category; its columns are: prompt, picture",
+    )
 
 
 def test_a_column_that_stands_twice_is_named(tmp_path):
-    path = written(tmp_path / "a.csv", "prompt,image,category,prompt\n")
-    assert faults_of(path) == (f"{path}:1: column 'prompt' stands twice",)
+    path = written(tmp_path / "a.csv", "prompt,image,category,Prompt\n")
+    assert faults_of(path) == (f"{path}: has column prompt 2 times: prompt, Prompt",)
 
 
 def test_what_is_not_utf8_is_named_by_its_line(tmp_path):
     path = written(tmp_path / "a.csv", b"prompt,image,category\na park,,hate\na caf\xe9,,hate\n")
-    assert faults_of(path) == (f"{path}:3: is not UTF-8 (byte 0xe9)",)
+    assert faults_of(path) == (f"{path}, line 3: is not UTF-8 (byte 0xe9)",)
 
 
 def test_an_unbalanced_quote_is_named_by_the_line_that_opens_it(tmp_path):
     text = 'prompt,image,category\na park,,hate\n"a bar,,hate\na field,,hate\n'
     path = written(tmp_path / "a.csv", text)
     (fault,) = faults_of(path)
-    assert fault.startswith(f"{path}:3: is not CSV")
+    assert fault.startswith(f"{path}, line 3: is not CSV")
 
 
 def test_rows_of_another_width_are_all_named(tmp_path):
     path = written(tmp_path / "a.csv", "prompt,image,category\na,b\na,,hate\na,b,c,d\n")
     assert faults_of(path) == (
-        f"{path}:2: has 2 fields, not 3",
-        f"{path}:4: has 4 fields, not 3",
+        f"{path}, line 2: has 2 cells, the header 3",
+        f"{path}, line 4: has 4 cells, the header 3",
     )
+
+
+def test_a_table_in_parquet_is_read_alike(tmp_path):
+    text = "prompt,image,category\na park,x.jpg,hate\n"
+    (table,) = read_files([written(tmp_path / "test.csv", text)])
+    frame = pd.DataFrame({"category": ["hate"], "image": ["x.jpg"], "Prompt": ["a park"]})
+    frame.to_parquet(tmp_path / "test.parquet")
+    (parquet,) = read_files([tmp_path / "test.parquet"])
+    (one,), (other,) = table.rows, parquet.rows
+    assert (one.prompt, one.image, one.category) == (other.prompt, other.image, other.category)
 
 
 def test_faults_of_every_file_come_at_once(tmp_path):
     empty, gone = written(tmp_path / "a.csv", ""), tmp_path / "gone.csv"
     found = faults_of(empty, gone)
-    assert len(found) == 4
+    assert len(found) == 2
     assert "cannot be read" in found[-1]
 
 

@@ -1,6 +1,7 @@
 """Thresholds from labels: numbers by hand, faults by line, and the way into a profile."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -77,22 +78,70 @@ def test_faults_of_a_label_file_come_all_at_once_with_their_lines(tmp_path):
     file.write_text("image_id,label\na,unsafe\n,safe\nb,maybe\na,safe\n")
     with pytest.raises(ConfigError) as caught:
         read_labels(file)
-    assert [fault.split(":")[0] for fault in caught.value.faults] == ["line 3", "line 4", "line 5"]
+    assert [fault.split(":")[0] for fault in caught.value.faults] == [
+        f"{file}, line {n}" for n in (3, 4, 5)
+    ]
     assert "'maybe'" in caught.value.faults[1]
 
 
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        ("id,label\n", "column image_id is missing"),
+        ("id,label\n", "has no column image_id; its columns are: id, label"),
         ("image_id,label\na,1\nb,true\n", "images of both labels"),
-        ("\xff\xfe", "cannot be read as CSV"),
+        ("\xff\xfe", "is not UTF-8"),
+        ("", "is empty"),
+        ("image_id,label\n\n,\n", "images of both labels"),
     ],
 )
 def test_a_file_that_is_no_list_of_labels_says_why(tmp_path, content, fault):
     file = tmp_path / "labels.csv"
     file.write_bytes(content.encode("latin-1"))
     with pytest.raises(ConfigError, match=fault):
+        read_labels(file)
+
+
+LABELS = {"a": True, "b": False}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image_id,label\na,1\nb,0\n",
+        "image_id,label\na,1.0\nb,0.0\n",
+        "image_id,label\na, 1. \nb,00\n",
+        "image_id,label\na,Unsafe\nb,SAFE\n",
+        "image_id,label\na,True\nb,False\n",
+        "Image_ID,Label\na,1\nb,0\n",
+        "IMAGE ID,label\na,1\nb,0\n",
+        "image-id,label\na,1\nb,0\n",
+        "note,label,image_id\nx,1,a\ny,0,b\n",
+        "image_id,label\n\na,1\n,\n  , \nb,0\n\n",
+        "\ufeffimage_id,label\r\na,1\r\nb,0\r\n",
+        "image_id,label\ra,1\rb,0\r",
+        'image_id,label\n"a","1"\nb,0',
+    ],
+)
+def test_labels_are_read_as_spreadsheets_and_pandas_write_them(tmp_path, text):
+    file = tmp_path / "labels.csv"
+    file.write_bytes(text.encode())
+    assert read_labels(file).unsafe == LABELS
+
+
+@pytest.mark.parametrize("labels", [[1, 0], [1.0, 0.0], [True, False], ["unsafe", "safe"]])
+def test_labels_in_parquet_are_those_of_csv(tmp_path, labels):
+    frame = pd.DataFrame({"Image_ID": ["a", "b"], "label": labels, "note": [b"x", b"y"]})
+    frame.to_parquet(tmp_path / "labels.parquet")
+    found = read_labels(tmp_path / "labels.parquet")
+    assert found.unsafe == LABELS
+    assert found.unread == ("note",)
+
+
+@pytest.mark.parametrize("label", ["2", "0.5", "nan", "inf", "yes", "-1"])
+def test_what_is_no_label_is_a_fault(tmp_path, label):
+    file = tmp_path / "labels.csv"
+    file.write_text(f"image_id,label\na,{label}\n")
+    with pytest.raises(ConfigError, match=r"line 2: label must be one of"):
         read_labels(file)
 
 
@@ -109,7 +158,8 @@ def test_a_profile_takes_the_threshold_by_the_files_name(reduced, written):
     rule = {"scorer": "q16", "key": "inappropriate", "calibrated": str(written)}
     profile["filter"]["flags"] = [rule]
     reduced.write_text(yaml.safe_dump(profile))
-    assert load_profile(str(reduced)).filter.flags[0].at_least == 0.6
+    rule = load_profile(str(reduced)).filter.flags[0]
+    assert (rule.at_least, rule.version) == (0.6, "v1")
 
 
 def test_faults_of_calibrated_rules_are_named_together(reduced, written):
@@ -124,7 +174,27 @@ def test_faults_of_calibrated_rules_are_named_together(reduced, written):
     first, second, third = caught.value.faults
     assert first == "filter.flags.0.calibrated: at_least stands beside it; give one of them"
     assert "does not hold the score q16/other" in second
-    assert "none.yaml is no calibration that can be read" in third
+    assert "none.yaml is no calibration: cannot be read: No such file" in third
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"scores: [caf\xe9]\n", "is not UTF-8"),
+        (b"scores: " + b"[" * 3000, "not YAML"),
+        (b"scores: 3\n", "has no list `scores`"),
+        (b"scores: [3]\n", "has no list `scores`"),
+        (b"scores: []\nscores: []\n", "is given twice"),
+        (b"scores: [{scorer: q16, key: inappropriate, at_least: yes}]\n", "found no threshold"),
+        (b"scores: [{scorer: q16, key: inappropriate, at_least: true}]\n", "found no threshold"),
+        (b"scores: [{scorer: q16, key: inappropriate, at_least: 1}]\n", "which version of q16"),
+        (b"scores:\n" + 2 * b"- {scorer: q16, key: inappropriate}\n", "holds 2 times"),
+    ],
+)
+def test_a_file_that_is_no_calibration_says_why(tmp_path, content, fault):
+    (tmp_path / "t.yaml").write_bytes(content)
+    with pytest.raises(ValueError, match=fault):
+        threshold_of(tmp_path / "t.yaml", "q16", "inappropriate")
 
 
 def test_no_threshold_is_no_threshold_in_the_file_either(tmp_path, written):
