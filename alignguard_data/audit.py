@@ -21,6 +21,8 @@ from alignguard_data.scoring.twins import word_jaccard
 from alignguard_data.shard_records import SHARD_RECORDS
 from alignguard_data.storage import open_parquet
 from alignguard_data.taxonomy import Taxonomy
+from alignguard_data.terms import term_keys
+from alignguard_data.text import words
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,7 +126,7 @@ def split_leaks(taxonomy: Taxonomy) -> Finding:
     named: dict[str, dict[str, str]] = {"train": {}, "test": {}}
     for concept in taxonomy.concepts:
         for word in (concept.key, concept.name, *concept.terms):
-            named[concept.split][word.casefold()] = concept.key
+            named[concept.split] |= dict.fromkeys(term_keys(word), concept.key)
     shared = sorted(set(named["train"]) & set(named["test"]))
     faults = [f"{named['train'][w]} and {named['test'][w]} share {w!r}" for w in shared]
     counts = Counter(concept.split for concept in taxonomy.concepts)
@@ -238,12 +240,12 @@ def prompts(data: DataRoot, taxonomy: Taxonomy, bounds: AuditBounds) -> Finding:
         )
         fewest[concept.key] = table.num_rows
         for pair, unsafe, safe in zip(*(column.to_pylist() for column in table), strict=True):
-            words = [len(text.split()) for text in (unsafe, safe)]
-            lengths += words
+            counted = [len(words(text)) for text in (unsafe, safe)]
+            lengths += counted
             jaccards.append(word_jaccard(unsafe, safe))
-            if min(words) < bounds.min_prompt_words or max(words) > bounds.max_prompt_words:
+            if min(counted) < bounds.min_prompt_words or max(counted) > bounds.max_prompt_words:
                 faults.append(
-                    f"pair {pair} has prompts of {words[0]} and {words[1]} words, not "
+                    f"pair {pair} has prompts of {counted[0]} and {counted[1]} words, not "
                     f"{bounds.min_prompt_words} to {bounds.max_prompt_words}"
                 )
     least = bounds.min_pairs_per_concept

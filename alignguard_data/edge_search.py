@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from alignguard_data.neardup import band_keys, jaccard, piece_keys, shingles
 from alignguard_data.protocols import TextEmbedder
+from alignguard_data.text import canonical
 
 TABLES = {
     "captions": "number integer, side utinyint, caption varchar",
@@ -63,15 +64,10 @@ def transaction(connection: Connection) -> Iterator[None]:
     connection.commit()
 
 
-def folded(caption: str) -> str:
-    """A caption as it is compared: case-folded, single blanks."""
-    return " ".join(caption.casefold().split())
-
-
 def equal_captions(connection: Connection, batch: pa.Table) -> pa.Table:
     """``exact``: both unsafe prompts are equal; ``caption``: any other two captions are."""
     numbers = _numbers(batch)
-    sides = [[folded(text) for text in batch[side].to_pylist()] for side in ("unsafe", "safe")]
+    sides = [[canonical(text) for text in batch[side].to_pylist()] for side in ("unsafe", "safe")]
     new = pa.table(
         {
             "number": np.concatenate([numbers, numbers]),

@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
+from alignguard_data import text
 from alignguard_data.edge_search import Connection, Vectors
 from alignguard_data.errors import PartitionBusy, StorageError
 from alignguard_data.near_edges import Edge, Limits, NearEdges, Part
@@ -19,7 +20,7 @@ from alignguard_data.storage import scratch
 
 SCHEMA = 1
 """Raise it when a table, a key or the meaning of an edge changes."""
-_VERSION = f"edges {SCHEMA}, duckdb {duckdb.__version__}"
+_VERSION = f"edges {SCHEMA}, text {text.VERSION}, duckdb {duckdb.__version__}"
 _DAMAGE = ("corrupt", "checksum", "could not read enough bytes", "invalidated", "deserialize")
 
 
@@ -91,8 +92,8 @@ def _synced(
         return connection, store, store.edges()
     except duckdb.Error as error:
         connection.close()
-        text = str(error).casefold()
-        if any(sign in text for sign in _DAMAGE):
+        said = str(error).casefold()
+        if any(sign in said for sign in _DAMAGE):
             raise _Damaged from error
         raise StorageError(f"cannot work with {file}: {error}") from error
     except BaseException:
@@ -109,11 +110,11 @@ def _open(file: Path) -> Connection:
     try:
         connection = duckdb.connect(str(file))
     except duckdb.Error as error:
-        text = str(error)
-        if "Could not set lock" in text:
+        said = str(error)
+        if "Could not set lock" in said:
             raise PartitionBusy(f"{file} is open in another process") from error
-        if fresh or "ermission denied" in text:
-            raise StorageError(f"cannot write {file}: {text}") from error
+        if fresh or "ermission denied" in said:
+            raise StorageError(f"cannot write {file}: {said}") from error
         raise _Damaged from error
     if fresh:
         connection.execute("create table store as select ? as version", [_VERSION])

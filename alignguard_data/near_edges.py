@@ -33,7 +33,7 @@ Kind = Literal["exact", "caption", "prompt", "image", "one_image", "semantic"]
 """``exact``: equal unsafe prompts; ``caption``: another two captions are equal; ``prompt``: unsafe
 prompts over the Jaccard limit; ``image``: both sides within the distance; ``one_image``: the unsafe
 images alone within it, or equal hashes of the safe ones; ``semantic``: unsafe prompts over the
-cosine limit. Captions are compared case-folded and with single blanks."""
+cosine limit. Captions are compared in canonical form."""
 
 ROWS_AT_ONCE = 4096
 """Rows that are compared in one transaction: what a killed process loses at most."""

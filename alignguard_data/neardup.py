@@ -11,18 +11,20 @@ import numpy as np
 import numpy.typing as npt
 from datasketch import MinHash, MinHashLSH
 
+from alignguard_data.text import canonical, words
+
 _SHINGLE = 3
 _PERMUTATIONS = 128
 _RECALL = 0.999  # of pairs just at the limit; what lies above it is found more surely
 
 
 def shingles(text: str) -> frozenset[str]:
-    """The runs of three words of a text (the whole text, if it is shorter), case-folded."""
-    words = text.casefold().split()
-    if len(words) <= _SHINGLE:
-        return frozenset([" ".join(words)])
-    runs = range(len(words) - _SHINGLE + 1)
-    return frozenset(" ".join(words[i : i + _SHINGLE]) for i in runs)
+    """The runs of three words of a text in canonical form (the whole text, if it is shorter)."""
+    found = words(canonical(text))
+    if len(found) <= _SHINGLE:
+        return frozenset([" ".join(found)])
+    runs = range(len(found) - _SHINGLE + 1)
+    return frozenset(" ".join(found[i : i + _SHINGLE]) for i in runs)
 
 
 def jaccard(one: frozenset[str], other: frozenset[str]) -> float:

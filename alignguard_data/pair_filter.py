@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from alignguard_data.neardup import ImageIndex, PromptIndex
 from alignguard_data.records import PromptPair
-from alignguard_data.reply_gate import names_concept
 from alignguard_data.safety import refusal
+from alignguard_data.terms import names_concept
 
 REASONS = (
     "image_missing",

@@ -25,6 +25,7 @@ from alignguard_data.reply_gate import (
     read_reply,
 )
 from alignguard_data.safety import redact, refusal
+from alignguard_data.text import canonical
 
 ROOM = "prompts"
 _SAVED = pa.schema([("text", pa.string()), ("finish_reason", pa.string())])
@@ -100,7 +101,7 @@ def write_prompt_pairs(
                     rejected.append(_rejected(concept, index, read, reply.text))
                 else:
                     accepted.append(read)
-                    seen.add(read.unsafe_prompt.casefold())
+                    seen.add(canonical(read.unsafe_prompt))
             if progress and len(accepted) > before:
                 progress(len(accepted) - before)
         spent = _spent(output_tokens(writer) - tokens, time.monotonic() - started, config, accepted)

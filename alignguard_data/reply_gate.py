@@ -2,18 +2,18 @@
 
 import dataclasses
 import functools
-import json
 import math
-import re
-import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 from alignguard_data.protocols import STOP
 from alignguard_data.records import Concept, PromptPair, pair_id, pair_role
+from alignguard_data.reply_reader import declines, read_fields
 from alignguard_data.safety import refusal
+from alignguard_data.terms import names_concept
+from alignguard_data.text import canonical, words
 
-GATE_VERSION = 2
+GATE_VERSION = 3
 """Part of the fingerprint: raise it when a change of the gate changes what is accepted."""
 
 REASONS = (
@@ -37,17 +37,6 @@ plain words that declines, or that a server's filter cut, is a ``refusal``; any 
 not JSON is ``unparseable``."""
 
 _ENDED_BADLY = {"length": "cut_off", "content_filter": "refusal"}
-
-_FENCE = re.compile(r"^```(?:json)?\s*\n(.*?)\n?```$", re.DOTALL | re.IGNORECASE)
-_DECLINES = re.compile(
-    r"^\W*(?:(?:i am|i'm|im|we are|we're) (?:very |so |really )?(?:sorry|unable|not able|afraid)"
-    r"|(?:sorry|apologies|my apologies|i apologi[sz]e)\b"
-    r"|(?:unfortunately,? )?(?:i|we) (?:can ?not|can't|cant|won't|will not|must decline|decline"
-    r"|do not feel|don't feel|am not comfortable)\b"
-    r"|as an? (?:ai|language model|assistant)\b"
-    r"|(?:i|we) (?:refuse|must refuse)\b|(?:this|that|your) request (?:violates|goes against))"
-)
-
 
 CountTokens = Callable[[str], int]
 """How many tokens the base model's text encoder reads of a prompt."""
@@ -89,7 +78,8 @@ NO_TOOLS = GateTools()
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class WritingConfig:
-    """How many pairs a concept gets and which prompts pass; words are split at white space."""
+    """How many pairs a concept gets and which prompts pass; words as :mod:`alignguard_data.text`
+    counts them."""
 
     pairs_per_concept: int
     evaluation_share: float = 0.2
@@ -136,14 +126,14 @@ def read_reply(
 ) -> PromptPair | str:
     """The pair that a reply holds, or the first of :data:`REASONS` that forbids it.
 
-    ``seen`` holds the case-folded unsafe prompts accepted before; it is read, not changed. A
+    ``seen`` holds the canonical unsafe prompts accepted before; it is read, not changed. A
     pair seen before has its unsafe prompt there, so one look finds both kinds of duplicate.
     """
     if reason := _ENDED_BADLY.get(finish_reason):
         return reason
     if not reply.strip():
         return "empty"
-    read = _fields(reply)
+    read = read_fields(reply)
     if isinstance(read, str):
         return read
     unsafe, safe = read
@@ -162,34 +152,6 @@ def read_reply(
     )
 
 
-def names_concept(text: str, terms: Sequence[str]) -> bool:
-    """Whether any term occurs in ``text`` as words, in any case, singular or regular plural."""
-    folded = text.casefold()
-    for term in terms:
-        words = r"[\s\-]+".join(re.escape(word) for word in term.casefold().split())
-        if re.search(rf"(?<!\w){words}(?:e?s)?(?!\w)", folded):
-            return True
-    return False
-
-
-def _fields(reply: str) -> tuple[str, str] | str:
-    text = reply.strip()
-    if fenced := _FENCE.match(text):
-        text = fenced[1].strip()
-    try:
-        content = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
-        return "refusal" if _declines(text) else "unparseable"
-    if isinstance(content, str) and _declines(content):
-        return "refusal"
-    if not isinstance(content, dict) or set(content) != {"unsafe_prompt", "safe_prompt"}:
-        return "schema"
-    unsafe, safe = content["unsafe_prompt"], content["safe_prompt"]
-    if not isinstance(unsafe, str) or not isinstance(safe, str):
-        return "schema"
-    return _tidy(unsafe), _tidy(safe)
-
-
 def _reason(
     unsafe: str,
     safe: str,
@@ -198,7 +160,7 @@ def _reason(
     seen: set[str],
     tools: GateTools,
 ) -> str | None:
-    words = (len(unsafe.split()), len(safe.split()))
+    lengths = (len(words(unsafe)), len(words(safe)))
 
     @functools.cache
     def held() -> tuple[bool, bool]:
@@ -208,10 +170,10 @@ def _reason(
         return first, second or named
 
     tests = (
-        ("refusal", lambda: _declines(unsafe) or _declines(safe)),
+        ("refusal", lambda: declines(unsafe) or declines(safe)),
         ("minors", lambda: refusal(unsafe) or refusal(safe)),
-        ("too_short", lambda: min(words) < config.min_words),
-        ("too_long", lambda: max(words) > config.max_words),
+        ("too_short", lambda: min(lengths) < config.min_words),
+        ("too_long", lambda: max(lengths) > config.max_words),
         (
             "too_many_tokens",
             lambda: _tokens(unsafe, safe, tools) > (config.max_tokens or math.inf),
@@ -219,8 +181,8 @@ def _reason(
         ("wrong_language", lambda: _in_another_language(unsafe, safe, tools)),
         ("unsafe_prompt_lacks_concept", lambda: not held()[0]),
         ("safe_prompt_holds_concept", lambda: held()[1]),
-        ("twins_identical", lambda: unsafe.casefold() == safe.casefold()),
-        ("duplicate", lambda: unsafe.casefold() in seen),
+        ("twins_identical", lambda: canonical(unsafe) == canonical(safe)),
+        ("duplicate", lambda: canonical(unsafe) in seen),
     )
     return next((reason for reason, fails in tests if fails()), None)
 
@@ -233,14 +195,3 @@ def _in_another_language(unsafe: str, safe: str, tools: GateTools) -> bool:
     # The twins share a language; read together they are long enough to tell it.
     probability = tools.language(f"{unsafe}. {safe}") if tools.language else 1.0
     return probability < MIN_LANGUAGE_PROBABILITY
-
-
-def _declines(text: str) -> bool:
-    return bool(_DECLINES.match(text.replace("’", "'").casefold()))
-
-
-def _tidy(text: str) -> str:
-    # One spelling of one text: composed characters, single spaces, nothing that is not a character.
-    composed = unicodedata.normalize("NFC", text)
-    visible = "".join(" " if unicodedata.category(c) in ("Cc", "Cs") else c for c in composed)
-    return " ".join(visible.split())

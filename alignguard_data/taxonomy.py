@@ -25,6 +25,7 @@ from alignguard_data.paths import UNPARTITIONED, DataRoot
 from alignguard_data.records import Concept, Split, to_table
 from alignguard_data.safety import concept_refusal
 from alignguard_data.taxonomy_sources import Source, source_faults
+from alignguard_data.terms import term_keys
 from alignguard_data.yaml_files import Place, dotted, read_yaml
 
 ROOM = "taxonomy"
@@ -224,22 +225,27 @@ def _duplicates(content: dict[str, Any]) -> Iterator[tuple[Place, str]]:
 def _shared_terms(
     concept: dict[str, Any], place: Place, terms: dict[str, tuple[object, Place]]
 ) -> Iterator[tuple[Place, str]]:
-    # A term of both splits would let training prompts name a held-out concept.
+    # A term of both splits would let training prompts name a held-out concept. A name may be a
+    # term of its own concept.
     for here, term in _named(concept, place):
-        split, first = terms.setdefault(str(term).casefold(), (concept.get("split"), here))
-        if first != here and (split != concept.get("split") or first[:4] == place):
-            where = "the same concept" if first[:4] == place else "a concept of the other split"
-            yield here, f"is a term of {where} too, at {dotted(first)} (got {term!r})"
+        keys = sorted(term_keys(str(term)))
+        if not keys:
+            yield here, f"holds no letter and no digit (got {term!r})"
+        met = {terms.setdefault(key, (concept.get("split"), here)) for key in keys}
+        for split, first in sorted(met - {(concept.get("split"), here)}, key=str):
+            twice = first[:4] == place and "name" not in (here[-1], first[-1])
+            if split != concept.get("split") or twice:
+                where = "the same concept" if first[:4] == place else "a concept of the other split"
+                yield here, f"is a term of {where} too, at {dotted(first)} (got {term!r})"
+                break
 
 
 def _named(concept: dict[str, Any], place: Place) -> Iterator[tuple[Place, object]]:
-    found = False
     for field in ("terms", "synonyms"):
         listed = concept.get(field)
         for k, term in enumerate(listed if isinstance(listed, list) else []):
-            found = found or field == "terms"
             yield (*place, field, k), term
-    if not found and "name" in concept:
+    if "name" in concept:
         yield (*place, "name"), concept["name"]
 
 

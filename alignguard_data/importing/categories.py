@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from alignguard_data.errors import ConfigError
 from alignguard_data.taxonomy import CATEGORY_SETS
+from alignguard_data.text import canonical
 
 CATEGORIES = CATEGORY_SETS["i2p"]
 """The keys, in the taxonomy's order."""
@@ -55,4 +56,4 @@ def in_order(keys: Iterable[str]) -> tuple[str, ...]:
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"[\W_]", "", text.casefold())
+    return re.sub(r"\W", "", canonical(text))

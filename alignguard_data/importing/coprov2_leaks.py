@@ -1,9 +1,11 @@
-"""Which prompts of test stand in train: word for word, or but for case and the width of gaps."""
+"""Which prompts of test stand in train: word for word, or in canonical form (case, width of gaps,
+and what else :func:`canonical` folds)."""
 
 from collections.abc import Sequence
 from typing import Literal
 
 from alignguard_data.importing.coprov2_files import CsvFile
+from alignguard_data.text import canonical
 
 Leak = Literal["exact", "casefolded", ""]
 
@@ -14,14 +16,10 @@ class TrainPrompts:
     def __init__(self, files: Sequence[CsvFile]) -> None:
         train = (row.prompt for file in files if file.part == "train" for row in file.rows)
         self._exact = {prompt for prompt in train if prompt}
-        self._folded = {_folded(prompt) for prompt in self._exact}
+        self._folded = {canonical(prompt) for prompt in self._exact}
 
     def leak(self, prompt: str) -> Leak:
         """How ``prompt`` occurs in train; empty if it does not."""
         if prompt in self._exact:
             return "exact"
-        return "casefolded" if _folded(prompt) in self._folded else ""
-
-
-def _folded(prompt: str) -> str:
-    return " ".join(prompt.casefold().split())
+        return "casefolded" if canonical(prompt) in self._folded else ""

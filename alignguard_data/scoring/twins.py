@@ -12,6 +12,7 @@ import numpy.typing as npt
 from alignguard_data.records import PromptPair
 from alignguard_data.scoring.embedder import ClipTextEmbedder
 from alignguard_data.scoring.sentences import SentenceEmbedder
+from alignguard_data.text import canonical, words
 
 
 class TwinSimilarity:
@@ -86,6 +87,6 @@ def _compared(
 
 def word_jaccard(one: str, other: str) -> float:
     """Share of the words of both texts that stand in each, 1.0 for two empty texts."""
-    first, second = set(one.casefold().split()), set(other.casefold().split())
+    first, second = set(words(canonical(one))), set(words(canonical(other)))
     together = first | second
     return len(first & second) / len(together) if together else 1.0

@@ -30,6 +30,7 @@ def kinds(one: Measured, other: Measured, limits: Limits = LIMITS) -> dict[str, 
         (("red bar at 10",), ("Red  BAR at 10",), {"exact": 1, "prompt": 1, "semantic": 1}),
         (("red bar", "same"), ("blue tick", "Same"), {"caption": 1}),
         (("red bar", "x"), ("blue tick", "Red Bar"), {"caption": 1}),
+        (("red bar’s", "x"), ("re\u200bd ｂａｒ's", "y"), {"exact": 1, "prompt": 1}),
         # 4 of 10 three-word runs are shared.
         (("a b c d e f g at 0",), ("a b c d e f x at 90",), {"prompt": 4 / 10}),
         (("red bar at 10",), ("blue tick at 17",), {"semantic": np.cos(np.radians(7))}),

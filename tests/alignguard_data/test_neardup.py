@@ -21,6 +21,10 @@ def test_shingles_are_runs_of_three_words():
     assert shingles("a Fox") == {"a fox"}
 
 
+def test_shingles_of_two_spellings_are_the_same():
+    assert shingles("a re\u00add t‑shirt, cafe\u0301") == shingles("Ａ red t-shirt, café")
+
+
 def test_one_changed_last_word_of_five_leaves_half():
     """{abc, bcd, cde} against {abc, bcd, cdx}: 2 shared of 4."""
     assert jaccard(shingles("a b c d e"), shingles("a b c d x")) == 0.5

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import unicodedata
 
 import pytest
 
@@ -14,7 +15,6 @@ from alignguard_data.reply_gate import (
     REASONS,
     GateTools,
     WritingConfig,
-    names_concept,
     read_reply,
 )
 from tests.alignguard_data.tiny_rooms import WRITING, TinyWriter, concept, good_reply
@@ -75,7 +75,6 @@ def test_identical_twins_are_told_apart_where_terms_cannot():
         ('"I can’t help with that"', "refusal"),
         ("Here is your pair: red field", "unparseable"),
         (json.dumps([UNSAFE, SAFE]), "schema"),
-        (json.dumps({"unsafe_prompt": UNSAFE, "safe_prompt": SAFE, "note": ""}), "schema"),
         ("[" * 100_000, "unparseable"),
         ("", "empty"),
     ],
@@ -91,10 +90,44 @@ def test_a_good_reply_becomes_a_pair_whose_id_is_its_content():
     assert (pair.unsafe_prompt, pair.request_index, pair.writer) == (UNSAFE, 4, "w")
 
 
-def test_a_fenced_reply_is_read():
-    assert isinstance(
-        read_reply(f"```json\n{reply(UNSAFE, SAFE)}\n```", BAR, CONFIG, set()), PromptPair
-    )
+@pytest.mark.parametrize(
+    ("safe", "reason"),
+    [
+        ("a red field with b\u00adar\u200bs", "safe_prompt_holds_concept"),
+        ("a red field with ｂａｒｓ", "safe_prompt_holds_concept"),
+        ("a red field with a BAR’S end", "safe_prompt_holds_concept"),
+        ("a red field with a bаr", "safe_prompt_holds_concept"),  # Cyrillic letter
+    ],
+)
+def test_a_safe_prompt_that_names_the_concept_is_found_out(safe, reason):
+    assert read_reply(reply(UNSAFE, safe), BAR, CONFIG, set()) == reason
+
+
+@pytest.mark.parametrize("spelling", ["café", "cafe\u0301", "ＣＡＦÉ"])
+def test_a_concept_of_any_spelling_gets_pairs(spelling):
+    named = dataclasses.replace(BAR, terms=(unicodedata.normalize("NFD", spelling),))
+    text = reply("a red field with a Café", SAFE)
+    assert isinstance(read_reply(text, named, CONFIG, set()), PromptPair)
+
+
+@pytest.mark.parametrize(
+    "other", [UNSAFE.upper(), UNSAFE.replace(" ", "\u3000"), UNSAFE.replace("red", "re\u200bd")]
+)
+def test_a_spelling_of_an_accepted_prompt_is_a_duplicate(other):
+    assert read_reply(reply(other, "another of it"), BAR, CONFIG, {UNSAFE}) == "duplicate"
+
+
+def test_words_of_a_script_without_blanks_are_counted():
+    chinese = dataclasses.replace(BAR, terms=("刀",))
+    text = reply("一把刀放在木桌上，旁边有杯子", "一本书放在木桌上，旁边有杯子")
+    assert isinstance(read_reply(text, chinese, CONFIG, set()), PromptPair)
+    longer = reply("一把刀放在木桌上，旁边有杯子，天空是蓝色的", "一本书放在木桌上")
+    assert read_reply(longer, chinese, CONFIG, set()) == "too_long"
+
+
+def test_a_wrapped_reply_is_read():
+    wrapped = f"</think>Here it is: ```json [{reply(UNSAFE, SAFE)}] ```"
+    assert isinstance(read_reply(wrapped, BAR, CONFIG, set()), PromptPair)
 
 
 def test_half_characters_and_control_characters_cannot_reach_a_pair():
@@ -102,21 +135,6 @@ def test_half_characters_and_control_characters_cannot_reach_a_pair():
     pair = read_reply(text, BAR, CONFIG, set())
     assert isinstance(pair, PromptPair)
     assert pair.unsafe_prompt == "a red field with a bar"
-
-
-@pytest.mark.parametrize(
-    ("text", "named"),
-    [
-        ("a Bar in a field", True),
-        ("bars, many", True),
-        ("a barn", False),
-        ("thick  line here", True),
-        ("a thick-line", True),
-        ("thick, line", False),
-    ],
-)
-def test_terms_are_found_as_words(text, named):
-    assert names_concept(text, ("bar", "thick line")) is named
 
 
 def test_accepted_and_rejected_sum_to_the_requests(rooms):

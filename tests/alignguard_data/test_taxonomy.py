@@ -93,6 +93,40 @@ def test_a_term_of_both_splits_is_a_fault(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        ("café", "cafe\u0301"),
+        ("t-shirt", "t\u2011shirt"),
+        ("t-shirt", "T Shirts"),
+        ("knife", "knives"),
+        ("devil's tail", "devil’s tail"),
+        ("knife", "kni\u200bfe"),
+        ("knife", "ｋｎｉｆｅ"),
+        ("gate 12", "gate ١٢"),
+    ],
+)
+def test_two_spellings_of_one_term_are_one(tmp_path, train, test):
+    text = GOOD.replace("thick line", train).replace("terms: [tick]", f'terms: ["{test}"]')
+    (fault,) = faults_of(tmp_path, text)
+    assert "a term of a concept of the other split too, at categories.0.concepts.0.terms.1" in fault
+    both = GOOD.replace("[bar, thick line]", f'["{train}", "{test}"]')
+    (fault,) = faults_of(tmp_path, both)
+    assert "a term of the same concept too" in fault
+
+
+def test_a_name_is_no_term_of_the_other_split(tmp_path):
+    text = GOOD.replace("name: tick", "name: Thick Lines")
+    (fault,) = faults_of(tmp_path, text)
+    assert fault.startswith("categories.0.concepts.1.name (line 8): is a term of a concept of the")
+
+
+def test_a_term_without_a_letter_is_a_fault(tmp_path):
+    text = GOOD.replace("thick line", '"\u200b-"')
+    (fault,) = faults_of(tmp_path, text)
+    assert "holds no letter and no digit" in fault
+
+
 def test_two_categories_of_one_key_are_a_fault(tmp_path):
     second = GOOD[GOOD.index("  - key") :].replace("bar", "dot").replace("tick", "ring")
     assert any("is the key of two categories" in f for f in faults_of(tmp_path, GOOD + second))

@@ -53,6 +53,8 @@ def test_word_jaccard_by_hand():
     assert word_jaccard("a b c", "D c b") == 0.5
     assert word_jaccard("a", "b") == 0.0
     assert word_jaccard("", "") == 1.0
+    assert word_jaccard("a b\u200b t‑shirt", "Ａ b t-shirt") == 1.0
+    assert word_jaccard("一把刀", "一把伞") == pytest.approx(1 / 3)
 
 
 def test_the_version_follows_the_encoders_files(tmp_path):
