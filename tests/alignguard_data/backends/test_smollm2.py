@@ -177,7 +177,9 @@ def test_a_grammar_that_does_not_compile_is_an_error_in_the_engines_words(runnin
     chats = [Instruction().messages(REQUESTS[0])]
     if running.engine["structured_outputs_config"]["backend"] == "guidance":
         pytest.skip("guidance compiles what xgrammar does not")
-    with pytest.raises(EngineError, match=r"1 of 1 requests with 'error'.*Check failed") as caught:
+    with pytest.raises(
+        EngineError, match=r"(?s)1 of 1 requests with 'error'.*Check failed"
+    ) as caught:
         running._ask(chats, [0], NOT_COMPILED)
     assert "Failed to compile grammar" in str(caught.value)
 
