@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
@@ -16,11 +17,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alignguard_data.errors import InputMissing, IntegrityError
+from alignguard_data.errors import InputMissing, IntegrityError, StorageError
 from alignguard_data.shards import ShardFile, verified_file, verify_file, write_bytes
-from alignguard_data.storage import Place, read_bytes
+from alignguard_data.storage import Place, read_bytes, read_columns, size
 
 MANIFEST = "manifest.json"
+FETCHED_WHOLE = 1_000_000
+"""Bytes up to which a file costs no more whole than the requests for its parts."""
+log = logging.getLogger(__name__)
+
 _LIBRARIES = ("torch", "diffusers", "transformers", "peft", "pyarrow", "nudenet", "numpy")
 
 
@@ -91,6 +96,10 @@ def require(folder: Place) -> Manifest:
 def read(folder: Place, stem: str, *, columns: list[str] | None = None) -> pa.Table:
     """Verify and read the shard ``stem`` of a complete partition.
 
+    Of a large shard only ``columns`` are fetched, so that prompts and hashes cost no images: then
+    its size is checked, and the checksums of the pages that are read. Whoever reads the images
+    checks the whole.
+
     Raises:
         InputMissing: the partition has no manifest.
         IntegrityError: the file differs from its manifest, named.
@@ -105,8 +114,22 @@ def read(folder: Place, stem: str, *, columns: list[str] | None = None) -> pa.Ta
 
 
 def _read(folder: Place, file: ShardFile, columns: list[str] | None) -> pa.Table:
+    if columns and file.bytes > FETCHED_WHOLE:
+        try:
+            return _fetched(folder / file.name, file, columns)
+        except (StorageError, pa.ArrowInvalid) as error:
+            log.warning("%s is read whole: %s", folder / file.name, error)
     with verified_file(folder, file) as path, pq.ParquetFile(path) as shard:
         return shard.read(columns=columns)
+
+
+def _fetched(path: Place, file: ShardFile, columns: list[str]) -> pa.Table:
+    found = size(path)
+    if found is None:
+        raise FileNotFoundError(path)
+    if found != file.bytes:
+        raise IntegrityError(f"{path} has {found} bytes, its manifest says {file.bytes}")
+    return read_columns(path, columns)
 
 
 def fingerprint(config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:

@@ -19,7 +19,7 @@ from alignguard_data.near_edges import Edge, Limits, Measured, Part, identity_of
 from alignguard_data.protocols import TextEmbedder
 from alignguard_data.release_rows import EVALUATION_SCHEMA, release_schema
 from alignguard_data.shards import ShardFile, verify_file
-from alignguard_data.storage import Place, children, files, open_parquet, read_bytes
+from alignguard_data.storage import Place, children, files, open_parquet, read_bytes, read_columns
 
 EVALUATION = "prompts/evaluation.parquet"
 BATCH_ROWS = 10_000
@@ -106,7 +106,7 @@ def audit_release(folder: Place, embedder: TextEmbedder | None = None) -> list[F
 def rows_of(folder: Place, split: str, columns: Sequence[str] = _LIGHT) -> pa.Table:
     """Some columns of one split's rows, in release order."""
     shards = children(folder / "data", f"{split}-*.parquet")
-    parts = [open_parquet(shard).read(columns=list(columns)) for shard in shards]
+    parts = [read_columns(shard, columns) for shard in shards]
     return pa.concat_tables(parts)
 
 

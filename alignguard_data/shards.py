@@ -60,7 +60,14 @@ def write_shard(path: Path, table: pa.Table, **options: Any) -> ShardFile:
         for name in table.column_names
     }
     with atomic_file(path) as temporary:
-        pq.write_table(table, temporary, compression=compression, store_schema=False, **options)
+        pq.write_table(
+            table,
+            temporary,
+            compression=compression,
+            store_schema=False,
+            write_page_checksum=True,  # who reads a column alone cannot check the file's hash
+            **options,
+        )
     return describe(path, rows=table.num_rows)
 
 

@@ -18,6 +18,7 @@ BUCKET = "alignguard"
 class CuttingProxy:
     """Passes bytes on; ``cut(path, times)`` ends so many puts of such objects in their middle.
 
+    ``fetched`` are the bytes that came out since the last ``count``.
     ``count(latency)`` begins to count: ``asked`` are the reads (GET, HEAD) since then, ``alone``
     those that began while no other was under way, and ``most_at_once`` how many ever were.
     """
@@ -28,7 +29,7 @@ class CuttingProxy:
         self.port: int = self._listener.getsockname()[1]
         self._path, self._left, self.dropped = b"", 0, 0
         self._latency, self._under_way, self._counting = 0.0, 0, threading.Lock()
-        self.asked = self.alone = self.most_at_once = 0
+        self.asked = self.alone = self.most_at_once = self.fetched = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self, path: str, times: int) -> None:
@@ -36,7 +37,7 @@ class CuttingProxy:
 
     def count(self, latency: float) -> None:
         self._latency = latency
-        self.asked = self.alone = self.most_at_once = 0
+        self.asked = self.alone = self.most_at_once = self.fetched = 0
 
     def close(self) -> None:
         self._listener.close()
@@ -60,6 +61,9 @@ class CuttingProxy:
                     target.sendall(data[:-1])
                     break
                 self._look(data, asks)
+                if not asks:
+                    with self._counting:
+                        self.fetched += len(data)
                 target.sendall(data)
         except OSError:
             pass
