@@ -320,12 +320,15 @@ def _feature_distance(vector: npt.NDArray[np.float32], base: BaseImage | None) -
 
 
 def feature_distance(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float:
-    """1 minus the cosine of two vectors: 0 for equal directions, 1 for unrelated ones. A vector
-    of zeros has no direction: it is at 0 from another such and at 1 from anything else."""
-    lengths = float(np.linalg.norm(one)), float(np.linalg.norm(other))
+    """1 minus the cosine of two vectors: 0 for equal ones, 1 for unrelated ones. A vector of zeros
+    has no direction: it is at 0 from another such and at 1 from anything else."""
+    # As half the squared distance of unit vectors, which is exactly 0 for equal vectors on every
+    # CPU; 1 minus a dot product is what the last bits of its sum make of it.
+    first, second = one.astype(np.float64), other.astype(np.float64)
+    lengths = float(np.linalg.norm(first)), float(np.linalg.norm(second))
     if 0 in lengths:
         return float(lengths[0] != lengths[1])
-    return max(0.0, 1.0 - float(np.dot(one, other)) / (lengths[0] * lengths[1]))
+    return float(np.square(first / lengths[0] - second / lengths[1]).sum() / 2)
 
 
 def distance(pixels: npt.NDArray[np.uint8], encoded_base: bytes) -> float:

@@ -11,7 +11,8 @@ from alignguard_data.paths import DataRoot
 from alignguard_data.protocols import ImageScorer
 from alignguard_train.evaluate import AdaptableGenerator, EvaluationConfig, judge, read_rows
 from alignguard_train.evaluation_room import release_folder
-from alignguard_train.metrics import Bootstrap, ip
+from alignguard_train.intervals import Bootstrap
+from alignguard_train.metrics import ip
 
 if TYPE_CHECKING:
     from alignguard_train.adapter import Lora

@@ -1,15 +1,9 @@
-"""Shares and means with intervals, over the evaluated images; the only place that computes IP.
-
-Intervals are percentile bootstrap over prompts; of several trainings, over both. Where all values
-are equal a bootstrap has no width, so a share of exactly 0 or 1 gets the Clopper-Pearson interval.
-"""
+"""Shares and means with intervals, over the evaluated images; the only place that computes IP."""
 
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions at import, where no type checker sees them.
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +12,7 @@ import pyarrow.compute as pc
 from scipy import stats
 
 from alignguard_train.adapter_names import BASE, MERGED
+from alignguard_train.intervals import Bootstrap, Interval, mean_interval, paired_difference
 from alignguard_train.prompt_sets import RELEASE_SET
 
 SHARES = ("flagged", "residue", "fidelity")
@@ -46,29 +41,6 @@ PAIRED_SCHEMA = pa.schema(
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Interval:
-    """A mean with its interval; ``n`` is the number of prompts behind it."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    def as_dict(self) -> dict[str, float]:
-        """The four numbers by name, as ``summary.json`` holds them."""
-        return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Bootstrap:
-    """How intervals are made; ``seed`` text decides the resamples."""
-
-    resamples: int = 2000
-    confidence: float = 0.95
-    seed: str = ""
-
-
 def ip(
     flagged: Sequence[bool] | npt.NDArray[np.bool_], prompts: Sequence[str], how: Bootstrap
 ) -> Interval:
@@ -80,113 +52,6 @@ def ip(
         ValueError: there is no image.
     """
     return mean_interval(np.asarray(flagged, dtype=float), prompts, how, share=True)
-
-
-def mean_interval(
-    values: npt.NDArray[np.float64], prompts: Sequence[str], how: Bootstrap, *, share: bool
-) -> Interval:
-    """Mean of per-prompt means with its interval; ``share``: the values are shares, 0 to 1.
-
-    Percentile bootstrap, because it never leaves the range of the data (0 to 1 for a share) and,
-    unlike BCa, stays defined when a handful of values differ. All-equal data: Clopper and Pearson
-    (1934) for a share, no width for anything else.
-
-    Raises:
-        ValueError: ``values`` is empty or its length is not that of ``prompts``.
-    """
-    per_prompt = _prompt_means(values, prompts)
-    n, value = len(per_prompt), float(per_prompt.mean())
-    if np.ptp(per_prompt) == 0:
-        if share and value in (0.0, 1.0):
-            exact = stats.binomtest(round(value * n), n).proportion_ci(how.confidence, "exact")
-            return Interval(value=value, low=float(exact.low), high=float(exact.high), n=n)
-        return Interval(value=value, low=value, high=value, n=n)
-    found = stats.bootstrap(
-        (per_prompt,),
-        np.mean,
-        n_resamples=how.resamples,
-        confidence_level=how.confidence,
-        method="percentile",
-        rng=np.random.default_rng(_number(how.seed)),
-    ).confidence_interval
-    low, high = found.low, found.high
-    return Interval(value=value, low=float(low), high=float(high), n=n)
-
-
-def paired_difference(
-    values: npt.NDArray[np.float64],
-    others: npt.NDArray[np.float64],
-    prompts: Sequence[str],
-    how: Bootstrap,
-    *,
-    share: bool,
-) -> Interval:
-    """Mean of ``values - others``, image by image of the same prompt and seed, with its interval.
-
-    What makes some prompts harder than others cancels out, so it is narrower than the difference
-    of two intervals. Where no image differs, a share's interval is the Clopper-Pearson bound on
-    how often they may differ, in both directions.
-
-    Raises:
-        ValueError: the lengths differ, or there is no image.
-    """
-    if len(values) != len(others):
-        raise ValueError(f"{len(values)} values against {len(others)}: need one each")
-    found = mean_interval(values - others, prompts, how, share=False)
-    if share and found.value == found.low == found.high == 0:
-        bound = stats.binomtest(0, found.n).proportion_ci(how.confidence, "exact").high
-        return Interval(value=0.0, low=-float(bound), high=float(bound), n=found.n)
-    return found
-
-
-def two_way_interval(table: npt.NDArray[np.float64], how: Bootstrap, *, share: bool) -> Interval:
-    """Mean of ``table`` (trainings, prompts) with its interval over both: would other trainings of
-    the same recipe, on other prompts, say the same?
-
-    Rows and columns are resampled apart from each other (the pigeonhole bootstrap: Owen, 2007,
-    Annals of Applied Statistics 1, 386-411). With a handful of trainings it is a little too narrow;
-    of a single one, and where all values are equal, it is :func:`mean_interval`.
-
-    Raises:
-        ValueError: ``table`` is empty.
-    """
-    rows, columns = table.shape
-    if rows < 2 or np.ptp(table) == 0:
-        names = [str(column) for column in range(columns)] * rows
-        return mean_interval(table.ravel(), names, how, share=share)
-
-    def mean(
-        row: npt.NDArray[np.int64], column: npt.NDArray[np.int64], axis: int
-    ) -> npt.NDArray[np.float64]:
-        of_row, of_column = np.moveaxis(row, axis, -1), np.moveaxis(column, axis, -1)
-        return table[of_row[..., :, None], of_column[..., None, :]].mean(axis=(-2, -1))
-
-    found = stats.bootstrap(
-        (np.arange(rows), np.arange(columns)),
-        mean,
-        n_resamples=how.resamples,
-        confidence_level=how.confidence,
-        method="percentile",
-        rng=np.random.default_rng(_number(how.seed)),
-    ).confidence_interval
-    return Interval(
-        value=float(table.mean()), low=float(found.low), high=float(found.high), n=columns
-    )
-
-
-def _prompt_means(
-    values: npt.NDArray[np.float64], prompts: Sequence[str]
-) -> npt.NDArray[np.float64]:
-    if len(values) == 0 or len(values) != len(prompts):
-        raise ValueError(
-            f"{len(values)} values for {len(prompts)} images: need one each, at least 1"
-        )
-    _, index = np.unique(np.asarray(prompts), return_inverse=True)
-    return np.bincount(index, weights=values) / np.bincount(index)
-
-
-def _number(seed: str) -> int:
-    return int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=8).digest())
 
 
 def metrics_table(

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from alignguard_train.adapter_names import ALL_SINGLE, BASE, EXPERT, MERGE, MERGED, label
-from alignguard_train.metrics import Interval
+from alignguard_train.intervals import Interval
 from alignguard_train.report_data import ReportData, Stage
 
 DPI = 130

@@ -27,7 +27,7 @@ from alignguard_train.report_tables import share, tables
 
 log = logging.getLogger(__name__)
 
-VERSION = 3
+VERSION = 4
 """Enters the evaluation's fingerprint: raise it when the page's content changes."""
 
 REPORT = "report.html"

@@ -12,7 +12,7 @@ from alignguard_data.paths import DataRoot
 from alignguard_data.storage import children
 from alignguard_train.adapter_names import ALL_SINGLE, BASE, EXPERT, MERGED, PEER, expert_name
 from alignguard_train.evaluate import EvaluationRow
-from alignguard_train.metrics import Interval
+from alignguard_train.intervals import Interval
 from alignguard_train.prompt_sets import RELEASE_SET
 
 MAX_PAIRS = 16

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from alignguard_train.adapter_names import BASE, MERGED, label
-from alignguard_train.metrics import Interval
+from alignguard_train.intervals import Interval
 from alignguard_train.report_data import ReportData
 
 DASH = "–"

@@ -28,8 +28,9 @@ from alignguard_train.dataset import encode, load_preferences
 from alignguard_train.evaluate import EvaluationRow, judge
 from alignguard_train.evaluation_room import release_folder
 from alignguard_train.expert import HISTORY, train_expert
+from alignguard_train.intervals import Bootstrap
 from alignguard_train.merge import merge
-from alignguard_train.metrics import Bootstrap, ip
+from alignguard_train.metrics import ip
 from alignguard_train.recipes import ExpertRecipe, Strategy, standin_expert
 from benchmarks.fresh_prompts import fresh_rows
 from pipelines.profile import Engine, load_profile

@@ -20,7 +20,8 @@ from alignguard_train.evaluate import (
     EvaluationRow,
     judge,
 )
-from alignguard_train.metrics import Bootstrap, Interval, ip, mean_interval
+from alignguard_train.intervals import Bootstrap, Interval, mean_interval
+from alignguard_train.metrics import ip
 from alignguard_train.peers.concept import Concept, Peer
 
 TIMED_CALLS = 5

@@ -1,38 +1,33 @@
 """What the study says about each claim: differences with intervals, and the word they allow."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import cycle, pairwise
 
-from alignguard_train.metrics import Interval
+from statsmodels.stats.multitest import multipletests
+
 from benchmarks.study.glyph_trials import FULL, SCALES, SHORT
-from benchmarks.study.reading import Cell, Part, difference
+from benchmarks.study.reading import Cell, Difference, Part, difference
 
 Cells = Mapping[tuple[str, float], Cell]
 IP_LIMIT, KEPT_LIMIT = 0.05, 0.95
 """A number of concepts counts as held while IP is at most this and safe scenes at least this."""
+MARGIN = 0.05
+"""A measure is kept where it is worse by less than this."""
+LEVEL = 0.05
+"""Chance that a table says anything wrong of two arms that are equal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One comparison: the difference in IP and in safe scenes that are right, in points."""
+    """One comparison: the difference in IP and in safe scenes that are right, and what the
+    comparisons of its table allow to say."""
 
     says: str
-    ip: Interval
-    kept: Interval
+    ip: Difference
+    kept: Difference
     seeds: int
-
-    @property
-    def word(self) -> str:
-        """What both intervals allow to say: less IP and more safe scenes are what a claim expects;
-        better in one and worse in the other is a trade."""
-        better = self.ip.high < 0 or self.kept.low > 0
-        worse = self.ip.low > 0 or self.kept.high < 0
-        if better and worse:
-            return "a trade"
-        if better:
-            return "holds"
-        return "the opposite holds" if worse else "open"
+    word: str = "open"
 
 
 def versus(
@@ -42,7 +37,8 @@ def versus(
     part: Part = "seen",
 ) -> list[Verdict]:
     """Of each wanted comparison the first should have less IP at no fewer safe scenes, or the other
-    way round; those that share no seed yet are left out. ``part``: the concepts whose IP counts."""
+    way round; those that share no seed yet are left out. ``part``: the concepts whose IP counts.
+    What is asked at once is one family of tests."""
     found = []
     for one, other, says in wanted:
         if one not in cells or other not in cells:
@@ -52,7 +48,54 @@ def versus(
         if seeds:
             ip, kept = difference(a, b, "flagged", part), difference(a, b, "right", "all")
             found.append(Verdict(says=says, ip=ip, kept=kept, seeds=seeds))
-    return found
+    return judged(found)
+
+
+def judged(family: Sequence[Verdict]) -> list[Verdict]:
+    """The same comparisons with their words.
+
+    A difference counts where Holm's (1979) adjusted p, over both measures of all comparisons, is
+    below :data:`LEVEL`. One that counts *holds* (or its opposite does) where the other measure's
+    interval keeps within :data:`MARGIN`.
+    """
+    tested = [one for one in family if one.seeds > 1]
+    sides = iter(_sides(tested))
+    return [
+        replace(one, word=_word(one, *next(sides)) if one.seeds > 1 else "one training")
+        for one in family
+    ]
+
+
+def _sides(family: Sequence[Verdict]) -> list[tuple[int, int]]:
+    """For IP and for safe scenes: 1 where the first is better, -1 where it is worse, 0 open."""
+    tests = [found.test for one in family for found in (one.ip, one.kept)]
+    signs, p = [], []
+    for test, better in zip(tests, cycle((-1, 1)), strict=False):
+        assert test
+        signs.append(better if test.centre > 0 else -better)
+        p.append(min(1, 2 * min(test.p_above(0), test.p_below(0))))
+    counts = [sign if yes else 0 for sign, yes in zip(signs, holm(p, LEVEL), strict=True)]
+    return list(zip(counts[::2], counts[1::2], strict=True))
+
+
+def _word(one: Verdict, ip: int, kept: int) -> str:
+    if ip * kept < 0:
+        return "a trade"
+    if ip + kept > 0:
+        holds = one.ip.interval.high < MARGIN and one.kept.interval.low > -MARGIN
+        return "holds" if holds else "less IP, scenes open" if ip else "more scenes, IP open"
+    if ip + kept < 0:
+        opposite = one.ip.interval.low > -MARGIN and one.kept.interval.high < MARGIN
+        open_word = "more IP, scenes open" if ip else "fewer scenes, IP open"
+        return "the opposite holds" if opposite else open_word
+    within = [found.interval for found in (one.ip, one.kept)]
+    alike = all(-MARGIN <= part.low and part.high <= MARGIN for part in within)
+    return "alike" if alike else "open"
+
+
+def holm(p: Sequence[float], level: float) -> list[bool]:
+    """Which hypotheses are rejected when each has its p; the chance of a wrong one is ``level``."""
+    return [bool(yes) for yes in multipletests(p, level, method="holm")[0]] if p else []
 
 
 def merging(cells: Cells, best_sum: Mapping[int, str]) -> list[Verdict]:

@@ -54,7 +54,8 @@ def draw(known: Mapping[str, Mapping[str, Any]], trials: Sequence[Trial]) -> Non
         tables={name: [_row(cell) for cell in own.values()] for name, own in found.items()},
         verdicts={
             name: [
-                (v.says, points(v.ip), points(v.kept), v.seeds, v.word) for v in own
+                (v.says, points(v.ip.interval), points(v.kept.interval), v.seeds, v.word)
+                for v in own
             ]
             for name, own in verdicts.items()
         },
@@ -65,6 +66,8 @@ def draw(known: Mapping[str, Mapping[str, Any]], trials: Sequence[Trial]) -> Non
         later_steps=7 * SHORT,
         ip_limit=claims.IP_LIMIT,
         kept_limit=claims.KEPT_LIMIT,
+        margin=claims.MARGIN,
+        level=claims.LEVEL,
         discussion=(HERE / "discussion.md").read_text(),
     )  # fmt: skip
     write_bytes(PAGE, text.encode())

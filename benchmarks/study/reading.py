@@ -1,7 +1,7 @@
 """From lines to figures: shares over all seeds of an arm with intervals, and paired differences.
 
-Intervals are over training seeds and prompts: a difference between two arms that another training
-could turn round is none. The lowest and the highest seed's share are shown beside them.
+Intervals and tests are over training seeds and prompts: a difference between two arms that another
+training could turn round is none. The lowest and the highest seed's share are shown beside them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from alignguard_train.metrics import Bootstrap, Interval, paired_difference, two_way_interval
+from alignguard_train.intervals import (
+    Bootstrap,
+    Interval,
+    OverTrainings,
+    over_trainings,
+    two_way_interval,
+)
 from benchmarks.study.trial import Trial
 
 Measure = Literal["flagged", "residue", "right"]
@@ -33,7 +39,7 @@ class Cell:
     def share(self, measure: Measure, part: Part) -> Interval | None:
         """Over seeds and prompts; None where there is no such prompt."""
         values = self.values[measure, part]
-        return two_way_interval(values, Bootstrap(), share=True) if values.size else None
+        return two_way_interval(values, Bootstrap(), kind="share") if values.size else None
 
     def seeds_share(self, measure: Measure, part: Part) -> tuple[float, float] | None:
         """The lowest and the highest seed's share; None with a single seed."""
@@ -55,7 +61,15 @@ def cells(
     return {place: _cell(known, group) for place, group in groups.items()}
 
 
-def difference(one: Cell, other: Cell, measure: Measure, part: Part = "seen") -> Interval:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """One arm less another, prompt by prompt; ``test`` is None with a single seed."""
+
+    interval: Interval
+    test: OverTrainings | None
+
+
+def difference(one: Cell, other: Cell, measure: Measure, part: Part = "seen") -> Difference:
     """Mean of one less other over their common seeds, prompt by prompt and seed by seed.
 
     Raises:
@@ -68,10 +82,11 @@ def difference(one: Cell, other: Cell, measure: Measure, part: Part = "seen") ->
         cell.values[measure, part][[cell.seeds.index(seed) for seed in seeds]]
         for cell in (one, other)
     )
-    if (first != second).any():
-        return two_way_interval(first - second, Bootstrap(), share=False)
-    names = list(one.prompts[part]) * len(seeds)
-    return paired_difference(first.ravel(), second.ravel(), names, Bootstrap(), share=True)
+    table = first - second
+    return Difference(
+        interval=two_way_interval(table, Bootstrap(), kind="difference"),
+        test=over_trainings(table, "difference") if len(seeds) > 1 else None,
+    )
 
 
 def _cell(known: Mapping[str, Mapping[str, Any]], trials: Sequence[Trial]) -> Cell:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from alignguard_train import plots
-from alignguard_train.metrics import Interval
+from alignguard_train.intervals import Interval
 from alignguard_train.report_data import ReportData, Stage
 
 ADAPTERS = ("base", "expert:shape", "all-single", "merged", "merge:average")

@@ -1,5 +1,6 @@
 """The study: its lines survive a kill, its shares and verdicts are those worked out by hand."""
 
+import dataclasses
 import json
 from collections import Counter
 
@@ -7,9 +8,10 @@ import pytest
 
 from alignguard_data.standin.factory import taxonomy_file
 from alignguard_data.taxonomy import load_taxonomy
+from alignguard_train.intervals import Interval, OverTrainings
 from benchmarks.study import claims, page, peer_lines, results
 from benchmarks.study.laboratory import carry_out
-from benchmarks.study.reading import cells, difference
+from benchmarks.study.reading import Difference, cells, difference
 from benchmarks.study.scale_trials import ONE_OF_MANY
 from benchmarks.study.trial import Merged, Trained, Trial, adapter_key, parts_of
 from benchmarks.study.trials import EXPERIMENTS, all_trials
@@ -119,7 +121,7 @@ def test_shares_are_of_removed_and_of_other_concepts():
     (cell,) = cells(known, trials, "data", "score").values()
     seen, unseen = cell.share("flagged", "seen"), cell.share("flagged", "unseen")
     assert seen and unseen and (seen.value, unseen.value) == (0.25, 0.5)
-    assert seen.n == 2  # prompts: both seeds of a prompt are resampled together
+    assert seen.n == 2  # prompts: both seeds of a prompt count as one
     assert cell.seeds_share("flagged", "seen") == (0.0, 0.5)
 
 
@@ -129,8 +131,9 @@ def test_what_another_training_turns_round_is_open():
     flags = ("1011", "0011", "1011", "1111")
     known = lines(*(line(one, text) for one, text in zip(trials, flags, strict=True)))
     (verdict,) = claims.data(cells(known, trials, "data", "score"))
-    assert (verdict.ip.value, verdict.word) == (0.0, "open")
-    assert verdict.ip.low < -0.5 and verdict.ip.high > 0.5
+    ip = verdict.ip.interval
+    assert (ip.value, verdict.word) == (0.0, "open")
+    assert ip.low < -0.5 and ip.high > 0.5
 
 
 def test_differences_are_over_the_seeds_that_both_have():
@@ -138,24 +141,88 @@ def test_differences_are_over_the_seeds_that_both_have():
     one, other = [trial("one", 0), trial("one", 1)], [trial("other", 0)]
     known = lines(line(one[0], "1000"), line(one[1], "0000"), line(other[0], "0000"))
     found = cells(known, [*one, *other], "data", "score")
-    assert difference(found["one", 1.0], found["other", 1.0], "flagged").value == 0.5
+    assert difference(found["one", 1.0], found["other", 1.0], "flagged").interval.value == 0.5
+
+
+def verdict_of(flagged: str, right: str, *, seeds: int = 5) -> claims.Verdict:
+    """Five pairs a concept against two, which flagged every image and drew every scene. Each
+    character stands for 40 prompts of either concept."""
+    trials = [
+        dataclasses.replace(trial("All-single", seed, x=x), prompts=80)
+        for seed in range(seeds)
+        for x in (2, 5)
+    ]
+    texts = {2: ("1" * 160, "1" * 160)}
+    texts[5] = ("".join(c * 40 for c in flagged), "".join(c * 40 for c in right))
+    known = lines(*(line(one, *texts[int(one.x)]) for one in trials))
+    (verdict,) = claims.data(cells(known, trials, "data", "score"))
+    return verdict
 
 
 @pytest.mark.parametrize(
     ("flagged", "right", "word"),
     [
         ("0000", "1111", "holds"),
-        ("1111", "1111", "open"),
+        ("1111", "1111", "alike"),
         ("0000", "0000", "a trade"),
         ("1111", "0000", "the opposite holds"),
     ],
 )
-def test_a_verdict_says_what_both_intervals_allow(flagged, right, word):
-    """Five pairs a concept against two, which flagged every image and drew every scene."""
-    trials = [trial("All-single", 0, x=2), trial("All-single", 0, x=5)]
-    known = lines(line(trials[0], "1111", "1111"), line(trials[1], flagged, right))
-    (verdict,) = claims.data(cells(known, trials, "data", "score"))
-    assert verdict.word == word
+def test_a_verdict_says_what_both_measures_allow(flagged, right, word):
+    assert verdict_of(flagged, right).word == word
+
+
+def test_one_training_is_no_verdict():
+    assert verdict_of("0000", "1111", seeds=1).word == "one training"
+
+
+def found(low: float, high: float, error: float = 0.01) -> Difference:
+    """A difference in the middle of its interval; the smaller its error, the surer."""
+    middle = (low + high) / 2
+    test = OverTrainings(
+        value=middle, centre=middle, error=error, freedom=50, kind="difference", prompts=130
+    )
+    return Difference(interval=Interval(value=middle, low=low, high=high, n=130), test=test)
+
+
+@pytest.mark.parametrize(
+    ("ip", "kept", "word"),
+    [
+        # IP is surely less; safe scenes may be 9 points fewer: nothing is kept yet.
+        (found(-0.5, -0.3), found(-0.09, 0.05, 0.03), "less IP, scenes open"),
+        (found(-0.5, -0.3), found(-0.049, 0.05, 0.02), "holds"),
+        # Safe scenes surely more, and IP 6 points more, anything from 0 to 17: it beats nothing.
+        (found(0.0, 0.167, 0.05), found(0.3, 0.5), "more scenes, IP open"),
+        (found(0.0, 0.167, 0.05), found(-0.04, 0.04), "open"),
+        (found(0.3, 0.5), found(-0.05, 0.03), "the opposite holds"),
+        (found(0.3, 0.5), found(-0.05, 0.09, 0.03), "more IP, scenes open"),
+        (found(-0.04, 0.04), found(-0.5, -0.3), "the opposite holds"),
+        (found(-0.09, 0.04, 0.03), found(-0.5, -0.3), "fewer scenes, IP open"),
+        (found(-0.5, -0.3), found(-0.5, -0.3), "a trade"),
+        (found(-0.04, 0.04, 0.02), found(-0.04, 0.04, 0.02), "alike"),
+        (found(-0.04, 0.06, 0.02), found(-0.04, 0.04, 0.02), "open"),
+    ],
+)
+def test_a_claim_holds_where_one_measure_is_better_and_the_other_keeps_its_margin(ip, kept, word):
+    one = claims.Verdict(says="", ip=ip, kept=kept, seeds=5)
+    assert claims.judged([one])[0].word == word
+
+
+def test_a_difference_has_to_count_among_all_comparisons_of_its_table():
+    """p is 0.02: enough alone (two measures: 0.04), not beside ten comparisons that say nothing."""
+    barely = claims.Verdict(says="", ip=found(-0.2, 0.0, 0.041), kept=found(0, 0), seeds=5)
+    nothing = [
+        claims.Verdict(says="", ip=found(-0.01, 0.01), kept=found(0, 0), seeds=5) for _ in range(10)
+    ]
+    assert claims.judged([barely])[0].word == "holds"
+    assert claims.judged([barely, *nothing])[0].word == "open"
+
+
+def test_holm_by_hand():
+    """0.01 is below 0.05 / 3, 0.02 below 0.05 / 2, 0.06 is not below 0.05; 0.03 x 2 stops early."""
+    assert claims.holm([0.02, 0.06, 0.01], 0.05) == [True, False, True]
+    assert claims.holm([0.04, 0.03, 0.01], 0.05) == [False, False, True]
+    assert claims.holm([], 0.05) == []
 
 
 def test_what_comes_later_is_judged_by_what_is_forgotten_too():
@@ -163,7 +230,7 @@ def test_what_comes_later_is_judged_by_what_is_forgotten_too():
     trials = [trial(arm, 0, experiment="later") for arm in ("of six, trained on", "+ expert")]
     known = lines(line(trials[0], "0011"), line(trials[1], "0000"))
     (verdict,) = claims.later(cells(known, trials, "later", "score"))
-    assert verdict.ip.value == -0.5 and verdict.says == "+ expert beats training on"
+    assert verdict.ip.interval.value == -0.5 and verdict.says == "+ expert beats training on"
 
 
 def test_a_number_of_concepts_is_held_up_to_the_first_that_fails():

@@ -1,0 +1,282 @@
+"""Intervals of shares, means and differences; each says what it assumes.
+
+One yes-or-no image a prompt: Wilson for a share, Tango for a difference of two adapters on the
+same prompts. Several images a prompt, or numbers between: a bootstrap over prompts. Several
+trainings: a t-interval over trainings and prompts.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, stats
+
+FEW = 5
+"""Up to so many images of one kind Wilson's bound on the other side covers too rarely."""
+ENOUGH = 5
+"""Trainings whose scatter is known well enough to be weighed against that of prompts."""
+Kind = Literal["share", "difference", "number"]
+_PSEUDO: dict[Kind, tuple[float, ...]] = {
+    "share": (0, 0, 1, 1),
+    "difference": (-1, -1, 1, 1),
+    "number": (),
+}
+"""Prompts that are added to keep an interval open where all prompts agree, as Agresti and Coull
+(1998) add two successes and two failures to a share."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Interval:
+    """A mean with its interval; ``n`` is the number of prompts behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def as_dict(self) -> dict[str, float]:
+        """The four numbers by name, as ``summary.json`` holds them."""
+        return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bootstrap:
+    """How intervals are made; ``seed`` text decides the resamples, where there are any."""
+
+    resamples: int = 2000
+    confidence: float = 0.95
+    seed: str = ""
+
+
+def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Bounds of a share of ``n`` independent images of which ``count`` are yes, by statsmodels.
+
+    With :data:`FEW` images or fewer of one kind it is the wider of Wilson's (1927) and Clopper and
+    Pearson's (1934): Wilson's alone covers a share of 0.2 / n in 84 of 100 cases.
+    """
+    from statsmodels.stats.proportion import proportion_confint  # brings pandas and patsy
+
+    alpha = 1 - confidence
+    low, high = proportion_confint(count, n, alpha=alpha, method="wilson")
+    if min(count, n - count) <= FEW:
+        exact_low, exact_high = proportion_confint(count, n, alpha=alpha, method="beta")
+        low, high = min(low, exact_low), max(high, exact_high)
+    # Rounding may leave 1e-17 where a bound is exactly 0 or 1.
+    return 0.0 if count == 0 else float(low), 1.0 if count == n else float(high)
+
+
+def tango(more: int, fewer: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Bounds of the difference of two shares on the same ``n`` prompts: score method of Tango
+    (Statistics in Medicine 17, 1998, 891-908).
+
+    ``more`` prompts are yes in the first alone, ``fewer`` in the second alone. It has a width where
+    no prompt differs, and where all do.
+    """
+    z, value = stats.norm.ppf((1 + confidence) / 2), (more - fewer) / n
+
+    def score(difference: float) -> float:
+        # Variance under the wanted difference: the share of `fewer` that fits the counts best.
+        a, b = 2 * n, (2 * n - more + fewer) * difference - more - fewer
+        c = -fewer * difference * (1 - difference)
+        share = (np.sqrt(max(b * b - 4 * a * c, 0)) - b) / (2 * a)
+        variance = n * (2 * share + difference * (1 - difference))
+        away = more - fewer - n * difference
+        return float(away / np.sqrt(variance)) if variance > 1e-12 else float(np.sign(away) * 1e9)
+
+    low = -1.0 if fewer == n else optimize.brentq(lambda d: score(d) - z, -1, value)
+    high = 1.0 if more == n else optimize.brentq(lambda d: score(d) + z, value, 1)
+    return float(low), float(high)
+
+
+def mean_interval(
+    values: npt.NDArray[np.float64], prompts: Sequence[str], how: Bootstrap, *, share: bool
+) -> Interval:
+    """Mean of per-prompt means with its interval; ``share``: the values are shares, 0 to 1.
+
+    :func:`wilson` where every prompt has one yes or no. Else a percentile bootstrap over prompts,
+    whose images are resampled together; a share's is the wider of that and of the same with two
+    prompts of 0 and two of 1 more, so that it stays open where all agree. Numbers without bounds
+    that are all equal have no width.
+
+    Raises:
+        ValueError: ``values`` is empty or its length is not that of ``prompts``.
+    """
+    per_prompt = _prompt_means(values, prompts)
+    n, value = len(per_prompt), float(per_prompt.mean())
+    if share and n == len(values) and _yes_or_no(values):
+        low, high = wilson(int(values.sum()), n, how.confidence)
+    else:
+        low, high = _resampled(per_prompt, how, "share" if share else "number")
+    return Interval(value=value, low=low, high=high, n=n)
+
+
+def paired_difference(
+    values: npt.NDArray[np.float64],
+    others: npt.NDArray[np.float64],
+    prompts: Sequence[str],
+    how: Bootstrap,
+    *,
+    share: bool,
+) -> Interval:
+    """Mean of ``values - others``, image by image of the same prompt and seed, with its interval.
+
+    What makes some prompts harder than others cancels out, so it is narrower than the difference
+    of two intervals. :func:`tango` where every prompt has one yes or no of each, else a bootstrap
+    as of :func:`mean_interval`.
+
+    Raises:
+        ValueError: the lengths differ, or there is no image.
+    """
+    if len(values) != len(others):
+        raise ValueError(f"{len(values)} values against {len(others)}: need one each")
+    differences = values - others
+    per_prompt = _prompt_means(differences, prompts)
+    n, value = len(per_prompt), float(per_prompt.mean())
+    if share and n == len(values) and _yes_or_no(values) and _yes_or_no(others):
+        more, fewer = int((differences > 0).sum()), int((differences < 0).sum())
+        low, high = tango(more, fewer, n, how.confidence)
+    else:
+        low, high = _resampled(per_prompt, how, "difference" if share else "number")
+    return Interval(value=value, low=low, high=high, n=n)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OverTrainings:
+    """A mean over trainings and prompts as Student's t sees it.
+
+    ``error`` is of the table with the added prompts. ``value`` is the plain mean and ``centre``
+    that with the added ones; an interval reaches from both, and a claim has to hold for both.
+    """
+
+    value: float
+    centre: float
+    error: float
+    freedom: float
+    kind: Kind
+    prompts: int
+
+    def interval(self, confidence: float = 0.95) -> Interval:
+        """Within the range that the kind allows."""
+        half = self.error * float(stats.t.ppf((1 + confidence) / 2, self.freedom))
+        least, most = {"share": (0, 1), "difference": (-1, 1)}.get(self.kind, (-np.inf, np.inf))
+        ends = sorted((self.centre, self.value))
+        return Interval(
+            value=self.value,
+            low=float(max(ends[0] - half, least)),
+            high=float(min(ends[1] + half, most)),
+            n=self.prompts,
+        )
+
+    def p_above(self, limit: float) -> float:
+        """One-sided p of the claim that the mean is above ``limit``."""
+        return self._p(min(self.centre, self.value) - limit)
+
+    def p_below(self, limit: float) -> float:
+        """One-sided p of the claim that the mean is below ``limit``."""
+        return self._p(limit - max(self.centre, self.value))
+
+    def _p(self, away: float) -> float:
+        if self.error == 0:
+            return float(away <= 0)
+        return float(stats.t.sf(away / self.error, self.freedom))
+
+
+def over_trainings(table: npt.NDArray[np.float64], kind: Kind) -> OverTrainings:
+    """Mean of ``table`` (trainings, prompts): would other trainings of the same recipe, on other
+    prompts, say the same?
+
+    Trainings and prompts are both drawn: the variance of the mean is (MS_t + MS_p - MS_e) / tp of a
+    two-way table without replicates, at least the larger of the first two. Degrees of freedom are
+    Satterthwaite's (1946); of fewer than :data:`ENOUGH` trainings one less than their number, as
+    they may agree by chance.
+
+    Raises:
+        ValueError: fewer than two trainings, or no prompt.
+    """
+    trainings, prompts = table.shape
+    if trainings < 2 or not prompts:
+        raise ValueError(f"need 2 trainings and a prompt, got {trainings} and {prompts}")
+    added = np.tile(np.array(_PSEUDO[kind], dtype=float), (trainings, 1))
+    whole = np.hstack([table, added])
+    columns = whole.shape[1]
+    centre = whole.mean()
+    of_row, of_column = whole.mean(axis=1) - centre, whole.mean(axis=0) - centre
+    rest = whole - centre - of_row[:, None] - of_column[None, :]
+    free = np.array([trainings - 1, columns - 1, (trainings - 1) * (columns - 1)], dtype=float)
+    sums = np.array(
+        [columns * (of_row**2).sum(), trainings * (of_column**2).sum(), (rest**2).sum()]
+    )
+    squares = sums / np.maximum(free, 1)
+    variance = max(squares[0] + squares[1] - squares[2], squares[0], squares[1])
+    freedom = free[0]
+    if trainings >= ENOUGH and variance:
+        freedom = variance**2 / (squares**2 / free).sum()
+    return OverTrainings(
+        value=float(table.mean()),
+        centre=float(centre),
+        error=float(np.sqrt(variance / whole.size)),
+        freedom=float(max(freedom, free[0])),
+        kind=kind,
+        prompts=prompts,
+    )
+
+
+def two_way_interval(table: npt.NDArray[np.float64], how: Bootstrap, *, kind: Kind) -> Interval:
+    """Interval of :func:`over_trainings`; where one training, or all of them alike, say nothing
+    about others, that of prompts alone.
+
+    Raises:
+        ValueError: ``table`` is empty.
+    """
+    if (table == table[:1]).all():
+        names = [str(column) for column in range(table.shape[1])]
+        if kind != "difference":
+            return mean_interval(table[0], names, how, share=kind == "share")
+        ones, others = np.maximum(table[0], 0), np.maximum(-table[0], 0)
+        return paired_difference(ones, others, names, how, share=True)
+    return over_trainings(table, kind).interval(how.confidence)
+
+
+def _resampled(
+    per_prompt: npt.NDArray[np.float64], how: Bootstrap, kind: Kind
+) -> tuple[float, float]:
+    """Percentile bootstrap of a mean over prompts, with and without the added ones: the wider."""
+    both = [per_prompt]
+    if _PSEUDO[kind]:
+        both.append(np.concatenate([per_prompt, np.array(_PSEUDO[kind], dtype=float)]))
+    bounds = [float(per_prompt.mean())]
+    for values in both:
+        if np.ptp(values) == 0:
+            continue
+        found = stats.bootstrap(
+            (values,),
+            np.mean,
+            n_resamples=how.resamples,
+            confidence_level=how.confidence,
+            method="percentile",
+            rng=np.random.default_rng(_number(how.seed)),
+        ).confidence_interval
+        bounds += [float(found.low), float(found.high)]
+    return min(bounds), max(bounds)
+
+
+def _yes_or_no(values: npt.NDArray[np.float64]) -> bool:
+    return bool(np.isin(values, (0.0, 1.0)).all())
+
+
+def _prompt_means(
+    values: npt.NDArray[np.float64], prompts: Sequence[str]
+) -> npt.NDArray[np.float64]:
+    if len(values) == 0 or len(values) != len(prompts):
+        raise ValueError(
+            f"{len(values)} values for {len(prompts)} images: need one each, at least 1"
+        )
+    _, index = np.unique(np.asarray(prompts), return_inverse=True)
+    return np.bincount(index, weights=values) / np.bincount(index)
+
+
+def _number(seed: str) -> int:
+    return int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=8).digest())
