@@ -122,13 +122,19 @@ def merging(cells: Cells, best_sum: Mapping[int, str]) -> list[Verdict]:
         for other in others:
             if other in ("Co-Merge mean row", "All-single") or other.endswith("3 experts"):
                 continue
+            # Merges whose scale was chosen are compared with Co-Merge at its own.
+            scaled = " x " in other and not other.startswith("sum x")
+            ours = next((name for name in others if name.startswith("Co-Merge x")), None)
+            ours = ours if scaled and ours else "Co-Merge mean row"
+            if other == ours:
+                continue
             if other.startswith("sum x") and other != best_sum.get(steps):
                 continue
             wanted.append(
                 (
-                    ("Co-Merge mean row, 7 experts", steps),
+                    (f"{ours}, 7 experts", steps),
                     (f"{other}, 7 experts", steps),
-                    f"Co-Merge of {steps} steps beats {other}",
+                    f"{ours.replace(' mean row', '')} of {steps} steps beats {other}",
                 )
             )
     return versus(cells, wanted)
