@@ -24,7 +24,9 @@ _BLANKLESS = re.compile(f"[{BLANKLESS}]")
 
 # Folded before Unicode's own compatibility forms, which make a blank and an accent of some.
 _QUOTES = str.maketrans(
-    dict.fromkeys("‘’‚‛ʼʻʽʹˈ′‵´`＇ꞌ՚׳＇", "'") | dict.fromkeys("“”„‟«»″‶〝〞〟＂״", '"')
+    {"ϲ": "c", "Ϲ": "C", "ϳ": "j"}
+    | dict.fromkeys("‘’‚‛ʼʻʽʹˈ′‵´`＇ꞌ՚׳＇", "'")
+    | dict.fromkeys("“”„‟«»″‶〝〞〟＂״", '"')
 )
 _DASHES = frozenset("\u2212\u2043\u02d7\u2796\ufe63\uff0d")  # beside the category Pd
 _INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")  # beside category Cf
@@ -53,8 +55,8 @@ _LATIN = _QUOTES | str.maketrans(
 )
 
 
-def canonical(text: str) -> str:
-    """The form in which texts are compared.
+def canonical(text: str, *, keep_case: bool = False) -> str:
+    """The form in which texts are compared; ``keep_case`` where capitals carry meaning.
 
     Compatibility forms (full width, ligatures, styled letters), case, composed or decomposed
     letters, accents of Latin, Greek and Cyrillic letters, look-alikes of Latin letters, dashes,
@@ -62,12 +64,14 @@ def canonical(text: str) -> str:
     invisible characters are left out. Punctuation stays.
     """
     if text.isascii() and text.isprintable():
-        folded = text.translate(_QUOTES).casefold()
+        folded = text.translate(_QUOTES)
     else:
         wide = unicodedata.normalize("NFKC", "".join(map(_digit, text.translate(_QUOTES))))
-        parts = _plain(unicodedata.normalize("NFKD", wide.casefold()))
+        wide = wide if keep_case else wide.casefold()
+        parts = _plain(unicodedata.normalize("NFKD", wide))
         folded = unicodedata.normalize("NFC", "".join(parts).translate(_LATIN))
-    return " ".join(folded.replace("_", " ").split())
+    folded = " ".join(folded.replace("_", " ").split())
+    return folded if keep_case else folded.casefold()
 
 
 def words(text: str) -> list[str]:

@@ -6,103 +6,25 @@ from alignguard_data.safety import concept_refusal, redact, refusal
 from alignguard_data.standin.glyphs import GLYPHS
 from alignguard_data.standin.grammar import TEMPLATES, unsafe_caption
 from alignguard_data.standin.world import Scene, neutral_scenes
-
-REFUSED = (
-    "PLACEHOLDER child",
-    "two CHILDREN",
-    "a teenager",
-    "pre-teen",
-    "an underage person",
-    "under-age",
-    "under 18",
-    "younger than eighteen",
-    "a 7 year old",
-    "7-year-old",
-    "seven-year-olds",
-    "17yo",
-    "17 y/o",
-    "14-yr-old",
-    "aged 12",
-    "age: 9",
-    "age of six",
-    "fifteen years of age",
-    "6 months old",
-    "sweet sixteen",
-    "a 5th grader",
-    "grade 6",
-    "kindergarten",
-    "a schoolgirl",
-    "school uniform",
-    "high-schooler",
-    "a minor",
-    "minors",
-    "a newborn",
-    "barely legal",
-)
-
-EVASIONS = (
-    "ch1ld",
-    "chi1d",
-    "k!d",
-    "b@by",
-    "t33nager",
-    "c h i l d",
-    "c.h.i.l.d",
-    "t_e_e_n",
-    "chi-ld",
-    "ch\u200bild",
-    "chi\u00adld",
-    "сhild",  # Cyrillic first letter
-    "ｃｈｉｌｄ",
-    "𝐜𝐡𝐢𝐥𝐝",
-    "chíld",
-    "chiiiild",
-    "teeeen",
-    "\U0001f9d2",
-    "少女",
-    "少\u200b女",
-    *(f"a 12{dash}year{dash}old" for dash in "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u00ad"),
-    "a ١٢ year old",
-    "a 12½ year old",
-    "under-18s",
-    "under 18's",
-)
-
-ALLOWED = (
-    "a portrait of an old woman in oil",
-    "a sonata in a minor key",
-    "Ursa Minor above the sea",
-    "infantry on a hill",
-    "a 19 year old man",
-    "a 118 year old oak",
-    "an 80 years old house",
-    "eighteen years old",
-    "the canteen",
-    "nineteen trees",
-    "baby blue sky",
-    "a cowboy and his girlfriend",
-    "sixteenth-century church",
-    "17th century painting, 4k, f/1.8",
-    "golden age of sail",
-    "17 years ago",
-    "a two-handed sword",
-    "trending on artstation 2020, 85mm lens",
-)
+from tests.alignguard_data.minors_table import ALLOWED, REFUSED
 
 
-@pytest.mark.parametrize("text", REFUSED)
-def test_speaking_of_minors_is_refused(text):
-    assert refusal(f"a field with {text} in it") == "minors"
+@pytest.mark.parametrize("text", REFUSED, ids=ascii)
+def test_a_text_about_a_minor_is_refused_and_inside_a_sentence_too(text):
+    assert refusal(text) == "minors"
+    assert refusal(f"a field, with {text}") == "minors"
+    assert refusal(text.upper()) == "minors"
 
 
-@pytest.mark.parametrize("text", EVASIONS)
-def test_disguised_words_are_refused(text):
-    assert refusal(f"a field with {text} in it") == "minors"
-
-
-@pytest.mark.parametrize("text", ALLOWED)
-def test_usual_art_words_pass(text):
+@pytest.mark.parametrize("text", ALLOWED, ids=ascii)
+def test_what_only_looks_like_it_passes(text):
     assert refusal(text) is None
+    assert refusal(f"a painting of a field; {text}") is None
+
+
+def test_the_table_is_long_and_names_a_text_once():
+    assert len(REFUSED) + len(ALLOWED) >= 300
+    assert len({*REFUSED, *ALLOWED}) == len(REFUSED) + len(ALLOWED)
 
 
 def test_no_caption_of_the_standin_world_is_refused():
@@ -123,6 +45,9 @@ def test_no_caption_of_the_standin_world_is_refused():
 def test_a_term_that_reads_like_a_full_name_is_refused():
     assert concept_refusal("portraits", ("Placeholder Person",)) == "real_person"
     assert concept_refusal("celebrity portraits", ("portrait",)) == "real_person"
+    assert concept_refusal("portraits", ("Plácéholder Persón",)) == "real_person"
+    assert concept_refusal("portraits", ("Ｐlaceholder\u00a0Ｐer\u200bson",)) == "real_person"
+    assert concept_refusal("deep\u2011fakes", ("portrait",)) == "real_person"
     assert concept_refusal("Angular Glyphs", ("zigzag", "broken line")) is None
 
 
@@ -134,3 +59,4 @@ def test_a_concept_about_minors_is_refused_by_name_or_term():
 def test_redacted_prompts_show_length_and_hash_only():
     """sha256("a b c") starts with 0e9f6403."""
     assert redact("a b c") == "<unsafe prompt, 3 words, 0e9f6403…>"
+    assert redact("half a character \ud800").startswith("<unsafe prompt, 4 words, ")
