@@ -28,6 +28,8 @@ from alignguard_data.safety import redact, refusal
 from alignguard_data.text import canonical
 
 ROOM = "prompts"
+CONCEPT_CHECK = "concept_check"
+"""Among a manifest's models: what judged the prompts, and wrote none."""
 _SAVED = pa.schema([("text", pa.string()), ("finish_reason", pa.string())])
 
 
@@ -54,7 +56,7 @@ def spec(
         inputs={"concept": fingerprint(dataclasses.asdict(concept), {})},
         models={
             writer.model_id: writer.revision,
-            **({"concept_check": check.version} if check else {}),
+            **({CONCEPT_CHECK: check.version} if check else {}),
         },
     )
 

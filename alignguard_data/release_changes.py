@@ -1,27 +1,33 @@
 """What changed between two releases, by pair: for the change log, the version and `release diff`.
 
-Reads ids and hashes only, never an image.
+Reads every column but the images themselves, whose hashes are among the columns.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from alignguard_data.release_audit import rows_of
-from alignguard_data.storage import Place
+import pyarrow as pa
+
+from alignguard_data.release_audit import EVALUATION, rows_of
+from alignguard_data.storage import Place, children, open_parquet
 from alignguard_data.withdrawals import Withdrawal
 
 Level = Literal["major", "minor", "patch"]
 Change = Literal["added", "removed", "changed"]
+KINDS: tuple[Change, ...] = ("added", "removed", "changed")
 SPLITS = ("train", "test")
+PARTS = (*SPLITS, "evaluation")
+"""The splits, and the evaluation prompts."""
 
-_COLUMNS = ("pair_id", "concept", "category", "sha256_0", "sha256_1")
+_IMAGES = ("jpg_0", "jpg_1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChangedPair:
-    """One pair that is not in both releases with the same images."""
+    """One pair that is not in both releases with the same images, scores and split; ``split`` is
+    ``evaluation`` for a pair of evaluation prompts."""
 
     pair_id: str
     concept: str
@@ -31,35 +37,48 @@ class ChangedPair:
 
 
 def diff(old: Place, new: Place) -> list[ChangedPair]:
-    """Every pair added, removed, or changed (same prompts, other images or split), by id."""
-    before, after = _rows(old), _rows(new)
+    """Every pair added, removed, or changed (same prompts; other images, scores or split, or any
+    other column that both releases have), by part and id."""
     found = []
-    for identity in sorted(before.keys() | after.keys()):
-        row = after.get(identity) or before[identity]
-        if identity not in before:
-            change: Change = "added"
-        elif identity not in after:
-            change = "removed"
-        elif before[identity] != after[identity]:
-            change = "changed"
-        else:
-            continue
-        found.append(
-            ChangedPair(
-                pair_id=identity, concept=row[1], category=row[2], split=row[0], change=change
+    for parts in (SPLITS, ("evaluation",)):
+        before, after = _rows(old, parts), _rows(new, parts)
+        for identity in sorted(before.keys() | after.keys()):
+            was, row = before.get(identity), after.get(identity)
+            if was is None:
+                change: Change = "added"
+            elif row is None:
+                change = "removed"
+            elif any(was[name] != row[name] for name in was.keys() & row.keys()):
+                change = "changed"
+            else:
+                continue
+            shown = row or was or {}
+            found.append(
+                ChangedPair(
+                    pair_id=identity,
+                    concept=shown["concept"],
+                    category=shown["category"],
+                    split=shown["part"],
+                    change=change,
+                )
             )
-        )
     return found
 
 
 def by_category(changes: list[ChangedPair]) -> dict[str, dict[str, int]]:
-    """Category to the number of pairs added, removed and changed."""
-    counts = Counter((pair.category, pair.change) for pair in changes)
-    kinds = ("added", "removed", "changed")
+    """Category to the number of pairs added, removed and changed; without evaluation prompts."""
+    pairs = [pair for pair in changes if pair.split in SPLITS]
+    counts = Counter((pair.category, pair.change) for pair in pairs)
     return {
-        category: {kind: counts[category, kind] for kind in kinds}
-        for category in sorted({pair.category for pair in changes})
+        category: {kind: counts[category, kind] for kind in KINDS}
+        for category in sorted({pair.category for pair in pairs})
     }
+
+
+def evaluation_changes(changes: list[ChangedPair]) -> dict[str, int]:
+    """Numbers of pairs of evaluation prompts added, removed and changed."""
+    counts = Counter(pair.change for pair in changes if pair.split not in SPLITS)
+    return {kind: counts[kind] for kind in KINDS}
 
 
 def level(
@@ -70,19 +89,19 @@ def level(
     left: Collection[str],
 ) -> Level:
     """What the version says: ``major`` for other columns or another base model; ``patch`` where
-    pairs only went because they, or their concept, were withdrawn, or words alone changed;
-    ``minor`` for everything else.
+    pairs or evaluation prompts only went because they, or their concept, were withdrawn; ``minor``
+    for everything else, such as other scores, and other files of equal rows.
 
     ``old`` and ``new`` are the releases' manifests, ``left`` the concepts that are gone.
     """
     for field in ("score_columns", "base_models", "format"):
         if old.get(field) != new.get(field):
             return "major"
-    wanted = (
+    wanted = [
         pair.change == "removed" and (pair.pair_id in withdrawn or pair.concept in left)
         for pair in changes
-    )
-    return "patch" if all(wanted) else "minor"
+    ]
+    return "patch" if wanted and all(wanted) else "minor"
 
 
 def change_log(
@@ -92,7 +111,7 @@ def change_log(
     withdrawn: Mapping[str, Withdrawal],
     left: Collection[str],
 ) -> str:
-    """CHANGELOG.md: pairs added, removed and changed against the parent, by split and concept.
+    """CHANGELOG.md: pairs added, removed and changed against the parent, by part and concept.
 
     ``withdrawn`` are the withdrawals, of which those of removed pairs are named with their
     reason; ``left`` are the concepts that are no longer in the taxonomy.
@@ -101,15 +120,18 @@ def change_log(
     if parent is None:
         return "\n".join([*lines, "The first release.", ""])
     lines += [f"Against {parent}:", ""]
-    for split in SPLITS:
-        here = [pair for pair in changes if pair.split == split]
+    for part in PARTS:
+        here = [pair for pair in changes if pair.split == part]
         counts = Counter(pair.change for pair in here)
+        what = "pairs" if part in SPLITS else "pairs of prompts"
         lines.append(
-            f"- {split}: {counts['added']} pairs added, {counts['removed']} removed, "
+            f"- {part}: {counts['added']} {what} added, {counts['removed']} removed, "
             f"{counts['changed']} changed"
         )
         concepts = Counter((pair.change, pair.concept) for pair in here)
         lines += [f"  - {kind} {concept}: {n}" for (kind, concept), n in sorted(concepts.items())]
+    if not changes:
+        lines += ["", "No row differs: the same rows lie in other files."]
     if left:
         lines += ["", "Withdrawn concepts (kept on disk, in no release from here on):", ""]
         lines += [f"- {concept}" for concept in sorted(left)]
@@ -121,10 +143,25 @@ def change_log(
     return "\n".join([*lines, ""])
 
 
-def _rows(folder: Place) -> dict[str, tuple[str, str, str, str, str]]:
-    """Pair id to split, concept, category and both images' hashes."""
+def _rows(folder: Place, parts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Pair id to all that a release says of the pair, without its images."""
     return {
-        row["pair_id"]: (split, row["concept"], row["category"], row["sha256_0"], row["sha256_1"])
-        for split in SPLITS
-        for row in rows_of(folder, split, _COLUMNS).to_pylist()
+        row["pair_id"]: {
+            **{name: _equal_to_itself(value) for name, value in row.items()},
+            "part": part,
+        }
+        for part in parts
+        for row in _table(folder, part).to_pylist()
     }
+
+
+def _table(folder: Place, part: str) -> pa.Table:
+    if part not in SPLITS:
+        return open_parquet(folder / EVALUATION).read()
+    shards = children(folder / "data", f"{part}-*.parquet")
+    names = open_parquet(shards[0]).schema_arrow.names if shards else []
+    return rows_of(folder, part, [name for name in names if name not in _IMAGES])
+
+
+def _equal_to_itself(value: Any) -> Any:
+    return None if value != value else value  # NaN, a score that is not there

@@ -33,7 +33,7 @@ IMAGES = {"jpg_0": "0.png", "jpg_1": "1.png"}
 PICKAPIC = ("jpg_0", "jpg_1", "label_0", "caption")
 """What DiffusionDPO and the AlignGuard authors' trainer read of a row."""
 ROWS = 256
-OLDER = {"licence": "", "flags": [], "scorers": []}
+OLDER = {"licence": "", "flags": [], "scorers": [], "concept_checks": []}
 """What the manifests of the first releases do not say."""
 
 

@@ -12,6 +12,7 @@ from alignguard_data.funnel import FunnelRow, concept_manifests, funnel, stage_r
 from alignguard_data.manifest import Manifest
 from alignguard_data.near_edges import Edge, Limits
 from alignguard_data.paths import DataRoot
+from alignguard_data.prompts import CONCEPT_CHECK
 from alignguard_data.records import Concept, PromptPair
 from alignguard_data.release_rows import evaluation_pairs, kept_ids, score_columns
 from alignguard_data.shards import ShardFile
@@ -108,7 +109,12 @@ def describe_release(
             "concepts": len(taxonomy.concepts),
         },
         "base_models": _base_models(images),
-        "writers": sorted({f"{m} at {r}" for p in prompts for m, r in p.models.items()}),
+        "writers": sorted(
+            {f"{m} at {r}" for p in prompts for m, r in p.models.items() if m != CONCEPT_CHECK}
+        ),
+        "concept_checks": sorted(
+            {p.models[CONCEPT_CHECK] for p in prompts if CONCEPT_CHECK in p.models}
+        ),
         "rows": {part: sum(n[part] for n in rows.values()) for part in parts},
         "by_category": {key: {part: n[part] for part in parts} for key, n in rows.items()},
         "by_concept": {key: len(pairs) for key, pairs in plan.pair_ids.items()},

@@ -1,11 +1,13 @@
 """Push one tier of a release to a Hugging Face hub: gated before the first image, one commit.
 
 The destination is made private first, then gated, then filled by a single commit that also deletes
-what the export does not hold; the tag comes last and means complete. ``HfApi.upload_folder`` is
-not used: with Xet it makes many commits, between which a reader would see a mix.
+what the manifest of the push before it lists and the export does not hold; the tag comes last and
+means complete. A file that no push of ours wrote is never deleted. ``HfApi.upload_folder`` is not
+used: with Xet it makes many commits, between which a reader would see a mix.
 """
 
 import dataclasses
+import json
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -13,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignguard_data.errors import ConfigError, StorageError
+from alignguard_data.errors import ConfigError, ReleaseRefused, StorageError
 from alignguard_data.manifest import MANIFEST
 from alignguard_data.release_audit import read_manifest
 from alignguard_data.release_export import TIERS, export_release
@@ -24,18 +26,23 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 KEPT_ON_HUB = ".gitattributes"  # the hub's own file
+READ_AS_DATA = ("data/", "prompts/")
+"""Where the card's configs look for rows."""
+SHOWN = 5
 _ADDRESS = re.compile(r"hf://(?:datasets/)?([^/]+/[^/]+)/?")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Push:
     """What is sent where. ``private`` None: new repositories are private, others stay as they are;
-    ``gated`` False leaves an existing gate as it is."""
+    ``gated`` False leaves an existing gate as it is. ``take_over``: also into a repository that
+    holds files of others, of which those of equal names are replaced."""
 
     address: str
     tier: str
     gated: bool = False
     private: bool | None = None
+    take_over: bool = False
 
     @property
     def repository(self) -> str:
@@ -67,6 +74,8 @@ def push_release(
         ConfigError: a bad address, tier ``full`` without a gate, no token: all faults at once,
             before any request.
         ReleaseRefused: the release is not what its manifest says.
+        ReleaseRefused: the repository holds files of others, and ``push.take_over`` is not set; or
+            such files lie where readers would take them for the release's.
         StorageError: the hub cannot be reached, refuses, or did not do what it was asked.
     """
     _check(push, dry_run)
@@ -120,10 +129,11 @@ def _send(push: Push, planned: Pushed, export: Path, endpoint: str | None) -> Pu
     api = HfApi(endpoint=endpoint)
     with _one_line(api.endpoint):
         api.whoami()  # a rejected token shows here, before anything is made
+        stale = _stale_files(api, push, planned.files)
         _prepare(api, push, planned.tag)
         sent = api.create_commit(
             push.repository,
-            [*_deletions(api, push, planned.files), *_additions(export, planned.files)],
+            [*_deletions(stale), *_additions(export, planned.files)],
             commit_message=planned.message,
             repo_type="dataset",
         )
@@ -161,12 +171,60 @@ def _prepare(api: "HfApi", push: Push, tag: str) -> None:
         )
 
 
-def _deletions(api: "HfApi", push: Push, files: Sequence[ShardFile]) -> list[Any]:
+def _stale_files(api: "HfApi", push: Push, files: Sequence[ShardFile]) -> list[str]:
+    """What an earlier push left in the repository and this one does not replace.
+
+    Raises:
+        ReleaseRefused: see :func:`push_release`; nothing was changed.
+    """
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        there = set(api.list_repo_files(push.repository, repo_type="dataset")) - {KEPT_ON_HUB}
+    except RepositoryNotFoundError:
+        return []
+    earlier = _earlier_push(api, push) if MANIFEST in there else None
+    ours = {MANIFEST, *earlier} & there if earlier is not None else set()
+    wanted = {file.name for file in files}
+    foreign = there - ours
+    mixed = sorted(n for n in foreign - wanted if n.startswith(READ_AS_DATA))
+    faults = [
+        f"{n} is not ours, and readers would take it for the release's: remove it" for n in mixed
+    ]
+    if foreign and earlier is None and not push.take_over:
+        shown = ", ".join(sorted(foreign)[:SHOWN]) + (", ..." if len(foreign) > SHOWN else "")
+        faults.append(
+            f"it holds {len(foreign)} file(s) that no push of ours wrote ({shown}): push to a "
+            "repository of its own, or give --take-over, which replaces those of equal names and "
+            "leaves the others"
+        )
+    elif replaced := sorted(foreign & wanted if not push.take_over else ()):
+        faults.append(f"{', '.join(replaced)} would be replaced and is not ours: give --take-over")
+    if faults:
+        lines = "\n".join(f"  - {fault}" for fault in faults)
+        raise ReleaseRefused(f"nothing was sent to {push.repository}:\n{lines}")
+    return sorted(ours - wanted)
+
+
+def _earlier_push(api: "HfApi", push: Push) -> set[str] | None:
+    """The files of the push before this one by its manifest; None where that is not ours."""
+    with tempfile.TemporaryDirectory(prefix="alignguard-pushed-") as folder:
+        place = api.hf_hub_download(
+            push.repository, MANIFEST, repo_type="dataset", local_dir=folder
+        )
+        try:
+            manifest = json.loads(Path(place).read_bytes())
+            if {"release", "release_content_id", "tier"} <= manifest.keys():
+                return {str(file["name"]) for file in manifest["files"]}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            pass
+    return None
+
+
+def _deletions(names: Sequence[str]) -> list[Any]:
     from huggingface_hub import CommitOperationDelete
 
-    wanted = {KEPT_ON_HUB, *(file.name for file in files)}
-    there = api.list_repo_files(push.repository, repo_type="dataset")
-    return [CommitOperationDelete(name) for name in sorted(set(there) - wanted)]
+    return [CommitOperationDelete(name) for name in names]
 
 
 def _additions(export: Path, files: Sequence[ShardFile]) -> list[Any]:

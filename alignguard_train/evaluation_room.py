@@ -17,8 +17,9 @@ import pyarrow as pa
 from alignguard_data import manifest as manifests
 from alignguard_data.backends.weights import file_revision
 from alignguard_data.behind import OneBehind
-from alignguard_data.errors import InputMissing
+from alignguard_data.errors import ConfigError, EngineError, InputMissing
 from alignguard_data.manifest import Manifest
+from alignguard_data.pair_filter import version_faults
 from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
 from alignguard_data.paths import DataRoot
 from alignguard_data.protocols import FeatureExtractor, ImageScorer, Pixels, Progress
@@ -78,7 +79,10 @@ def spec(
 
     Raises:
         InputMissing: no release, or an adapter's or a prompt set's file is not there.
+        EngineError: two scorers share a name.
+        ConfigError: thresholds that were calibrated with another version of their scorer.
     """
+    _check_scorers(scorers, config)
     release = manifests.require(data.partition("release"))
     inputs = {"release": release.content_id}
     for name, path in adapters.items():
@@ -110,6 +114,16 @@ def spec(
             **({f"features {extractor.name}": extractor.version} if extractor else {}),
         },
     )
+
+
+def _check_scorers(scorers: Sequence[ImageScorer], config: EvaluationConfig) -> None:
+    # Scores are kept by name: of two scorers of one name the last would be believed.
+    names = [scorer.name for scorer in scorers]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise EngineError(f"evaluation_scorers: two scorers share a name: {', '.join(twice)}")
+    rules = [*config.flags, *([config.residue] if config.residue else [])]
+    if faults := version_faults(rules, {scorer.name: scorer.version for scorer in scorers}):
+        raise ConfigError("evaluation.flags", faults)
 
 
 def _without_path(chosen: PromptSetConfig) -> dict[str, object]:
@@ -279,8 +293,8 @@ def _finish(
 
 
 def _notes(sets: Sequence[PromptSet]) -> dict[str, int | str]:
-    counted = {f"{s.config.name} {slug}": n for s in sets for slug, n in sorted(s.notes.items())}
-    unread = {f"{s.config.name} {UNREAD}": ", ".join(s.unread) for s in sets if s.unread}
+    counted = {s.note_key(slug): n for s in sets for slug, n in sorted(s.notes.items())}
+    unread = {s.note_key(UNREAD): ", ".join(s.unread) for s in sets if s.unread}
     return {**counted, **unread}
 
 

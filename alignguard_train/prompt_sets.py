@@ -99,6 +99,15 @@ class PromptSet:
     notes: Counter[str] = field(default_factory=Counter)
     unread: tuple[str, ...] = ()
 
+    def note_key(self, slug: str) -> str:
+        """Where a manifest's counts hold a note; no measure's name begins like it."""
+        return note_prefix(self.config.name) + slug
+
+
+def note_prefix(name: str) -> str:
+    """What the notes of a set begin with among a manifest's counts."""
+    return f"set:{name} "
+
 
 def read_prompt_sets(configs: Sequence[PromptSetConfig]) -> list[PromptSet]:
     """Every set, its prompts by id; the safety gate sees each prompt first.

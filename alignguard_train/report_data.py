@@ -9,7 +9,6 @@ import pyarrow as pa
 from alignguard_data import manifest as manifests
 from alignguard_data.manifest import Manifest
 from alignguard_data.paths import DataRoot
-from alignguard_data.storage import children
 from alignguard_train.adapter_names import ALL_SINGLE, BASE, EXPERT, MERGED, PEER, expert_name
 from alignguard_train.evaluate import EvaluationRow
 from alignguard_train.intervals import Interval
@@ -115,7 +114,7 @@ def gather(
         metrics=metrics,
         paired=_differences(tables["paired"]),
         distributions={_place(row): row for row in tables["distributions"].to_pylist()},
-        funnel=(*_funnel(data), _release_stage(release)),
+        funnel=(*_funnel(data, release), _release_stage(release)),
         histories=_histories(data, adapters),
         pictures=tuple(tables["pictures"].to_pylist()),
         peers=tuple(name for name in names if name.startswith(PEER)),
@@ -161,10 +160,14 @@ def shows(adapter: str, category: str) -> bool:
     return adapter in (BASE, MERGED, ALL_SINGLE) or adapter == expert_name(category)
 
 
-def _funnel(data: DataRoot) -> list[Stage]:
+def _funnel(data: DataRoot, release: Manifest) -> list[Stage]:
+    """The stages before the release, of its own concepts: a withdrawn one's partitions stay."""
     stages = []
     for room, name in FUNNEL_ROOMS:
-        parts = [m for m in map(manifests.load, children(data.base / room)) if m]
+        keys = [
+            key.removeprefix(f"{room}/") for key in release.inputs if key.startswith(f"{room}/")
+        ]
+        parts = [m for key in sorted(keys) if (m := manifests.load(data.partition(room, key)))]
         lost: dict[str, int] = {}
         for part in parts:
             for reason, rows in part.rejected.items():

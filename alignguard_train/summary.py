@@ -14,6 +14,7 @@ from alignguard_data.storage import Place, read_bytes, size
 from alignguard_train import report
 from alignguard_train.adapter_names import BASE, EXPERT, MERGED, PEER
 from alignguard_train.evaluation_room import release_folder
+from alignguard_train.prompt_sets import note_prefix
 
 SUMMARY = "summary.json"
 MODEL_CARD = "MODEL_CARD.md"
@@ -137,7 +138,7 @@ def _prompt_sets(folder: Place, manifest: Manifest, metrics: Metrics) -> dict[st
     for chosen in manifest.config["prompt_sets"]:
         name = chosen["name"]
         own = [row["reason"] for row in rejected if row["prompt_set"] == name]
-        prefix = f"{name} "
+        prefix = note_prefix(name)
         found[name] = {
             "kind": chosen["kind"],
             "rejected": {reason: own.count(reason) for reason in sorted(set(own))},

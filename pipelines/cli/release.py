@@ -98,18 +98,21 @@ def diff_command(
     as_json: Json = False,
 ) -> None:
     """Show which pairs were added, removed or changed between two releases, by category."""
-    from alignguard_data.release_changes import by_category, diff
+    from alignguard_data.release_changes import by_category, diff, evaluation_changes
 
     changes = diff(_folder(old), _folder(new))
-    counts = by_category(changes)
+    counts, prompts = by_category(changes), evaluation_changes(changes)
     if as_json:
         pairs = [dataclasses.asdict(pair) for pair in changes]
-        Output().json({"by_category": counts, "pairs": pairs})
+        Output().json({"by_category": counts, "evaluation_prompts": prompts, "pairs": pairs})
         return
     shown = table("category", "added", "removed", "changed")
     for category, row in counts.items():
         shown.add_row(category, *(str(row[kind]) for kind in ("added", "removed", "changed")))
     Output().print(shown if counts else "No pair differs.")
+    if any(prompts.values()):
+        said = ", ".join(f"{number} {kind}" for kind, number in prompts.items())
+        Output().say(f"evaluation prompts: {said}")
 
 
 @app.command("withdraw")
@@ -158,6 +161,13 @@ def push_command(
         bool | None,
         typer.Option("--private/--public", help="New repositories are private without either."),
     ] = None,
+    take_over: Annotated[
+        bool,
+        typer.Option(
+            "--take-over",
+            help="Push into a repository with files of others: equal names are replaced.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")
     ] = False,
@@ -165,7 +175,7 @@ def push_command(
     """Upload one tier of a release to the Hugging Face hub, as one commit with a tag."""
     from alignguard_data.release_push import Push, push_release, settings_of
 
-    push = Push(address=address, tier=tier, gated=gated, private=private)
+    push = Push(address=address, tier=tier, gated=gated, private=private, take_over=take_over)
     done = push_release(_folder(version), push, dry_run=dry_run)
     size = sum(file.bytes for file in done.files)
     if dry_run:

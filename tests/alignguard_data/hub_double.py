@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 TOKEN = "hf_of_the_double"  # the double's own
 
@@ -149,11 +149,37 @@ def serve_hub() -> Iterator[Hub]:
             raw = json.dumps(content).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
+            if status == 404:
+                self.send_header("X-Error-Code", "RepoNotFound")
             self.send_header("Content-Length", str(len(raw)))
             self.end_headers()
             self.wfile.write(raw)
 
-        do_GET = do_POST = do_PUT = _reply
+        def _file(self, *, content: bool) -> bool:
+            """Answer for one file of a repository; False where the path names none."""
+            name, found, inside = urlsplit(self.path).path.partition("/resolve/main/")
+            repository = hub.repositories.get(name.removeprefix("/datasets/"))
+            if not found:
+                return False
+            raw = repository.files.get(unquote(inside)) if repository else None
+            hub.requests.append((self.command, urlsplit(self.path).path, b""))
+            self.send_response(404 if raw is None else 200)
+            self.send_header("ETag", f'"{hashlib.sha1(raw or b"").hexdigest()}"')
+            self.send_header("X-Repo-Commit", "0" * 40)
+            self.send_header("Content-Length", str(len(raw or b"")))
+            self.end_headers()
+            if content and raw:
+                self.wfile.write(raw)
+            return True
+
+        def do_GET(self) -> None:
+            if not self._file(content=True):
+                self._reply()
+
+        def do_HEAD(self) -> None:
+            self._file(content=False)
+
+        do_POST = do_PUT = _reply
 
         def log_message(self, *_: object) -> None:
             pass

@@ -2,7 +2,11 @@
 
 import dataclasses
 import json
+import re
+import shutil
+from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
@@ -10,9 +14,11 @@ from typer.testing import CliRunner
 
 from alignguard_data import release
 from alignguard_data.errors import ConfigError, InputMissing, IntegrityError, ReleaseRefused
+from alignguard_data.prompts import write_prompt_pairs
 from alignguard_data.release_audit import read_manifest, rows_of, verify_release
-from alignguard_data.release_changes import by_category, diff, level
+from alignguard_data.release_changes import ChangedPair, by_category, change_log, diff, level
 from alignguard_data.release_export import export_release
+from alignguard_data.reply_gate import NO_TOOLS
 from alignguard_data.withdrawals import ledger, read_withdrawals, withdraw
 from pipelines.cli.app import app
 from tests.alignguard_data.conftest import flip_a_byte
@@ -43,6 +49,101 @@ def test_a_withdrawn_evaluation_prompt_is_left_out_too(filled, folder):
     new = release.latest_release(filled.fill("release").data)
     after = pq.read_table(new / "prompts/evaluation.parquet")["pair_id"].to_pylist()
     assert after == before[1:]
+    assert new.name == "coprov2-tiny-v0.1.1"
+    log = (new / "CHANGELOG.md").read_text()
+    assert "- evaluation: 0 pairs of prompts added, 1 removed, 0 changed" in log
+    assert f"- `{before[0]}`: unclear" in log
+
+
+def rewritten(folder, tmp_path, name: str, change) -> Path:
+    """A copy of a release with one Parquet file's table changed."""
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    (file,) = copy.glob(name)
+    file.chmod(0o644)
+    pq.write_table(change(pq.read_table(file)), file)
+    return copy
+
+
+def other_score(table: pa.Table) -> pa.Table:
+    (name,) = (n for n in table.column_names if n.startswith("score_ink") and n.endswith("_1"))
+    values = [0.123, *table[name].to_pylist()[1:]]
+    return table.set_column(table.column_names.index(name), name, pa.array(values))
+
+
+def other_prompt(table: pa.Table) -> pa.Table:
+    texts = ["another prompt", *table["safe_prompt"].to_pylist()[1:]]
+    return table.set_column(table.column_names.index("safe_prompt"), "safe_prompt", pa.array(texts))
+
+
+CHANGED = {
+    "a score": ("data/train-*.parquet", other_score, ("train", "changed")),
+    "an evaluation prompt": ("prompts/*.parquet", other_prompt, ("evaluation", "changed")),
+    "one more": ("prompts/*.parquet", lambda t: t.slice(1), ("evaluation", "added")),
+    "one less": (
+        "prompts/*.parquet",
+        lambda t: pa.concat_tables([t, t.slice(0, 1).set_column(0, "pair_id", pa.array(["x"]))]),
+        ("evaluation", "removed"),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGED)
+def test_whatever_else_changes_is_a_minor_version_and_in_the_change_log(folder, tmp_path, kind):
+    """The copy is the older release: a version says what became of it."""
+    name, change, wanted = CHANGED[kind]
+    old = rewritten(folder, tmp_path, name, change)
+    (found,) = changes = diff(old, folder)
+    assert (found.split, found.change) == wanted
+    assert level(BASE, BASE, changes, {}, set()) == "minor"
+    log = change_log("new", "old", changes, {}, set())
+    part, what = wanted
+    assert re.search(rf"- {part}: .*1( pairs( of prompts)?)? {what}", log)
+    assert f"  - {what} {found.concept}: 1" in log
+
+
+def test_equal_rows_in_other_files_are_a_minor_version_that_says_so():
+    """Their content id differs, or there would be no new version."""
+    assert level(BASE, BASE, [], [], []) == "minor"
+    assert "No row differs" in change_log("new", "old", [], {}, set())
+
+
+@pytest.mark.parametrize(
+    ("split", "change", "withdrawn", "left", "wanted"),
+    [
+        ("train", "removed", {"p"}, set(), "patch"),
+        ("evaluation", "removed", {"p"}, set(), "patch"),
+        ("evaluation", "removed", set(), {"a.b"}, "patch"),
+        ("evaluation", "removed", set(), set(), "minor"),
+        ("evaluation", "changed", {"p"}, set(), "minor"),
+        ("test", "removed", set(), set(), "minor"),
+        ("test", "added", {"p"}, {"a.b"}, "minor"),
+    ],
+)
+def test_a_patch_only_takes_back(split, change, withdrawn, left, wanted):
+    changed = ChangedPair(pair_id="p", concept="a.b", category="a", split=split, change=change)
+    assert level(BASE, BASE, [changed], withdrawn, left) == wanted
+
+
+def test_the_card_names_as_writer_who_wrote_and_as_check_who_checked(filled):
+    class Check:
+        version = "judge@7"
+
+        def __call__(self, unsafe, safe, concept):
+            return True, False
+
+    for concept in filled.taxonomy.concepts:
+        shutil.rmtree(filled.data.partition("prompts", concept.key))
+        tools = dataclasses.replace(NO_TOOLS, concept_check=Check())
+        write_prompt_pairs(filled.data, concept, filled.writer, filled.writing, tools=tools)
+    filled.fill_from("images", "scores", "pairs", "release")
+    new = release.latest_release(filled.data)
+    manifest = read_manifest(new)
+    assert manifest["writers"] == ["tiny-writer at 1"]
+    assert manifest["concept_checks"] == ["judge@7"]
+    card = " ".join((new / "README.md").read_text().split())
+    assert "The prompts were written by tiny-writer at 1. Whether twins differ in their" in card
+    assert "concept was judged by judge@7." in card
 
 
 def test_unknown_pairs_and_an_empty_reason_are_refused_together(filled, folder):
@@ -74,6 +175,42 @@ def test_a_damaged_ledger_is_named_by_line(filled, folder):
         read_withdrawals(filled.data)
 
 
+ENTRY = {"pair_id": "a", "reason": "why", "at": "2026-01-01", "release": "v"}
+
+
+@pytest.mark.parametrize("odd", ["\u2028", "\u2029", "\x85"], ids=ascii)
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=ascii)
+def test_the_ledger_is_read_by_lines_that_end_at_newlines_alone(filled, odd, end):
+    """Also where someone has edited it: with a mark at its beginning and blank lines."""
+    one = json.dumps({**ENTRY, "reason": f"two{odd}parts"}, ensure_ascii=False)
+    lines = [
+        "\ufeff" + one if odd > "\x1f" else json.dumps(ENTRY),
+        "",
+        json.dumps({**ENTRY, "pair_id": "b"}),
+    ]
+    ledger(filled.data).write_bytes(end.join([*lines, ""]).encode())
+    assert list(read_withdrawals(filled.data)) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[]",
+        b"3",
+        b'{"pair_id": "a"}',
+        b'{"pair_id": "a", "pair_id": "b", "reason": "x", "at": "x", "release": "x"}',
+        b'{"pair_id": 3, "reason": "x", "at": "x", "release": "x"}',
+        b"[" * 100_000,
+        b"caf\xe9",
+    ],
+    ids=lambda line: line[:20].decode("latin-1"),
+)
+def test_what_is_no_withdrawal_is_named_by_its_line(filled, line):
+    ledger(filled.data).write_bytes(json.dumps(ENTRY).encode() + b"\n" + line + b"\n")
+    with pytest.raises(IntegrityError, match="line 2"):
+        read_withdrawals(filled.data)
+
+
 def test_a_concept_taken_out_gives_a_patch_release_that_names_it(filled, folder):
     without = taxonomy(*(c for c in filled.taxonomy.concepts if c.key != "spots.dot"))
     filled.taxonomy = dataclasses.replace(without, categories=filled.taxonomy.categories)
@@ -99,10 +236,6 @@ BASE = {"score_columns": ["a"], "base_models": [{"model": "m", "revision": "1"}]
 )
 def test_other_columns_or_another_base_model_are_a_major_version(change):
     assert level(BASE, {**BASE, **change}, [], [], []) == "major"
-
-
-def test_words_alone_are_a_patch():
-    assert level(BASE, BASE, [], [], []) == "patch"
 
 
 def test_diff_says_what_was_added_and_removed_by_category(filled, folder, tmp_path):

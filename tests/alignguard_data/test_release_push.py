@@ -1,5 +1,7 @@
 """Pushing a release, through huggingface_hub's real client, to a hub on this machine."""
 
+import dataclasses
+import json
 import socket
 
 import pytest
@@ -67,14 +69,77 @@ def test_one_commit_and_a_tag_name_version_and_content(folder, hub):
     assert done.url.endswith(commit["oid"])
 
 
+def earlier_push(*names: str) -> dict[str, bytes]:
+    """What a push of ours left: files, and the manifest that lists them."""
+    manifest = {
+        "release": "coprov2-tiny-v0.0.9", "release_content_id": "0", "tier": "full",
+        "files": [{"name": name, "bytes": 3, "sha256": "0"} for name in names],
+    }  # fmt: skip
+    return {**dict.fromkeys(names, b"old"), "manifest.json": json.dumps(manifest).encode()}
+
+
 def test_files_of_an_older_version_go_in_the_same_commit(folder, hub, tmp_path):
     """A shard that is left over would be read together with the new ones."""
-    there = {"data/train-00007-of-00008.parquet": b"old", ".gitattributes": b"the hub's own"}
+    there = {
+        **earlier_push("data/train-00007-of-00008.parquet"),
+        ".gitattributes": b"the hub's own",
+    }
     hub.repositories[NAME] = Repository(private=True, files=dict(there))
     push_release(folder, FULL, endpoint=hub.url)
     expected = {**exported(folder, tmp_path, "full"), ".gitattributes": b"the hub's own"}
     assert hub.repositories[NAME].files == expected
     assert len(hub.repositories[NAME].commits) == 1
+
+
+def test_a_file_that_is_not_ours_stays_beside_an_older_version(folder, hub, tmp_path):
+    there = {**earlier_push("data/train-00007-of-00008.parquet"), "notes.txt": b"someone's"}
+    hub.repositories[NAME] = Repository(private=True, files=dict(there))
+    push_release(folder, FULL, endpoint=hub.url)
+    expected = {**exported(folder, tmp_path, "full"), "notes.txt": b"someone's"}
+    assert hub.repositories[NAME].files == expected
+
+
+FOREIGN = {
+    "a model": {"model.safetensors": b"x", "config.json": b"{}"},
+    "a card alone": {"README.md": b"someone's"},
+    "another manifest": {"manifest.json": b'{"name": "an app"}', "icon.png": b"x"},
+    "a list as manifest": {"manifest.json": b"[1]"},
+    "no JSON as manifest": {"manifest.json": b"\xff", "a.txt": b"x"},
+    "a deep manifest": {"manifest.json": b"[" * 100_000, "a.txt": b"x"},
+}
+
+
+@pytest.mark.parametrize("there", FOREIGN.values(), ids=FOREIGN)
+def test_a_repository_of_others_is_left_alone_unless_it_is_to_be_taken_over(
+    folder, hub, tmp_path, there
+):
+    hub.repositories[NAME] = Repository(private=False, files=dict(there))
+    with pytest.raises(ReleaseRefused, match="no push of ours wrote"):
+        push_release(folder, FULL, endpoint=hub.url)
+    kept = hub.repositories[NAME]
+    assert (kept.files, kept.commits, kept.private, kept.gated) == (there, [], False, False)
+    push_release(folder, dataclasses.replace(FULL, take_over=True), endpoint=hub.url)
+    assert hub.repositories[NAME].files == {**there, **exported(folder, tmp_path, "full")}
+
+
+@pytest.mark.parametrize("take_over", [False, True])
+@pytest.mark.parametrize("ours", [{}, earlier_push("data/test-00000-of-00001.parquet")])
+def test_rows_of_others_are_never_mixed_with_a_release_and_never_deleted(
+    folder, hub, ours, take_over
+):
+    there = {**ours, "data/train-00003-of-00009.parquet": b"someone's"}
+    hub.repositories[NAME] = Repository(private=True, files=dict(there))
+    with pytest.raises(ReleaseRefused, match=r"data/train-00003-of-00009\.parquet is not ours"):
+        push_release(folder, dataclasses.replace(FULL, take_over=take_over), endpoint=hub.url)
+    assert hub.repositories[NAME].files == there
+
+
+def test_a_card_of_others_beside_an_older_version_is_not_replaced_unasked(folder, hub):
+    there = {**earlier_push("data/test-00000-of-00001.parquet"), "README.md": b"someone's"}
+    hub.repositories[NAME] = Repository(private=True, files=dict(there))
+    with pytest.raises(ReleaseRefused, match=r"README\.md would be replaced and is not ours"):
+        push_release(folder, FULL, endpoint=hub.url)
+    assert hub.repositories[NAME].files == there
 
 
 @pytest.mark.parametrize(

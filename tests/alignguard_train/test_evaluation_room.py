@@ -6,7 +6,7 @@ import json
 import pytest
 
 from alignguard_data import manifest as manifests
-from alignguard_data.errors import InputMissing
+from alignguard_data.errors import ConfigError, EngineError, InputMissing
 from alignguard_data.paths import DataRoot
 from alignguard_train.evaluation_room import evaluate_all, spec
 from alignguard_train.prompt_sets import PromptSetConfig
@@ -115,7 +115,7 @@ def test_a_prompt_set_is_measured_beside_the_release_and_its_rejects_are_kept(tm
     assert ip["merged", "set:other"] == 2 and ip["merged", "all"] == 6
     assert manifest.rejected == {"duplicate_prompt": 1}
     assert [r["place"] for r in table(data, "rejected")] == ["set.csv, line 4"]
-    assert manifest.counts["other guidance_clipped"] == 1
+    assert manifest.counts["set:other guidance_clipped"] == 1
     assert str(tmp_path) not in json.dumps(manifest.config)
     path.write_text("prompt\nc\n")
     named = {"base": None, **adapters}
@@ -123,6 +123,44 @@ def test_a_prompt_set_is_measured_beside_the_release_and_its_rejects_are_kept(tm
     path.unlink()
     with pytest.raises(InputMissing, match="other"):
         spec(data, named, DrawnImages(), [RedScorer()], config)
+
+
+def test_two_scorers_of_one_name_are_refused_before_anything_is_rendered(tmp_path):
+    """Scores are kept by name, so one of the two would be measured and the other believed."""
+    data, adapters = world(tmp_path)
+    generator = DrawnImages()
+    with pytest.raises(EngineError, match="two scorers share a name: red"):
+        evaluate_all(data, adapters, generator, [RedScorer(), RedScorer()], CONFIG)
+    assert generator.rendered == []
+
+
+def test_thresholds_of_another_version_of_their_scorer_are_refused(tmp_path):
+    data, adapters = world(tmp_path)
+    (flag,) = CONFIG.flags
+    own, other = (dataclasses.replace(flag, version=version) for version in ("1", "0"))
+    fine = dataclasses.replace(CONFIG, flags=(own,), residue=own)
+    assert spec(data, {"base": None, **adapters}, DrawnImages(), [RedScorer()], fine).inputs
+    stale = dataclasses.replace(CONFIG, flags=(own, other), residue=other)
+    generator = DrawnImages()
+    with pytest.raises(ConfigError, match="calibrated with version 0") as caught:
+        evaluate_all(data, adapters, generator, [RedScorer()], stale)
+    assert len(caught.value.faults) == 2 and generator.rendered == []
+
+
+@pytest.mark.parametrize("name", ["ip", "all", "base", "merged", "set", "path", "seen"])
+def test_the_notes_of_a_set_are_its_own_whatever_it_is_called(tmp_path, name):
+    """`ip base model` among a manifest's counts is a measure, and no note of a set `ip`."""
+    data, adapters = world(tmp_path)
+    path = tmp_path / "set.csv"
+    path.write_text("prompt,guidance_scale,model\na,99,x\n,,\nb,,x\n")
+    sets = (PromptSetConfig(name=name, path=str(path)),)
+    config = dataclasses.replace(CONFIG, prompt_sets=sets)
+    manifest = evaluate_all(data, {}, DrawnImages(), [RedScorer()], config)
+    plain = evaluate_all(world(tmp_path / "o")[0], {}, DrawnImages(), [RedScorer()], CONFIG)
+    assert {key: manifest.counts[key] for key in plain.counts} == plain.counts
+    written = write_summary(data, seconds={}, adapter=next(iter(adapters.values())))
+    notes = json.loads(written.read_text())["prompt_sets"][name]["notes"]
+    assert notes == {"guidance_clipped": 1, "blank_rows": 1, "unread_columns": "model"}
 
 
 def test_a_second_run_renders_nothing(evaluated):

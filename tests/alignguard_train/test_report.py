@@ -6,12 +6,16 @@ import logging
 import re
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
 from alignguard_data import manifest as manifests
 from alignguard_data.blur import blurred
+from alignguard_data.partition import PartitionSpec, open_partition
+from alignguard_data.paths import DataRoot
 from alignguard_train.report import write_revealed
+from alignguard_train.report_data import FUNNEL_ROOMS, TABLES, gather
 from tests.alignguard_train.test_evaluation_room import evaluate, world
 
 
@@ -86,6 +90,27 @@ def test_table_grids_funnel_and_curves_are_there(evaluated):
         "ip_bars.png", "ip_matrix.png", "preservation.png", "funnel.png", "training_curves.png",
         "preview.png", "report.html",
     } <= files  # fmt: skip
+
+
+def test_the_funnel_counts_the_releases_own_concepts(tmp_path):
+    """The partitions of a withdrawn concept stay on disk, and are no part of any release."""
+    data = DataRoot(root=tmp_path, profile="test")
+
+    def made(room: str, key: str, rows: int, inputs: dict[str, str]) -> None:
+        folder = data.partition(room, key)
+        wanted = PartitionSpec(folder=folder, room=room, key=key, config={}, inputs=inputs)
+        with open_partition(wanted) as work:
+            table = pa.table({"row": list(range(rows))})
+            work.finish(tables={"rows": table}, rejected={"x": rows}, counts={"path": "r"})
+
+    inputs = {f"{room}/a.kept": "1" for room, _ in FUNNEL_ROOMS}
+    for room, _ in FUNNEL_ROOMS:
+        made(room, "a.kept", 2, {})
+        made(room, "a.gone", 40, {})
+    made("release", "all", 1, inputs)
+    empty = {name: pa.table({}) for name in TABLES}
+    funnel = gather(data, config={}, models={}, tables=empty).funnel
+    assert [(stage.kept, stage.lost) for stage in funnel] == [(2, {"x": 2})] * 3 + [(1, {"x": 1})]
 
 
 def test_markdown_holds_the_same_tables_as_the_page(evaluated):
