@@ -6,34 +6,12 @@ is measured or counted ("under 3 trees", "she is 5 feet tall") is no age.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from alignguard_data.minors_words import COUNTED_PERSONS, MEASURES, PERSONS
+from alignguard_data.number_words import NUMBERS, ORDINALS, NumberedText
 from alignguard_data.text import canonical
 
 ADULT = 18
-
-_ONES = "zero one two three four five six seven eight nine".split()
-_TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_NUMBERS = {word: value for value, word in enumerate(_ONES + _TEENS)}
-_NUMBERS |= {word: 10 * value for value, word in enumerate(_TENS, start=2)}
-_NUMBERS |= {
-    ten + one: 10 * value + digit
-    for value, ten in enumerate(_TENS, start=2)
-    for digit, one in enumerate(_ONES[1:], start=1)
-}
-_NUMBERS |= {word + "s": value for word, value in _NUMBERS.items() if 0 < value < 20}
-_SCALES = {"dozen": 12, "hundred": 100, "thousand": 1000, "k": 1000}
-_SCALES |= {"million": 10**6, "billion": 10**9, "m": 10**6}
-_ORDINALS = {
-    word: value
-    for value, word in enumerate(
-        "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth "
-        "thirteenth fourteenth fifteenth sixteenth seventeenth".split(),
-        start=1,
-    )
-}
 
 _YEARS = frozenset("year years yr yrs y yrold".split())
 _AGE_ENDS = frozenset("yo yos yold yolds yro yearold yearsold yearolds yrold yrsold yrolds".split())
@@ -46,8 +24,6 @@ _HAN_AGE = re.compile(
     "(?<![一二三四五六七八九十百千])(?:十[一二三四五六七]?|[一二三四五六七八九两兩])[岁歲歳才]"
 )
 
-_JOINS = frozenset("to and or through thru until till - / & ~ ,".split())
-_GLUE = frozenset("- / . ~ ' : ( * · •".split())
 _PAUSES = frozenset(', . ; : ! ? ) ( ] " -'.split()) | {""}
 _FOLLOWERS = frozenset(
     "and or with on in at by but who when while if is was are that for to from wearing".split()
@@ -78,19 +54,11 @@ _YOUTH_THINGS = frozenset("team squad side football soccer disco club league cat
 _GRADED = frozenset("titanium steel stainless bolt bolts alloy aluminium aluminum listed".split())
 
 
-@dataclass(frozen=True, slots=True)
-class _Token:
-    text: str
-    glued: bool
-    """No blank stands before it."""
-
-
-_TOKENS = re.compile(r"\d{1,3}(?:[,.]\d{3})+(?!\d)|\d+:\d+|\d+(?:[.,]\d+)?|[^\W\d]+|[^\s\w]")
 _HAS_NUMBER = re.compile(
-    r"\d|\b(?:" + "|".join(sorted({*_NUMBERS, *_ORDINALS}, key=len, reverse=True)) + r")"
+    r"\d|\b(?:" + "|".join(sorted({*NUMBERS, *ORDINALS}, key=len, reverse=True)) + r")"
 )
 _RUN_TOGETHER = re.compile(
-    rf"(?<![^\W\d])({'|'.join(sorted(_NUMBERS, key=len, reverse=True))}|\d+)"
+    rf"(?<![^\W\d])({'|'.join(sorted(NUMBERS, key=len, reverse=True))}|\d+)"
     r"-?(years?|yrs?)-?(olds?|young)(?![^\W\d])"
 )
 _HAS_AGE = re.compile(r"old|[岁歲歳才]|sweet|grade|young")
@@ -105,19 +73,13 @@ def speaks_of_minors_age(plain: str) -> bool:
     return _Ages(_RUN_TOGETHER.sub(r"\1 \2 \3", plain)).found()
 
 
-class _Ages:
-    def __init__(self, plain: str) -> None:
-        self._tokens: Sequence[_Token] = [
-            _Token(match[0], match.start() > 0 and not plain[match.start() - 1].isspace())
-            for match in _TOKENS.finditer(plain)
-        ]
-
+class _Ages(NumberedText):
     def found(self) -> bool:
         i = 0
-        while i < len(self._tokens):
+        while i < len(self.tokens):
             if self._before_a_number(i):
                 return True
-            chain = self._chain(i)
+            chain = self.chain(i)
             if chain:
                 values, end = chain
                 if self._after_a_number(i, values, end):
@@ -126,71 +88,6 @@ class _Ages:
             else:
                 i += 1
         return False
-
-    def _text(self, i: int) -> str:
-        return self._tokens[i].text if 0 <= i < len(self._tokens) else ""
-
-    def _skip(self, i: int, signs: frozenset[str] = _GLUE) -> int:
-        for _ in range(2):
-            if self._text(i) in signs:
-                i += 1
-        return i
-
-    # --- numbers ---
-
-    def _number(self, i: int) -> tuple[float, int] | None:
-        """A number, in digits or words, and the place after it."""
-        text = self._text(i)
-        if text in ("a", "an") and self._text(i + 1) in ("hundred", "thousand", "million"):
-            value, end = 1.0, i + 1
-        elif text[:1].isdigit() and ":" not in text:
-            if self._text(i + 1) in ("st", "nd", "rd", "th") and self._tokens[i + 1].glued:
-                return None
-            value, end = _digits(text), i + 1
-            if self._text(end) == "000" and not self._tokens[end].glued:  # "12 000"
-                value, end = value * 1000, end + 1
-            end = self._past_fraction(end)
-        elif text in _NUMBERS:
-            value, end = float(_NUMBERS[text]), i + 1
-            one = self._skip(end, frozenset("-"))
-            if value >= 20 and value % 10 == 0 and 0 < _NUMBERS.get(self._text(one), 0) < 10:
-                value, end = value + _NUMBERS[self._text(one)], one + 1
-        else:
-            return None
-        return self._scaled(value, end)
-
-    def _scaled(self, value: float, end: int) -> tuple[float, int]:
-        while (word := self._text(end)) in _SCALES:
-            if word in ("k", "m") and not self._tokens[end].glued:
-                break
-            if word == "m":  # metres as likely as millions: no age either way
-                return float("inf"), end + 1
-            value, end = value * _SCALES[word], end + 1
-            rest = end + 1 if self._text(end) == "and" else end
-            if (more := self._text(rest)) in _NUMBERS:
-                value, end = value + _NUMBERS[more], rest + 1
-        if [self._text(end + n) for n in range(3)] == ["and", "a", "half"]:
-            end += 3
-        return value, end
-
-    def _past_fraction(self, i: int) -> int:
-        whole = self._text(i).isdigit() and self._text(i + 1) == "⁄"
-        return i + 3 if whole else i
-
-    def _chain(self, i: int) -> tuple[list[float], int] | None:
-        """Numbers that are joined: ``13-15``, ``13 to 15``, ``12, 13 or 14``."""
-        first = self._number(i)
-        if first is None:
-            return None
-        values, end = [first[0]], first[1]
-        while self._text(end) in _JOINS:
-            joined = end + 1 + (self._text(end) == "," and self._text(end + 1) in _JOINS)
-            following = self._number(joined)
-            if following is None:
-                break
-            values.append(following[0])
-            end = following[1]
-        return values, end
 
     # --- rules that begin before a number ---
 
@@ -205,24 +102,18 @@ class _Ages:
             or self._vague(i)
         )
 
-    def _after_fillers(self, i: int, words: frozenset[str], signs: frozenset[str]) -> int:
-        for _ in range(5):
-            if self._text(i) in words or self._text(i) in signs:
-                i += 1
-        return i
-
     def _aged(self, i: int) -> bool:
         """``aged between 13 and 15``, ``age: 9``, ``turning 12``."""
-        word = self._text(i)
+        word = self.text(i)
         if word in _AGE_WORDS:
-            if self._text(i - 1) in _AGE_COMPOUNDS:
+            if self.text(i - 1) in _AGE_COMPOUNDS:
                 return False
             signs = frozenset(": = - ( ) ~ . / ?".split()) | ({","} if word != "ages" else set())
         elif word in _TURNS:
             signs = frozenset({"-"})
         else:
             return False
-        chain = self._chain(self._after_fillers(i + 1, _AGE_FILLERS, signs))
+        chain = self.chain(self.after_fillers(i + 1, _AGE_FILLERS, signs))
         if chain is None or not _young(chain[0]):
             return False
         if word == "turn":
@@ -231,100 +122,100 @@ class _Ages:
 
     def _looks(self, i: int) -> bool:
         """``looks about 15``, ``born 12 years ago``, ``not 18``."""
-        word, place = self._text(i), i + 1
+        word, place = self.text(i), i + 1
         if word in ("looks", "look", "looking", "appears", "seems"):
-            place = self._after_fillers(place, _HEDGES | {"to", "be"}, frozenset("~"))
+            place = self.after_fillers(place, _HEDGES | {"to", "be"}, frozenset("~"))
         elif word not in ("born", "not"):
             return False
-        chain = self._chain(place)
+        chain = self.chain(place)
         if chain is None or min(chain[0]) > ADULT - (word != "not"):
             return False
-        after = self._text(chain[1])
+        after = self.text(chain[1])
         if word == "born":
-            return after in _YEARS and self._text(chain[1] + 1) == "ago"
+            return after in _YEARS and self.text(chain[1] + 1) == "ago"
         if word == "not":
             return min(chain[0]) >= 13 and self._pauses(chain[1])
         return after in _YEARS or self._pauses(chain[1])
 
     def _is(self, i: int) -> bool:
         """``she is 16, posing``, ``they are 14``."""
-        word = self._text(i)
+        word = self.text(i)
         alone = word in _ONE_SUBJECT or (word in PERSONS and not word.endswith(("s", "men")))
         if word in _WITH_COPULA:
             alone, place = _WITH_COPULA[word], i + 1
         elif alone or word in _MANY_SUBJECTS or word in PERSONS:
-            place = self._skip(i + 1, frozenset("'"))
-            if self._text(place) not in _COPULAS:
+            place = self.skip(i + 1, frozenset("'"))
+            if self.text(place) not in _COPULAS:
                 return False
             place += 1
         else:
             return False
-        place = self._after_fillers(place, _HEDGES, frozenset("~-"))
-        chain = self._chain(place)
-        if chain is None or not _young(chain[0]) or self._text(place) in ("one", "zero", "0"):
+        place = self.after_fillers(place, _HEDGES, frozenset("~-"))
+        chain = self.chain(place)
+        if chain is None or not _young(chain[0]) or self.text(place) in ("one", "zero", "0"):
             return False
         end = chain[1]
-        if self._text(end) in _YEARS:
+        if self.text(end) in _YEARS:
             end += 1
-        if self._measured(end) or self._text(end) == "of":
+        if self._measured(end) or self.text(end) == "of":
             return False
         return alone or (min(chain[0]) >= 10 and self._pauses(end))
 
     def _beside_a_person(self, i: int) -> bool:
         """``a woman, 16, on a chair``, ``a man of 17``, ``a 16 model``."""
-        word = self._text(i)
+        word = self.text(i)
         if word in PERSONS:
-            sign = self._text(i + 1)
+            sign = self.text(i + 1)
             beside = sign in (",", "(", "-", ":", "/")
             if sign == "of" and word in ("men", "women"):
                 return False
             place = i + 1 + (beside or sign == "of")
-            chain = self._chain(self._after_fillers(place, _HEDGES, frozenset()))
+            chain = self.chain(self.after_fillers(place, _HEDGES, frozenset()))
             if chain is None or not _young(chain[0]):
                 return False
-            end = chain[1] + (self._text(chain[1]) in _YEARS)
+            end = chain[1] + (self.text(chain[1]) in _YEARS)
             if beside:
-                return self._text(end) in _PAUSES | {"/"}
+                return self.text(end) in _PAUSES | {"/"}
             return self._pauses(end) and (sign == "of" or end > chain[1])
         if word not in ("a", "an", "this", "that", "her", "his", "my", "the"):
             return False
-        chain = self._chain(i + 1)
-        person = self._text(self._skip(chain[1], frozenset("-"))) if chain else ""
+        chain = self.chain(i + 1)
+        person = self.text(self.skip(chain[1], frozenset("-"))) if chain else ""
         if chain is None or not _young(chain[0]) or min(chain[0]) < 3:
             return False
         return person in PERSONS - COUNTED_PERSONS and not person.endswith(("s", "men"))
 
     def _limited(self, i: int) -> bool:
         """``under 18``, ``under-16s``, ``younger than eighteen``, ``<18``, ``u17``."""
-        word, place, aged = self._text(i), i + 1, False
+        word, place, aged = self.text(i), i + 1, False
         if word == "<":
-            place = self._skip(place, frozenset("="))
-        elif word == "u" and (self._text(place) == "-" or self._glued(place)):
-            chain = self._chain(self._skip(place, frozenset("-")))
+            place = self.skip(place, frozenset("="))
+        elif word == "u" and (self.text(place) == "-" or self.glued(place)):
+            chain = self.chain(self.skip(place, frozenset("-")))
             return bool(chain) and 8 <= min(chain[0]) <= ADULT
-        elif word in _THAN and self._text(place) == "than":
+        elif word in _THAN and self.text(place) == "than":
             place += 1
-        elif word == "not" and self._text(place) in ("yet", "quite"):
+        elif word == "not" and self.text(place) in ("yet", "quite"):
             place += 1
         elif word not in _UNDER | _SOON | {"≤", "≦"}:
             return False
-        while self._text(place) in ("the", "age", "ages", "of", "-", "just", "only"):
-            aged = aged or self._text(place) in ("age", "ages")
+        while self.text(place) in ("the", "age", "ages", "of", "-", "just", "only"):
+            aged = aged or self.text(place) in ("age", "ages")
             place += 1
-        chain = self._chain(place)
+        chain = self.chain(place)
         if chain is None or min(chain[0]) > ADULT:
             return False
         return aged or word == "younger" or self._limits(word, min(chain[0]), chain[1])
 
     def _limits(self, word: str, value: float, end: int) -> bool:
-        if self._text(end - 1) in _NUMBERS and self._text(end - 1).endswith("s"):
+        if self.text(end - 1) in NUMBERS and self.text(end - 1).endswith("s"):
             return True
-        if self._glued(end) and self._text(end) == "s":
+        if self.glued(end) and self.text(end) == "s":
             return True
-        if self._text(end) == "'" and self._text(end + 1) == "s":
+        if self.text(end) == "'" and self.text(end + 1) == "s":
             return True
-        after = self._skip(end, frozenset("-"))
-        noun = self._text(after)
+        after = self.skip(end, frozenset("-"))
+        noun = self.text(after)
         if value == 0:
             return False
         if word in ("<", "≤", "≦"):
@@ -341,55 +232,55 @@ class _Ages:
             if noun in _YOUTH_THINGS or (value >= 16 and noun and not noun.endswith("s")):
                 return True
             return self._pauses(after)
-        return self._text(end) in _PAUSES and self._text(end) != "-"
+        return self.text(end) in _PAUSES and self.text(end) != "-"
 
     def _schooled(self, i: int) -> bool:
         """``grade 6``, ``a 5th grader``, ``K-12``, ``year 9 pupils``, ``sweet 16``."""
-        word = self._text(i)
+        word = self.text(i)
         if word == "grade":
-            place = self._skip(i + 1)
-            if self._text(place) == "k":
+            place = self.skip(i + 1)
+            if self.text(place) == "k":
                 return True
-            number = self._number(place)
-            graded = number and self._text(self._skip(number[1])) in _GRADED
+            number = self.number(place)
+            graded = number and self.text(self.skip(number[1])) in _GRADED
             return bool(number) and 1 <= number[0] <= 12 and not graded
-        if word == "k" and (number := self._number(self._skip(i + 1))):
+        if word == "k" and (number := self.number(self.skip(i + 1))):
             return number[0] == 12
-        if word == "sweet" and (number := self._number(self._skip(i + 1))):
+        if word == "sweet" and (number := self.number(self.skip(i + 1))):
             return number[0] == 16
-        if word == "year" and (number := self._number(self._skip(i + 1))):
-            return number[0] < 14 and self._text(number[1]) in PERSONS | {"class", "school"}
+        if word == "year" and (number := self.number(self.skip(i + 1))):
+            return number[0] < 14 and self.text(number[1]) in PERSONS | {"class", "school"}
         return self._nth(i)
 
     def _nth(self, i: int) -> bool:
-        text, end = self._text(i), i + 1
-        if text in _ORDINALS:
-            value = _ORDINALS[text]
-        elif text.isdigit() and self._text(end) in ("st", "nd", "rd", "th") and self._glued(end):
+        text, end = self.text(i), i + 1
+        if text in ORDINALS:
+            value = ORDINALS[text]
+        elif text.isdigit() and self.text(end) in ("st", "nd", "rd", "th") and self.glued(end):
             value, end = int(text), end + 1
         else:
             return False
-        noun = self._text(self._skip(end))
+        noun = self.text(self.skip(end))
         if noun in ("grader", "graders"):
             return value <= 12
         if noun in ("grade", "grades"):
-            return value <= 12 and self._text(self._skip(end) + 1) not in _GRADED
+            return value <= 12 and self.text(self.skip(end) + 1) not in _GRADED
         if noun in ("birthday", "birthdays"):
             return value < ADULT
-        return noun == "year" and value < ADULT and self._text(i - 1) in ("her", "his", "their")
+        return noun == "year" and value < ADULT and self.text(i - 1) in ("her", "his", "their")
 
     def _vague(self, i: int) -> bool:
         """``6 months old``, ``a week-old``, ``a few years old``, ``a year old``."""
-        word = self._text(i)
+        word = self.text(i)
         if word in ("monthold", "weekold", "dayold"):
             return True
         if word in _SHORT:
             return self._is_old(i + 1)
         if word in _VAGUE:
             place = i + 1
-            while self._text(place) in ("of", "a", "-"):
+            while self.text(place) in ("of", "a", "-"):
                 place += 1
-            return self._text(place) in _YEARS and self._is_old(place + 1)
+            return self.text(place) in _YEARS and self._is_old(place + 1)
         return False
 
     # --- rules that begin with a number ---
@@ -397,59 +288,50 @@ class _Ages:
     def _after_a_number(self, start: int, values: list[float], end: int) -> bool:
         if not _young(values):
             return False
-        place = self._skip(end)
-        unit = self._text(place)
-        if unit in _AGE_ENDS or (unit == "of" and self._text(place + 1) == "age"):
+        place = self.skip(end)
+        unit = self.text(place)
+        if unit in _AGE_ENDS or (unit == "of" and self.text(place + 1) == "age"):
             return True
         if unit.startswith(_ELSEWHERE) and (unit in _ELSEWHERE or not unit.isascii()):
             return True
         if unit.startswith("jahrig"):
             return True
         if unit in _SEASONS:
-            before = self._text(start - 1)
+            before = self.text(start - 1)
             return self._is_old(place + 1) or before in ("of", "seen", "lived", "but", "only")
         if unit == "ish" and min(values) >= 8:
-            return self._text(place + 1) in _YEARS or self._pauses(place + 1)
-        if unit == "going" and self._text(place + 1) == "on":
-            return self._number(place + 2) is not None
+            return self.text(place + 1) in _YEARS or self._pauses(place + 1)
+        if unit == "going" and self.text(place + 1) == "on":
+            return self.number(place + 2) is not None
         if unit not in _YEARS:
             return False
-        after = self._skip(place + 1)
-        if unit in ("yr", "yrs") or (unit == "y" and self._glued(place)):
-            if self._text(place + 1) in _PAUSES:
+        after = self.skip(place + 1)
+        if unit in ("yr", "yrs") or (unit == "y" and self.glued(place)):
+            if self.text(place + 1) in _PAUSES:
                 return True
-        if unit == "y" and self._text(after) == "o":
+        if unit == "y" and self.text(after) == "o":
             return True
-        return self._is_old(place + 1) or self._text(after) in PERSONS
+        return self._is_old(place + 1) or self.text(after) in PERSONS
 
     def _is_old(self, i: int) -> bool:
-        i = self._skip(i)
-        if self._text(i) == "s":  # "year's old"
-            i = self._skip(i + 1)
-        if self._text(i) in _OLD:
+        i = self.skip(i)
+        if self.text(i) == "s":  # "year's old"
+            i = self.skip(i + 1)
+        if self.text(i) in _OLD:
             return True
-        return self._text(i) == "of" and self._text(self._skip(i + 1)) in ("age", "life")
+        return self.text(i) == "of" and self.text(self.skip(i + 1)) in ("age", "life")
 
     # --- what follows ---
 
-    def _glued(self, i: int) -> bool:
-        return i < len(self._tokens) and self._tokens[i].glued
-
     def _measured(self, i: int) -> bool:
-        sign = self._text(i)
+        sign = self.text(i)
         if sign in ("%", "°", "×", '"', "'", "$", "€", ":"):
             return True
-        return self._text(self._skip(i, frozenset("-"))) in MEASURES
+        return self.text(self.skip(i, frozenset("-"))) in MEASURES
 
     def _pauses(self, i: int) -> bool:
-        word = self._text(i)
+        word = self.text(i)
         return word in _PAUSES or word in _FOLLOWERS or word.endswith("ing")
-
-
-def _digits(text: str) -> float:
-    if re.fullmatch(r"\d{1,3}(?:[,.]\d{3})+", text):
-        return float(re.sub(r"[,.]", "", text))
-    return float(text.replace(",", "."))
 
 
 def _young(values: Sequence[float]) -> bool:

@@ -1,0 +1,132 @@
+"""The numbers of a canonical text, in digits and in words, with the words and signs beside them."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_ONES = "zero one two three four five six seven eight nine".split()
+_TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+NUMBERS = {word: value for value, word in enumerate(_ONES + _TEENS)}
+NUMBERS |= {word: 10 * value for value, word in enumerate(_TENS, start=2)}
+NUMBERS |= {
+    ten + one: 10 * value + digit
+    for value, ten in enumerate(_TENS, start=2)
+    for digit, one in enumerate(_ONES[1:], start=1)
+}
+NUMBERS |= {word + "s": value for word, value in NUMBERS.items() if 0 < value < 20}
+_SCALES = {"dozen": 12, "hundred": 100, "thousand": 1000, "k": 1000}
+_SCALES |= {"million": 10**6, "billion": 10**9, "m": 10**6}
+ORDINALS = {
+    word: value
+    for value, word in enumerate(
+        "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth "
+        "thirteenth fourteenth fifteenth sixteenth seventeenth".split(),
+        start=1,
+    )
+}
+
+_JOINS = frozenset("to and or through thru until till - / & ~ ,".split())
+GLUE = frozenset("- / . ~ ' : ( * · •".split())
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    text: str
+    glued: bool
+    """No blank stands before it."""
+
+
+_TOKENS = re.compile(r"\d{1,3}(?:[,.]\d{3})+(?!\d)|\d+:\d+|\d+(?:[.,]\d+)?|[^\W\d]+|[^\s\w]")
+
+
+class NumberedText:
+    """A text as words, numbers and signs; places are counted from 0, and outside all is empty."""
+
+    def __init__(self, plain: str) -> None:
+        self.tokens: Sequence[_Token] = [
+            _Token(match[0], match.start() > 0 and not plain[match.start() - 1].isspace())
+            for match in _TOKENS.finditer(plain)
+        ]
+
+    def text(self, i: int) -> str:
+        """The word, number or sign at a place."""
+        return self.tokens[i].text if 0 <= i < len(self.tokens) else ""
+
+    def skip(self, i: int, signs: frozenset[str] = GLUE) -> int:
+        """The place after at most two of ``signs``."""
+        for _ in range(2):
+            if self.text(i) in signs:
+                i += 1
+        return i
+
+    def number(self, i: int) -> tuple[float, int] | None:
+        """A number, in digits or words, and the place after it."""
+        text = self.text(i)
+        if text in ("a", "an") and self.text(i + 1) in ("hundred", "thousand", "million"):
+            value, end = 1.0, i + 1
+        elif text[:1].isdigit() and ":" not in text:
+            if self.text(i + 1) in ("st", "nd", "rd", "th") and self.tokens[i + 1].glued:
+                return None
+            value, end = _digits(text), i + 1
+            if self.text(end) == "000" and not self.tokens[end].glued:  # "12 000"
+                value, end = value * 1000, end + 1
+            end = self._past_fraction(end)
+        elif text in NUMBERS:
+            value, end = float(NUMBERS[text]), i + 1
+            one = self.skip(end, frozenset("-"))
+            if value >= 20 and value % 10 == 0 and 0 < NUMBERS.get(self.text(one), 0) < 10:
+                value, end = value + NUMBERS[self.text(one)], one + 1
+        else:
+            return None
+        return self._scaled(value, end)
+
+    def _scaled(self, value: float, end: int) -> tuple[float, int]:
+        while (word := self.text(end)) in _SCALES:
+            if word in ("k", "m") and not self.tokens[end].glued:
+                break
+            if word == "m":  # metres as likely as millions: no age either way
+                return float("inf"), end + 1
+            value, end = value * _SCALES[word], end + 1
+            rest = end + 1 if self.text(end) == "and" else end
+            if (more := self.text(rest)) in NUMBERS:
+                value, end = value + NUMBERS[more], rest + 1
+        if [self.text(end + n) for n in range(3)] == ["and", "a", "half"]:
+            end += 3
+        return value, end
+
+    def _past_fraction(self, i: int) -> int:
+        whole = self.text(i).isdigit() and self.text(i + 1) == "⁄"
+        return i + 3 if whole else i
+
+    def chain(self, i: int) -> tuple[list[float], int] | None:
+        """Numbers that are joined: ``13-15``, ``13 to 15``, ``12, 13 or 14``."""
+        first = self.number(i)
+        if first is None:
+            return None
+        values, end = [first[0]], first[1]
+        while self.text(end) in _JOINS:
+            joined = end + 1 + (self.text(end) == "," and self.text(end + 1) in _JOINS)
+            following = self.number(joined)
+            if following is None:
+                break
+            values.append(following[0])
+            end = following[1]
+        return values, end
+
+    def after_fillers(self, i: int, words: frozenset[str], signs: frozenset[str]) -> int:
+        """The place after at most five of ``words`` and ``signs``."""
+        for _ in range(5):
+            if self.text(i) in words or self.text(i) in signs:
+                i += 1
+        return i
+
+    def glued(self, i: int) -> bool:
+        """Whether there is a word, number or sign with no blank before it."""
+        return i < len(self.tokens) and self.tokens[i].glued
+
+
+def _digits(text: str) -> float:
+    if re.fullmatch(r"\d{1,3}(?:[,.]\d{3})+", text):
+        return float(re.sub(r"[,.]", "", text))
+    return float(text.replace(",", "."))
