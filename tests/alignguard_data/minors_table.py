@@ -602,6 +602,9 @@ under 16 lamps
 under 5 metres
 under 10 feet of water
 under 15 percent
+under 18 inch shelf
+under 16 metre wall
+under 16 in tall
 under 10%
 under 5 minutes
 under 12 inches
