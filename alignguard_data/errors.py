@@ -7,6 +7,7 @@ AlignGuardError
 ├── PartitionBusy    another process is making the same partition
 ├── StorageError     the data root cannot be written (full, read-only, missing)
 ├── EngineError      a generator, scorer or trainer cannot do what was asked
+├── NothingMade      partitions were asked for something and made nothing
 └── ReleaseRefused   a blocking check failed, so no release was written
 """
 
@@ -45,6 +46,14 @@ class StorageError(AlignGuardError):
 
 class EngineError(AlignGuardError):
     """A generator, scorer or trainer failed in a way that a user can act on."""
+
+
+class NothingMade(AlignGuardError):
+    """Partitions were asked for something and made nothing: one line each, with the reason."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        self.lines = tuple(lines)
+        super().__init__("\n".join(self.lines))
 
 
 class ReleaseRefused(AlignGuardError):

@@ -22,7 +22,7 @@ from PIL import Image
 from alignguard_data import manifest as manifests
 from alignguard_data import records
 from alignguard_data.behind import OneBehind
-from alignguard_data.errors import EngineError
+from alignguard_data.errors import EngineError, NothingMade
 from alignguard_data.manifest import Manifest
 from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
 from alignguard_data.paths import DataRoot
@@ -36,6 +36,7 @@ from alignguard_data.records import (
     from_table,
     to_table,
 )
+from alignguard_data.tally import Tally, raise_all
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +135,7 @@ def render_pairs(
         InputMissing: a concept's prompt pairs are not complete.
         PartitionBusy: another process renders one of the concepts.
         EngineError: the base model cannot be loaded or run.
+        NothingMade: concepts of which no image can be used; the others are made.
     """
     with ExitStack() as stack:
         rooms = {
@@ -146,6 +148,7 @@ def render_pairs(
             for concept in concepts
         }
         _render_missing(rooms, generator, progress)
+        raise_all([room.nothing for room in rooms.values() if room.nothing])
         return {concept: room.manifest() for concept, room in rooms.items()}
 
 
@@ -200,6 +203,7 @@ class _Rendering:
         self._wanted = [] if work.done else self._read_rows(data)
         saved = [] if work.done else work.saved_names()
         self._resumed_batches = len(saved)
+        self.nothing: NothingMade | None = None
         self._have = {key for name in saved for key in _keys(work.load_batch(name))}
         self.missing = [row for row in self._wanted if (row.pair_id, row.side) not in self._have]
 
@@ -250,9 +254,18 @@ class _Rendering:
         )
 
     def finish_if_whole(self, *, rate: float) -> None:
-        """Write shards and manifest once every row is rendered; ``rate`` is images a second."""
-        if self._work.done or len(self._have) < len(self._wanted):
+        """Write shards and manifest once every row is rendered; ``rate`` is images a second.
+
+        That no image can be used is kept in ``nothing``, as the other concepts go on.
+        """
+        if self._work.done or self.nothing or len(self._have) < len(self._wanted):
             return
+        try:
+            self._finish(rate)
+        except NothingMade as error:
+            self.nothing = error
+
+    def _finish(self, rate: float) -> None:
         images, rejected = (
             self._load("images", RenderedImage),
             self._load("rejected", RejectedImage),
@@ -268,6 +281,12 @@ class _Rendering:
                 "images_per_second": round(rate, 2),
                 "resumed_batches": self._resumed_batches,
             },
+            tally=Tally(
+                wanted=len(self._wanted),
+                made=images.num_rows,
+                unit="images",
+                example=_example(rejected),
+            ),
         )
 
     def _load(self, kind: str, record: type) -> pa.Table:
@@ -281,6 +300,12 @@ class _Rendering:
         """The finished partition's manifest."""
         assert self._work.done, f"{self._work.spec.key} was not finished"
         return self._work.done
+
+
+def _example(rejected: pa.Table) -> str:
+    """Where the first unusable image is; what it should show stays out."""
+    rows = rejected.slice(0, 1).select(["pair_id", "side"]).to_pylist()
+    return f"the {rows[0]['side']} image of pair {rows[0]['pair_id']}" if rows else ""
 
 
 def _keys(table: pa.Table) -> list[tuple[str, str]]:

@@ -21,6 +21,7 @@ from alignguard_data.manifest import Manifest
 from alignguard_data.partition import PartitionSpec, open_partition
 from alignguard_data.paths import UNPARTITIONED, DataRoot
 from alignguard_data.shards import atomic_file
+from alignguard_data.tally import Tally
 from alignguard_data.taxonomy import Taxonomy
 
 ROOM = "index"
@@ -81,6 +82,7 @@ def build_index(data: DataRoot, taxonomy: Taxonomy) -> Manifest:
                 REWRITTEN: written.rewritten,
                 "tables": written.rows,
             },
+            tally=Tally(wanted=len(found), made=len(found), unit="partitions"),
         )
 
 

@@ -48,10 +48,10 @@ class Manifest:
     run_id: str
     seconds: float
 
-    def save(self, folder: Place) -> None:
-        """Write ``folder/manifest.json`` atomically."""
+    def save(self, folder: Place, name: str = MANIFEST) -> None:
+        """Write the manifest atomically."""
         text = json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
-        write_bytes(folder / MANIFEST, text.encode())
+        write_bytes(folder / name, text.encode())
 
     def file(self, stem: str) -> ShardFile:
         """The one file whose name (without folder) starts with ``stem``."""
@@ -63,13 +63,13 @@ class Manifest:
             verify_file(folder, file)
 
 
-def load(folder: Place) -> Manifest | None:
+def load(folder: Place, name: str = MANIFEST) -> Manifest | None:
     """The partition's manifest, or None if it was never completed.
 
     Raises:
         IntegrityError: the manifest is not valid JSON or lacks a field.
     """
-    path = folder / MANIFEST
+    path = folder / name
     try:
         raw = json.loads(read_bytes(path))
     except FileNotFoundError:

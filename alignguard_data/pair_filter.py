@@ -52,10 +52,14 @@ class FilterRules:
     """Hamming distance, of 64 bits, up to which two images count as near-duplicates."""
     max_prompt_jaccard: float | None = 0.8
     """Jaccard index of 3-word shingles above which two unsafe prompts count as one."""
+    min_kept: int = 1
+    """A concept with fewer kept pairs fails; 0 lets it come out with none."""
 
     def __post_init__(self) -> None:
         if not self.flags:
             raise ValueError("flags must hold at least one rule")
+        if self.min_kept < 0:
+            raise ValueError(f"min_kept must not be negative, got {self.min_kept}")
         for name in ("min_twin_cosine", "max_twin_cosine"):
             if (value := getattr(self, name)) is not None and not -1 <= value <= 1:
                 raise ValueError(f"{name} must be in [-1, 1], got {value}")

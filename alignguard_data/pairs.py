@@ -35,6 +35,7 @@ from alignguard_data.records import (
     from_table,
     to_table,
 )
+from alignguard_data.tally import Tally
 
 ROOM = "pairs"
 
@@ -53,9 +54,15 @@ def spec(data: DataRoot, concept: Concept, rules: FilterRules) -> PartitionSpec:
         folder=data.partition(ROOM, concept.key),
         room=ROOM,
         key=concept.key,
-        config=dataclasses.asdict(rules),
+        config=_config(rules),
         inputs={"concept": fingerprint(dataclasses.asdict(concept), {}), **inputs},
+        least=rules.min_kept,
     )
+
+
+def _config(rules: FilterRules) -> dict[str, object]:
+    # When a concept fails moves no pair.
+    return {k: v for k, v in dataclasses.asdict(rules).items() if k != "min_kept"}
 
 
 def filter_pairs(data: DataRoot, concept: Concept, rules: FilterRules) -> Manifest:
@@ -67,6 +74,7 @@ def filter_pairs(data: DataRoot, concept: Concept, rules: FilterRules) -> Manife
     Raises:
         InputMissing: an input is not there yet, or holds no score that a rule asks for.
         ConfigError: thresholds that were calibrated with another version of their scorer.
+        NothingMade: there are pairs, and fewer than ``rules.min_kept`` are kept.
     """
     with open_partition(spec(data, concept, rules)) as work:
         if work.done:
@@ -92,7 +100,21 @@ def filter_pairs(data: DataRoot, concept: Concept, rules: FilterRules) -> Manife
             },
             rejected=Counter(row.reason for row in dropped),
             counts={"pairs": len(candidates)},
+            tally=Tally(
+                wanted=len(candidates),
+                made=len(kept),
+                unit="kept pairs",
+                example=_example(dropped),
+                choosing=True,
+            ),
         )
+
+
+def _example(dropped: Sequence[DroppedPair]) -> str:
+    """A pair that the commonest reason dropped, with its numbers."""
+    reasons = Counter(row.reason for row in dropped)
+    rows = sorted(dropped, key=lambda row: (-reasons[row.reason], row.reason))
+    return f"pair {rows[0].pair_id}: {rows[0].detail}" if rows else ""
 
 
 def read_candidates(data: DataRoot, concept: Concept, rules: FilterRules) -> list[Candidate]:

@@ -17,28 +17,29 @@ import dataclasses
 import os
 import time
 from collections.abc import Iterator, Mapping, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignguard_data import manifest as manifests
 from alignguard_data import storage
-from alignguard_data.errors import IntegrityError, PartitionBusy
+from alignguard_data.errors import IntegrityError, NothingMade, PartitionBusy
 from alignguard_data.manifest import Manifest
 from alignguard_data.shards import ShardFile, describe, write_shard
 from alignguard_data.storage import Place
-from alignguard_data.storage_writes import put_file, remove_tree
+from alignguard_data.storage_writes import put_file, remove_file, remove_tree
+from alignguard_data.tally import NOTHING, Tally, short_by, too_few
 
 RUN_ID_VARIABLE = "ALIGNGUARD_RUN_ID"
 ABANDONED_SECONDS = 2 * 24 * 3600
 """A generation that no manifest names and nobody wrote to for so long is a killed writer's."""
 
 
-State = Literal["done", "stale", "missing"]
+State = Literal["done", "short", "empty", "stale", "missing"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +48,9 @@ class PartitionSpec:
 
     ``config`` is everything that changes the output; ``inputs`` maps a name to the content id
     of what is read; ``models`` maps a model id to its revision. Together they make the
-    fingerprint, so equal fingerprints mean that nothing needs to be redone.
+    fingerprint, so equal fingerprints mean that nothing needs to be redone. ``asks_again``: a
+    partition that is short of what it was asked for is asked again by the next run. ``least``: with
+    fewer units (see :mod:`alignguard_data.tally`) it is not done.
     """
 
     folder: Place
@@ -56,12 +59,19 @@ class PartitionSpec:
     config: Mapping[str, Any]
     inputs: Mapping[str, str]
     models: Mapping[str, str] = field(default_factory=dict)
+    asks_again: bool = False
+    least: int = 1
 
     @property
     def fingerprint(self) -> str:
         return manifests.fingerprint({**self.config, "models": dict(self.models)}, self.inputs)
 
     def completed(self) -> Manifest | None:
+        """The manifest if nothing is left to do: see :meth:`standing` and :meth:`is_short`."""
+        manifest = self.standing()
+        return None if manifest and self.is_short(manifest) else manifest
+
+    def standing(self) -> Manifest | None:
         """The manifest if it has this fingerprint and all its files have the right sizes.
 
         Sizes alone are checked, to keep a rerun quick; readers check every hash.
@@ -74,19 +84,35 @@ class PartitionSpec:
 
     def met_by(self, manifest: Manifest) -> bool:
         """Whether the partition that ``manifest`` stands for is what it should be."""
-        return manifest.fingerprint == self.fingerprint and all(
-            storage.size(self.folder / file.name) == file.bytes for file in manifest.files
-        )
+        if manifest.fingerprint != self.fingerprint or too_few(manifest.counts, self.least):
+            return False
+        return all(storage.size(self.folder / file.name) == file.bytes for file in manifest.files)
+
+    def is_short(self, manifest: Manifest) -> bool:
+        """Whether a standing partition lacks some of what it was asked for and can be asked
+        again."""
+        return self.asks_again and short_by(manifest) > 0
+
+    def made_nothing(self) -> Manifest | None:
+        """The last attempt, if it was this one and it made nothing."""
+        try:
+            attempt = manifests.load(self.folder, NOTHING)
+        except IntegrityError:
+            return None
+        return attempt if attempt and attempt.fingerprint == self.fingerprint else None
 
     def state(self) -> State:
-        """``done``; ``stale``: made from something else; ``missing``: never completed."""
+        """``done``; ``short``: usable, but less than was asked for; ``empty``: the last attempt
+        made nothing; ``stale``: made from something else; ``missing``: never completed."""
         try:
             manifest = manifests.load(self.folder)
         except IntegrityError:
             return "stale"
-        if manifest is None:
-            return "missing"
-        return "done" if self.met_by(manifest) else "stale"
+        if manifest and self.met_by(manifest):
+            return "short" if self.is_short(manifest) else "done"
+        if self.made_nothing():
+            return "empty"
+        return "stale" if manifest else "missing"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -130,14 +156,21 @@ class PartitionWork:
         rejected: Mapping[str, int] | None = None,
         counts: Mapping[str, Any] | None = None,
         extra_files: Mapping[str, Path] | None = None,
+        tally: Tally | None = None,
     ) -> Manifest:
         """Write the shards, then the manifest, then drop what they replace.
 
         ``extra_files`` are moved in under their given names (adapter weights, plots, reports).
-        The first table's rows are the partition's rows.
+        The first table's rows are the partition's rows. ``tally`` says what came of what was asked
+        for (left out: the rows are all that was asked for). Where that is nothing, the tables are
+        kept beside the partition, which is not done.
+
+        Raises:
+            NothingMade: the tally is nothing; the next attempt begins from the start.
         """
         files = self._put(tables, extra_files or {})
         first = next(iter(tables.values()), None)
+        told_of = tally.counts() if tally else {}
         done = Manifest(
             room=self.spec.room,
             partition=self.spec.key,
@@ -149,16 +182,35 @@ class PartitionWork:
             rows=0 if first is None else first.num_rows,
             rejected=dict(sorted((rejected or {}).items())),
             files=files,
-            counts=dict(counts or {}),
+            counts={**(counts or {}), **told_of},
             versions=manifests.library_versions(),
             run_id=os.environ.get(RUN_ID_VARIABLE, ""),
             seconds=round(time.monotonic() - self.started, 3),
         )
         replaced = self._standing()
+        if tally and too_few(told_of, self.spec.least):
+            self._keep_attempt(done, tally, replaced)
         done.save(self.folder)
+        remove_file(self.folder / NOTHING)
         self.done = done
         self._drop_old(replaced)
         return done
+
+    def refuse_nothing(self, tally: Tally, rejected: Mapping[str, int]) -> None:
+        """Raise where there is nothing to make, before anything is written.
+
+        Raises:
+            NothingMade: the tally is nothing.
+        """
+        if too_few(tally.counts(), self.spec.least):
+            raise NothingMade([f"{self.spec.room} {self.spec.key}: {tally.told(rejected)}"])
+
+    def _keep_attempt(self, made: Manifest, tally: Tally, replaced: Set[str]) -> NoReturn:
+        counts = {**made.counts, "example": tally.example}
+        attempt = dataclasses.replace(made, counts=counts)
+        attempt.save(self.folder, NOTHING)
+        self._drop_old(replaced)
+        raise NothingMade([f"{self.spec.room} {self.spec.key}: {tally.told(made.rejected)}"])
 
     def _put(
         self, tables: Mapping[str, pa.Table], extra_files: Mapping[str, Path]
@@ -176,12 +228,14 @@ class PartitionWork:
         return tuple(dataclasses.replace(file, name=f"{generation}/{file.name}") for file in files)
 
     def _standing(self) -> set[str]:
-        """Generations that the manifest which stands now names."""
-        try:
-            manifest = manifests.load(self.folder)
-        except IntegrityError:
-            return set()
-        return {file.name.partition("/")[0] for file in manifest.files} if manifest else set()
+        """Generations that are named now, by the manifest or by an attempt that made nothing."""
+        named: set[str] = set()
+        for name in (manifests.MANIFEST, NOTHING):
+            with suppress(IntegrityError):
+                manifest = manifests.load(self.folder, name)
+                files = manifest.files if manifest else ()
+                named |= {file.name.partition("/")[0] for file in files}
+        return named
 
     def _drop_old(self, replaced: Set[str]) -> None:
         """Drop what the new manifest replaces. Other generations may be those of a writer on

@@ -11,6 +11,8 @@ from alignguard_data.manifest import Manifest
 from alignguard_data.partition import PartitionSpec
 
 NEVER_MADE = "never made"
+SHORT = "fewer than were asked for: asked again"
+MADE_NOTHING = "the last run made nothing of it"
 DAMAGED = "its files or manifest are damaged"
 
 
@@ -20,10 +22,12 @@ def why(spec: PartitionSpec) -> list[str]:
         before = manifests.load(spec.folder)
     except IntegrityError:
         return [DAMAGED]
+    if before and spec.met_by(before):
+        return [SHORT] if spec.is_short(before) else []
+    if spec.made_nothing():
+        return [MADE_NOTHING]
     if before is None:
         return [NEVER_MADE]
-    if spec.met_by(before):
-        return []
     now, then = _flat(spec.config), _flat(before.config)
     found = [f"{name}: {then.get(name)!r} -> {now.get(name)!r}" for name in _differing(then, now)]
     found += [f"input {name} changed" for name in _differing(before.inputs, spec.inputs)]

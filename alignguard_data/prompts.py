@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
+from alignguard_data import manifest as manifests
 from alignguard_data.errors import EngineError
 from alignguard_data.manifest import Manifest, fingerprint
 from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
 from alignguard_data.paths import DataRoot
 from alignguard_data.protocols import Progress, Reply, TextGenerator, WritingRequest
-from alignguard_data.records import Concept, PromptPair, RejectedReply, to_table
+from alignguard_data.records import Concept, PromptPair, RejectedReply, from_table, to_table
 from alignguard_data.reply_gate import (
     GATE_VERSION,
     NO_TOOLS,
@@ -25,6 +26,7 @@ from alignguard_data.reply_gate import (
     read_reply,
 )
 from alignguard_data.safety import redact, refusal
+from alignguard_data.tally import Tally, masked
 from alignguard_data.text import canonical
 
 ROOM = "prompts"
@@ -44,6 +46,8 @@ def spec(
     chosen = dataclasses.asdict(config)
     # How replies are batched and priced changes what a kill costs, not what is written.
     del chosen["ask_in_batches_of"], chosen["price_per_million_tokens"]
+    # When a concept fails, or is asked again, moves no reply either.
+    del chosen["min_pairs"], chosen["ask_again"]
     for name in ("max_tokens", "language"):
         if chosen[name] is None:
             del chosen[name]
@@ -58,6 +62,8 @@ def spec(
             writer.model_id: writer.revision,
             **({CONCEPT_CHECK: check.version} if check else {}),
         },
+        asks_again=config.ask_again,
+        least=config.min_pairs,
     )
 
 
@@ -72,23 +78,28 @@ def write_prompt_pairs(
     """Ask until the concept has its pairs or the limit of requests is hit.
 
     Tables: ``pairs`` (PromptPair) and ``rejected`` (RejectedReply). A concept that stays short
-    says so in ``counts["short_by"]``. Accepted and rejected replies sum to ``counts["requests"]``.
+    says so in ``counts["short_by"]``; called again, it keeps its pairs and asks once more for each
+    rejected reply. Accepted and rejected replies sum to ``counts["requests"]``.
     A writer that counts its tokens gives their rate, and the cost of a pair where a price is
     known. ``progress`` counts accepted pairs.
 
     Raises:
         EngineError: the writer gave another number of replies than requests.
+        NothingMade: fewer than ``config.min_pairs`` replies were accepted.
     """
     with open_partition(spec(data, concept, writer, config, tools)) as work:
         if work.done:
             return work.done
-        accepted: list[PromptPair] = []
-        rejected: list[RejectedReply] = []
-        seen: set[str] = set()
+        accepted, rejected = _kept(work)
+        again = sorted(rejected)
+        seen = {_as_seen(pair) for pair in accepted}
         tokens, started = output_tokens(writer), time.monotonic()
-        for first, replies in _asked(work, concept, writer, config, accepted):
+        if progress and accepted:
+            progress(len(accepted))
+        for indices, replies in _asked(work, concept, writer, config, accepted, again):
             before = len(accepted)
-            for index, reply in enumerate(replies, start=first):
+            for index, reply in zip(indices, replies, strict=True):
+                rejected.pop(index, None)
                 read = read_reply(
                     reply.text,
                     concept,
@@ -100,14 +111,28 @@ def write_prompt_pairs(
                     tools=tools,
                 )
                 if isinstance(read, str):
-                    rejected.append(_rejected(concept, index, read, reply.text))
+                    rejected[index] = _rejected(concept, index, read, reply.text)
                 else:
                     accepted.append(read)
-                    seen.add(canonical(read.unsafe_prompt))
+                    seen.add(_as_seen(read))
             if progress and len(accepted) > before:
                 progress(len(accepted) - before)
         spent = _spent(output_tokens(writer) - tokens, time.monotonic() - started, config, accepted)
-        return _finish(work, config, accepted, rejected, spent)
+        return _finish(work, config, accepted, [rejected[i] for i in sorted(rejected)], spent)
+
+
+def _as_seen(pair: PromptPair) -> str:
+    """How the gate knows a pair that it has accepted (see ``read_reply``)."""
+    return canonical(pair.unsafe_prompt)
+
+
+def _kept(work: PartitionWork) -> tuple[list[PromptPair], dict[int, RejectedReply]]:
+    """What a short partition holds already: its pairs, and its rejected replies by index."""
+    if work.spec.standing() is None:
+        return [], {}
+    pairs = from_table(PromptPair, manifests.read(work.folder, "pairs"))
+    rejected = from_table(RejectedReply, manifests.read(work.folder, "rejected"))
+    return pairs, {row.request_index: row for row in rejected}
 
 
 def close_writer(writer: TextGenerator) -> None:
@@ -143,27 +168,30 @@ def _asked(
     writer: TextGenerator,
     config: WritingConfig,
     accepted: list[PromptPair],
-) -> Iterator[tuple[int, list[Reply]]]:
+    again: Sequence[int],
+) -> Iterator[tuple[Sequence[int], list[Reply]]]:
     # Only as many replies as pairs are still wanted, so that no good reply is thrown away.
     # The batches' size does not move a reply: a request's answer depends on its index alone.
     saved = set(work.saved_names())
-    asked, limit = 0, config.pairs_per_concept * config.max_requests_per_pair
-    while asked < limit and len(accepted) < config.pairs_per_concept:
+    limit = config.pairs_per_concept * config.max_requests_per_pair
+    indices: Sequence[int] = again or range(limit)
+    asked = 0
+    while asked < len(indices) and len(accepted) < config.pairs_per_concept:
         name = f"replies-{asked:08d}"
         if name in saved:
             replies = [Reply(**row) for row in work.load_batch(name).to_pylist()]
         else:
             wanted = config.pairs_per_concept - len(accepted)
-            size = min(config.ask_in_batches_of, wanted, limit - asked)
-            requests = [WritingRequest(concept=concept, index=asked + i) for i in range(size)]
-            replies = writer.generate(requests)
+            size = min(config.ask_in_batches_of, wanted, len(indices) - asked)
+            part = indices[asked : asked + size]
+            replies = writer.generate([WritingRequest(concept=concept, index=i) for i in part])
             if len(replies) != size:
                 raise EngineError(
                     f"writer {writer.model_id} gave {len(replies)} replies to {size} requests"
                 )
             rows = [dataclasses.asdict(reply) for reply in replies]
             work.save_batch(name, pa.Table.from_pylist(rows, schema=_SAVED))
-        yield asked, replies
+        yield indices[asked : asked + len(replies)], replies
         asked += len(replies)
 
 
@@ -187,10 +215,24 @@ def _finish(
             "accepted_share": round(len(accepted) / requests, 4) if requests else 0.0,
             "train": roles["train"],
             "evaluation": roles["evaluation"],
-            "short_by": config.pairs_per_concept - len(accepted),
             **spent,
         },
+        tally=Tally(
+            wanted=config.pairs_per_concept,
+            made=len(accepted),
+            unit="prompt pairs",
+            example=_example(rejected),
+        ),
     )
+
+
+def _example(rejected: Sequence[RejectedReply]) -> str:
+    """A reply that the commonest reason refused, masked."""
+    if not rejected:
+        return ""
+    reasons = Counter(row.reason for row in rejected)
+    slug = min(reasons, key=lambda reason: (-reasons[reason], reason))
+    return masked(next(row.reply for row in rejected if row.reason == slug))
 
 
 def _rejected(concept: Concept, index: int, reason: str, reply: str) -> RejectedReply:

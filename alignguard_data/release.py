@@ -20,7 +20,7 @@ from alignguard_data.croissant import CROISSANT, check_croissant, croissant_byte
 from alignguard_data.edges_file import edges_file, synced_edges
 from alignguard_data.errors import ReleaseRefused
 from alignguard_data.findings import Finding
-from alignguard_data.funnel import concept_manifests
+from alignguard_data.funnel import KEPT, concept_manifests, totals
 from alignguard_data.manifest import MANIFEST, Manifest
 from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
 from alignguard_data.paths import UNPARTITIONED, DataRoot
@@ -62,6 +62,7 @@ from alignguard_data.release_rows import (
 )
 from alignguard_data.shards import ShardFile, describe, write_bytes
 from alignguard_data.storage import Place
+from alignguard_data.tally import Tally
 from alignguard_data.taxonomy import Taxonomy
 from alignguard_data.withdrawals import read_withdrawals
 
@@ -118,6 +119,7 @@ def build_release(
     Raises:
         InputMissing: a partition is not complete.
         ReleaseRefused: an audit failed; every failed finding is named.
+        NothingMade: no pair is left to release.
         IntegrityError: a shard differs from its manifest, named.
         ValueError: a ``max_semantic_cosine`` without an embedder.
     """
@@ -129,6 +131,7 @@ def build_release(
         parts = release_parts(data, release_concepts(taxonomy))
         with synced_edges(edges_file(data), parts, config.limits, embedder) as (edges, remembering):
             plan = plan_release(data, taxonomy, edges, read_withdrawals(data))
+            work.refuse_nothing(*_tally(plan))
             temporary = fresh_folder(data)
             schema = release_schema(plan.score_columns)
             files = _write_data(data, plan, config, schema, temporary, progress)
@@ -144,6 +147,17 @@ def build_release(
             }
             folder = _publish(data, temporary, described, plan, schema, remembering)
         return _point_to(work, folder, plan)
+
+
+def _tally(plan: ReleasePlan) -> tuple[Tally, dict[str, int]]:
+    """Released pairs of those that were rendered, and why each other one was lost."""
+    lost: Counter[str] = Counter()
+    for stage, reason, rows in totals(plan.funnel):
+        if stage in ("pairs", "release") and reason != KEPT:
+            lost[reason] += rows
+    made = sum(len(pairs) for pairs in plan.pair_ids.values())
+    wanted = max(1, made + lost.total())  # a release of no concept's pairs is none either
+    return Tally(wanted=wanted, made=made, unit="released pairs", choosing=True), dict(lost)
 
 
 def show_release(folder: Place) -> dict[str, Any]:
@@ -268,4 +282,5 @@ def _point_to(work: PartitionWork, folder: Place, plan: ReleasePlan) -> Manifest
             "bytes": sum(file["bytes"] for file in manifest["files"]),
             **{f"{part}_rows": n for part, n in manifest["rows"].items()},
         },
+        tally=_tally(plan)[0],
     )

@@ -126,6 +126,20 @@ def _put_longer(place: UPath, more: bytes) -> bool:
 _LOST_RACE = ("PreconditionFailed", "ConditionalRequestConflict")
 
 
+def remove_file(place: Place) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        StorageError: the disk or the bucket refused.
+    """
+    try:
+        place.unlink()
+    except FileNotFoundError:
+        return
+    except failures() as error:
+        raise StorageError(f"cannot remove {place}: {reason(error)}") from error
+
+
 def remove_tree(folder: Place) -> None:
     """Remove a folder with all that is in it, if it is there.
 

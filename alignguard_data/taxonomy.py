@@ -24,6 +24,7 @@ from alignguard_data.partition import PartitionSpec, open_partition
 from alignguard_data.paths import UNPARTITIONED, DataRoot
 from alignguard_data.records import Concept, Split, to_table
 from alignguard_data.safety import concept_refusal
+from alignguard_data.tally import Tally
 from alignguard_data.taxonomy_sources import Source, source_faults
 from alignguard_data.terms import term_keys
 from alignguard_data.yaml_files import Place, dotted, read_yaml
@@ -177,7 +178,12 @@ def write_taxonomy(data: DataRoot, taxonomy: Taxonomy) -> Manifest:
             "categories": len(taxonomy.categories),
             **{f"{k}_concepts": n for k, n in Counter(c.split for c in taxonomy.concepts).items()},
         }
-        return work.finish(tables={"concepts": to_table(Concept, taxonomy.concepts)}, counts=counts)
+        number = len(taxonomy.concepts)
+        return work.finish(
+            tables={"concepts": to_table(Concept, taxonomy.concepts)},
+            counts=counts,
+            tally=Tally(wanted=number, made=number, unit="concepts"),
+        )
 
 
 def _taxonomy(document: _Document) -> Taxonomy:

@@ -29,6 +29,7 @@ from alignguard_data.partition import PartitionSpec, PartitionWork, open_partiti
 from alignguard_data.paths import DataRoot
 from alignguard_data.shards import atomic_file, verify_file
 from alignguard_data.storage import Place
+from alignguard_data.tally import Tally
 from alignguard_train.base import BaseModel
 from alignguard_train.dataset import (
     ENCODE_ROWS,
@@ -197,6 +198,7 @@ def _make(data: DataRoot, base: BaseModel, kind: Kind, work: PartitionWork) -> M
     return work.finish(
         tables={"rows": pa.Table.from_pylist(rows, schema=ROWS)},
         extra_files={name: work.partial / name for name in names},
+        tally=Tally(wanted=len(rows), made=len(rows), unit="pairs"),
     )
 
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 from PIL import Image
 
 from alignguard_data import records
-from alignguard_data.errors import IntegrityError
+from alignguard_data.errors import IntegrityError, NothingMade
 from alignguard_data.images import Sampling, encode_png
 from alignguard_data.pair_filter import FlagRule, flagged
 from alignguard_data.protocols import FeatureExtractor, ImageGenerator, ImageScorer, Pixels
@@ -197,10 +197,18 @@ def evaluation_rows(
 
     Raises:
         IntegrityError: as of :func:`read_rows`.
+        NothingMade: there is no unsafe prompt, hence no IP to measure.
     """
     rows = read_rows(release, config.prompts_per_concept)
     seen = {row.concept: row.seen for row in rows}
     rows += [row for chosen in sets for row in _set_rows(chosen, seen)]
+    if not any(row.side == "unsafe" for row in rows):
+        raise NothingMade(
+            [
+                f"evaluation: no unsafe prompt to measure: {release.name} has no evaluation prompt "
+                "(writing.evaluation_share) and evaluation.prompt_sets names none that is unsafe"
+            ]
+        )
     return [
         dataclasses.replace(
             row,

@@ -26,6 +26,7 @@ from alignguard_data.protocols import FeatureExtractor, ImageScorer, Pixels, Pro
 from alignguard_data.records import to_table
 from alignguard_data.shards import sha256_file, write_bytes
 from alignguard_data.storage import Place, size
+from alignguard_data.tally import Tally
 from alignguard_train import report, report_data
 from alignguard_train.adapter_names import BASE
 from alignguard_train.evaluate import (
@@ -289,6 +290,7 @@ def _finish(
         rejected=rejected,
         counts={**_counts(metrics), **_notes(sets)},
         extra_files=files,
+        tally=Tally(wanted=max(1, whole.num_rows), made=whole.num_rows, unit="images"),
     )
 
 

@@ -14,6 +14,7 @@ from alignguard_data.paths import DataRoot
 from alignguard_data.protocols import Progress
 from alignguard_data.shards import write_bytes
 from alignguard_data.storage import kept_copy, scratch
+from alignguard_data.tally import Tally
 from alignguard_train.base import BaseModel
 from alignguard_train.evaluation_room import release_folder
 from alignguard_train.recipes import ExpertRecipe
@@ -114,6 +115,7 @@ def make_expert(
                 "resumed_at_step": trained.resumed_at,
                 **{f"last {name}": round(value, 5) for name, value in last.items()},
             },
+            tally=Tally(wanted=pairs, made=pairs, unit="pairs"),
         )
 
 

@@ -16,6 +16,7 @@ from alignguard_data.paths import UNPARTITIONED, DataRoot
 from alignguard_data.protocols import Progress
 from alignguard_data.shards import ShardFile, verify_file, write_bytes
 from alignguard_data.storage import Place, kept_copy
+from alignguard_data.tally import Tally
 from alignguard_train.base import BaseModel
 from alignguard_train.evaluation_room import release_folder
 from alignguard_train.experts import weights_of
@@ -120,6 +121,7 @@ def make_merges(
                 "calibration": _calibration(encoded, categories, config),
                 **_shares(table, categories),
             },
+            tally=Tally(wanted=len(config.strategies), made=len(config.strategies), unit="merges"),
         )
 
 

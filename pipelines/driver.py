@@ -4,7 +4,6 @@ Rooms run in this process, one Dagster run a chunk of partitions; those with lan
 several trainers, a Ray cluster) in processes of their own, which end with this one however it ends.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -14,16 +13,19 @@ from pipelines.lanes import chunks, lanes, open_pools
 from pipelines.materialize import RoomFailed, close_dead_runs, materialize, open_instance
 from pipelines.progress import listening
 from pipelines.resources import Engines
-from pipelines.rooms import ROOMS, Room
+from pipelines.rooms import ROOMS, SOUND, Room
+from pipelines.shortfalls import failures_of_empty, warnings_of_short
 from pipelines.side_by_side import make_side_by_side
 
 
 @dataclass(kw_only=True, slots=True)
 class RunReport:
-    """What one pass over the rooms did: partitions made a room, and failures by partition."""
+    """What one pass over the rooms did: partitions made a room, failures by partition, and what is
+    done but holds less than was asked for."""
 
     made: dict[str, int] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 class Listener:
@@ -42,6 +44,8 @@ class Listener:
 def run_rooms(engines: Engines, listener: Listener, until: str | None = None) -> RunReport:
     """Bring every room up to date; stops before the first room whose input failed.
 
+    A concept that made nothing fails, and the others go on as far as concepts go by themselves.
+
     Args:
         engines: the profile's.
         listener: told of every step.
@@ -58,18 +62,30 @@ def run_rooms(engines: Engines, listener: Listener, until: str | None = None) ->
     open_pools(instance, engines.profile)
     definitions = build_definitions(engines)
     report = RunReport()
-    for room in ROOMS[: _number(until)]:
-        pending = _pending(engines, instance, room)
-        if pending:
-            listener.room_started(room, pending)
-            report.failures |= _make(engines, instance, definitions, room, pending, listener)
-        made = len(pending)
-        if report.failures:
-            made = Counter(room.states(engines, pending).values())["done"]
-        report.made[room.name] = made
-        listener.room_ended(room, made, len(pending))
-        if report.failures:
+    emptied: set[str] = set()
+    rooms = ROOMS[: _number(until)]
+    for room in rooms:
+        if emptied and room.partitioned_by != "concept":
             break
+        due = _pending(engines, instance, room)
+        pending = [key for key in due if key not in emptied]
+        failed: dict[str, str] = {}
+        if due:
+            listener.room_started(room, pending)
+        if pending:
+            failed = _make(engines, instance, definitions, room, pending, listener)
+        states = room.states(engines, pending) if failed else dict.fromkeys(pending, "done")
+        empty = [key for key, state in states.items() if state == "empty"]
+        made = sum(state in SOUND for state in states.values())
+        if empty and made + len(empty) == len(pending):
+            failed = {}  # the runs failed for these alone
+        report.failures |= failed | failures_of_empty(engines, room, empty)
+        report.made[room.name] = made
+        listener.room_ended(room, made, len(due))
+        emptied |= set(empty)
+        if failed or (empty and not made):
+            break
+    report.warnings = warnings_of_short(engines, [r for r in rooms if r.name in report.made])
     return report
 
 

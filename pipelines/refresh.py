@@ -13,7 +13,7 @@ import dagster as dg
 from alignguard_data.errors import ConfigError
 from pipelines.partitions import concept_partitions, register_concepts
 from pipelines.resources import Engines
-from pipelines.rooms import ROOMS, ask_each
+from pipelines.rooms import ROOMS, SOUND, ask_each
 
 Job = Any
 """What ``define_asset_job`` gives; Dagster exports no name for it."""
@@ -112,7 +112,7 @@ def due_concepts(engines: Engines) -> dict[str, str]:
 
     def wanted(key: str) -> str | None:
         spec = prompts.spec(engines, key)
-        return None if spec.state() == "done" else spec.fingerprint
+        return None if spec.state() in SOUND else spec.fingerprint
 
     found = ask_each(engines, prompts.partitions(engines), wanted)
     return {key: fingerprint for key, fingerprint in found.items() if fingerprint}

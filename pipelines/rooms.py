@@ -24,6 +24,8 @@ from alignguard_train.recipes import ExpertRecipe
 from pipelines.resources import Engines
 
 Answer = TypeVar("Answer")
+SOUND = ("done", "short")
+"""States of a partition that can be used."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -69,6 +69,20 @@ def test_every_module_says_what_it_is(path: Path):
     assert ast.get_docstring(ast.parse(path.read_text()))
 
 
+@pytest.mark.parametrize("path", modules(), ids=relative)
+def test_every_room_says_what_came_of_what_it_was_asked_for(path: Path):
+    """Without a tally a partition that made nothing would count as done."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    silent = [
+        call.lineno
+        for call in calls
+        if isinstance(call.func, ast.Attribute)
+        and call.func.attr == "finish"
+        and "tally" not in {keyword.arg for keyword in call.keywords}
+    ]
+    assert not silent
+
+
 def test_definitions_load_without_torch():
     """The code location must load at once on a laptop."""
     code = "import sys, pipelines.definitions as d; assert d.defs; print('torch' in sys.modules)"

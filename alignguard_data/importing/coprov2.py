@@ -36,6 +36,7 @@ from alignguard_data.records import (
 )
 from alignguard_data.shards import write_bytes
 from alignguard_data.storage import Place
+from alignguard_data.tally import Tally
 
 FORMAT = 1
 """Raised when the same files would be mapped otherwise; part of the fingerprint."""
@@ -178,6 +179,7 @@ class _Import:
         write_bytes(written, (json.dumps(found, indent=2, ensure_ascii=False) + "\n").encode())
         order = {file.name: n for n, file in enumerate(outcome.files)}
         rejected = sorted(outcome.rejected, key=lambda row: (order[row.file], row.row))
+        rows = sum(len(file.rows) for file in outcome.files)
         return self._work.finish(
             tables={
                 "pairs": to_table(PromptPair, (kept.pair for kept in outcome.kept)),
@@ -187,6 +189,7 @@ class _Import:
             rejected=found["reasons"],
             counts=found["rows"],
             extra_files={AUDIT: written, **self._image_shards()},
+            tally=Tally(wanted=rows, made=rows, unit="rows"),  # each has a record or a reason
         )
 
     def _image_shards(self) -> dict[str, Path]:

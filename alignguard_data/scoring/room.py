@@ -33,6 +33,7 @@ from alignguard_data.records import (
     schema_of,
     to_table,
 )
+from alignguard_data.tally import Tally
 
 ROOM = "scores"
 IMAGE_CORRUPT = "image_corrupt"
@@ -104,6 +105,7 @@ def score_concept(
     Raises:
         InputMissing: the concept's prompts or images are not there yet.
         EngineError: a scorer left a key out or gave a number that is not finite.
+        NothingMade: there are images, and none of them can be scored.
     """
     with open_partition(spec(data, concept, image_scorers, pair_scorers)) as work:
         if work.done:
@@ -139,6 +141,14 @@ def score_concept(
                 "pairs": len(pairs),
                 **({"reused_scorers": ", ".join(sorted(known))} if known else {}),
             },
+            tally=Tally(
+                wanted=len(images),
+                made=len(images) - len(rejected),
+                unit="scored images",
+                example=f"the {rejected[0].side} image of pair {rejected[0].pair_id}"
+                if rejected
+                else "",
+            ),
         )
 
 

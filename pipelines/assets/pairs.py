@@ -3,6 +3,7 @@
 import dagster as dg
 
 from alignguard_data.pairs import filter_pairs
+from alignguard_data.tally import make_each
 from pipelines.assets.per_concept import per_concept, report
 from pipelines.previews import kept_preview
 from pipelines.progress import Meter
@@ -27,10 +28,13 @@ def preference_pairs_asset(
         context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]
     ) -> None:
         meter = Meter(context, "pairs", "concepts")
-        for key in context.partition_keys:
+
+        def choose(key: str) -> None:
             concept = engines.taxonomy.concept(key)
             manifest = filter_pairs(engines.data, concept, engines.profile.filter)
             report(context, engines, "pairs", key, manifest, kept_preview)
             meter(1)
+
+        make_each(context.partition_keys, choose)
 
     return preference_pairs

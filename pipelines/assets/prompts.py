@@ -3,6 +3,7 @@
 import dagster as dg
 
 from alignguard_data.prompts import close_writer, write_prompt_pairs
+from alignguard_data.tally import make_each
 from pipelines.assets.per_concept import per_concept, report
 from pipelines.progress import Meter
 from pipelines.resources import Engines
@@ -21,17 +22,20 @@ def prompt_pairs_asset(engines: Engines, concepts: dg.PartitionsDefinition) -> d
     )
     def prompt_pairs(context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]) -> None:
         meter = Meter(context, "prompts", "pairs")
+
+        def write(key: str) -> None:
+            manifest = write_prompt_pairs(
+                engines.data,
+                engines.taxonomy.concept(key),
+                engines.writer,
+                engines.profile.writing,
+                progress=meter,
+                tools=engines.gate_tools,
+            )
+            report(context, engines, "prompts", key, manifest)
+
         try:
-            for key in context.partition_keys:
-                manifest = write_prompt_pairs(
-                    engines.data,
-                    engines.taxonomy.concept(key),
-                    engines.writer,
-                    engines.profile.writing,
-                    progress=meter,
-                    tools=engines.gate_tools,
-                )
-                report(context, engines, "prompts", key, manifest)
+            make_each(context.partition_keys, write)
         finally:
             close_writer(engines.writer)  # the next room needs its GPU
 

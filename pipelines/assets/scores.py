@@ -3,6 +3,7 @@
 import dagster as dg
 
 from alignguard_data.scoring.room import score_concept
+from alignguard_data.tally import make_each
 from pipelines.assets.per_concept import per_concept, report
 from pipelines.progress import Meter
 from pipelines.resources import Engines
@@ -23,7 +24,8 @@ def scores_asset(engines: Engines, concepts: dg.PartitionsDefinition) -> dg.Asse
     def scores(context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]) -> None:
         engines.own_device()
         meter = Meter(context, "scores", "images")
-        for key in context.partition_keys:
+
+        def score(key: str) -> None:
             manifest = score_concept(
                 engines.data,
                 key,
@@ -32,5 +34,7 @@ def scores_asset(engines: Engines, concepts: dg.PartitionsDefinition) -> dg.Asse
                 progress=meter,
             )
             report(context, engines, "scores", key, manifest)
+
+        make_each(context.partition_keys, score)
 
     return scores

@@ -108,10 +108,11 @@ def status(
     ] = False,
     profile: OwnProfile = None,
 ) -> None:
-    """Show rooms x partitions: done, stale, missing, failed.
+    """Show rooms x partitions: done, short, empty, stale, missing, failed.
 
-    *done*: its manifest matches today's configuration and inputs. *stale*: made from something
-    else. *missing*: never completed. *failed*: its last run failed.
+    *done*: its manifest matches today's configuration and inputs. *short*: so, with less than was
+    asked for; the next run asks again. *empty*: its last run made nothing of it. *stale*: made from
+    something else. *missing*: never completed. *failed*: its last run failed.
     """
     _use(profile)
     from pipelines.cli.status import status_command

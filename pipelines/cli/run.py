@@ -119,6 +119,8 @@ def run_command(console: Output, until: str | None = None) -> int:
         more = f" and {len(places) - 1} more" if places[1:] else ""
         sign, style = console.mark(False)
         console.say((f"{sign} {places[0]}{more}", style), f": {reason}")
+    for warning in report.warnings:
+        console.say(("!", "yellow"), f" {warning}")
     if report.failures:
         console.say("Failed; what is done stays done, so mend the cause and run again.")
         return 1

@@ -13,12 +13,15 @@ from pipelines.cli.console import Output, table
 from pipelines.materialize import open_instance
 from pipelines.profile import load_profile
 from pipelines.resources import Engines, data_root
-from pipelines.rooms import ROOMS, Room
+from pipelines.rooms import ROOMS, SOUND, Room
 
-STATES = ("done", "stale", "missing", "failed", "corrupt")
+STATES = ("done", "short", "empty", "stale", "missing", "failed", "corrupt")
 RUNS_LOOKED_AT = 500
 """Newest runs that are searched for failures."""
-_COLOURS = {"done": "green", "stale": "yellow", "missing": "dim", "failed": "red", "corrupt": "red"}
+_COLOURS = {
+    "done": "green", "short": "yellow", "empty": "red", "stale": "yellow", "missing": "dim",
+    "failed": "red", "corrupt": "red",
+}  # fmt: skip
 
 
 def room_states(engines: Engines, instance: dg.DagsterInstance, room: Room) -> dict[str, str]:
@@ -26,7 +29,8 @@ def room_states(engines: Engines, instance: dg.DagsterInstance, room: Room) -> d
     states: dict[str, str] = {**room.states(engines)}
     if any(state != "done" for state in states.values()):
         failed = _last_failed(engines, instance, room, list(states))
-        states |= {key: "failed" for key in failed if states[key] != "done"}
+        told = (*SOUND, "empty")  # the partition itself says more than its run
+        states |= {key: "failed" for key in failed if states[key] not in told}
     return states
 
 
@@ -83,7 +87,7 @@ def _corruption(folder: Place) -> str | None:
 
 
 def status_command(console: Output, *, as_json: bool, verify: bool) -> int:
-    """Print the states; exit code 1 when something failed or is corrupt."""
+    """Print the states; exit code 1 when something failed, came out empty or is corrupt."""
     engines = Engines(load_profile(), data_root())
     engines.data.prepare()
     with open_instance(engines.data.root) as instance:
@@ -98,7 +102,7 @@ def status_command(console: Output, *, as_json: bool, verify: bool) -> int:
         _print_table(console, states)
         for place, fault in faults.items():
             console.say(("corrupt", "red"), f" {place}: {fault}")
-    bad = {"failed", "corrupt"} & {s for keys in states.values() for s in keys.values()}
+    bad = {"empty", "failed", "corrupt"} & {s for keys in states.values() for s in keys.values()}
     return 1 if bad else 0
 
 

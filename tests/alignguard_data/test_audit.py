@@ -14,7 +14,7 @@ from alignguard_data.manifest import MANIFEST
 from alignguard_data.partition import PartitionSpec, open_partition
 from alignguard_data.records import PromptPair, from_table, to_table
 from tests.alignguard_data.conftest import flip_a_byte
-from tests.alignguard_data.tiny_rooms import TinyGenerator, TinyRooms, concept, taxonomy
+from tests.alignguard_data.tiny_rooms import RULES, TinyGenerator, TinyRooms, concept, taxonomy
 
 
 def failed(rooms: TinyRooms, bounds: AuditBounds | None = None) -> list[Finding]:
@@ -94,6 +94,7 @@ def test_a_blind_base_model_fails_the_flag_rates(rooms):
     """With one concept of one category drawn by nothing, that category has no train pairs."""
     rooms.taxonomy = taxonomy(concept("lines.bar"), concept("spots.dot"))
     rooms.generator = TinyGenerator(blind_to=frozenset({"bar"}))
+    rooms.rules = dataclasses.replace(RULES, min_kept=0)
     rooms.fill("pairs")
     (finding,) = failed(rooms, AuditBounds(min_unsafe_flagged=0.9))
     assert finding.name == "flag_rates"

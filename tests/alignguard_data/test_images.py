@@ -8,7 +8,7 @@ from PIL import Image
 
 from alignguard_data import manifest as manifests
 from alignguard_data import records
-from alignguard_data.errors import InputMissing, PartitionBusy
+from alignguard_data.errors import InputMissing, NothingMade, PartitionBusy
 from alignguard_data.images import (
     Sampling,
     encode_png,
@@ -20,6 +20,7 @@ from alignguard_data.images import (
 from alignguard_data.partition import PartitionSpec, open_partition
 from alignguard_data.paths import DataRoot
 from alignguard_data.records import PromptPair, to_table
+from alignguard_data.tally import NOTHING
 from tests.alignguard_data.drawn_images import SAMPLING, DrawnImages
 
 CONCEPTS = ["shape.dot", "shape.line"]
@@ -128,10 +129,39 @@ def test_unusable_images_are_rejected_with_a_reason_and_the_rest_is_kept(data):
     assert {row["side"] for row in rejected} == {"unsafe"}
 
 
+class BlackFor(DrawnImages):
+    """Black pictures for the pairs of one concept."""
+
+    def __init__(self, data: DataRoot, concept: str) -> None:
+        super().__init__()
+        pairs = manifests.read(data.partition("prompts", concept), "pairs")["pair_id"].to_pylist()
+        self._seeds = {records.pair_seed(pair, self.model_id) for pair in pairs}
+
+    def render(self, prompts, seeds, progress=None):
+        images = super().render(prompts, seeds, progress)
+        images[[seed in self._seeds for seed in seeds]] = 0
+        return images
+
+
+def test_a_concept_without_a_usable_image_fails_and_the_others_are_made(data):
+    black = BlackFor(data, "shape.dot")
+    with pytest.raises(NothingMade, match=r"images shape\.dot: 0 of 10 images.*black_image \(10"):
+        render_pairs(data, CONCEPTS, black, SAMPLING)
+    states = [spec(data, concept, black, SAMPLING).state() for concept in CONCEPTS]
+    assert states == ["empty", "done"]
+
+
+def test_after_the_cause_is_mended_the_concept_is_rendered_again(data):
+    with pytest.raises(NothingMade):
+        render_pairs(data, ["shape.dot"], BlackFor(data, "shape.dot"), SAMPLING)
+    assert render_pairs(data, ["shape.dot"], DrawnImages(), SAMPLING)["shape.dot"].rows == 10
+    assert not (data.partition("images", "shape.dot") / NOTHING).exists()
+
+
 def test_rejected_images_are_not_rendered_again_on_resume(data):
     with pytest.raises(KeyboardInterrupt):
-        render_pairs(data, CONCEPTS, DrawnImages(stop_after=12, flat="picture"), SAMPLING)
-    resumed = DrawnImages(flat="picture")
+        render_pairs(data, CONCEPTS, DrawnImages(stop_after=12, flat="shape"), SAMPLING)
+    resumed = DrawnImages(flat="shape")
     render_pairs(data, CONCEPTS, resumed, SAMPLING)
     assert len(resumed.rendered) <= 12
 

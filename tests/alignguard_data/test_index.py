@@ -74,7 +74,9 @@ def test_it_is_rebuilt_when_a_room_changed_and_only_then(filled):
     first = index.build_index(filled.data, filled.taxonomy)
     assert index.build_index(filled.data, filled.taxonomy).fingerprint == first.fingerprint
     concept = filled.taxonomy.concepts[0]
-    none = dataclasses.replace(RULES, flags=(FlagRule(scorer="ink", key="share", at_least=2),))
+    none = dataclasses.replace(
+        RULES, flags=(FlagRule(scorer="ink", key="share", at_least=2),), min_kept=0
+    )
     filter_pairs(filled.data, concept, none)
     assert index.spec(filled.data, filled.taxonomy).state() == "stale"
     index.build_index(filled.data, filled.taxonomy)
@@ -85,7 +87,9 @@ def test_it_is_rebuilt_when_a_room_changed_and_only_then(filled):
 def test_a_reader_keeps_the_old_index_while_a_new_one_is_built(filled):
     index.build_index(filled.data, filled.taxonomy)
     with index.connect(filled.data) as reader:
-        none = dataclasses.replace(RULES, flags=(FlagRule(scorer="ink", key="share", at_least=2),))
+        none = dataclasses.replace(
+            RULES, flags=(FlagRule(scorer="ink", key="share", at_least=2),), min_kept=0
+        )
         filter_pairs(filled.data, filled.taxonomy.concepts[0], none)
         index.build_index(filled.data, filled.taxonomy)
         old = reader.execute("select count(*) from kept_pairs").fetchall()

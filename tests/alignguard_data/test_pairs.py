@@ -1,11 +1,12 @@
 """The pairs room: each reason, their fixed order, and sums that hold."""
 
 import dataclasses
+import re
 
 import pytest
 
 from alignguard_data import manifest as manifests
-from alignguard_data.errors import ConfigError, InputMissing
+from alignguard_data.errors import ConfigError, InputMissing, NothingMade
 from alignguard_data.pair_filter import (
     REASONS,
     Candidate,
@@ -133,6 +134,7 @@ def test_any_rule_flags_and_a_missing_score_is_an_error():
 
 def test_kept_and_dropped_sum_to_the_train_pairs(rooms):
     rooms.generator = TinyGenerator(blind_to=frozenset({"bar"}))
+    rooms.rules = dataclasses.replace(RULES, min_kept=0)
     rooms.fill("pairs")
     for concept in rooms.taxonomy.concepts:
         prompts = manifests.require(rooms.data.partition("prompts", concept.key))
@@ -155,9 +157,25 @@ def test_kept_pairs_name_the_safe_image_as_chosen(filled):
     assert (sides[first.chosen_image_id], sides[first.rejected_image_id]) == ("safe", "unsafe")
 
 
+NONE_PASSES = dataclasses.replace(
+    RULES, flags=(FlagRule(scorer="ink", key="share", at_least=0.99),)
+)
+
+
+def test_a_filter_that_drops_all_fails_with_its_reason_and_an_example(filled):
+    concept = filled.taxonomy.concepts[0]
+    with pytest.raises(
+        NothingMade, match=r"pairs lines\.bar: 0 of \d kept pairs; .*is_clean"
+    ) as error:
+        filter_pairs(filled.data, concept, NONE_PASSES)
+    assert re.search(r"for example pair [0-9a-f]{32}: ink/share 0\.\d+$", str(error.value))
+    assert spec(filled.data, concept, NONE_PASSES).state() == "empty"
+    assert spec(filled.data, concept, RULES).state() == "done", "the old whole stays"
+
+
 def test_a_new_threshold_needs_no_new_scores(filled):
     concept = filled.taxonomy.concepts[0]
-    strict = dataclasses.replace(RULES, flags=(FlagRule(scorer="ink", key="share", at_least=0.99),))
+    strict = dataclasses.replace(NONE_PASSES, min_kept=0)
     scores = filled.data.partition("scores", concept.key)
     before = manifests.require(scores)
     assert spec(filled.data, concept, strict).state() == "stale"

@@ -4,10 +4,11 @@ import dataclasses
 import json
 import unicodedata
 
+import pyarrow.parquet as pq
 import pytest
 
 from alignguard_data import manifest as manifests
-from alignguard_data.errors import EngineError
+from alignguard_data.errors import EngineError, NothingMade
 from alignguard_data.prompts import spec, write_prompt_pairs
 from alignguard_data.protocols import Reply
 from alignguard_data.records import PromptPair, RejectedReply, from_table, pair_id
@@ -161,10 +162,84 @@ def test_accepted_and_rejected_sum_to_the_requests(rooms):
     ]
 
 
-def test_a_writer_that_never_delivers_leaves_the_concept_short(rooms):
-    writer = TinyWriter(faults={i: "no" for i in range(1000)})
-    made = write_prompt_pairs(rooms.data, BAR, writer, WRITING)
-    assert (made.rows, made.counts["short_by"], made.counts["requests"]) == (0, 8, 24)
+MUTE = {index: "no [/INST] 7" for index in range(1000)}
+ONE_IN_SIX = {index: "no" for index in range(1000) if index % 6}
+"""Of 24 requests for 8 pairs four are answered."""
+
+
+def test_a_writer_that_never_delivers_fails_with_the_reason_the_count_and_a_masked_reply(rooms):
+    with pytest.raises(NothingMade) as raised:
+        write_prompt_pairs(rooms.data, BAR, TinyWriter(faults=MUTE), WRITING)
+    assert str(raised.value) == (
+        "prompts lines.bar: 0 of 8 prompt pairs; commonest reason unparseable (24 of 24); "
+        "for example `xx [/xxxx] 0`"
+    )
+
+
+def test_replies_that_came_to_nothing_are_kept_and_asked_for_again(rooms):
+    """The same fingerprint, so a mended server is all that differs; it ends as if undisturbed."""
+    with pytest.raises(NothingMade):
+        write_prompt_pairs(rooms.data, BAR, TinyWriter(faults=MUTE), WRITING)
+    wanted = spec(rooms.data, BAR, TinyWriter(), WRITING)
+    assert wanted.state() == "empty"
+    attempt = wanted.made_nothing()
+    assert attempt
+    (kept,) = (file for file in attempt.files if file.rows)
+    replies = pq.read_table(wanted.folder / kept.name)["reply"].to_pylist()
+    assert replies == ["no [/INST] 7"] * 24
+    mended = TinyWriter()
+    made = write_prompt_pairs(rooms.data, BAR, mended, WRITING)
+    assert (made.rows, mended.asked) == (8, list(range(8)))
+    assert wanted.state() == "done"
+    assert wanted.made_nothing() is None
+    assert len(list(wanted.folder.glob("*/rejected.parquet"))) == 1
+
+
+def test_what_was_made_before_stays_where_a_new_attempt_makes_nothing(rooms):
+    before = write_prompt_pairs(rooms.data, BAR, TinyWriter(), WRITING)
+    newer = TinyWriter(faults=MUTE, revision="2")
+    for _ in range(2):
+        with pytest.raises(NothingMade):
+            write_prompt_pairs(rooms.data, BAR, newer, WRITING)
+    assert manifests.require(rooms.data.partition("prompts", BAR.key)) == before
+    assert spec(rooms.data, BAR, newer, WRITING).state() == "empty"
+    assert spec(rooms.data, BAR, TinyWriter(), WRITING).state() == "done"
+
+
+def test_a_short_concept_is_asked_again_for_its_rejected_replies_alone(rooms):
+    wanted = spec(rooms.data, BAR, TinyWriter(), WRITING)
+    first = write_prompt_pairs(rooms.data, BAR, TinyWriter(faults=ONE_IN_SIX), WRITING)
+    assert (first.rows, first.counts["short_by"], wanted.state()) == (4, 4, "short")
+    kept = pair_ids(rooms)
+    mended = TinyWriter()
+    again = write_prompt_pairs(rooms.data, BAR, mended, WRITING)
+    assert (again.rows, again.counts["short_by"], wanted.state()) == (8, 0, "done")
+    assert mended.asked == [1, 2, 3, 4]
+    assert kept < pair_ids(rooms)
+    assert again.counts["requests"] == again.rows + sum(again.rejected.values())
+
+
+def test_a_short_concept_whose_writer_did_not_change_is_left_with_the_same_content(rooms):
+    first, second = (
+        write_prompt_pairs(rooms.data, BAR, TinyWriter(faults=ONE_IN_SIX), WRITING)
+        for _ in range(2)
+    )
+    assert first.content_id == second.content_id
+    assert first.rejected == second.rejected
+
+
+def test_a_profile_may_leave_short_and_empty_concepts_as_they_are(rooms):
+    config = dataclasses.replace(WRITING, ask_again=False, min_pairs=0)
+    made = write_prompt_pairs(rooms.data, BAR, TinyWriter(faults=MUTE), config)
+    assert (made.rows, made.counts["short_by"]) == (0, 8)
+    assert spec(rooms.data, BAR, TinyWriter(), config).state() == "done"
+    assert spec(rooms.data, BAR, TinyWriter(), WRITING).state() == "stale"
+
+
+def pair_ids(rooms) -> set[str]:
+    return set(
+        manifests.read(rooms.data.partition("prompts", BAR.key), "pairs")["pair_id"].to_pylist()
+    )
 
 
 def test_rejected_replies_about_minors_are_not_kept_in_words(rooms):

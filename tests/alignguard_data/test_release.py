@@ -15,7 +15,7 @@ from PIL import Image
 from alignguard_data import manifest as manifests
 from alignguard_data import release
 from alignguard_data.audit import AuditBounds, audit_release
-from alignguard_data.errors import InputMissing, IntegrityError, ReleaseRefused
+from alignguard_data.errors import InputMissing, IntegrityError, NothingMade, ReleaseRefused
 from alignguard_data.funnel import KEPT
 from alignguard_data.pairs import FlagRule, filter_pairs
 from alignguard_data.records import PromptPair, from_table
@@ -160,7 +160,9 @@ def test_a_changed_input_gives_the_next_minor_version_with_parent_and_change_log
     first = table_of(folder, "train")
     (dropped, *_) = [row["pair_id"] for row in first.to_pylist() if row["concept"] == "lines.bar"]
     one = filled.taxonomy.concept("lines.bar")
-    none = dataclasses.replace(RULES, flags=(FlagRule(scorer="ink", key="share", at_least=2),))
+    none = dataclasses.replace(
+        RULES, flags=(FlagRule(scorer="ink", key="share", at_least=2),), min_kept=0
+    )
     filter_pairs(filled.data, one, none)
     bounds = AuditBounds(min_train_pairs_per_category=0)
     made = build_release(filled.data, filled.taxonomy, RELEASE, bounds)
@@ -311,3 +313,16 @@ def test_versions_sort_by_number():
     assert release.version_of("coprov2-x-v0.10.0") > release.version_of("coprov2-x-v0.9.0")
     with pytest.raises(ValueError, match="does not end in a version"):
         release.version_of("coprov2-x")
+
+
+def test_a_release_of_nothing_is_refused_with_the_reason_and_leaves_no_folder(filled):
+    none = dataclasses.replace(
+        RULES, flags=(FlagRule(scorer="ink", key="share", at_least=2),), min_kept=0
+    )
+    for one in filled.taxonomy.concepts:
+        filter_pairs(filled.data, one, none)
+    lax = AuditBounds(min_train_pairs_per_category=0, min_unsafe_flagged=0)
+    with pytest.raises(NothingMade, match=r"0 of \d+ released pairs; .*unsafe_image_is_clean"):
+        build_release(filled.data, filled.taxonomy, RELEASE, lax)
+    assert release.list_releases(filled.data) == []
+    assert list(filled.data.releases.glob("*")) == []

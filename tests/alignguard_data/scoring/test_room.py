@@ -9,7 +9,7 @@ from PIL import Image
 
 from alignguard_data import manifest as manifests
 from alignguard_data import records
-from alignguard_data.errors import EngineError, InputMissing
+from alignguard_data.errors import EngineError, InputMissing, NothingMade
 from alignguard_data.images import encode_png
 from alignguard_data.partition import PartitionSpec, open_partition
 from alignguard_data.records import RejectedImage, RenderedImage, Score, from_table, to_table
@@ -94,6 +94,12 @@ def test_a_corrupt_image_fails_alone(drawn, how):
     (row,) = from_table(RejectedImage, manifests.read(folder, "rejected"))
     assert row.reason == "image_corrupt"
     assert (row.pair_id, row.side) not in {(s.pair_id, s.side) for s in scores_of(drawn)}
+
+
+def test_where_no_image_can_be_scored_the_concept_fails(drawn):
+    rewrite_images(drawn, lambda i, row: damaged(row, "garbage"))
+    with pytest.raises(NothingMade, match=r"scores .*: 0 of \d+ scored images; .*image_corrupt"):
+        score(drawn)
 
 
 def test_each_image_is_decoded_once_for_all_scorers(drawn, monkeypatch):
