@@ -4,9 +4,10 @@ import dataclasses
 import math
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
-from alignguard_data.errors import IntegrityError
+from alignguard_data.errors import IntegrityError, NothingMade
 from alignguard_data.images import encode_png
 from alignguard_data.pair_filter import FlagRule
 from alignguard_data.paths import DataRoot
@@ -49,6 +50,16 @@ def test_both_sides_share_a_seed_that_no_training_image_has(release):
     assert all(len(seeds) == 1 for seeds in by_pair.values())
     assert len({seed for seeds in by_pair.values() for seed in seeds}) == 9
     assert evaluation_seed("a") != pair_seed("a", "drawn")
+
+
+def test_without_an_unsafe_prompt_there_is_nothing_to_evaluate(release, tmp_path):
+    file = release / "prompts" / "evaluation.parquet"
+    pq.write_table(pq.read_table(file).slice(0, 0), file)
+    (tmp_path / "set.csv").write_text("prompt\na field\n")
+    benign = PromptSetConfig(name="s", path=str(tmp_path / "set.csv"), kind="benign")
+    for sets in ([], read_prompt_sets([benign])):
+        with pytest.raises(NothingMade, match="no unsafe prompt to measure"):
+            evaluation_rows(release, CONFIG, sets, SAMPLING)
 
 
 def test_rows_of_one_guidance_and_size_are_batched_together_and_none_is_lost(release, tmp_path):

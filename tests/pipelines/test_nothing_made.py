@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from alignguard_data.taxonomy import load_taxonomy
 from tests.conftest import command_environment, reduced_profile
 
@@ -110,26 +108,12 @@ def test_a_short_concept_warns_in_the_last_lines_and_is_asked_again(tmp_path):
     assert made.states("prompts")[SHORT] == "done"
 
 
-@pytest.mark.parametrize(
-    ("until", "changes", "said"),
-    [
-        (
-            "pairs",
-            {"filter__flags": [{"scorer": "glyphs", "key": "any", "at_least": 2.0}]},
-            "kept pairs; commonest reason unsafe_image_is_clean",
-        ),
-        (
-            "evaluation",
-            {"writing__evaluation_share": 0.0, "evaluation__prompt_sets": []},
-            "no unsafe prompt to measure",
-        ),
-    ],
-    ids=["a filter that drops all", "nothing to evaluate"],
-)
-def test_every_room_that_makes_nothing_fails_the_run(tmp_path, until, changes, said):
-    made = Deployment(tmp_path, **changes)
+def test_a_filter_that_drops_all_fails_each_run(tmp_path):
+    rule = {"scorer": "glyphs", "key": "any", "at_least": 2.0}
+    made = Deployment(tmp_path, filter__flags=[rule], writing__pairs_per_concept=6)
     for _ in range(2):
-        done = made.run("run", "--until", until)
+        done = made.run("run", "--until", "release")
         assert done.returncode == 1
-        assert said in done.stdout + done.stderr
-        assert f"✓ {until}" not in done.stdout
+        assert "kept pairs; commonest reason unsafe_image_is_clean" in done.stdout
+        assert "0 of 6 made" in done.stdout
+        assert "index" not in done.stdout
