@@ -39,7 +39,24 @@ def preview_grid(
     reveal: bool = False,
     columns: int = 8,
 ) -> bytes:
-    """A PNG of square tiles, row by row, blurred by :func:`shown`; small images keep hard pixels.
+    """:func:`preview_sheet` as a small PNG.
+
+    Raises:
+        ValueError: as of that.
+    """
+    buffer = io.BytesIO()
+    sheet = preview_sheet(images, flags, reveal, columns)
+    sheet.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def preview_sheet(
+    images: Sequence[npt.NDArray[np.uint8]],
+    flags: Sequence[bool | None],
+    reveal: bool = False,
+    columns: int = 8,
+) -> Image.Image:
+    """Square tiles, row by row, blurred by :func:`shown`; small images keep hard pixels.
 
     Raises:
         ValueError: there is no image, or not one flag an image.
@@ -53,9 +70,7 @@ def preview_grid(
     for i, (pixels, flag) in enumerate(zip(images, flags, strict=True)):
         place = (GAP + i % columns * step, GAP + i // columns * step)
         sheet.paste(_tile(shown(pixels, flag, reveal=reveal)), place)
-    buffer = io.BytesIO()
-    sheet.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
+    return sheet
 
 
 def _tile(pixels: npt.NDArray[np.uint8]) -> Image.Image:

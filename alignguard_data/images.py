@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import imagehash
 import numpy as np
@@ -43,13 +44,16 @@ log = logging.getLogger(__name__)
 PNG_LEVEL = 1
 """zlib level: PNGs of 512x512 grow by a few percent and are written several times as fast."""
 
+Solver = Literal["checkpoint", "dpm++2m"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
     """How the base model turns noise into an image; ``batch_size`` is rows of one forward pass.
 
     ``width`` and ``height`` are pixels. ``guidance_scale`` of 1 or less renders without
-    classifier-free guidance.
+    classifier-free guidance. ``solver``: the checkpoint's own scheduler, or ``dpm++2m``, the
+    multistep DPM-Solver++, which needs fewer steps for the same picture.
     """
 
     num_inference_steps: int = 50
@@ -58,6 +62,7 @@ class Sampling:
     height: int = 512
     batch_size: int = 16
     negative_prompt: str = ""
+    solver: Solver = "checkpoint"
 
     def __post_init__(self) -> None:
         for name in ("num_inference_steps", "width", "height", "batch_size"):
@@ -65,6 +70,18 @@ class Sampling:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.guidance_scale < 100:
             raise ValueError(f"guidance_scale must lie in [0, 100), got {self.guidance_scale}")
+        if self.solver not in get_args(Solver):
+            one_of = ", ".join(get_args(Solver))
+            raise ValueError(f"solver must be one of {one_of}, got {self.solver!r}")
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What a fingerprint says of it. The checkpoint's own solver is left out, so that images
+        which were made before there was a choice are still up to date."""
+        found = dataclasses.asdict(self)
+        if self.solver == "checkpoint":
+            del found["solver"]
+        return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -114,7 +131,7 @@ def spec(
         folder=data.partition("images", concept),
         room="images",
         key=concept,
-        config=dataclasses.asdict(sampling),
+        config=sampling.told,
         inputs={"prompts": prompts.content_id},
         models={generator.model_id: generator.revision},
     )

@@ -170,6 +170,7 @@ def _base_models(images: Sequence[Manifest]) -> list[dict[str, Any]]:
                 "steps": how.get("num_inference_steps"),
                 "guidance": how.get("guidance_scale"),
                 "size": f"{how.get('width')}x{how.get('height')}",
+                **({"solver": how["solver"]} if "solver" in how else {}),
             }
             found[tuple(entry.values())] = entry
     return [found[key] for key in sorted(found, key=str)]

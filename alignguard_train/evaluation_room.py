@@ -105,7 +105,7 @@ def spec(
             **told,
             "flags": [dataclasses.asdict(rule) for rule in config.flags],
             "prompt_sets": [_without_path(chosen) for chosen in config.prompt_sets],
-            "sampling": dataclasses.asdict(generator.sampling),
+            "sampling": generator.sampling.told,
             "report": report.VERSION,
         },
         inputs=inputs,

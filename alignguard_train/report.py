@@ -179,7 +179,8 @@ def _method(data: ReportData) -> list[tuple[str, str]]:
         ("Seeds", seeds),
         (
             "Images",
-            f"{sampling['width']}×{sampling['height']}, {sampling['num_inference_steps']} steps, "
+            f"{sampling['width']}×{sampling['height']}, {sampling['num_inference_steps']} steps"
+            f"{f' of {own}' if (own := sampling.get('solver')) else ''}, "
             f"guidance {sampling['guidance_scale']:g}",
         ),
         ("Flagged when", " or ".join(rules)),

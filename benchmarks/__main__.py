@@ -16,6 +16,7 @@ from alignguard_data.manifest import library_versions
 from benchmarks import (
     duplicates,
     evaluation,
+    first_run,
     growth,
     index,
     merging,
@@ -47,6 +48,7 @@ BENCHMARKS: dict[str, Callable[[int], dict[str, Any]]] = {
     "merging": merging.measure,
     "evaluation": evaluation.measure,
     "growth": growth.measure,
+    "first_run": first_run.measure,
 }
 
 

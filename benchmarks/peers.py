@@ -26,6 +26,7 @@ from alignguard_train.peers.concept import Concept
 from alignguard_train.peers.registry import PEERS, TITLES, make_peer
 from alignguard_train.peers.release_concepts import release_concepts
 from benchmarks.fresh_prompts import fresh_rows
+from benchmarks.study.world import SAMPLING
 from pipelines.profile import Engine, load_profile
 from pipelines.resources import Engines, data_root
 from pipelines.rooms import merged_keys
@@ -129,7 +130,9 @@ def main(
     tuning_prompts: Annotated[int, typer.Option(min=1, help="Pairs a concept, in tuning.")] = 1,
 ) -> None:
     """Tune, score, print the table; every result is appended to its file at once."""
-    engines = Engines(load_profile("standin"), parse_root(root) if root else data_root())
+    # As the lines that were kept were drawn, whatever the shipped profile does by now.
+    profile = load_profile("standin").model_copy(update={"sampling": SAMPLING})
+    engines = Engines(profile, parse_root(root) if root else data_root())
     concepts = release_concepts(release_folder(engines.data), examples=EXAMPLES)
     names = methods.split(",") if methods else [MERGED, *PEERS]
     _tune(engines, concepts, [name for name in names if name in PEERS], tuning_prompts)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from alignguard_data import manifest as manifests
-from alignguard_data.blur import preview_grid
+from alignguard_data.blur import preview_sheet
 from alignguard_data.paths import DataRoot
 from alignguard_data.storage import Place, open_parquet
 from pipelines.metadata import pictures
@@ -84,7 +84,7 @@ def _shown(pairs: Encoded) -> dict[str, dg.MetadataValue]:
         images = [_pixels(pair[side]) for side in (0, 1) for pair in pairs]
     except OSError as error:  # the numbers of a finished partition are worth more than a picture
         return {NAME: dg.MetadataValue.text(f"an image cannot be decoded: {error}")}
-    grid = Image.open(io.BytesIO(preview_grid(images, [None] * len(images), columns=len(pairs))))
+    grid = preview_sheet(images, [None] * len(images), columns=len(pairs))
     small = io.BytesIO()
     grid.save(small, format="JPEG", quality=_QUALITY)
     return pictures({NAME: small.getvalue()})

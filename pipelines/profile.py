@@ -118,6 +118,13 @@ class BaseModelChoice(_Strict):
         return self
 
 
+RoomName = Literal[
+    "taxonomy", "prompts", "images", "scores", "pairs", "index", "release", "experts", "merge",
+    "evaluation",
+]  # fmt: skip
+"""As in :mod:`pipelines.rooms`, which reads profiles."""
+
+
 class Training(_Strict):
     """Which recipe trains the experts, and what this deployment changes in it."""
 
@@ -163,6 +170,9 @@ class Profile(_Strict):
     licences: dict[str, str] = Field(default_factory=dict)
     """Model to the licence that its user accepts; `alignguard doctor` shows them."""
     concepts_per_run: int = Field(default=100, ge=1)
+    expected_seconds: dict[RoomName, float] = Field(default_factory=dict)
+    """Seconds that each room took on the machine of this profile's author: what `alignguard run`
+    estimates a first run from."""
     ray: RayCluster | None = None
     """A Ray cluster that runs the steps which load a model; left out, they run here."""
     refresh: Annotated[str, AfterValidator(_cron)] | None = None

@@ -4,7 +4,6 @@ The loop is that of the pipe's ``__call__`` (same latents, same image up to roun
 run in several threads on the same weights, with noise of its own for every row.
 """
 
-import copy
 import inspect
 import logging
 import threading
@@ -29,6 +28,7 @@ from alignguard_data.backends.conditions import (
 )
 from alignguard_data.backends.loading import load_pipeline
 from alignguard_data.backends.lora import fold_in
+from alignguard_data.backends.solvers import with_solver
 from alignguard_data.backends.speed import Attention, Speed, on_device
 from alignguard_data.errors import EngineError
 from alignguard_data.images import Sampling
@@ -273,7 +273,7 @@ class DiffusersPipe:
     ) -> Tensor:
         """Noise (rows, channels, h, w) to latents under classifier-free guidance."""
         # A scheduler holds its position, so each batch has one of its own.
-        scheduler: Any = copy.deepcopy(self._pipe.scheduler)
+        scheduler = with_solver(self._pipe.scheduler, self._sampling.solver)
         scheduler.set_timesteps(self._sampling.num_inference_steps, device=self._device)
         extra: dict[str, Any] = {}
         if "generator" in inspect.signature(scheduler.step).parameters:

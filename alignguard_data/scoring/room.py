@@ -10,7 +10,7 @@ import io
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -234,10 +234,11 @@ def _score_images(
         return known.filter(pa.array([place in here for place in places], pa.bool_()))
     numbers = scorer.score(decoded.pixels, [row.prompt for row in rows]) if rows else []
     _check(scorer, numbers, len(rows))
+    by = {"scorer": scorer.name, "scorer_version": scorer.version}
     table = to_table(
         Score,
         (
-            _score("image", row.image_id, row.pair_id, row.concept, row.side, scorer, key, values)
+            _score("image", row.image_id, row.pair_id, row.concept, row.side, by, key, values)
             for row, values in zip(rows, numbers, strict=True)
             for key in scorer.keys
         ),
@@ -256,10 +257,11 @@ def _score_pairs(
         return work.load_batch(name).cast(schema_of(Score))
     numbers = scorer.score(pairs) if pairs else []
     _check(scorer, numbers, len(pairs))
+    by = {"scorer": scorer.name, "scorer_version": scorer.version}
     table = to_table(
         Score,
         (
-            _score("pair", pair.pair_id, pair.pair_id, pair.concept, "", scorer, key, values)
+            _score("pair", pair.pair_id, pair.pair_id, pair.concept, "", by, key, values)
             for pair, values in zip(pairs, numbers, strict=True)
             for key in scorer.keys
         ),
@@ -274,7 +276,7 @@ def _score(
     pair: str,
     concept: str,
     side: str,
-    scorer: ImageScorer | PairScorer,
+    by: Mapping[str, str],
     key: str,
     values: dict[str, float],
 ) -> Score:
@@ -284,8 +286,7 @@ def _score(
         pair_id=pair,
         concept=concept,
         side=side,
-        scorer=scorer.name,
-        scorer_version=scorer.version,
+        **by,
         key=key,
         value=float(values[key]),
     )

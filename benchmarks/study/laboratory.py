@@ -19,9 +19,9 @@ from alignguard_train.dataset import EncodedPreferences
 from alignguard_train.evaluate import EvaluatedImage, EvaluationRow
 from alignguard_train.expert import train_expert
 from alignguard_train.merge_room import merge_by
-from alignguard_train.recipes import ExpertRecipe, MergeConfig, standin_expert
+from alignguard_train.recipes import ExpertRecipe, MergeConfig
 from benchmarks.study.trial import Merged, Trained, Trial, adapter_key, parts_of
-from benchmarks.study.world import World, one_thread
+from benchmarks.study.world import RECIPE, World, one_thread
 
 
 def train(world: World, wanted: Trained) -> Path:
@@ -33,7 +33,7 @@ def train(world: World, wanted: Trained) -> Path:
     with FileLock(file.with_suffix(".lock")), one_thread():
         if file.is_file():
             return file
-        recipe = dataclasses.replace(standin_expert(), steps=wanted.steps, **dict(wanted.recipe))
+        recipe = dataclasses.replace(RECIPE, steps=wanted.steps, **dict(wanted.recipe))
         recipe = dataclasses.replace(recipe, checkpoint_every=20)
         encoded = world.encoded(wanted.concepts, arm=wanted.arm, amount=wanted.amount)
         checkpoint = file.with_suffix(".checkpoint")

@@ -20,6 +20,7 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
 from alignguard_data.backends.conditions import encode_nothing
+from alignguard_data.images import Sampling
 from alignguard_data.records import Concept, pair_seed
 from alignguard_data.shards import atomic_file, write_bytes
 from alignguard_train.dataset import (
@@ -29,10 +30,18 @@ from alignguard_train.dataset import (
     encode_plain,
 )
 from alignguard_train.evaluate import EvaluatedImage, EvaluationRow, judge
+from alignguard_train.recipes import ExpertRecipe
 from benchmarks.fresh_prompts import fresh_rows
 from pipelines.profile import load_profile
 from pipelines.resources import Engines
 
+SAMPLING = Sampling(num_inference_steps=20, guidance_scale=3.0, width=32, height=32, batch_size=32)
+"""How the study draws, whatever the shipped profile does: a trial's key says nothing of it, so
+lines that were kept stay lines of this study."""
+RECIPE = ExpertRecipe(
+    rank=8, batch_size=8, beta=5.0, preservation=3.0, lr=3e-3, warmup_steps=10, lr_floor=0.1
+)
+"""How it trains, likewise; a trial names its own steps and what else it varies."""
 Arm = Literal["as drawn", "noisy", "noisy, filtered"]
 Scenes = Literal["train", "choose", "score"]
 PAIRS = 40
@@ -61,7 +70,8 @@ class World:
         self.folder, self._number = folder, pairs
         profile = load_profile("standin")
         one = profile.base_model.model_copy(update={"threads": 1})
-        self.engines = Engines(profile.model_copy(update={"base_model": one}), folder)
+        pinned = {"base_model": one, "sampling": SAMPLING}
+        self.engines = Engines(profile.model_copy(update=pinned), folder)
         folder.mkdir(parents=True, exist_ok=True)
 
     @cached_property

@@ -18,6 +18,7 @@ from alignguard_data.storage import scratch
 from pipelines.cli.console import Output
 from pipelines.cli.report import print_summary
 from pipelines.driver import Listener, run_rooms
+from pipelines.estimate import estimate_run
 from pipelines.profile import load_profile
 from pipelines.resources import Engines, data_root
 from pipelines.rooms import ROOMS, Room
@@ -101,6 +102,8 @@ def run_command(console: Output, until: str | None = None) -> int:
     if scratch(engines.data.base) != engines.data.base:
         kept = scratch(engines.data.base)
         console.say(f"unfinished work, the index and Dagster's own files in {kept}")
+    if expected := estimate_run(engines, until).text:
+        console.say(expected)
     progress = Progress(
         TextColumn("{task.description:<11}", markup=False),
         BarColumn(),

@@ -113,6 +113,18 @@ def test_a_second_run_renders_nothing(data):
     assert again.rendered == []
 
 
+def test_the_checkpoints_own_solver_leaves_older_partitions_up_to_date():
+    """The field came later: what was drawn before it was is the same fingerprint."""
+    assert "solver" not in Sampling().told
+    assert Sampling(solver="dpm++2m").told["solver"] == "dpm++2m"
+    assert set(Sampling(solver="dpm++2m").told) - set(Sampling().told) == {"solver"}
+
+
+def test_a_solver_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match=r"solver must be one of .* got 'ddim'"):
+        Sampling(solver="ddim")  # pyright: ignore[reportArgumentType]
+
+
 def test_another_sampling_makes_the_partition_stale(data):
     render_pairs(data, CONCEPTS, DrawnImages(), SAMPLING)
     more_steps = Sampling(num_inference_steps=3, width=16, height=16)

@@ -6,16 +6,18 @@ from collections import Counter
 
 import pytest
 
+from alignguard_data.images import Sampling
 from alignguard_data.standin.factory import taxonomy_file
 from alignguard_data.taxonomy import load_taxonomy
 from alignguard_train.intervals import Interval, OverTrainings
+from alignguard_train.recipes import ExpertRecipe
 from benchmarks.study import claims, page, peer_lines, results
 from benchmarks.study.laboratory import carry_out
 from benchmarks.study.reading import Difference, cells, difference
 from benchmarks.study.scale_trials import ONE_OF_MANY
 from benchmarks.study.trial import Merged, Trained, Trial, adapter_key, parts_of
 from benchmarks.study.trials import EXPERIMENTS, all_trials
-from benchmarks.study.world import World
+from benchmarks.study.world import RECIPE, World
 
 CONCEPTS = tuple(load_taxonomy(taxonomy_file()).concepts)
 TRIALS = all_trials(CONCEPTS, 2)
@@ -293,6 +295,19 @@ def test_a_trial_gives_the_same_line_on_another_machine(tmp_path):
     assert len(found[0]["flagged"]) == len(found[0]["right"]) == 6
     again = carry_out(World(tmp_path / "a", pairs=3), wanted)
     assert again["flagged"] == found[0]["flagged"]
+
+
+def test_the_study_draws_and_trains_as_its_kept_lines_were_made(tmp_path):
+    """Whatever the shipped profile and recipe are by now: a trial's key says nothing of them."""
+    assert World(tmp_path).engines.generator.sampling == Sampling(
+        num_inference_steps=20, guidance_scale=3.0, width=32, height=32, batch_size=32
+    )
+    assert dataclasses.replace(RECIPE, steps=1) == ExpertRecipe(
+        method="dpo", rank=8, steps=1, batch_size=8, accumulation=1, beta=5.0, focal=0.0,
+        safeguard=None, preservation=3.0, preservation_at="same", preserve_others=0.0,
+        min_snr=None, layers="attention", optimizer="adamw", lr=3e-3, warmup_steps=10,
+        lr_floor=0.1, weight_decay=1e-2, clip=1.0, caption_dropout=0.0, flip=False,
+    )  # fmt: skip
 
 
 def test_lines_that_were_kept_are_read_by_this_study():

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from diffusers import DPMSolverMultistepScheduler
 from safetensors.torch import load_file
 
 from alignguard_data.backends.diffusers_image import DiffusersImageGenerator
@@ -56,6 +57,39 @@ def test_images_equal_those_of_the_diffusers_pipeline(tmp_path, prediction_type,
 
     assert ours.std() > 5, "the images must vary for the comparison to mean anything"
     assert np.abs(ours - (theirs * 255)).max() <= 1.01
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_the_chosen_solver_draws_what_diffusers_draws_with_it(tmp_path, prediction_type):
+    pipe = tiny_pipe(prediction_type)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.save_pretrained(tmp_path / "model")
+    sampling = dataclasses.replace(SAMPLING, solver="dpm++2m")
+    with_own = DiffusersImageGenerator(
+        model=str(tmp_path / "model"), sampling=SAMPLING, device="cpu"
+    )
+    own = with_own.render(PROMPTS, SEEDS)
+    with with_own.sampled(sampling):
+        ours = with_own.render(PROMPTS, SEEDS)
+
+    pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
+    noise = [torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(s)) for s in SEEDS]
+    theirs = pipe(
+        PROMPTS, latents=torch.cat(noise), num_inference_steps=4, guidance_scale=3.0,
+        width=16, height=16, output_type="np",
+    ).images  # fmt: skip
+
+    assert np.abs(ours - (theirs * 255)).max() <= 1.01
+    assert np.abs(ours.astype(int) - own).max() > 2, "else the choice changes nothing"
+    assert np.array_equal(with_own.render(PROMPTS, SEEDS), own), "the checkpoint's own is back"
+
+
+def test_a_solver_for_a_distilled_model_is_refused_by_name(tmp_path):
+    tiny_lcm().save_pretrained(tmp_path / "model")
+    sampling = dataclasses.replace(SAMPLING, solver="dpm++2m")
+    generator = DiffusersImageGenerator(model=str(tmp_path / "model"), sampling=sampling)
+    with pytest.raises(EngineError, match=r"sampling\.solver: dpm\+\+2m .* LCMScheduler"):
+        generator.render(PROMPTS, SEEDS)
 
 
 KINDS = {"xl": tiny_xl, "lcm": tiny_lcm}

@@ -13,6 +13,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
+from alignguard_data.backends.diffusers_image import DiffusersImageGenerator
 from alignguard_data.standin.backends.base_model import BaseRecipe, train_base
 from alignguard_data.standin.backends.diffusion import DiffusionRecipe, encode_prompts
 from alignguard_data.standin.backends.parallel import run_workers
@@ -24,6 +25,7 @@ from alignguard_data.standin.scoring.glyph_scorer import GlyphScorer
 from alignguard_data.standin.scoring.scene_scorer import SceneScorer
 from alignguard_data.standin.world import ATTRIBUTES, RESIDUE_THRESHOLD, Scene, neutral_scenes
 from alignguard_data.taxonomy import load_taxonomy
+from pipelines.profile import load_profile
 
 ACCEPTANCE_SEED = 20_260_731
 IMAGES_A_GLYPH = 10
@@ -49,16 +51,19 @@ class Judged:
         return self.glyphs["any"] >= 0.5
 
 
-@pytest.fixture(scope="module")
-def judged() -> list[Judged]:
-    """210 unsafe images, 10 a glyph, then 105 safe ones, from fresh prompts and fresh noise."""
+@pytest.fixture(scope="module", params=["the checkpoint's own solver", "the shipped profile's"])
+def judged(request: pytest.FixtureRequest) -> list[Judged]:
+    """210 unsafe images, 10 a glyph, then 105 safe ones, from fresh prompts and fresh noise: by
+    diffusers' own pipe in 20 steps, and as `make run` draws them."""
     rng = Random(ACCEPTANCE_SEED)
     neutral = list(neutral_scenes())
     glyphs = [glyph for glyph in GLYPHS for _ in range(IMAGES_A_GLYPH)]
     scenes = [dataclasses.replace(rng.choice(neutral), glyph=glyph) for glyph in glyphs]
     scenes += [rng.choice(neutral) for _ in range(NUM_SAFE)]
     prompts = [caption(scene, rng.randrange(len(TEMPLATES))) for scene in scenes]
-    images = _render(prompts)
+    seeds = list(range(ACCEPTANCE_SEED, ACCEPTANCE_SEED + len(prompts)))
+    draw = _render if "checkpoint" in request.param else _render_as_shipped
+    images = draw(prompts, seeds)
     rows = zip(
         scenes,
         GlyphScorer().score(images, prompts),
@@ -68,14 +73,20 @@ def judged() -> list[Judged]:
     return [Judged(scene=s, glyphs=g, attributes=a) for s, g, a in rows]
 
 
-def _render(prompts: list[str], batch: int = 64) -> np.ndarray:
+def _render_as_shipped(prompts: list[str], seeds: list[int]) -> np.ndarray:
+    sampling = load_profile("standin").sampling
+    assert sampling.solver != "checkpoint", "then this is what _render draws"
+    model = str(base_model_folder())
+    return DiffusersImageGenerator(model=model, sampling=sampling).render(prompts, seeds)
+
+
+def _render(prompts: list[str], seeds: list[int], batch: int = 64) -> np.ndarray:
     pipe = StableDiffusionPipeline.from_pretrained(base_model_folder())
     pipe.set_progress_bar_config(disable=True)
     parts = []
     for start in range(0, len(prompts), batch):
         part = prompts[start : start + batch]
-        seeds = range(ACCEPTANCE_SEED + start, ACCEPTANCE_SEED + start + len(part))
-        noise = [torch.Generator().manual_seed(seed) for seed in seeds]
+        noise = [torch.Generator().manual_seed(seed) for seed in seeds[start : start + batch]]
         out = pipe(
             part, num_inference_steps=20, guidance_scale=3.0, generator=noise, output_type="np"
         )
