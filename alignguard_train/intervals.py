@@ -8,6 +8,7 @@ trainings: a t-interval over trainings and prompts.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -51,6 +52,7 @@ class Bootstrap:
     seed: str = ""
 
 
+@lru_cache(maxsize=4096)  # a report asks thousands of times for few different bounds
 def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Bounds of a share of ``n`` independent images of which ``count`` are yes, by statsmodels.
 
@@ -68,6 +70,7 @@ def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     return 0.0 if count == 0 else float(low), 1.0 if count == n else float(high)
 
 
+@lru_cache(maxsize=4096)
 def tango(more: int, fewer: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Bounds of the difference of two shares on the same ``n`` prompts: score method of Tango
     (Statistics in Medicine 17, 1998, 891-908).
