@@ -5,10 +5,14 @@ stays `[bold]`, and an escape sequence is shown instead of reaching the terminal
 the code itself names, as ``styled(("done", "green"), ...)``, are styles.
 """
 
+import base64
+import datetime
 import json
 import math
+import numbers
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from decimal import Decimal
 from typing import Any
 
 from rich.console import Console
@@ -44,11 +48,10 @@ class Output(Console):
         return (sign if _encodes(self.encoding, sign) else word), style
 
     def json(self, data: Any) -> None:
-        """JSON for a machine: what is no number is null, ASCII where the output is no UTF-8."""
+        """JSON for a machine: NaN and infinities are null, dates ISO 8601, bytes base64, decimals
+        numbers; ASCII where the output is no UTF-8."""
         ascii_only = not self.encoding.lower().startswith("utf")
-        text = json.dumps(
-            _finite(data), indent=2, ensure_ascii=ascii_only, default=str, allow_nan=False
-        )
+        text = json.dumps(plain(data), indent=2, ensure_ascii=ascii_only, allow_nan=False)
         # Between the quotes of strings alone can these stand.
         print(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text), file=self.file)
 
@@ -84,11 +87,20 @@ def _encodes(encoding: str, text: str) -> bool:
     return True
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
+def plain(value: Any) -> Any:
+    """What JSON has a word for; anything that it has none for as text."""
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real | Decimal):
+        return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): _finite(one) for key, one in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [_finite(one) for one in value]
-    return value
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, bytes | bytearray | memoryview):
+        return base64.b64encode(value).decode()
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, Sequence | Set):
+        return [plain(one) for one in value]
+    return str(value)

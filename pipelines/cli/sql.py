@@ -1,6 +1,6 @@
 """`alignguard sql`: one query against the index, as a table, JSON, or a file."""
 
-import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from alignguard_data.index import export
@@ -21,8 +21,8 @@ def sql_command(console: Output, query: str, *, out: Path | None, as_json: bool)
         return 0
     columns, rows = query_index(data, query)
     if as_json:
-        records = [dict(zip(columns, row, strict=True)) for row in rows]
-        console.out(json.dumps(records, default=str, indent=2), highlight=False)
+        names = each_once(columns)
+        console.json([dict(zip(names, row, strict=True)) for row in rows])
         return 0
     shown = table(*columns)
     for row in rows[:MAX_SHOWN]:
@@ -31,3 +31,15 @@ def sql_command(console: Output, query: str, *, out: Path | None, as_json: bool)
     if len(rows) > MAX_SHOWN:
         console.say(f"{len(rows) - MAX_SHOWN} more rows; use LIMIT, or --json for all of them")
     return 0
+
+
+def each_once(columns: Sequence[str]) -> list[str]:
+    """Names that differ, as an export's do: ``a, a`` is ``a, a_1``."""
+    taken, found = set(columns), list[str]()
+    for name in columns:
+        number, free = 0, name
+        while free in found or (number and free in taken):
+            number += 1
+            free = f"{name}_{number}"
+        found.append(free)
+    return found
