@@ -1,4 +1,4 @@
-"""Finds the JSON object of a prompt pair in what a language model really sends.
+"""Finds the JSON object of a prompt pair, or of one caption, in what a language model really sends.
 
 Models wrap it: thoughts before it, a fence or prose around it, a list of one. They also misspell
 it: a trailing comma, single quotes, a raw line break. What is found must be whole: both fields
@@ -7,7 +7,7 @@ quoted, once each, closed by a brace, with no character of a text added or lost 
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import json_repair
@@ -34,17 +34,17 @@ _ENDS_THOUGHT = re.compile(
 _QUOTE = "\\\\?[\"'“”‘’]"
 _MOST_BRACES = 200  # a reply with more of them is not searched before the last so many
 
-Fields = tuple[str, str]
+Fields = tuple[str, ...]
 
 
-def read_fields(reply: str) -> Fields | str:
-    """The unsafe and the safe prompt of a reply, tidied, or why there are none.
+def read_fields(reply: str, names: Sequence[str] = FIELDS) -> Fields | str:
+    """The texts of a reply by these names, tidied, or why there are none.
 
     Of several whole objects in one reply the last counts, as a model that corrects itself means
     it; a list must have one item. Further keys are not read.
 
     Returns:
-        Both texts, or ``refusal`` (declines in plain words), ``schema`` (JSON of another form) or
+        Every text, or ``refusal`` (declines in plain words), ``schema`` (JSON of another form) or
         ``unparseable`` (no JSON).
     """
     text = _answer(reply)
@@ -52,13 +52,13 @@ def read_fields(reply: str) -> Fields | str:
     if isinstance(whole, str) and whole.lstrip().startswith("{"):  # encoded twice
         text, whole = whole, _parsed(whole)
     if whole is not None:
-        fields = _fields(whole[0] if isinstance(whole, list) and len(whole) == 1 else whole)
+        fields = _fields(whole[0] if isinstance(whole, list) and len(whole) == 1 else whole, names)
         declined = isinstance(whole, str) and declines(whole)
         return fields or ("refusal" if declined else "schema")
     objects = list(_objects(text))
-    found = [fields for content in objects if (fields := _fields(content))]
+    found = [fields for content in objects if (fields := _fields(content, names))]
     found = found or [
-        fields for span in re.findall(r"\{[^{}]*\}", text) if (fields := _repaired(span))
+        fields for span in re.findall(r"\{[^{}]*\}", text) if (fields := _repaired(span, names))
     ]
     if found:
         return found[-1]
@@ -112,27 +112,25 @@ def _objects(text: str) -> Iterator[Any]:
         yield content
 
 
-def _fields(content: Any) -> Fields | None:
+def _fields(content: Any, names: Sequence[str]) -> Fields | None:
     if not isinstance(content, dict):
         return None
-    unsafe, safe = (content.get(name) for name in FIELDS)
-    if not isinstance(unsafe, str) or not isinstance(safe, str):
-        return None
-    return tidy(unsafe), tidy(safe)
+    texts = [text for name in names if isinstance(text := content.get(name), str)]
+    return tuple(map(tidy, texts)) if len(texts) == len(names) else None
 
 
-def _repaired(span: str) -> Fields | None:
+def _repaired(span: str, names: Sequence[str]) -> Fields | None:
     """The fields of a misspelt object, where it holds each, whole and in quotes, exactly once."""
     content = json_repair.loads(span)
-    if not isinstance(content, dict) or _fields(content) is None:
+    if not isinstance(content, dict) or _fields(content, names) is None:
         return None
-    for name in FIELDS:
+    for name in names:
         key = rf"(?<!\w)(?:{_QUOTE})?{name}(?:{_QUOTE})?\s*:"
         value = "|".join(map(re.escape, _spellings(content[name])))
         quoted = rf"{key}\s*{_QUOTE}\s*(?:{value})\s*{_QUOTE}\s*(?:,|\}}|(?={_QUOTE}\w))"
         if len(re.findall(key, span)) != 1 or not re.search(quoted, span):
             return None
-    return _fields(content)
+    return _fields(content, names)
 
 
 def _spellings(value: str) -> set[str]:

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jinja2
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from alignguard_data.backends.chat import Ask, Chat, Instruction, number_of, reply_schema
 from alignguard_data.errors import ConfigError
 from alignguard_data.protocols import STOP, Reply, WritingRequest
+from alignguard_data.reply_reader import read_fields
+from alignguard_data.yaml_files import read_yaml
 
 REPLY_FIELD = "caption"
 """The one field of a step's reply."""
@@ -72,29 +73,27 @@ class StepInstruction:
     schemas: tuple[dict[str, Any], ...] = field(default=(reply_schema(REPLY_FIELD),))
 
     @cached_property
-    def _text(self) -> str:
-        try:
-            return self.file.read_text(encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(str(self.file), [f"cannot be read ({error.strerror})"]) from error
-
-    @cached_property
     def _content(self) -> _Content:
+        read = read_yaml(self.file)
+        faults = list(read.faults)
         try:
-            return _Content.model_validate(yaml.safe_load(self._text))
-        except yaml.YAMLError as error:
-            fault = f"not YAML: {' '.join(str(error).split())}"
-            raise ConfigError(str(self.file), [fault]) from error
+            content = _Content.model_validate(read.content)
         except ValidationError as error:
-            faults = [
-                f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
-            ]
+            faults += [read.fault(fault["loc"], fault["msg"]) for fault in error.errors()]
             raise ConfigError(str(self.file), faults) from error
+        if faults:
+            raise ConfigError(str(self.file), faults)
+        return content
 
     @property
     def version(self) -> str:
-        """Name and hash of the file."""
-        return f"{self.file.stem}-{hashlib.sha256(self._text.encode()).hexdigest()[:8]}"
+        """Name of the file and hash of what it says.
+
+        Raises:
+            ConfigError: it cannot be read, or has faults.
+        """
+        content = self._content.model_dump_json()
+        return f"{self.file.stem}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
     def scene(self, request: WritingRequest, seed: int = 0) -> dict[str, str]:
         """What the request's captions show, drawn from concept and index."""
@@ -143,14 +142,8 @@ class StepInstruction:
 
 
 def _caption(reply: Reply) -> str | None:
-    if reply.finish_reason != STOP:
-        return None
-    try:
-        content = json.loads(reply.text, strict=False)
-    except (ValueError, RecursionError):
-        return None
-    found = content.get(REPLY_FIELD) if isinstance(content, dict) else None
-    return " ".join(found.split()) if isinstance(found, str) and found.strip() else None
+    read = read_fields(reply.text, (REPLY_FIELD,)) if reply.finish_reason == STOP else "cut_off"
+    return None if isinstance(read, str) or not read[0] else read[0]
 
 
 AnyInstruction = Instruction | StepInstruction

@@ -117,7 +117,13 @@ class VLLMWriter:
     def _ask(
         self, chats: list[Chat], seeds: list[int], schema: dict[str, Any] | None
     ) -> list[Reply]:
-        batch = {"chats": chats, "seeds": seeds, "schema": schema if self.schema else None}
+        batch = {
+            "chats": chats,
+            "seeds": seeds,
+            "schema": schema if self.schema else None,
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+        }
         try:
             answer = self._answer(batch)
         except WorkerFailed as error:
@@ -165,8 +171,6 @@ class VLLMWriter:
                 "seed": self.seed,
                 **self.engine,
             },
-            "temperature": self.temperature,
-            "max_tokens": self.max_tokens,
         }
         try:
             if not worker.ask(setup, self.start_seconds).get("ready"):
@@ -246,12 +250,12 @@ class _Worker:
         return WorkerFailed(f"vLLM worker {how} (exit code {code}){hint}; last lines:\n  {last}")
 
     def said(self) -> str:
-        """What it said besides since it was last asked: the lines of its log's errors, else the
-        last ones."""
+        """What it said besides since it was last asked: its log's first error line, which says
+        what failed, and the last ones, which say why; else its last lines."""
         lines = self._lines(self._asked_at)
-        return "\n  ".join(
-            [line for line in lines if " ERROR " in line][-LAST_LINES:] or lines[-3:]
-        )
+        errors = [line for line in lines if " ERROR " in line]
+        chosen = [*errors[:1], *errors[1:][-3:]] if errors else lines[-3:]
+        return "\n  ".join(chosen)
 
     def _lines(self, start: int) -> list[str]:
         # Read beside the process, which writes at its own place in the same file.

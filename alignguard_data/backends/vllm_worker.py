@@ -1,9 +1,10 @@
 """Runs vLLM in an environment of its own: JSON lines in, JSON lines out.
 
 This file is started by its path with another interpreter, which has vLLM and nothing of ours. A
-line in holds ``chats``, ``seeds`` and the ``schema`` that replies are held to, or null; a line out
-``replies``, each a text and why it ended, and counts of tokens. Only what is
-asked for goes to standard output, as vLLM's own remarks go to standard error.
+line in holds ``chats``, ``seeds``, the ``schema`` that replies are held to (or null),
+``temperature`` and ``max_tokens``; a line out ``replies``, each a text and why it ended, and counts
+of tokens. Only what is asked for goes to standard output, as vLLM's own remarks go to standard
+error.
 """
 
 import json
@@ -32,8 +33,8 @@ def main() -> None:
                 held = StructuredOutputsParams(json=batch["schema"])
             parameters.append(
                 SamplingParams(
-                    temperature=setup["temperature"],
-                    max_tokens=setup["max_tokens"],
+                    temperature=batch["temperature"],
+                    max_tokens=batch["max_tokens"],
                     seed=seed,
                     structured_outputs=held,
                 )

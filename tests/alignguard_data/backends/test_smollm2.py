@@ -160,16 +160,11 @@ def test_a_killed_worker_is_replaced_and_the_room_goes_on_with_the_same_text(tmp
     assert resumed.content_id == undisturbed.content_id
 
 
-def test_a_reply_that_runs_out_of_tokens_is_cut_off(tmp_path, running):
+def test_a_reply_that_runs_out_of_tokens_is_cut_off(tmp_path, running, monkeypatch):
     rooms = TinyRooms(tmp_path).fill("taxonomy")
     config = WritingConfig(pairs_per_concept=2, max_requests_per_pair=1)
-    running.close()
-    running.max_tokens, tokens = 5, running.max_tokens
-    try:
-        made = write_prompt_pairs(rooms.data, SPIRAL, running, config)
-    finally:
-        running.close()
-        running.max_tokens = tokens
+    monkeypatch.setattr(running, "max_tokens", 5)
+    made = write_prompt_pairs(rooms.data, SPIRAL, running, config)
     assert (made.rows, made.rejected) == (0, {"cut_off": 2})
 
 

@@ -107,6 +107,21 @@ def test_control_characters_inside_a_caption_become_blanks(tmp_path):
     assert "a red field" in {json.loads(reply.text)["safe_prompt"] for reply in replies}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```json\n{text}\n```",
+        "<think>a red field?</think>{text}",
+        "Here it is: {text} I hope it helps.",
+        "[{text}]",
+    ],
+)
+def test_a_caption_is_found_in_what_models_send(tmp_path, text):
+    said = Reply(text=text.replace("{text}", '{"caption": "a red field",}'))
+    replies = instruction(tmp_path).write(REQUESTS, 0, Model({"Words: red": said}))
+    assert "a red field" in {json.loads(reply.text)["safe_prompt"] for reply in replies}
+
+
 def test_no_request_depends_on_its_neighbours(tmp_path):
     together = instruction(tmp_path).write(REQUESTS, 0, Model())
     assert instruction(tmp_path).write(REQUESTS[2:3], 0, Model()) == together[2:3]
@@ -115,7 +130,8 @@ def test_no_request_depends_on_its_neighbours(tmp_path):
 def test_the_version_follows_the_file(tmp_path):
     first = instruction(tmp_path).version
     assert first.startswith("own_v1-")
-    assert instruction(tmp_path, FILE + "# other\n").version != first
+    assert instruction(tmp_path, FILE + "# a remark\n").version == first
+    assert instruction(tmp_path, FILE.replace("Write.", "Write well.")).version != first
 
 
 @pytest.mark.parametrize(
@@ -125,7 +141,8 @@ def test_the_version_follows_the_file(tmp_path):
         (FILE.replace("[red, blue]", "[]"), "scene.colour has nothing"),
         (FILE.replace("task: Add.", "tusk: Add."), r"steps.1.task.*required.*steps.1.tusk"),
         ("steps: [", "not YAML"),
-        ("- 1", "valid dictionary"),
+        ("- 1", "must be a mapping"),
+        (FILE + "scene: {colour: [green]}\n", "scene"),
     ],
 )
 def test_faults_of_the_file_are_named_with_their_place(tmp_path, text, said):

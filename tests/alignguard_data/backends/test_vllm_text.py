@@ -21,11 +21,12 @@ GOOD = """
 import json, sys
 print("loading weights", file=sys.stderr)
 setup = json.loads(sys.stdin.readline())
-assert set(setup) == {"engine", "temperature", "max_tokens"}, setup
+assert set(setup) == {"engine"}, setup
 print(json.dumps({"ready": True}), flush=True)
 for line in sys.stdin:
     batch = json.loads(line)
     assert "bar" in batch["chats"][0][0]["content"]
+    assert (batch["temperature"], batch["max_tokens"]) == (0.9, 200)
     assert set(batch["schema"]["properties"]) == {"unsafe_prompt", "safe_prompt"}
     replies = [{"text": f"reply {seed}", "finish_reason": "stop"} for seed in batch["seeds"]]
     print(json.dumps({"replies": replies, "input_tokens": 9, "output_tokens": 4}), flush=True)
@@ -81,6 +82,32 @@ def test_a_worker_that_fails_twice_is_reported_with_its_last_lines(tmp_path, how
     assert re.search(message, " ".join(str(caught.value).split()))
     assert "starting it once more" in caplog.text
     assert one._running is None
+
+
+ENDS_BADLY = (
+    READY
+    + """
+print("INFO fine", file=sys.stderr)
+print("x ERROR Failed to compile grammar for request 0", file=sys.stderr)
+for i in range(30):
+    print(f"x ERROR   File {i}", file=sys.stderr)
+print("x ERROR RuntimeError: the very cause", file=sys.stderr, flush=True)
+bad = {"text": "", "finish_reason": %r}
+good = {"text": "fine", "finish_reason": "stop"}
+print(json.dumps({"replies": [good, bad, bad]}), flush=True)
+"""
+    + STAY
+)
+
+
+@pytest.mark.parametrize("end", ["error", "abort"])
+def test_a_request_that_the_engine_fails_is_an_error_in_its_own_words(tmp_path, end, caplog):
+    """Started once more it would fail again, so it is not."""
+    with pytest.raises(EngineError) as caught:
+        writer(tmp_path, ENDS_BADLY % end).generate(REQUESTS)
+    for words in (f"2 of 3 requests with '{end}'", "Failed to compile grammar", "the very cause"):
+        assert words in str(caught.value)
+    assert "fine" not in str(caught.value) and "once more" not in caplog.text
 
 
 def test_a_worker_that_fails_once_is_started_again(tmp_path):
