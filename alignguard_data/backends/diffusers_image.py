@@ -26,7 +26,8 @@ class DiffusersImageGenerator:
 
     On a CPU, ``threads`` workers render one batch each with one thread for the maths: two of them
     do about twice the work of one, where one worker with two threads gains a fifth. Neither
-    ``threads`` nor the neighbours in a batch change an image; ``sampling`` does.
+    ``threads`` nor the neighbours in a batch change an image; ``sampling`` does, and on a CPU
+    without AVX-512 the place in the batch may, by one of 255 in a value or two.
 
     Args:
         model: folder in diffusers format, or hub id.

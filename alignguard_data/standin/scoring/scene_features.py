@@ -38,7 +38,7 @@ class SceneFeatures:
             network = load_weights(SceneNet(), "scene")
             assert isinstance(network, SceneNet)
             self._trunk = network.trunk
-        # Batches of one size: a short one would change last bits, and what a resumed run gives.
+        # Batches of one size: a short one would change last bits (another place in it still may).
         padding = -len(images) % self._batch_size
         whole = np.concatenate([images, np.zeros((padding, *images.shape[1:]), np.uint8)])
         parts = [

@@ -92,6 +92,12 @@ def test_a_solver_for_a_distilled_model_is_refused_by_name(tmp_path):
         generator.render(PROMPTS, SEEDS)
 
 
+def assert_same_picture(one, other):
+    """Same but for rounding: no value more than one of 255 off, and fewer than one in a hundred."""
+    difference = np.abs(one.astype(int) - other)
+    assert difference.max() <= 1 and (difference > 0).mean() < 0.01
+
+
 KINDS = {"xl": tiny_xl, "lcm": tiny_lcm}
 
 
@@ -111,7 +117,7 @@ def test_xl_and_distilled_models_draw_what_their_own_pipes_draw(tmp_path, kind, 
     alone = np.concatenate(
         [generator.render([p], [s]) for p, s in zip(PROMPTS, SEEDS, strict=True)]
     )
-    assert np.array_equal(ours, alone), "a row depends on its neighbours"
+    assert_same_picture(ours, alone)
 
     def start(seed: int) -> torch.Generator:
         # The first draw is the noise; a scheduler that adds noise of its own goes on from there.
@@ -254,14 +260,26 @@ def test_a_compiled_unet_draws_the_same_and_is_compiled_once(tiny_folder, genera
     assert np.array_equal(first[:1], again)
 
 
-def test_a_row_is_bit_equal_whatever_its_neighbours_and_its_place(generator):
+def test_a_row_is_bit_equal_whatever_its_neighbours(generator):
+    """Five times in the same place of its batch, beside other rows each time."""
+    place, size = 2, SAMPLING.batch_size
+    drawn = []
+    for turn in range(5):
+        rows = [(turn + i) % len(PROMPTS) for i in range(size)]
+        rows[place] = 3
+        images = generator.render([PROMPTS[i] for i in rows], [SEEDS[i] for i in rows])
+        drawn.append(images[place])
+    assert all(np.array_equal(drawn[0], other) for other in drawn[1:])
+
+
+def test_a_row_is_the_same_picture_wherever_it_lies_in_its_batch(generator):
     together = generator.render(PROMPTS, SEEDS)
     alone = np.concatenate(
         [generator.render([p], [s]) for p, s in zip(PROMPTS, SEEDS, strict=True)]
     )
     backwards = generator.render(PROMPTS[::-1], SEEDS[::-1])[::-1]
-    assert np.array_equal(together, alone)
-    assert np.array_equal(together, backwards)
+    assert_same_picture(together, alone)
+    assert_same_picture(together, backwards)
 
 
 def test_the_number_of_workers_changes_no_bit(tiny_folder, generator):
