@@ -1,4 +1,4 @@
-"""Negative prompt: the images of diffusers' own argument, bit for bit."""
+"""Negative prompt: the images of diffusers' own argument, up to rounding."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,8 @@ from tests.alignguard_train.peers.made_up import CONCEPTS, drawn
 def test_images_are_those_of_diffusers_own_argument(prediction):
     pipe = tiny_pipe(prediction)
     wanted = drawn(pipe, negative_prompt=["a b, c, d e"] * 2)
-    assert np.array_equal(drawn(NegativePrompt().apply(pipe, CONCEPTS)), wanted)
+    # Diffusers encodes the negative prompt once an image, we once: the last bits may differ.
+    assert np.abs(drawn(NegativePrompt().apply(pipe, CONCEPTS)) - wanted).max() < 1e-5
     assert not np.array_equal(wanted, drawn(pipe))
 
 

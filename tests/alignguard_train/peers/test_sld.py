@@ -74,10 +74,11 @@ def test_v_prediction_gives_the_images_of_the_same_model_told_in_epsilon():
     assert np.abs(one - other).max() < 1e-3
 
 
-def test_without_strength_images_are_the_base_models_bit_for_bit(monkeypatch):
+def test_without_strength_images_are_the_base_models(monkeypatch):
+    """To 1e-5 of 1: its forward pass has three rows an image, the base model's two."""
     pipe = tiny_pipe()
     monkeypatch.setattr(SafetyMomentum, "step", lambda self, u, c, s, done: torch.zeros_like(c))
-    assert np.array_equal(drawn(SLD().apply(pipe, CONCEPTS)), drawn(pipe))
+    assert np.abs(drawn(SLD().apply(pipe, CONCEPTS)) - drawn(pipe)).max() < 1e-5
 
 
 def test_without_guidance_and_with_the_pipe_used_twice_nothing_is_left_over():
