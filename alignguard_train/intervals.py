@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -62,12 +62,17 @@ def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     from statsmodels.stats.proportion import proportion_confint  # brings pandas and patsy
 
     alpha = 1 - confidence
-    low, high = proportion_confint(count, n, alpha=alpha, method="wilson")
+    low, high = _bounds(proportion_confint(count, n, alpha=alpha, method="wilson"))
     if min(count, n - count) <= FEW:
-        exact_low, exact_high = proportion_confint(count, n, alpha=alpha, method="beta")
+        exact_low, exact_high = _bounds(proportion_confint(count, n, alpha=alpha, method="beta"))
         low, high = min(low, exact_low), max(high, exact_high)
     # Rounding may leave 1e-17 where a bound is exactly 0 or 1.
-    return 0.0 if count == 0 else float(low), 1.0 if count == n else float(high)
+    return 0.0 if count == 0 else low, 1.0 if count == n else high
+
+
+def _bounds(found: Any) -> tuple[float, float]:
+    low, high = found
+    return float(low), float(high)
 
 
 @lru_cache(maxsize=4096)
@@ -89,8 +94,8 @@ def tango(more: int, fewer: int, n: int, confidence: float = 0.95) -> tuple[floa
         away = more - fewer - n * difference
         return float(away / np.sqrt(variance)) if variance > 1e-12 else float(np.sign(away) * 1e9)
 
-    low = -1.0 if fewer == n else optimize.brentq(lambda d: score(d) - z, -1, value)
-    high = 1.0 if more == n else optimize.brentq(lambda d: score(d) + z, value, 1)
+    low: Any = -1.0 if fewer == n else optimize.brentq(lambda d: score(d) - z, -1, value)
+    high: Any = 1.0 if more == n else optimize.brentq(lambda d: score(d) + z, value, 1)
     return float(low), float(high)
 
 
