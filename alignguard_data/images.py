@@ -46,6 +46,9 @@ PNG_LEVEL = 1
 
 Solver = Literal["checkpoint", "dpm++2m"]
 
+PIXELS_PER_PART = 2**25
+"""Pixels of a row group of the shard: 128 images of 512x512, 100 MB before PNG."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
@@ -283,15 +286,12 @@ class _Rendering:
             self.nothing = error
 
     def _finish(self, rate: float) -> None:
-        images, rejected = (
-            self._load("images", RenderedImage),
-            self._load("rejected", RejectedImage),
-        )
+        rejected = pa.concat_tables(list(self._parts("rejected", RejectedImage)))
         reasons = Counter(rejected.column("reason").to_pylist())
         if reasons:
             log.warning("%s: unusable images: %s", self._work.spec.key, dict(reasons))
         self._work.finish(
-            tables={"images": images, "rejected": rejected},
+            tables={"images": self._parts("images", RenderedImage), "rejected": rejected},
             rejected=reasons,
             counts={
                 "images_asked": len(self._wanted),
@@ -300,18 +300,31 @@ class _Rendering:
             },
             tally=Tally(
                 wanted=len(self._wanted),
-                made=images.num_rows,
+                made=len(self._wanted) - rejected.num_rows,
                 unit="images",
                 example=_example(rejected),
             ),
         )
 
-    def _load(self, kind: str, record: type) -> pa.Table:
-        # Sorted, so that the bytes do not depend on where a batch began or a process ended.
+    def _parts(self, kind: str, record: type) -> Iterator[pa.Table]:
+        """The saved rows in parts of bounded size, one in memory at a time; at least one part.
+
+        Sorted, so that the bytes do not depend on where a batch began or a process ended.
+        """
         names = [name for name in self._work.saved_names() if name.startswith(f"{kind}-")]
+        places = sorted(
+            (key, name, row)
+            for name in names
+            for row, key in enumerate(_keys(self._work.load_batch(name, columns=_KEY)))
+        )
+        rows = max(1, PIXELS_PER_PART // (self._sampling.width * self._sampling.height))
         empty = records.schema_of(record).empty_table()
-        table = pa.concat_tables([empty, *(self._work.load_batch(name) for name in names)])
-        return table.sort_by([("pair_id", "ascending"), ("side", "ascending")]).combine_chunks()
+        for first in range(0, max(1, len(places)), rows):
+            part = places[first : first + rows]
+            wanted = {name: [r for _, n, r in part if n == name] for _, name, _ in part}
+            read = [self._work.load_batch(name).take(rows) for name, rows in wanted.items()]
+            table = pa.concat_tables([empty, *read])
+            yield table.sort_by([(name, "ascending") for name in _KEY]).combine_chunks()
 
     def manifest(self) -> Manifest:
         """The finished partition's manifest."""
@@ -323,6 +336,9 @@ def _example(rejected: pa.Table) -> str:
     """Where the first unusable image is; what it should show stays out."""
     rows = rejected.slice(0, 1).select(["pair_id", "side"]).to_pylist()
     return f"the {rows[0]['side']} image of pair {rows[0]['pair_id']}" if rows else ""
+
+
+_KEY = ["pair_id", "side"]
 
 
 def _keys(table: pa.Table) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
@@ -24,6 +24,9 @@ from alignguard_data.storage import Place, read_bytes, read_columns, size
 MANIFEST = "manifest.json"
 FETCHED_WHOLE = 1_000_000
 """Bytes up to which a file costs no more whole than the requests for its parts."""
+BUFFER = 2**20
+"""Bytes of a column that are read at a time; without it a row group's are."""
+
 log = logging.getLogger(__name__)
 
 _LIBRARIES = ("torch", "diffusers", "transformers", "peft", "pyarrow", "nudenet", "numpy")
@@ -111,6 +114,22 @@ def read(folder: Place, stem: str, *, columns: list[str] | None = None) -> pa.Ta
         file = require(folder).file(stem)
         verify_file(folder, file)
         return _read(folder, file, columns)
+
+
+def read_batches(folder: Place, stem: str, *, rows: int) -> Iterator[pa.Table]:
+    """Verify the shard ``stem`` and read it, so many rows in memory at a time.
+
+    Raises:
+        InputMissing: the partition has no manifest.
+        IntegrityError: the file differs from its manifest, named.
+    """
+    file = require(folder).file(stem)
+    try:
+        with verified_file(folder, file) as path, pq.ParquetFile(path, buffer_size=BUFFER) as shard:
+            for batch in shard.iter_batches(batch_size=rows):
+                yield pa.Table.from_batches([batch])
+    except FileNotFoundError as error:
+        raise IntegrityError(f"{folder / file.name} is missing") from error
 
 
 def _read(folder: Place, file: ShardFile, columns: list[str] | None) -> pa.Table:

@@ -29,7 +29,7 @@ from alignguard_data import manifest as manifests
 from alignguard_data import storage
 from alignguard_data.errors import IntegrityError, NothingMade, PartitionBusy
 from alignguard_data.manifest import Manifest
-from alignguard_data.shards import ShardFile, describe, write_shard
+from alignguard_data.shards import ShardFile, Tables, describe, write_shard
 from alignguard_data.storage import Place
 from alignguard_data.storage_writes import put_file, remove_file, remove_tree
 from alignguard_data.tally import NOTHING, Tally, short_by, too_few
@@ -152,7 +152,7 @@ class PartitionWork:
     def finish(
         self,
         *,
-        tables: Mapping[str, pa.Table],
+        tables: Mapping[str, Tables],
         rejected: Mapping[str, int] | None = None,
         counts: Mapping[str, Any] | None = None,
         extra_files: Mapping[str, Path] | None = None,
@@ -161,15 +161,15 @@ class PartitionWork:
         """Write the shards, then the manifest, then drop what they replace.
 
         ``extra_files`` are moved in under their given names (adapter weights, plots, reports).
-        The first table's rows are the partition's rows. ``tally`` says what came of what was asked
-        for (left out: the rows are all that was asked for). Where that is nothing, the tables are
-        kept beside the partition, which is not done.
+        The first table's rows are the partition's rows; what does not fit into memory is given as
+        an iterator of tables. ``tally`` says what came of what was asked for (left out: the rows
+        are all that was asked for). Where that is nothing, the tables are kept beside the
+        partition, which is not done.
 
         Raises:
             NothingMade: the tally is nothing; the next attempt begins from the start.
         """
         files = self._put(tables, extra_files or {})
-        first = next(iter(tables.values()), None)
         told_of = tally.counts() if tally else {}
         done = Manifest(
             room=self.spec.room,
@@ -179,7 +179,7 @@ class PartitionWork:
             inputs=dict(self.spec.inputs),
             config=dict(self.spec.config),
             models=dict(self.spec.models),
-            rows=0 if first is None else first.num_rows,
+            rows=files[0].rows if tables else 0,
             rejected=dict(sorted((rejected or {}).items())),
             files=files,
             counts={**(counts or {}), **told_of},
@@ -213,7 +213,7 @@ class PartitionWork:
         raise NothingMade([f"{self.spec.room} {self.spec.key}: {tally.told(made.rejected)}"])
 
     def _put(
-        self, tables: Mapping[str, pa.Table], extra_files: Mapping[str, Path]
+        self, tables: Mapping[str, Tables], extra_files: Mapping[str, Path]
     ) -> tuple[ShardFile, ...]:
         """Put every file into the generation that their content names."""
         sources = {f"{stem}.parquet": self.partial / "whole" / f"{stem}.parquet" for stem in tables}

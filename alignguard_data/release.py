@@ -55,7 +55,7 @@ from alignguard_data.release_plan import (
 )
 from alignguard_data.release_rows import (
     EVALUATION_SCHEMA,
-    concept_table,
+    concept_tables,
     evaluation_table,
     release_parts,
     release_schema,
@@ -192,9 +192,10 @@ def _write_data(
         for concept in plan.concepts:
             pair_ids = plan.pair_ids[concept.key]
             if concept.split == split and pair_ids:
-                writer.add(concept_table(data, concept, pair_ids, schema))
-                if progress:
-                    progress(len(pair_ids))
+                for table in concept_tables(data, concept, pair_ids, schema):
+                    writer.add(table)
+                    if progress:
+                        progress(table.num_rows)
         files += writer.close()
     tables = [evaluation_table(c, plan.evaluation[c.key]) for c in plan.concepts]
     table = pa.concat_tables([EVALUATION_SCHEMA.empty_table(), *tables])

@@ -1,8 +1,8 @@
 """The rows of a release: columns, and one concept's kept pairs as a table of that shape."""
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 import pyarrow as pa
@@ -12,6 +12,7 @@ from alignguard_data.errors import IntegrityError
 from alignguard_data.near_edges import Measured, Part
 from alignguard_data.paths import DataRoot
 from alignguard_data.records import (
+    SIDES,
     Concept,
     PreferencePair,
     PromptPair,
@@ -58,6 +59,9 @@ EVALUATION_SCHEMA = pa.schema(
     ]
 )
 """``prompts/evaluation.parquet``; ``seen``: the concept is of split ``train``."""
+
+IMAGES_AT_ONCE = 32
+"""Rows of an images shard that are in memory at a time; 100 MB at 1024x1024."""
 
 _SIDE_NUMBER = {"safe": "0", "unsafe": "1"}
 
@@ -159,37 +163,42 @@ def evaluation_table(concept: Concept, pairs: Sequence[PromptPair]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=EVALUATION_SCHEMA)
 
 
-def concept_table(
+def concept_tables(
     data: DataRoot, concept: Concept, pair_ids: Sequence[str], schema: pa.Schema
-) -> pa.Table:
-    """The released rows of one concept, images and scores joined, in the order of ``pair_ids``.
+) -> Iterator[pa.Table]:
+    """The released rows of one concept, images and scores joined, in the order of ``pair_ids``;
+    a few images in memory at a time where that is the order of the images' shard.
 
     Raises:
         IntegrityError: a kept pair names an image that the images room does not hold.
     """
     pairs = {pair.pair_id: pair for pair in _kept(data, concept)}
-    images = {
-        (image.pair_id, image.side): image
-        for image in from_table(
-            RenderedImage, manifests.read(data.partition("images", concept.key), "images")
-        )
-    }
     scores: dict[str, dict[str, float]] = defaultdict(dict)
     for score in from_table(Score, manifests.read(data.partition("scores", concept.key), "scores")):
         column = score_column(score.scorer, score.key, score.side)
         scores[score.pair_id][column] = score.value
-    rows = []
-    for identity in pair_ids:
-        pair = pairs[identity]
-        safe, unsafe = images.get((identity, "safe")), images.get((identity, "unsafe"))
-        if (
-            safe is None
-            or unsafe is None
-            or (safe.image_id, unsafe.image_id) != (pair.chosen_image_id, pair.rejected_image_id)
-        ):
-            raise IntegrityError(f"pair {identity} of {concept.key} does not match its images")
-        rows.append({**_fixed(pair, safe, unsafe), **scores[identity]})
-    return pa.Table.from_pylist(rows, schema=schema)
+    waiting, wanted = deque(pair_ids), set(pair_ids)
+    held: dict[tuple[str, str], RenderedImage] = {}
+    folder = data.partition("images", concept.key)
+    for batch in manifests.read_batches(folder, "images", rows=IMAGES_AT_ONCE):
+        for image in from_table(RenderedImage, batch):
+            if image.pair_id in wanted:
+                held[image.pair_id, image.side] = image
+        rows = []
+        while waiting and all((waiting[0], side) in held for side in SIDES):
+            pair = pairs[waiting.popleft()]
+            safe, unsafe = (held.pop((pair.pair_id, side)) for side in ("safe", "unsafe"))
+            if (safe.image_id, unsafe.image_id) != (pair.chosen_image_id, pair.rejected_image_id):
+                raise _unmatched(pair.pair_id, concept)
+            rows.append({**_fixed(pair, safe, unsafe), **scores[pair.pair_id]})
+        if rows:
+            yield pa.Table.from_pylist(rows, schema=schema)
+    if waiting:
+        raise _unmatched(waiting[0], concept)
+
+
+def _unmatched(identity: str, concept: Concept) -> IntegrityError:
+    return IntegrityError(f"pair {identity} of {concept.key} does not match its images")
 
 
 def _evaluation_rows(data: DataRoot, concept: Concept) -> list[Measured]:

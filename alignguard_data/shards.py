@@ -2,9 +2,10 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ import pyarrow.parquet as pq
 from alignguard_data.errors import IntegrityError, StorageError
 from alignguard_data.storage import Place, local_copy, scratch, size
 from alignguard_data.storage_writes import put_file
+
+Tables = pa.Table | Iterable[pa.Table]
+"""One table, or several of one schema, at least one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,25 +54,33 @@ def write_bytes(path: Place, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def write_shard(path: Path, table: pa.Table, **options: Any) -> ShardFile:
-    """Write one local Parquet shard atomically; ``options`` go to ``pyarrow.parquet.write_table``.
+def write_shard(path: Path, table: Tables, **options: Any) -> ShardFile:
+    """Write one local Parquet shard atomically; ``options`` go to ``pyarrow.parquet``.
 
-    Images (a column named ``image``) stay uncompressed: they are compressed files already.
+    Images (a column named ``image``) stay uncompressed: they are compressed files already. Of
+    several tables each becomes a row group of its own, and one is in memory at a time.
     """
+    tables = iter([table] if isinstance(table, pa.Table) else table)
+    first, rows = next(tables), 0
     compression: Any = {
-        name: "none" if pa.types.is_binary(table.schema.field(name).type) else "zstd"
-        for name in table.column_names
+        name: "none" if pa.types.is_binary(first.schema.field(name).type) else "zstd"
+        for name in first.column_names
     }
-    with atomic_file(path) as temporary:
-        pq.write_table(
-            table,
+    with (
+        atomic_file(path) as temporary,
+        pq.ParquetWriter(
             temporary,
+            first.schema,
             compression=compression,
             store_schema=False,
             write_page_checksum=True,  # who reads a column alone cannot check the file's hash
             **options,
-        )
-    return describe(path, rows=table.num_rows)
+        ) as writer,
+    ):
+        for part in chain([first], tables):
+            writer.write_table(part)
+            rows += part.num_rows
+    return describe(path, rows=rows)
 
 
 def describe(path: Path, *, rows: int, relative_to: Path | None = None) -> ShardFile:

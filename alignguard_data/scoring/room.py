@@ -33,13 +33,15 @@ from alignguard_data.records import (
     schema_of,
     to_table,
 )
+from alignguard_data.storage import Place
 from alignguard_data.tally import Tally
 
 ROOM = "scores"
 IMAGE_CORRUPT = "image_corrupt"
 
 IMAGES_PER_CHUNK = 256
-"""Decoded and scored together; at 1024x1024 this is 800 MB."""
+PIXELS_PER_CHUNK = 2**26
+"""Decoded and scored together: 256 images of 512x512, 64 of 1024x1024; 200 MB of pixels."""
 
 _UNREADABLE = (
     OSError,
@@ -111,20 +113,19 @@ def score_concept(
         if work.done:
             return work.done
         known = earlier_scores(work.spec, [*image_scorers, *pair_scorers])
-        images = from_table(
-            RenderedImage, manifests.read(data.partition("images", concept), "images")
-        )
+        folder, looked = data.partition("images", concept), 0
         table = manifests.read(data.partition("prompts", concept), "pairs")
         pairs = [pair for pair in from_table(PromptPair, table) if pair.role == "train"]
         parts: list[pa.Table] = []
         rejected: list[RejectedImage] = []
-        for first in range(0, len(images), IMAGES_PER_CHUNK):
-            decoded = decode(images[first : first + IMAGES_PER_CHUNK])
+        for chunk in manifests.read_batches(folder, "images", rows=chunk_rows(folder)):
+            decoded = decode(from_table(RenderedImage, chunk))
             rejected += decoded.rejected
             parts += [
-                _score_images(work, scorer, decoded, first, known.get(scorer.name))
+                _score_images(work, scorer, decoded, looked, known.get(scorer.name))
                 for scorer in image_scorers
             ]
+            looked += chunk.num_rows
             if progress:
                 progress(len(decoded.rows) + len(decoded.rejected))
         parts += [
@@ -137,19 +138,24 @@ def score_concept(
             },
             rejected={IMAGE_CORRUPT: len(rejected)} if rejected else {},
             counts={
-                "images": len(images) - len(rejected),
+                "images": looked - len(rejected),
                 "pairs": len(pairs),
                 **({"reused_scorers": ", ".join(sorted(known))} if known else {}),
             },
-            tally=Tally(
-                wanted=len(images),
-                made=len(images) - len(rejected),
-                unit="scored images",
-                example=f"the {rejected[0].side} image of pair {rejected[0].pair_id}"
-                if rejected
-                else "",
-            ),
+            tally=_tally(looked, rejected),
         )
+
+
+def _tally(looked: int, rejected: Sequence[RejectedImage]) -> Tally:
+    example = f"the {rejected[0].side} image of pair {rejected[0].pair_id}" if rejected else ""
+    return Tally(wanted=looked, made=looked - len(rejected), unit="scored images", example=example)
+
+
+def chunk_rows(folder: Place) -> int:
+    """How many of a concept's images are decoded together, by the size that they were asked in."""
+    size = manifests.require(folder).config
+    pixels = int(size.get("width", 1)) * int(size.get("height", 1))
+    return max(1, min(IMAGES_PER_CHUNK, PIXELS_PER_CHUNK // pixels))
 
 
 def earlier_scores(

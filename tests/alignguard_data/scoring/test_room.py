@@ -252,3 +252,16 @@ def test_damaged_scores_are_not_taken_over(drawn):
     ink = InkScorer()
     score(drawn, ink, BrightScorer())
     assert ink.calls == 1
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "rows"), [(64, 64, 256), (512, 512, 256), (1024, 1024, 64), (9000, 9000, 1)]
+)
+def test_the_larger_the_images_the_fewer_are_decoded_at_once(tmp_path, width, height, rows):
+    made = PartitionSpec(
+        folder=tmp_path, room="images", key="a", config={"width": width, "height": height},
+        inputs={},
+    )  # fmt: skip
+    with open_partition(made) as work:
+        work.finish(tables={})
+    assert room.chunk_rows(tmp_path) == rows
