@@ -1,5 +1,7 @@
 """The frozen base model under training: its identity at once, its weights at first use."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +22,9 @@ SELF_ATTENTION_TARGETS = tuple(f"attn1.{name}" for name in LORA_TARGETS)
 
 class BaseModel:
     """A Stable Diffusion checkpoint, a local folder or a hub id with its revision.
+
+    ``dtype`` is a torch dtype's name, ``auto``, or ``tf32``: float32 weights whose products a GPU
+    may make in TensorFloat-32 (see :meth:`products`).
 
     Raises:
         EngineError: a hub id without a revision.
@@ -93,10 +98,23 @@ class BaseModel:
             self._model,
             revision=None if self._folder else self._revision,
             device=self._device,
-            dtype=self._dtype,
+            dtype="float32" if self._dtype == "tf32" else self._dtype,
             vae=self._vae,
             vae_revision=self._vae_revision,
         )
+
+    @contextmanager
+    def products(self) -> Iterator[None]:
+        """Matrix products as ``dtype`` asks for, forward and backward, until the block ends; it is
+        a setting of the whole process, and only of CUDA."""
+        import torch
+
+        matmul = torch.backends.cuda.matmul
+        before, matmul.allow_tf32 = matmul.allow_tf32, self._dtype == "tf32"
+        try:
+            yield
+        finally:
+            matmul.allow_tf32 = before
 
     def pixels(self, latents: "Tensor") -> dict[str, int]:
         """Height and width in pixels of the images behind latents (rows, channels, h, w)."""

@@ -62,13 +62,18 @@ def train_expert(
     ``group`` is this process among those that train together; the first keeps the checkpoint.
 
     Raises:
-        EngineError: no pair to train on, ``start`` does not fit the recipe, NaN, or a runaway error
-            of the chosen side.
+        EngineError: no pair to train on, a base model in float16, ``start`` does not fit the
+            recipe, NaN, or a runaway error of the chosen side.
     """
     if not len(encoded):
         raise EngineError("there is no pair to train on: the release has none of this category")
+    if next(base.pipe.unet.parameters()).dtype == torch.float16:
+        raise EngineError(
+            "training in float16 needs a gradient scaler, which this trainer has not: take tf32, "
+            "bfloat16 or float32"
+        )
     first = group.rank == 0
-    with live_adapter(base, recipe, seed) as adapter:
+    with base.products(), live_adapter(base, recipe, seed) as adapter:
         if start:
             adapter.go_on_from(start)
         optimizer = _optimizer(list(adapter.parameters.values()), recipe)

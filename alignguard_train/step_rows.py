@@ -20,7 +20,8 @@ class PairRows:
     """Pairs as a step sees them: latents of both images, conditions of the unsafe caption, and
     one timestep (rows,) and one noise (rows, channels, h, w) that both images share. ``kept`` and
     ``kept_caption`` are what should stay as it is: chosen image and safe caption, or another
-    category's."""
+    category's. Latents and noise are float32 whatever the base model is: rounded ones show in the
+    loss."""
 
     chosen: Tensor
     rejected: Tensor
@@ -71,13 +72,13 @@ def draw(
             kept = torch.where(away[rows, None, None, None], there, kept)
             caption = caption.replaced(away[rows], worse)
         yield PairRows(
-            chosen=chosen.to(where, dtype),
-            rejected=_side(encoded, "rejected", pairs, flip[rows], recipe).to(where, dtype),
+            chosen=chosen.to(where, torch.float32),
+            rejected=_side(encoded, "rejected", pairs, flip[rows], recipe).to(where, torch.float32),
             unsafe=unsafe.to(where, dtype),
-            kept=kept.to(where, dtype),
+            kept=kept.to(where, torch.float32),
             kept_caption=caption.to(where, dtype),
             t=t[rows].to(where),
-            noise=noise[rows].to(where, dtype),
+            noise=noise[rows].to(where, torch.float32),
         )
 
 

@@ -72,10 +72,18 @@ def budget(profile: Profile, taxonomy: Taxonomy, gpu: Gpu, peak_share: float) ->
     picture = image.width * image.height * PNG_BYTES_A_PIXEL / GIB
     encoded = flops.encoded_numbers(mirrored=recipe.flip) * _training_bytes(profile) / GIB
     clip = _clip_looks(profile.image_scorers)
+    trained = gpu.peak(profile.base_model.trained_in)
 
-    def room(name: str, units: int, unit: str, each: float | None, gib: float = 0.0) -> RoomBudget:
+    def room(
+        name: str,
+        units: int,
+        unit: str,
+        each: float | None,
+        gib: float = 0.0,
+        peak: float = gpu.tflops,
+    ) -> RoomBudget:
         tflop = None if each is None else units * each / TERA
-        hours = None if tflop is None else tflop / (gpu.tflops * peak_share) / HOUR
+        hours = None if tflop is None else tflop / (peak * peak_share) / HOUR
         return RoomBudget(room=name, units=units, unit=unit, tflop=tflop, hours=hours, gib=gib)
 
     return [
@@ -85,9 +93,12 @@ def budget(profile: Profile, taxonomy: Taxonomy, gpu: Gpu, peak_share: float) ->
         room("release", sizes.trained, "pairs", 0.0, 2 * sizes.trained * picture),
         room(
             "encodings", sizes.trained, "pairs", flops.encoded_pair(mirrored=recipe.flip),
-            sizes.trained * encoded,
+            sizes.trained * encoded, peak=trained,
         ),
-        room("experts", *_training(profile, taxonomy, recipe, flops)),
+        room(
+            "experts", *_training(profile, taxonomy, recipe, flops),
+            peak=trained,
+        ),
         room("evaluation", *_evaluation(profile, sizes, model, drawn)),
     ]  # fmt: skip
 
@@ -131,9 +142,8 @@ def _evaluation(profile: Profile, sizes: _Sizes, model: str, drawn: int) -> tupl
 
 
 def _training_bytes(profile: Profile) -> int:
-    """Bytes of one number in the training's precision; ``auto`` is half precision on a GPU."""
-    choice = profile.base_model
-    return 4 if (choice.training_dtype or choice.dtype) == "float32" else 2
+    """Bytes of one number as the training's weights hold it."""
+    return 2 if profile.base_model.trained_in == "bfloat16" else 4
 
 
 def _training(

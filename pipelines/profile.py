@@ -14,7 +14,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from alignguard_data.audit import AuditBounds
 from alignguard_data.backends.speed import Speed
@@ -100,13 +108,31 @@ class BaseModelChoice(_Strict):
     devices: list[Annotated[str, AfterValidator(_device)]] = Field(default_factory=list)
     """Several GPUs of one machine: a process each over disjoint concepts (docs/scaling.md)."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    training_dtype: Literal["float32", "float16", "bfloat16"] | None = None
-    """Precision of the frozen weights under training; the adapter's own is float32 always."""
+    training_dtype: Literal["float32", "tf32", "bfloat16"] | None = None
+    """Precision of training: ``tf32`` is float32 weights and sums with products that a GPU makes in
+    TensorFloat-32, ``bfloat16`` halves weights and activations. The adapter's own is float32
+    always. Left out: that of rendering, or float32 where rendering's cannot be trained in."""
     threads: int = Field(default=2, ge=1, le=64)
     vae: str | None = None
     """Another VAE: a hub id or folder (SDXL's own overflows in float16)."""
     vae_revision: str | None = None
     speed: Speed = Speed()
+
+    @property
+    def trained_in(self) -> str:
+        """The precision that training takes."""
+        rendering = self.dtype if self.dtype in ("float32", "bfloat16") else "float32"
+        return self.training_dtype or rendering
+
+    @field_validator("training_dtype", mode="before")
+    @classmethod
+    def _not_without_a_scaler(cls, chosen: object) -> object:
+        if chosen in ("float16", "fp16", "half"):
+            raise ValueError(
+                "float16 needs a gradient scaler, which this trainer has not: small gradients "
+                "become 0; take tf32, bfloat16 or float32"
+            )
+        return chosen
 
     @model_validator(mode="after")
     def _each_device_once(self) -> "BaseModelChoice":

@@ -115,7 +115,7 @@ class Engines:
             model=resolve_model(choice.model),
             revision=choice.revision,
             device=self._device,
-            dtype=choice.training_dtype or choice.dtype,
+            dtype=choice.trained_in,
             vae=resolve_model(choice.vae) if choice.vae else None,
             vae_revision=choice.vae_revision,
         )

@@ -6,23 +6,33 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gpu:
-    """``tflops``: dense bf16 (fp16 on T4) peak in TFLOP/s; ``gib``: memory."""
+    """Dense peaks in TFLOP/s, and memory.
+
+    ``tflops``: of bf16 (fp16 on T4). ``tf32``: of TensorFloat-32, which a T4 has not. ``float32``:
+    without tensor cores. ``gib``: memory.
+    """
 
     tflops: float
+    tf32: float
+    float32: float
     gib: int
+
+    def peak(self, dtype: str) -> float:
+        """TFLOP/s in a precision by its name in a profile; 16 bits for what is not named."""
+        return {"tf32": self.tf32, "float32": self.float32}.get(dtype, self.tflops)
 
 
 GPUS = {
-    "t4": Gpu(tflops=65, gib=16),
-    "l4": Gpu(tflops=121, gib=24),
-    "a10": Gpu(tflops=125, gib=24),
-    "rtx3090": Gpu(tflops=71, gib=24),
-    "rtx4090": Gpu(tflops=165, gib=24),
-    "l40s": Gpu(tflops=362, gib=48),
-    "a100": Gpu(tflops=312, gib=80),
-    "h100": Gpu(tflops=989, gib=80),
-    "h200": Gpu(tflops=989, gib=141),
-    "b200": Gpu(tflops=2250, gib=180),
+    "t4": Gpu(tflops=65, tf32=8.1, float32=8.1, gib=16),
+    "l4": Gpu(tflops=121, tf32=60, float32=30.3, gib=24),
+    "a10": Gpu(tflops=125, tf32=62.5, float32=31.2, gib=24),
+    "rtx3090": Gpu(tflops=71, tf32=35.6, float32=35.6, gib=24),
+    "rtx4090": Gpu(tflops=165, tf32=82.6, float32=82.6, gib=24),
+    "l40s": Gpu(tflops=362, tf32=183, float32=91.6, gib=48),
+    "a100": Gpu(tflops=312, tf32=156, float32=19.5, gib=80),
+    "h100": Gpu(tflops=989, tf32=494, float32=67, gib=80),
+    "h200": Gpu(tflops=989, tf32=494, float32=67, gib=141),
+    "b200": Gpu(tflops=2250, tf32=1125, float32=75, gib=180),
 }
 
 

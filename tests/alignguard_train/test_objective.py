@@ -224,6 +224,31 @@ def test_in_low_precision_the_adapter_stays_float32(base, tmp_path):
     assert trained.history.isfinite().all()
 
 
+def test_in_low_precision_noise_and_latents_stay_float32(base):
+    low = BaseModel(model=str(base._folder), device="cpu", dtype="bfloat16")
+    whole, rounded = (next(draw(b, encode(preferences(), b), RECIPE, 0, 0)) for b in (base, low))
+    assert torch.equal(whole.noise, rounded.noise)
+    for name in ("chosen", "rejected", "kept", "noise"):
+        assert getattr(rounded, name).dtype == torch.float32
+    assert rounded.unsafe.states.dtype == torch.bfloat16
+
+
+def test_a_base_model_in_float16_is_not_trained(base, tmp_path):
+    half = BaseModel(model=str(base._folder), device="cpu", dtype="float16")
+    with pytest.raises(EngineError, match="gradient scaler"):
+        train_expert(half, encode(preferences(), base), RECIPE, seed=0, checkpoint=tmp_path / "c")
+
+
+@pytest.mark.parametrize(("dtype", "allowed"), [("tf32", True), ("float32", False)])
+def test_tf32_is_float32_weights_and_a_setting_that_lasts_a_training(base, dtype, allowed):
+    torch.backends.cuda.matmul.allow_tf32 = False
+    chosen = BaseModel(model=str(base._folder), device="cpu", dtype=dtype)
+    assert chosen.unloaded().pipe.unet.dtype == torch.float32
+    with chosen.unloaded().products():
+        assert torch.backends.cuda.matmul.allow_tf32 is allowed
+    assert torch.backends.cuda.matmul.allow_tf32 is False
+
+
 @pytest.mark.parametrize("recipe", [sd15_expert, sd21_expert, sdxl_expert, standin_expert])
 def test_every_named_recipe_runs_on_every_class(base, tmp_path, recipe):
     short = dataclasses.replace(recipe(), steps=2, warmup_steps=0, checkpoint_every=1)

@@ -34,6 +34,31 @@ def test_all_faults_are_reported_at_once_with_place_and_value(tmp_path):
     assert len(caught.value.faults) == 4
 
 
+@pytest.mark.parametrize("name", ["float16", "fp16", "half"])
+def test_training_in_float16_is_refused_with_the_reason(tmp_path, name):
+    with pytest.raises(ConfigError) as caught:
+        load_profile(str(reduced_profile(tmp_path, base_model__training_dtype=name)))
+    said = str(caught.value)
+    assert "base_model.training_dtype" in said and "gradient scaler" in said and name in said
+
+
+@pytest.mark.parametrize(
+    ("rendering", "training", "taken"),
+    [
+        ("auto", None, "float32"),
+        ("float16", None, "float32"),
+        ("bfloat16", None, "bfloat16"),
+        ("float16", "tf32", "tf32"),
+        ("float32", "bfloat16", "bfloat16"),
+    ],
+)
+def test_training_never_takes_over_a_precision_that_it_cannot_train_in(
+    tmp_path, rendering, training, taken
+):
+    chosen = {"base_model__dtype": rendering, "base_model__training_dtype": training}
+    assert load_profile(str(reduced_profile(tmp_path, **chosen))).base_model.trained_in == taken
+
+
 def test_prompt_sets_lie_beside_the_profile(tmp_path):
     sets = [{"name": "i2p", "path": "sets/i2p.csv", "format": "i2p"}]
     profile = load_profile(str(reduced_profile(tmp_path, evaluation__prompt_sets=sets)))
