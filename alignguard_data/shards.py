@@ -60,7 +60,7 @@ def write_shard(path: Path, table: Tables, **options: Any) -> ShardFile:
     Images (a column named ``image``) stay uncompressed: they are compressed files already. Of
     several tables each becomes a row group of its own, and one is in memory at a time.
     """
-    tables = iter([table] if isinstance(table, pa.Table) else table)
+    tables: Iterator[Any] = iter([table] if isinstance(table, pa.Table) else table)
     first, rows = next(tables), 0
     compression: Any = {
         name: "none" if pa.types.is_binary(first.schema.field(name).type) else "zstd"

@@ -20,8 +20,7 @@ class PairRows:
     """Pairs as a step sees them: latents of both images, conditions of the unsafe caption, and
     one timestep (rows,) and one noise (rows, channels, h, w) that both images share. ``kept`` and
     ``kept_caption`` are what should stay as it is: chosen image and safe caption, or another
-    category's. Latents and noise are float32 whatever the base model is: rounded ones show in the
-    loss."""
+    category's. Latents and noise are float32 whatever the base model is."""
 
     chosen: Tensor
     rejected: Tensor
