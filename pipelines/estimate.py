@@ -34,8 +34,10 @@ class Estimate:
             return f"{count}; how long is not known before it was done once ({missing})"
         if self.measured_here == self.rooms:
             return f"{count}, about {_minutes(self.high)}, as long as it took before"
-        found = f"{_minutes(self.low)} to {_minutes(self.high)}"
-        return f"{count}, {found}: an estimate from another machine"
+        low, high = _minutes(self.low), _minutes(self.high)
+        found = f"about {low}" if low == high else f"{low} to {high}"
+        partly = "partly " if self.measured_here else ""
+        return f"{count}, {found}: {partly}an estimate from another machine"
 
 
 def estimate_run(engines: Engines, until: str | None = None) -> Estimate:

@@ -39,6 +39,18 @@ def test_what_was_made_here_counts_by_the_share_that_is_to_be_made_again():
     assert found.text == "2 rooms to make, about 2 min, as long as it took before"
 
 
+def test_what_is_known_in_part_says_so():
+    """120 s that were measured here, and 100 s elsewhere: 120 + 70 s to 120 + 170 s."""
+    found = combine({"images": 1.0, "merge": 1.0}, {"images": 120}, {"merge": 100})
+    assert (found.low, found.high) == pytest.approx((190, 290))
+    assert found.text == "2 rooms to make, 3 min to 5 min: partly an estimate from another machine"
+
+
+def test_a_range_that_is_one_number_is_said_once():
+    text = combine({"taxonomy": 1.0}, {}, {"taxonomy": 2}).text
+    assert text == "1 room to make, about 10 s: an estimate from another machine"
+
+
 @pytest.mark.parametrize(
     ("shares", "text"),
     [
