@@ -14,6 +14,12 @@ AlignGuardError
 from collections.abc import Sequence
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; its class's name where it has none."""
+    lines = str(error).split("\n")
+    return lines[0].strip() or type(error).__name__
+
+
 class AlignGuardError(Exception):
     """Base of the tree; the command line prints its text and exits with 1."""
 

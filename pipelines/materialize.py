@@ -13,7 +13,7 @@ from dagster._core.definitions.assets.job.asset_job import IMPLICIT_ASSET_JOB_NA
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 from sqlalchemy.exc import OperationalError
 
-from alignguard_data.errors import AlignGuardError, ConfigError, StorageError
+from alignguard_data.errors import AlignGuardError, ConfigError, StorageError, first_line
 from alignguard_data.storage import Place, scratch
 from pipelines import instance_file
 from pipelines.profile import PROFILE_VARIABLE, load_profile
@@ -136,7 +136,7 @@ def _recorded(instance: dg.DagsterInstance) -> Iterator[None]:
         try:
             yield
         except (OSError, OperationalError) as error:
-            cause = str(error).splitlines()[0]
+            cause = first_line(error)
             home = instance.root_directory
             free = shutil.disk_usage(home).free / 2**20
             raise StorageError(

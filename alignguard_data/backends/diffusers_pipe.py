@@ -30,7 +30,7 @@ from alignguard_data.backends.loading import load_pipeline
 from alignguard_data.backends.lora import fold_in
 from alignguard_data.backends.solvers import with_solver
 from alignguard_data.backends.speed import Attention, Speed, on_device
-from alignguard_data.errors import EngineError
+from alignguard_data.errors import EngineError, first_line
 from alignguard_data.images import Sampling
 from alignguard_data.protocols import Pixels, Progress
 
@@ -172,7 +172,7 @@ class DiffusersPipe:
                 if isinstance(error, torch.AcceleratorError):
                     # The process's context is lost with the device: only a new process can go on.
                     raise EngineError(
-                        f"{self._device} failed ({str(error).splitlines()[0]}); the images so far "
+                        f"{self._device} failed ({first_line(error)}); the images so far "
                         "are kept: look at the device (nvidia-smi) and run again"
                     ) from error
                 if _lacks_kernel(error):

@@ -3,7 +3,7 @@
 import pickle
 from pathlib import Path
 
-from alignguard_data.errors import EngineError
+from alignguard_data.errors import EngineError, first_line
 from alignguard_data.shards import atomic_file
 
 PICKLED = (".bin", ".pt", ".pth")
@@ -37,7 +37,7 @@ def convert_weights(folder: Path) -> list[Path]:
         except pickle.UnpicklingError:  # torch's own text advises to run it all the same
             faults.append(f"  - {path}: it holds something else than tensors")
         except (OSError, EOFError, RuntimeError, ValueError) as error:
-            faults.append(f"  - {path}: {str(error).splitlines()[0]}")
+            faults.append(f"  - {path}: {first_line(error)}")
     if faults:
         raise EngineError("nothing was converted:\n" + "\n".join(faults))
     return [_write(path, state) for path, state in tensors.items()]
