@@ -89,11 +89,27 @@ def calibrate_command(
 def _scores(
     data: DataRoot, said: dict[str, bool], wanted: set[ScoreName] | None
 ) -> dict[ScoreName, tuple[str, dict[str, float]]]:
-    """Score to its version and the labelled images' values."""
+    """Score to its version and the labelled images' values.
+
+    Raises:
+        ConfigError: images were scored by several versions of one scorer, of which one threshold
+            cannot be made.
+    """
+    versions: dict[str, set[str]] = {}
     found: dict[ScoreName, tuple[str, dict[str, float]]] = {}
     for scorer, key, version, image, value in query(data, _SCORES)[1]:
         if image in said and (wanted is None or (scorer, key) in wanted):
             found.setdefault((scorer, key), (version, {}))[1][image] = value
+            versions.setdefault(scorer, set()).add(version)
+    if mixed := {name: told for name, told in versions.items() if len(told) > 1}:
+        raise ConfigError(
+            "scores",
+            [
+                f"{name}: the labelled images have scores of versions {', '.join(sorted(told))}: "
+                "`alignguard run --until index` scores them again"
+                for name, told in mixed.items()
+            ],
+        )
     return found
 
 
