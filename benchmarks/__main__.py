@@ -21,6 +21,7 @@ from benchmarks import (
     index,
     merging,
     orchestration,
+    rehearsal,
     release,
     release_memory,
     render,
@@ -28,6 +29,7 @@ from benchmarks import (
     speed_fields,
     training,
     training_memory,
+    training_precision,
     writing,
 )
 from benchmarks.absent import Absent
@@ -45,6 +47,8 @@ BENCHMARKS: dict[str, Callable[[int], dict[str, Any]]] = {
     "duplicates": duplicates.measure,
     "training": training.measure,
     "training_memory": training_memory.measure,
+    "training_precision": training_precision.measure,
+    "rehearsal": rehearsal.measure,
     "merging": merging.measure,
     "evaluation": evaluation.measure,
     "growth": growth.measure,
