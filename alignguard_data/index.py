@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 
 from alignguard_data import manifest as manifests
+from alignguard_data.basis import basis
 from alignguard_data.errors import AlignGuardError, InputMissing, PartitionBusy
 from alignguard_data.funnel import Manifests, concept_manifests
 from alignguard_data.index_database import FILE, REWRITTEN, write_database
@@ -25,6 +26,8 @@ from alignguard_data.tally import Tally
 from alignguard_data.taxonomy import Taxonomy
 
 ROOM = "index"
+FORMAT = 1
+"""Part of the fingerprint: raise it when the file changes for equal tables and views."""
 EXPORTS = ("csv", "parquet", "json")
 
 
@@ -48,7 +51,12 @@ def _spec(data: DataRoot, found: Manifests) -> PartitionSpec:
         folder=data.partition(ROOM),
         room=ROOM,
         key=UNPARTITIONED,
-        config={"tables": described_columns(), "views": VIEWS, "duckdb": duckdb.__version__},
+        config={
+            "tables": described_columns(),
+            "views": VIEWS,
+            "duckdb": duckdb.__version__,
+            **basis(ROOM, format=FORMAT),
+        },
         inputs=inputs,
     )
 

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from alignguard_data import manifest as manifests
+from alignguard_data.basis import basis
 from alignguard_data.errors import ConfigError, InputMissing
 from alignguard_data.manifest import Manifest, fingerprint
 from alignguard_data.pair_filter import (
@@ -38,6 +39,8 @@ from alignguard_data.records import (
 from alignguard_data.tally import Tally
 
 ROOM = "pairs"
+FORMAT = 1
+"""Part of the fingerprint: raise it when the room's files change for equal scores."""
 
 
 def spec(data: DataRoot, concept: Concept, rules: FilterRules) -> PartitionSpec:
@@ -54,7 +57,7 @@ def spec(data: DataRoot, concept: Concept, rules: FilterRules) -> PartitionSpec:
         folder=data.partition(ROOM, concept.key),
         room=ROOM,
         key=concept.key,
-        config=_config(rules),
+        config={**_config(rules), **basis(ROOM, format=FORMAT, judges_text=True)},
         inputs={"concept": fingerprint(dataclasses.asdict(concept), {}), **inputs},
         least=rules.min_kept,
     )

@@ -16,7 +16,7 @@ who do not know of each other never write into each other's files: the last mani
 import dataclasses
 import os
 import time
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +61,8 @@ class PartitionSpec:
     models: Mapping[str, str] = field(default_factory=dict)
     asks_again: bool = False
     least: int = 1
+    promises: Callable[[Manifest], bool] | None = None
+    """Whether what the partition promises outside its folder is there too."""
 
     @property
     def fingerprint(self) -> str:
@@ -85,6 +87,8 @@ class PartitionSpec:
     def met_by(self, manifest: Manifest) -> bool:
         """Whether the partition that ``manifest`` stands for is what it should be."""
         if manifest.fingerprint != self.fingerprint or too_few(manifest.counts, self.least):
+            return False
+        if self.promises and not self.promises(manifest):
             return False
         return all(storage.size(self.folder / file.name) == file.bytes for file in manifest.files)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from alignguard_data import manifest as manifests
+from alignguard_data.basis import basis
 from alignguard_data.errors import EngineError
 from alignguard_data.manifest import Manifest, fingerprint
 from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
@@ -30,6 +31,8 @@ from alignguard_data.tally import Tally, masked
 from alignguard_data.text import canonical
 
 ROOM = "prompts"
+FORMAT = 1
+"""Part of the fingerprint: raise it when the room's files change for equal replies."""
 CONCEPT_CHECK = "concept_check"
 """Among a manifest's models: what judged the prompts, and wrote none."""
 _SAVED = pa.schema([("text", pa.string()), ("finish_reason", pa.string())])
@@ -51,16 +54,17 @@ def spec(
     for name in ("max_tokens", "language"):
         if chosen[name] is None:
             del chosen[name]
-    check = tools.concept_check
+    check, counted = tools.concept_check, getattr(tools.count_tokens, "version", None)
     return PartitionSpec(
         folder=data.partition(ROOM, concept.key),
         room=ROOM,
         key=concept.key,
-        config={**chosen, "gate": GATE_VERSION},
+        config={**chosen, "gate": GATE_VERSION, **basis(ROOM, format=FORMAT, judges_text=True)},
         inputs={"concept": fingerprint(dataclasses.asdict(concept), {})},
         models={
             writer.model_id: writer.revision,
             **({CONCEPT_CHECK: check.version} if check else {}),
+            **({"tokens": counted} if config.max_tokens and counted else {}),
         },
         asks_again=config.ask_again,
         least=config.min_pairs,

@@ -5,20 +5,24 @@ rows give equal files, so a release that would equal the latest one is not writt
 """
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from alignguard_data import manifest as manifests
 from alignguard_data.audit import AuditBounds, audit_rooms
+from alignguard_data.basis import basis
 from alignguard_data.card import render_card
 from alignguard_data.croissant import CROISSANT, check_croissant, croissant_bytes
 from alignguard_data.edges_file import edges_file, synced_edges
-from alignguard_data.errors import ReleaseRefused
+from alignguard_data.errors import IntegrityError, ReleaseRefused
 from alignguard_data.findings import Finding
 from alignguard_data.funnel import KEPT, concept_manifests, totals
 from alignguard_data.manifest import MANIFEST, Manifest
@@ -30,6 +34,7 @@ from alignguard_data.release_audit import (
     audit_release,
     manifest_text,
     read_manifest,
+    rows_of,
     seal,
 )
 from alignguard_data.release_audit import verify_release as verify_release
@@ -38,6 +43,7 @@ from alignguard_data.release_config import ReleaseConfig as ReleaseConfig
 from alignguard_data.release_files import SplitWriter, write_single
 from alignguard_data.release_folders import (
     fresh_folder,
+    give_way,
     latest_release,
     next_name,
     rename_into_place,
@@ -67,7 +73,11 @@ from alignguard_data.taxonomy import Taxonomy
 from alignguard_data.withdrawals import read_withdrawals
 
 ROOM = "release"
-FORMAT = 1
+TRAIN_ROWS = "train_rows_by_category"
+"""Of the manifest's ``counts``: see :func:`train_rows`."""
+TRAINED_ON = ("pair_id", "category", "caption", "caption_safe", "sha256_0", "sha256_1")
+"""The columns that training depends on; the images by their hashes."""
+FORMAT = 2
 """Part of the fingerprint: raise it when a release's files change for equal rows."""
 
 
@@ -94,12 +104,26 @@ def spec(
             "bounds": dataclasses.asdict(bounds),
             "taxonomy": [taxonomy.name, taxonomy.version],
             "splits": {concept.key: concept.split for concept in taxonomy.concepts},
-            "format": FORMAT,
+            **basis(ROOM, format=FORMAT, judges_text=True),
             **({"withdrawn": withdrawn} if withdrawn else {}),
             "embedder": config.judged_by(embedder),
         },
         inputs={f"{room}/{key}": manifest.content_id for (room, key), manifest in found.items()},
+        promises=partial(stands, data),
     )
+
+
+def train_rows(data: DataRoot, categories: Sequence[str]) -> dict[str, str]:
+    """Inputs of a partition that reads just the train rows of ``categories`` of the last release.
+
+    Raises:
+        InputMissing: there is no release.
+    """
+    release = manifests.require(data.partition(ROOM))
+    known = release.counts.get(TRAIN_ROWS)
+    if known is None:  # made before they were kept
+        return {"release": release.content_id}
+    return {f"train rows of {category}": known.get(category, "") for category in categories}
 
 
 def build_release(
@@ -124,7 +148,7 @@ def build_release(
         ValueError: a ``max_semantic_cosine`` without an embedder.
     """
     with open_partition(spec(data, taxonomy, config, bounds, embedder)) as work:
-        if work.done and stands(data, work.done):
+        if work.done:
             return work.done
         findings = audit_rooms(data, taxonomy, bounds)
         _refuse(findings)
@@ -211,10 +235,13 @@ def _publish(
     embedder: TextEmbedder | None,
 ) -> Place:
     latest = latest_release(data)
+    if latest and _holds(data, latest, described["content_id"]):
+        if not verify_release(latest):
+            shutil.rmtree(temporary)
+            return latest
+        give_way(latest)  # damaged, and its good copy is the temporary folder
+        latest = latest_release(data)
     before = read_manifest(latest) if latest else None
-    if latest and before and before["content_id"] == described["content_id"]:
-        shutil.rmtree(temporary)
-        return latest
     changes = diff(latest, temporary) if latest else []
     withdrawn = read_withdrawals(data)
     left = set(before["by_concept"]) - set(described["by_concept"]) if before else set()
@@ -244,6 +271,25 @@ def _publish(
     write_bytes(temporary / MANIFEST, manifest_text(sealed).encode())
     _refuse(audit_release(temporary, embedder))
     return rename_into_place(temporary, data.releases / name)
+
+
+def _holds(data: DataRoot, latest: Place, content_id: str) -> bool:
+    """Whether a release is, or was before it was damaged, the one with this content."""
+    try:
+        return read_manifest(latest)["content_id"] == content_id
+    except IntegrityError:
+        pointed = manifests.load(data.partition(ROOM))
+        counts = pointed.counts if pointed else {}
+        return (counts.get("path"), counts.get("release_content_id")) == (latest.name, content_id)
+
+
+def _train_rows(folder: Place) -> dict[str, str]:
+    """By category a digest of its train rows in release order: just what an expert reads."""
+    digests: dict[str, Any] = {}
+    for row in rows_of(folder, "train", TRAINED_ON).to_pylist():
+        digest = digests.setdefault(row["category"], hashlib.blake2b(digest_size=16))
+        digest.update(repr([row[name] for name in TRAINED_ON]).encode())
+    return {category: digest.hexdigest() for category, digest in digests.items()}
 
 
 def _plots(folder: Path, manifest: dict[str, Any]) -> dict[str, bytes]:
@@ -280,6 +326,7 @@ def _point_to(work: PartitionWork, folder: Place, plan: ReleasePlan) -> Manifest
             "version": manifest["version"],
             "parent": manifest["parent"] or "",
             "release_content_id": manifest["content_id"],
+            TRAIN_ROWS: _train_rows(folder),
             "bytes": sum(file["bytes"] for file in manifest["files"]),
             **{f"{part}_rows": n for part, n in manifest["rows"].items()},
         },

@@ -10,7 +10,7 @@ from alignguard_data.manifest import MANIFEST, Manifest
 from alignguard_data.paths import DataRoot
 from alignguard_data.release_audit import read_manifest
 from alignguard_data.storage import Place, children, scratch, size
-from alignguard_data.storage_writes import put_folder
+from alignguard_data.storage_writes import put_folder, remove_file
 
 _NAME = re.compile(r"-v(\d+)\.(\d+)\.(\d+)$")
 
@@ -41,12 +41,24 @@ def version_of(name: str) -> tuple[int, int, int]:
 def stands(data: DataRoot, done: Manifest) -> bool:
     """Whether the release that the room's manifest points to is still there, by files' sizes:
     the folder lies outside the partition, so someone may have deleted it."""
+    if "path" not in done.counts:
+        return False
     folder = data.releases / str(done.counts["path"])
     try:
         files = read_manifest(folder)["files"]
     except IntegrityError:
         return False
     return all(size(folder / file["name"]) == file["bytes"] for file in files)
+
+
+def give_way(folder: Place) -> None:
+    """Take a damaged release's place away: without a manifest it is nobody's, and goes when its
+    name is taken. Only for one whose good copy is written already.
+
+    Raises:
+        StorageError: the disk or the bucket refused.
+    """
+    remove_file(folder / MANIFEST)
 
 
 def fresh_folder(data: DataRoot) -> Path:

@@ -18,6 +18,7 @@ from pydantic import (
     ValidationError,
 )
 
+from alignguard_data.basis import basis
 from alignguard_data.errors import ConfigError
 from alignguard_data.manifest import Manifest
 from alignguard_data.partition import PartitionSpec, open_partition
@@ -30,6 +31,8 @@ from alignguard_data.terms import term_keys
 from alignguard_data.yaml_files import Place, dotted, read_yaml
 
 ROOM = "taxonomy"
+FORMAT = 1
+"""Part of the fingerprint: raise it when the room's files change for equal concepts."""
 
 _RESERVED = frozenset({UNPARTITIONED, "all-single"})  # partition keys of other rooms
 
@@ -164,7 +167,7 @@ def spec(data: DataRoot, taxonomy: Taxonomy) -> PartitionSpec:
         folder=data.partition(ROOM),
         room=ROOM,
         key=UNPARTITIONED,
-        config=dataclasses.asdict(taxonomy),
+        config={**dataclasses.asdict(taxonomy), **basis(ROOM, format=FORMAT)},
         inputs={},
     )
 

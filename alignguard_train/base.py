@@ -68,6 +68,11 @@ class BaseModel:
         return {self.model_id: self.revision, f"vae {name}": vae}
 
     @property
+    def numerics(self) -> dict[str, str]:
+        """The precision that was asked for; ``auto`` goes by the device."""
+        return {"dtype": self._dtype}
+
+    @property
     def on_gpu(self) -> bool:
         """Whether the weights go to a CUDA device."""
         import torch

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from alignguard_data import manifest as manifests
 from alignguard_data.backends.weights import file_revision
+from alignguard_data.basis import basis
 from alignguard_data.behind import OneBehind
 from alignguard_data.errors import ConfigError, EngineError, InputMissing
 from alignguard_data.manifest import Manifest
@@ -107,6 +108,7 @@ def spec(
             "prompt_sets": [_without_path(chosen) for chosen in config.prompt_sets],
             "sampling": generator.sampling.told,
             "report": report.VERSION,
+            **basis("evaluation", format=1, judges_text=bool(config.prompt_sets), engine=generator),
         },
         inputs=inputs,
         models={

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from alignguard_data import manifest as manifests
+from alignguard_data.basis import basis
 from alignguard_data.manifest import Manifest
 from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
 from alignguard_data.paths import DataRoot
 from alignguard_data.protocols import Progress
+from alignguard_data.release import train_rows
 from alignguard_data.shards import write_bytes
 from alignguard_data.storage import kept_copy, scratch
 from alignguard_data.tally import Tally
@@ -44,18 +46,24 @@ def spec(
     Raises:
         InputMissing: there is no release.
     """
-    release = manifests.require(data.partition("release"))
     config = dataclasses.asdict(recipe)
     for name in ("checkpoint_every", "watch_ip_every"):
         config.pop(name)  # how often it is kept and watched changes no weight
+    read = list(categories)
     if config.pop("preserve_others") and others:
+        read += others
         config |= {"preserve_others": recipe.preserve_others, "others": list(others)}
     return PartitionSpec(
         folder=data.partition(ROOM, key),
         room=ROOM,
         key=key,
-        config={**config, "format": FORMAT, "categories": list(categories), "seed": seed},
-        inputs={"release": release.content_id},
+        config={
+            **config,
+            **basis(ROOM, format=FORMAT, engine=base),
+            "categories": list(categories),
+            "seed": seed,
+        },
+        inputs=train_rows(data, read),
         models=base.models,
     )
 

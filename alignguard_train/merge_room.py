@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from alignguard_data import manifest as manifests
+from alignguard_data.basis import basis
 from alignguard_data.errors import ConfigError
 from alignguard_data.manifest import Manifest
 from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
 from alignguard_data.paths import UNPARTITIONED, DataRoot
 from alignguard_data.protocols import Progress
+from alignguard_data.release import train_rows
 from alignguard_data.shards import ShardFile, verify_file, write_bytes
 from alignguard_data.storage import Place, kept_copy
 from alignguard_data.tally import Tally
@@ -51,14 +53,13 @@ def spec(
         InputMissing: an expert is not trained yet.
     """
     experts = {key: manifests.require(data.partition("experts", key)) for key in categories}
-    release = manifests.require(data.partition("release"))
     return PartitionSpec(
         folder=data.partition(ROOM),
         room=ROOM,
         key=UNPARTITIONED,
-        config={**dataclasses.asdict(config), "format": FORMAT},
+        config={**dataclasses.asdict(config), **basis(ROOM, format=FORMAT, engine=base)},
         inputs={
-            "release": release.content_id,
+            **train_rows(data, categories),
             **{f"experts/{key}": manifest.content_id for key, manifest in experts.items()},
         },
         models=base.models,

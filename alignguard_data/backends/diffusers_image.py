@@ -91,6 +91,11 @@ class DiffusersImageGenerator:
         return "+".join(parts)
 
     @property
+    def numerics(self) -> dict[str, str]:
+        """The precision that was asked for; ``auto`` goes by the device."""
+        return {"dtype": self._dtype}
+
+    @property
     def images_per_call(self) -> int:
         """Batch size times workers; smaller after the device ran out of memory."""
         return self._loaded().images_per_call

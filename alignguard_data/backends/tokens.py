@@ -4,6 +4,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from alignguard_data.backends.weights import folder_revision
 from alignguard_data.errors import EngineError
 
 
@@ -13,6 +14,12 @@ class TokenCounter:
     def __init__(self, model: str, revision: str | None = None) -> None:
         self._model = model
         self._where: dict[str, Any] = {} if Path(model).is_dir() else {"revision": revision}
+
+    @property
+    def version(self) -> str:
+        """Hash of a folder's files, or a hub id's commit."""
+        folder = Path(self._model)
+        return folder_revision(folder) if folder.is_dir() else str(self._where["revision"])
 
     @cached_property
     def _tokenizer(self) -> Any:

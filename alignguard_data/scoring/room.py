@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from alignguard_data import manifest as manifests
+from alignguard_data.basis import basis
 from alignguard_data.errors import EngineError, IntegrityError
 from alignguard_data.manifest import Manifest
 from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
@@ -37,6 +38,8 @@ from alignguard_data.storage import Place
 from alignguard_data.tally import Tally
 
 ROOM = "scores"
+FORMAT = 1
+"""Part of the fingerprint: raise it when the room's files change for equal numbers."""
 IMAGE_CORRUPT = "image_corrupt"
 
 IMAGES_PER_CHUNK = 256
@@ -84,7 +87,10 @@ def spec(
         folder=data.partition(ROOM, concept),
         room=ROOM,
         key=concept,
-        config={"keys": {scorer.name: list(scorer.keys) for scorer in scorers}},
+        config={
+            "keys": {scorer.name: list(scorer.keys) for scorer in scorers},
+            **basis(ROOM, format=FORMAT),
+        },
         inputs={
             room: manifests.require(data.partition(room, concept)).content_id
             for room in ("prompts", "images")

@@ -1,9 +1,12 @@
 """Runs as Dagster records them: failures are short and clear, killed runs do not live for ever."""
 
+import queue
+
 import dagster as dg
 import pytest
 
 from alignguard_data import manifest as manifests
+from alignguard_data.backends.vllm_text import WorkerFailed
 from pipelines.cli.status import room_states
 from pipelines.definitions import build_definitions
 from pipelines.materialize import (
@@ -53,6 +56,25 @@ def test_a_missing_input_fails_with_its_own_words(engines, instance):
     key = engines.taxonomy.concepts[0].key
     with pytest.raises(RoomFailed, match=r"InputMissing.*prompts"):
         materialize(definitions, instance, engines, room("images"), [key])
+
+
+def test_an_engine_that_fails_speaks_for_itself_and_not_its_cause(engines, instance):
+    class Silent:
+        model_id, revision = "silent", "1"
+
+        def generate(self, requests):
+            try:
+                queue.Queue().get_nowait()
+            except queue.Empty as error:
+                raise WorkerFailed("vLLM worker gave no answer for 9 s") from error
+
+    engines.data.prepare()
+    engines.__dict__["writer"] = Silent()
+    definitions = build_definitions(engines)
+    materialize(definitions, instance, engines, room("taxonomy"), ["all"])
+    key = engines.taxonomy.concepts[0].key
+    with pytest.raises(RoomFailed, match=r"^WorkerFailed: vLLM worker gave no answer for 9 s$"):
+        materialize(definitions, instance, engines, room("prompts"), [key])
 
 
 def test_status_knows_which_partitions_of_a_range_failed(engines, instance):
