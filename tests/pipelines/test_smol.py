@@ -10,8 +10,9 @@ import yaml
 
 from alignguard_data import manifest as manifests
 from alignguard_data.paths import DataRoot
+from alignguard_data.standin.factory import taxonomy_file
 from alignguard_data.storage import parse_root
-from pipelines.profile import load_profile, profile_path, resolve_model
+from pipelines.profile import load_profile, profile_path
 from pipelines.resources import Engines, data_root
 from tests.alignguard_data.backends.smol_models import MINILM, SMOLLM2, missing_model
 from tests.alignguard_data.backends.tiny_chat import INTERPRETER, missing_engine
@@ -37,7 +38,7 @@ def test_one_command_makes_pairs_with_the_real_model(tmp_path):
     missing = missing_engine() or missing_model(SMOLLM2) or missing_model(MINILM)
     if missing:
         pytest.skip(missing)
-    taxonomy = yaml.safe_load(open(resolve_model(load_profile("smol").taxonomy)))
+    taxonomy = yaml.safe_load(taxonomy_file().read_text())
     taxonomy["categories"] = taxonomy["categories"][:1]
     taxonomy["categories"][0]["concepts"] = taxonomy["categories"][0]["concepts"][:2]
     (tmp_path / "taxonomy.yaml").write_text(yaml.safe_dump(taxonomy))

@@ -16,7 +16,7 @@ from alignguard_data.backends.openai_text import OpenAIWriter
 from alignguard_data.backends.steps import REPLY_FIELD
 from alignguard_data.backends.unpacked import unpacked
 from alignguard_data.backends.vllm_text import VLLMWriter
-from alignguard_data.errors import EngineError
+from alignguard_data.errors import EngineError, NothingMade
 from alignguard_data.prompts import write_prompt_pairs
 from alignguard_data.protocols import Reply, WritingRequest
 from alignguard_data.reply_gate import WritingConfig
@@ -164,8 +164,8 @@ def test_a_reply_that_runs_out_of_tokens_is_cut_off(tmp_path, running, monkeypat
     rooms = TinyRooms(tmp_path).fill("taxonomy")
     config = WritingConfig(pairs_per_concept=2, max_requests_per_pair=1)
     monkeypatch.setattr(running, "max_tokens", 5)
-    made = write_prompt_pairs(rooms.data, SPIRAL, running, config)
-    assert (made.rows, made.rejected) == (0, {"cut_off": 2})
+    with pytest.raises(NothingMade, match=r"cut_off \(2 of 2\)"):
+        write_prompt_pairs(rooms.data, SPIRAL, running, config)
 
 
 def test_a_grammar_that_does_not_compile_is_an_error_in_the_engines_words(running):
