@@ -57,8 +57,15 @@ class Manifest:
         write_bytes(folder / name, text.encode())
 
     def file(self, stem: str) -> ShardFile:
-        """The one file whose name (without folder) starts with ``stem``."""
-        return next(f for f in self.files if f.name.rsplit("/", 1)[-1].startswith(stem))
+        """The one file of this name (without folder); ``.parquet`` may be left out.
+
+        Raises:
+            IntegrityError: the manifest names no such file.
+        """
+        for file in self.files:
+            if file.name.rsplit("/", 1)[-1] in (stem, f"{stem}.parquet"):
+                return file
+        raise IntegrityError(f"the manifest of {self.room} {self.partition} names no {stem}")
 
     def verify(self, folder: Place) -> None:
         """Check every file against its size and sha256; raises IntegrityError by name."""

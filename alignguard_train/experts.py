@@ -159,5 +159,5 @@ def weights_of(data: DataRoot, key: str) -> Path:
         InputMissing: it was not trained yet.
     """
     folder = data.partition(ROOM, key)
-    file = manifests.require(folder).file("pytorch_lora_weights")
+    file = manifests.require(folder).file("pytorch_lora_weights.safetensors")
     return kept_copy(folder / file.name, file.bytes)

@@ -172,7 +172,7 @@ def _verified_experts(data: DataRoot, categories: Sequence[str]) -> dict[str, st
     found = {}
     for key in categories:
         folder = data.partition("experts", key)
-        file = manifests.require(folder).file("pytorch_lora_weights")
+        file = manifests.require(folder).file("pytorch_lora_weights.safetensors")
         verify_file(folder, file)
         found[key] = file.sha256
     return found

@@ -127,7 +127,7 @@ def _over_parquet(data: DataRoot, taxonomy: Taxonomy) -> duckdb.DuckDBPyConnecti
     found = concept_manifests(data, taxonomy)
     for table in SHARD_TABLES:
         files = [
-            str(data.partition(room, key) / manifest.file(f"{table.shard}.").name)
+            str(data.partition(room, key) / manifest.file(table.shard).name)
             for (room, key), manifest in found.items()
             if room == table.room
         ]

@@ -21,7 +21,7 @@ class Shards:
         found = concept_manifests(data, taxonomy)
         self._files = {
             table.name: [
-                str(data.partition(room, key) / manifest.file(f"{table.shard}.").name)
+                str(data.partition(room, key) / manifest.file(table.shard).name)
                 for (room, key), manifest in found.items()
                 if room == table.room
             ]

@@ -78,3 +78,16 @@ def test_the_manifests_fields_are_frozen():
         "room", "partition", "fingerprint", "content_id", "inputs", "config", "models", "rows",
         "rejected", "files", "counts", "versions", "run_id", "seconds",
     ]  # fmt: skip
+
+
+def test_a_file_is_found_by_its_whole_name(tmp_path):
+    """A longer name that begins alike must not be read in its place."""
+    made = PartitionSpec(folder=tmp_path / "q", room="r", key="k", config={}, inputs={})
+    tables = {stem: pa.table({"a": [len(stem)]}) for stem in ("rows-of-more", "rows")}
+    with open_partition(made) as work:
+        manifest = work.finish(tables=tables)
+    assert manifest.file("rows").name.endswith("/rows.parquet")
+    assert manifest.file("rows.parquet") == manifest.file("rows")
+    assert manifests.read(tmp_path / "q", "rows")["a"].to_pylist() == [4]
+    with pytest.raises(IntegrityError, match="r k names no row"):
+        manifest.file("row")

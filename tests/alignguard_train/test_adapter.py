@@ -122,7 +122,7 @@ def test_two_trainings_have_the_same_content_id(base, tmp_path, expert):
     data = write_release(DataRoot(root=tmp_path, profile="tiny"))
     again = make_expert(data, "a", ["a"], base, RECIPE, seed=0)
     assert again.content_id == manifests.require(expert.parent).content_id
-    assert sha256_file(expert / WEIGHTS) == again.file("pytorch_lora_weights").sha256
+    assert sha256_file(expert / WEIGHTS) == again.file("pytorch_lora_weights.safetensors").sha256
 
 
 def draw(pipe) -> np.ndarray:
