@@ -35,6 +35,14 @@ class DataRoot:
         folder = self.base / room / partition
         return storage.scratch(folder) if room in _LOCAL else folder
 
+    def inside(self, place: Place) -> str:
+        """A place of this root as text relative to the root, which holds when the root moves."""
+        return str(place).removeprefix(f"{self.root}/")
+
+    def outside(self, inside: str) -> str:
+        """The opposite of :meth:`inside`, for people and other programs."""
+        return str(self.root / inside)
+
     def prepare(self) -> None:
         """Make the profile's folder, readable by its owner alone.
 

@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import itertools
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +28,7 @@ from alignguard_data.errors import StorageError
 
 Place = Path | UPath
 SCRATCH_VARIABLE = "ALIGNGUARD_SCRATCH"
+_UNADDRESSABLE = re.compile(r"[\x00-\x1f\x7f?\\]|%[0-9A-Fa-f]{2}")
 AT_ONCE = 32
 """Requests to a bucket that may be under way at the same time."""
 
@@ -39,18 +41,46 @@ def parse_root(text: str) -> Place:
     """The place that ``ALIGNGUARD_ROOT`` names; asks nothing of the network.
 
     Raises:
-        StorageError: another protocol, no bucket's name, or s3fs is not installed.
+        StorageError: another protocol, no bucket's name, a name that databases misread, or s3fs
+            is not installed.
     """
     protocol, separator, rest = text.partition("://")
     if not separator:
-        return Path(text).absolute()
-    if protocol != "s3" or not rest.strip("/"):
+        return addressable(user_path(text), "the data root (ALIGNGUARD_ROOT)")
+    if protocol != "s3" or not rest.strip("/") or _UNADDRESSABLE.search(rest) or "#" in rest:
         raise StorageError(f"the data root is a folder or s3://bucket/prefix (got {text!r})")
     if importlib.util.find_spec("s3fs") is None:
         raise StorageError(f"{text} needs s3fs: pip install 'alignguard[s3]'")
     # Listings that s3fs keeps would hide what other processes wrote.
     connections = {"max_pool_connections": AT_ONCE}
     return UPath(text.rstrip("/"), use_listings_cache=False, config_kwargs=connections)
+
+
+def user_path(text: str | Path) -> Path:
+    """A path as a user writes it, absolute: `~` is the home folder also where no shell saw it.
+
+    Raises:
+        StorageError: `~name` names no user.
+    """
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise StorageError(f"{text}: there is no such home folder") from error
+
+
+def addressable(folder: Path, what: str) -> Path:
+    """The folder, if SQLite's and DuckDB's addresses can name it: they read `?` and `%41` in it as
+    their own and would write somewhere else.
+
+    Raises:
+        StorageError: they cannot; the text opens with ``what``.
+    """
+    if found := _UNADDRESSABLE.search(str(folder)):
+        raise StorageError(
+            f"{what} cannot be {str(folder)!r}: databases misread {found[0]!r} in a path; "
+            "name a folder without it"
+        )
+    return folder
 
 
 def scratch(place: Place) -> Path:
@@ -71,7 +101,8 @@ def scratch(place: Place) -> Path:
 
 def _scratch_base() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return (Path(os.environ.get(SCRATCH_VARIABLE) or cache) / "alignguard").absolute()
+    folder = user_path(os.environ.get(SCRATCH_VARIABLE) or cache) / "alignguard"
+    return addressable(folder, f"the scratch folder ({SCRATCH_VARIABLE})")
 
 
 def prepare(folder: Place) -> None:
@@ -131,10 +162,16 @@ def children(folder: Place, pattern: str = "*") -> list[Place]:
 
 def files(folder: Place) -> list[str]:
     """Names of all files below a folder, relative to it, sorted."""
-    where = UPath(folder)
+    if isinstance(folder, Path):
+        return sorted(path.relative_to(folder).as_posix() for path in _local_files(folder))
     with reading(folder):
-        found = where.fs.find(where.path)
-    return sorted(name.removeprefix(where.path).lstrip("/") for name in found)
+        found = folder.fs.find(folder.path)
+    return sorted(name.removeprefix(folder.path).lstrip("/") for name in found)
+
+
+def _local_files(folder: Path) -> list[Path]:
+    with reading(folder):
+        return [path for path in folder.rglob("*") if not path.is_dir()]
 
 
 def newest(folder: Place) -> float:

@@ -25,7 +25,7 @@ Metrics = dict[tuple[str, str, str, str], Numbers]
 
 
 def write_summary(data: DataRoot, *, seconds: Mapping[str, float], adapter: Place) -> Place:
-    """Write ``evaluation/summary.json``.
+    """Write ``evaluation/summary.json``; its paths are relative to the data root, which may move.
 
     ``seconds`` maps a room to its duration, ``adapter`` is the merged adapter's file.
 
@@ -50,8 +50,8 @@ def write_summary(data: DataRoot, *, seconds: Mapping[str, float], adapter: Plac
         "distributions": manifests.read(folder, "distributions").to_pylist(),
         "prompt_sets": _prompt_sets(folder, manifest, metrics),
         "release": "v" + release_folder(data).name.rsplit("-v", 1)[-1],
-        "adapter": str(adapter),
-        "report": str(folder / manifest.file(report.REPORT).name),
+        "adapter": data.inside(adapter),
+        "report": data.inside(folder / manifest.file(report.REPORT).name),
         "seconds": {room: round(value, 1) for room, value in seconds.items()},
     }
     if len(measured) > len(names):

@@ -24,7 +24,8 @@ from alignguard_data.paths import DataRoot
 from alignguard_data.prompts import write_prompt_pairs
 from alignguard_data.protocols import Pixels, Progress
 from alignguard_data.records import PromptPair, from_table
-from pipelines.profile import load_profile, resolve_model
+from pipelines.profile import load_profile
+from pipelines.profile_paths import resolve_model
 from pipelines.resources import Engines
 from tests.alignguard_data.backends.tiny import tiny_pipe
 

@@ -20,7 +20,8 @@ from alignguard_train.dataset import EncodedPreferences, encode
 from alignguard_train.expert import train_expert
 from alignguard_train.recipes import ExpertRecipe, standin_expert
 from benchmarks.obvious_loop import obvious_loop, random_preferences
-from pipelines.profile import load_profile, resolve_model
+from pipelines.profile import load_profile
+from pipelines.profile_paths import resolve_model
 
 STEPS = 30
 """A quarter of the recipe's: putting the adapter on and taking it off is part of the time."""

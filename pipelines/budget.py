@@ -21,7 +21,8 @@ from alignguard_data.protocols import WritingRequest
 from alignguard_data.taxonomy import Taxonomy
 from alignguard_train.prompt_sets import read_prompt_sets
 from alignguard_train.recipes import ExpertRecipe
-from pipelines.profile import Engine, Profile, resolve_model
+from pipelines.profile import Engine, Profile
+from pipelines.profile_paths import resolve_model
 
 CHARACTERS_A_TOKEN = 4
 REPLY_TOKENS = 80

@@ -18,7 +18,7 @@ from pipelines.assets.scores import scores_asset
 from pipelines.assets.taxonomy import taxonomy_asset
 from pipelines.checks import asset_checks
 from pipelines.partitions import category_partitions, concept_partitions
-from pipelines.profile import DEFAULT_PROFILE, PROFILE_VARIABLE, load_profile, profile_path
+from pipelines.profile import DEFAULT_PROFILE, PROFILE_VARIABLE, load_profile, settled
 from pipelines.ray_cluster import ray_executor
 from pipelines.refresh import dataset_job, refresh_schedule, taxonomy_sensor
 from pipelines.resources import ROOT_VARIABLE, Engines, data_root
@@ -65,10 +65,8 @@ def _executor(engines: Engines) -> dg.ExecutorDefinition:
     cluster = engines.profile.ray
     if cluster is None:
         return dg.in_process_executor
-    named = os.environ.get(PROFILE_VARIABLE) or DEFAULT_PROFILE
-    inside = profile_path(named).absolute()
     environment = {
-        PROFILE_VARIABLE: str(inside) if named.endswith((".yaml", ".yml")) else named,
+        PROFILE_VARIABLE: settled(os.environ.get(PROFILE_VARIABLE) or DEFAULT_PROFILE),
         ROOT_VARIABLE: str(engines.data.root),
     }
     return ray_executor(cluster, environment)

@@ -6,7 +6,6 @@ import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import dagster as dg
 import psutil
@@ -15,7 +14,7 @@ from dagster._core.definitions.reconstruct import ReconstructableRepository
 from sqlalchemy.exc import OperationalError
 
 from alignguard_data.errors import AlignGuardError, ConfigError, StorageError, first_line
-from alignguard_data.storage import Place, scratch
+from alignguard_data.storage import Place, addressable, scratch, user_path
 from pipelines import instance_file
 from pipelines.profile import PROFILE_VARIABLE, load_profile
 from pipelines.resources import ROOT_VARIABLE, Engines, data_root
@@ -45,7 +44,7 @@ def open_instance(root: Place) -> dg.DagsterInstance:
     wanted = os.environ.setdefault(HOME_VARIABLE, str(scratch(root) / ".dagster"))
     if "://" in wanted:
         raise StorageError(f"{HOME_VARIABLE}={wanted} must be a local folder; unset it or name one")
-    home = Path(wanted).absolute()
+    home = addressable(user_path(wanted), HOME_VARIABLE)
     os.environ[HOME_VARIABLE] = str(home)
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -36,6 +36,7 @@ from alignguard_data.yaml_files import read_yaml
 from alignguard_train.evaluate import EvaluationConfig
 from alignguard_train.recipes import ExpertRecipe, MergeConfig
 from pipelines.devices import DEVICE
+from pipelines.profile_paths import place_paths, resolve_model, spelt_as_path
 from pipelines.ray_cluster import RayCluster
 
 PROFILE_VARIABLE = "ALIGNGUARD_PROFILE"
@@ -72,6 +73,8 @@ def _folder_or_id(model: str) -> str:
     folder = resolve_model(model)
     if model.startswith("package:") and not Path(folder).is_dir():
         raise ValueError(f"names no folder of an installed package ({folder})")
+    if spelt_as_path(model) and not Path(model).is_dir():
+        raise ValueError("is no folder")
     return model
 
 
@@ -113,7 +116,7 @@ class BaseModelChoice(_Strict):
     TensorFloat-32, ``bfloat16`` halves weights and activations. The adapter's own is float32
     always. Left out: that of rendering, or float32 where rendering's cannot be trained in."""
     threads: int = Field(default=2, ge=1, le=64)
-    vae: str | None = None
+    vae: Annotated[str, AfterValidator(_folder_or_id)] | None = None
     """Another VAE: a hub id or folder (SDXL's own overflows in float16)."""
     vae_revision: str | None = None
     speed: Speed = Speed()
@@ -218,26 +221,17 @@ class Profile(_Strict):
         return dataclasses.replace(recipe, **self.training.overrides)
 
 
-def resolve_model(model: str) -> str:
-    """A local folder for ``package:<package>/<path>``; anything else unchanged."""
-    if not model.startswith("package:"):
-        return model
-    package, _, inside = model.removeprefix("package:").partition("/")
-    try:
-        # Found without running its code: a package may print, or import what is not there.
-        spec = importlib.util.find_spec(package)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"{model} names no installed package ({error})") from error
-    if spec is None or not spec.submodule_search_locations:
-        raise ValueError(f"{model} names no installed package")
-    return str(Path(next(iter(spec.submodule_search_locations))) / inside)
-
-
 def profile_path(name_or_path: str) -> Path:
-    """Where a profile lives: a shipped one by name, or any YAML file by path."""
+    """Where a profile lives, as an absolute path: a shipped one by name, or any YAML file."""
     if name_or_path.endswith((".yaml", ".yml")):
-        return Path(name_or_path)
+        return Path(os.path.expanduser(name_or_path)).absolute()
     return Path(str(resources.files("pipelines").joinpath("profiles", f"{name_or_path}.yaml")))
+
+
+def settled(name_or_path: str) -> str:
+    """The same profile by a name that means it in every folder, for another process."""
+    is_file = name_or_path.endswith((".yaml", ".yml"))
+    return str(profile_path(name_or_path)) if is_file else name_or_path
 
 
 def load_profile(name_or_path: str | None = None) -> Profile:
@@ -255,9 +249,12 @@ def load_profile(name_or_path: str | None = None) -> Profile:
         )
     file = read_yaml(path)
     content = file.content
-    _place_prompt_sets(content, path.parent)
     faults = [*file.faults, *(file.fault(place, _OLD_BOOLEAN) for place in file.old_booleans)]
-    faults += _take_calibrations(content, path.parent)
+    try:
+        place_paths(content, path.parent)
+    except ValueError as error:
+        faults.append(str(error))
+    faults += _take_calibrations(content)
     if faults:
         raise ConfigError(str(path), faults)
     try:
@@ -270,11 +267,8 @@ def load_profile(name_or_path: str | None = None) -> Profile:
     return profile
 
 
-def _take_calibrations(content: dict[str, Any], folder: Path) -> list[str]:
-    """Put thresholds in the place of flag rules' ``calibrated: FILE``; returns the faults.
-
-    FILE is relative to the profile's folder.
-    """
+def _take_calibrations(content: dict[str, Any]) -> list[str]:
+    """Put thresholds in the place of flag rules' ``calibrated: FILE``; returns the faults."""
     faults = []
     for section in ("filter", "evaluation"):
         chosen = content.get(section)
@@ -283,7 +277,7 @@ def _take_calibrations(content: dict[str, Any], folder: Path) -> list[str]:
             if not isinstance(rule, dict) or "calibrated" not in rule:
                 continue
             place = f"{section}.flags.{number}.calibrated"
-            file = folder / str(rule.pop("calibrated"))
+            file = Path(str(rule.pop("calibrated")))
             if "at_least" in rule:
                 faults.append(f"{place}: at_least stands beside it; give one of them")
                 continue
@@ -293,15 +287,6 @@ def _take_calibrations(content: dict[str, Any], folder: Path) -> list[str]:
             except ValueError as error:
                 faults.append(f"{place}: {error}")
     return faults
-
-
-def _place_prompt_sets(content: dict[str, Any], folder: Path) -> None:
-    """Prompt sets' paths are relative to the profile's folder, or name a package's file."""
-    chosen = content.get("evaluation")
-    sets = chosen.get("prompt_sets") if isinstance(chosen, dict) else None
-    for one in sets if isinstance(sets, list) else []:
-        if isinstance(one, dict) and isinstance(one.get("path"), str):
-            one["path"] = str(folder / resolve_model(one["path"]))
 
 
 def _fault(error: Any) -> str:

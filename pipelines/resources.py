@@ -22,7 +22,8 @@ from alignguard_data.storage import Place, parse_root
 from alignguard_data.taxonomy import Taxonomy, load_taxonomy
 from alignguard_train.base import BaseModel
 from pipelines.devices import own_device, owned_device
-from pipelines.profile import Engine, Profile, resolve_model
+from pipelines.profile import Engine, Profile
+from pipelines.profile_paths import resolve_model
 
 ROOT_VARIABLE = "ALIGNGUARD_ROOT"
 

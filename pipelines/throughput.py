@@ -5,7 +5,8 @@ from functools import lru_cache
 from alignguard_data.costs.flops import count_model, shapes_of
 from alignguard_data.costs.gpus import gpu_named
 from alignguard_data.errors import EngineError
-from pipelines.profile import Profile, resolve_model
+from pipelines.profile import Profile
+from pipelines.profile_paths import resolve_model
 
 
 def reached(

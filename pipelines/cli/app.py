@@ -58,7 +58,9 @@ def choose(profile: ProfileOption = None, root: RootOption = None) -> None:
 def _use(profile: str | None) -> None:
     """Before the command and after it mean the same; what is nearer to the command wins."""
     if profile:
-        os.environ["ALIGNGUARD_PROFILE"] = profile
+        from pipelines.profile import settled
+
+        os.environ["ALIGNGUARD_PROFILE"] = settled(profile)
 
 
 @app.command()

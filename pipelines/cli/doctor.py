@@ -18,7 +18,8 @@ from alignguard_data.storage import Place, scratch
 from pipelines.cli.check import Check
 from pipelines.cli.console import Output, table
 from pipelines.cli.needs import profile_needs
-from pipelines.profile import load_profile, profile_path, resolve_model
+from pipelines.profile import load_profile, profile_path
+from pipelines.profile_paths import resolve_model
 from pipelines.resources import Engines, data_root
 
 NEEDED_FREE_BYTES = 2 * 2**30

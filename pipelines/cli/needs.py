@@ -17,7 +17,8 @@ from alignguard_data.storage import scratch
 from alignguard_data.taxonomy import Taxonomy
 from pipelines.budget import GIB, budget
 from pipelines.cli.check import Check
-from pipelines.profile import Engine, Profile, resolve_model
+from pipelines.profile import Engine, Profile
+from pipelines.profile_paths import resolve_model
 from pipelines.resources import data_root
 
 PACKAGES = {

@@ -8,7 +8,7 @@ import typer
 
 from alignguard_data.errors import InputMissing
 from alignguard_data.paths import DataRoot
-from alignguard_data.storage import Place
+from alignguard_data.storage import Place, user_path
 from pipelines.cli.console import Output, table
 
 app = typer.Typer(
@@ -30,19 +30,25 @@ def _data() -> DataRoot:
 
 
 def _folder(version: str | None) -> Place:
-    from alignguard_data.release import latest_release, list_releases
+    """The release of exactly this version (`0.1.0`, `v0.1.0`) or name, or the folder of one.
 
-    if version and Path(version).is_dir():
-        return Path(version)
+    Raises:
+        InputMissing: there is none.
+    """
+    from alignguard_data.release import list_releases
+
     data = _data()
-    found = latest_release(data) if version is None else None
-    if version is not None:
-        matches = [p for p in list_releases(data) if p.name.endswith(version)]
-        found = matches[0] if matches else None
-    if found is None:
-        there = ", ".join(p.name for p in list_releases(data)) or "none"
-        raise InputMissing(f"no release {version or ''} in {data.releases}; there: {there}")
-    return found
+    there = list_releases(data)
+    if version is None and there:
+        return there[-1]
+    for folder in there:
+        number = folder.name.rsplit("-v", 1)[-1]
+        if version in (number, f"v{number}", folder.name):
+            return folder
+    if version and user_path(version).is_dir():
+        return user_path(version)
+    names = ", ".join(folder.name for folder in there) or "none"
+    raise InputMissing(f"no release {version or ''} in {data.releases}; there: {names}")
 
 
 @app.command("list")

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-from alignguard_data.errors import InputMissing
+from alignguard_data.errors import InputMissing, IntegrityError
 from alignguard_data.paths import DataRoot
 from alignguard_data.storage import read_bytes
 from pipelines.cli.console import Output
@@ -14,12 +14,20 @@ from pipelines.resources import data_root
 
 
 def read_summary(data: DataRoot) -> dict[str, Any]:
-    """The evaluation's summary; raises InputMissing before the first evaluation."""
+    """The evaluation's summary, its paths as they are today.
+
+    Raises:
+        InputMissing: nothing was evaluated yet.
+        IntegrityError: the file is no JSON.
+    """
     path = data.base / "evaluation" / "summary.json"
     try:
-        return json.loads(read_bytes(path))
+        summary = json.loads(read_bytes(path))
     except FileNotFoundError as error:
         raise InputMissing(f"{path} is not there yet: run `alignguard run` first") from error
+    except ValueError as error:
+        raise IntegrityError(f"{path} is no JSON: materialize the evaluation again") from error
+    return summary | {name: data.outside(summary[name]) for name in ("adapter", "report")}
 
 
 def print_summary(console: Output, data: DataRoot) -> None:

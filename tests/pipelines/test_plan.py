@@ -12,7 +12,8 @@ from alignguard_data.errors import ConfigError
 from alignguard_data.planning import NEVER_MADE
 from pipelines.cli.app import app
 from pipelines.plan import FOLLOWS, plan_rooms
-from pipelines.profile import load_profile, resolve_model
+from pipelines.profile import load_profile
+from pipelines.profile_paths import resolve_model
 from pipelines.resources import Engines
 from pipelines.rooms import ROOMS
 from tests.conftest import reduced_profile
