@@ -33,8 +33,9 @@ LAST_LINES = 12
 
 
 def usual_interpreter() -> str:
-    """``VLLM_PYTHON``, else the environment that ``make vllm-env`` builds here."""
-    return os.environ.get("VLLM_PYTHON") or ".venv-vllm/bin/python"
+    """``VLLM_PYTHON``, else what ``make vllm-env`` builds, whatever folder a command starts in."""
+    built = Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"
+    return os.environ.get("VLLM_PYTHON") or str(built)
 
 
 class WorkerFailed(EngineError):

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import socket
+from pathlib import Path
 
 import pytest
 import yaml
@@ -63,7 +64,7 @@ def test_absent_weights_come_with_the_line_that_gets_them(name):
     assert found["Q16 vectors"] == (
         "missing",
         "get data/ViT-L-14/prompts.p of ml-research/Q16, then "
-        "alignguard convert-q16 prompts.p weights/q16.safetensors",
+        f"alignguard convert-q16 prompts.p {Path.home()}/.cache/alignguard/q16.safetensors",
     )
     assert found["vLLM"] == ("missing", "make vllm-env  (on a CPU: make vllm-cpu-env)")
     assert {"GPU", "GPU memory"} & set(found)

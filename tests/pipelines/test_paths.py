@@ -10,6 +10,7 @@ import yaml
 from typer.testing import CliRunner
 
 from alignguard_data import storage
+from alignguard_data.backends.vllm_text import VLLMWriter
 from alignguard_data.errors import ConfigError, InputMissing, StorageError
 from alignguard_data.index import query
 from alignguard_data.paths import DataRoot
@@ -21,7 +22,7 @@ from pipelines.cli.report import read_summary
 from pipelines.materialize import open_instance
 from pipelines.profile import Profile, load_profile, settled
 from pipelines.profile_paths import ENGINES, FILES, MODELS, place_paths, placed
-from pipelines.resources import Engines
+from pipelines.resources import Engines, data_root
 from tests.alignguard_data.tiny_rooms import TinyRooms
 from tests.conftest import reduced_profile
 
@@ -56,6 +57,25 @@ def test_every_spelling_of_a_profile_is_the_same_file(number, home, monkeypatch)
     monkeypatch.chdir("/")
     assert Path(lasting).resolve() == place.resolve()
     assert load_profile(lasting).name == "reduced"
+
+
+@pytest.mark.parametrize("placed_before", [True, False])
+def test_the_ui_opens_the_profile_that_a_relative_path_names(placed_before, home, monkeypatch):
+    """`ui` leaves the working directory, and its code location is another process again."""
+    reduced_profile(home / "work", taxonomy="taxonomy.yaml").rename(home / "work" / "my.yaml")
+    monkeypatch.chdir(home / "work")
+    monkeypatch.setenv("ALIGNGUARD_PROFILE", "standin" if placed_before else "my.yaml")
+    started: list[list[str]] = []
+    monkeypatch.setattr("os.execv", lambda _, command: started.append(command))
+    chosen = ["--profile", "./my.yaml"] if placed_before else []
+    done = CliRunner().invoke(app, [*chosen, "--root", "here", "ui"], catch_exceptions=False)
+    assert done.exit_code == 0 and started
+    monkeypatch.chdir("/")
+    engines = Engines(load_profile(), data_root())
+    assert engines.profile.name == "reduced"
+    assert len(engines.taxonomy.categories) == 2
+    assert engines.data.root == home / "work" / "here"
+    assert Path(VLLMWriter(model=str(home)).interpreter).is_absolute()
 
 
 def test_a_shipped_name_stays_a_name():
