@@ -22,6 +22,7 @@ from alignguard_data.manifest import Manifest
 from alignguard_data.partition import PartitionSpec, open_partition
 from alignguard_data.paths import UNPARTITIONED, DataRoot
 from alignguard_data.shards import atomic_file
+from alignguard_data.storage import user_path
 from alignguard_data.tally import Tally
 from alignguard_data.taxonomy import Taxonomy
 
@@ -94,8 +95,11 @@ def build_index(data: DataRoot, taxonomy: Taxonomy) -> Manifest:
         )
 
 
-def connect(data: DataRoot) -> duckdb.DuckDBPyConnection:
+def connect(data: DataRoot, out: Path | None = None) -> duckdb.DuckDBPyConnection:
     """Open the index read-only, with releases and adapters beside it; the caller closes it.
+
+    What is asked reads the index, the releases and nothing else: no other file, no network, no
+    extension, and no setting can change that. The one file that can be written is ``out``.
 
     Raises:
         InputMissing: there is no index yet.
@@ -111,6 +115,10 @@ def connect(data: DataRoot) -> duckdb.DuckDBPyConnection:
         raise InputMissing(f"{file} cannot be opened: materialize the index again") from error
     attach_releases(connection, data)
     attach_adapters(connection, data)
+    if out:
+        connection.execute(f"set allowed_paths = [{_quoted(out)}]")
+    connection.execute("set enable_external_access = false")
+    connection.execute("set lock_configuration = true")
     return connection
 
 
@@ -120,15 +128,16 @@ def query(
     """Column names and rows of one statement on the read-only index.
 
     Raises:
-        QueryFailed: DuckDB refused the statement.
+        QueryFailed: there is no statement, or DuckDB refused it.
     """
+    statement = _statement(sql)
     with connect(data) as connection:
         try:
-            result = connection.execute(sql, parameters)
+            result = connection.execute(statement, parameters)
             columns = [column[0] for column in result.description or ()]
             return columns, result.fetchall()
         except duckdb.Error as error:
-            raise QueryFailed(str(error)) from error
+            raise _failed(error) from error
 
 
 def export(data: DataRoot, sql: str, target: Path) -> int:
@@ -136,17 +145,42 @@ def export(data: DataRoot, sql: str, target: Path) -> int:
     line), whole or not at all; returns their number.
 
     Raises:
-        QueryFailed: another ending, or DuckDB refused the statement.
+        QueryFailed: another ending, no statement, or DuckDB refused it.
     """
+    statement, target = _statement(sql), user_path(target)
     kind = target.suffix.removeprefix(".").lower()
     if kind not in EXPORTS:
         raise QueryFailed(f"{target} must end in one of .{', .'.join(EXPORTS)}")
-    with connect(data) as connection, atomic_file(target) as temporary:
+    with atomic_file(target) as temporary, connect(data, out=temporary) as connection:
         try:
-            place = str(temporary).replace("'", "''")
             copied = connection.execute(
-                f"copy ({sql.rstrip().rstrip(';')}) to '{place}' (format {kind})"
+                f"copy ({statement}\n) to {_quoted(temporary)} (format {kind}, use_tmp_file false)"
             ).fetchall()
         except duckdb.Error as error:
-            raise QueryFailed(str(error)) from error
+            raise _failed(error) from error
     return int(copied[0][0])
+
+
+def _statement(sql: str) -> str:
+    """The query without the semicolons and comments at its end, which would end what is around it.
+
+    Raises:
+        QueryFailed: nothing is left.
+    """
+    text = sql.encode()  # DuckDB counts bytes
+    for offset, kind in reversed(duckdb.tokenize(sql)):
+        if kind != duckdb.token_type.comment and text[offset : offset + 1] != b";":
+            return text.decode()
+        text = text[:offset].rstrip()
+    raise QueryFailed("the query is empty: ask for example `SELECT * FROM coverage`")
+
+
+def _quoted(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
+
+
+def _failed(error: duckdb.Error) -> QueryFailed:
+    hint = ""
+    if isinstance(error, duckdb.PermissionException):
+        hint = "\nA query reads the index and the releases alone; --out writes its rows to a file."
+    return QueryFailed(f"{error}{hint}")
