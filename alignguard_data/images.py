@@ -44,6 +44,10 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 """Part of the fingerprint: raise it when the room's files change for equal pixels."""
+
+SIDE_STEP = 8
+"""Pixels of a side that one value of the latents stands for: diffusers refuses what is between."""
+
 PNG_LEVEL = 1
 """zlib level: PNGs of 512x512 grow by a few percent and are written several times as fast."""
 
@@ -57,9 +61,9 @@ PIXELS_PER_PART = 2**25
 class Sampling:
     """How the base model turns noise into an image; ``batch_size`` is rows of one forward pass.
 
-    ``width`` and ``height`` are pixels. ``guidance_scale`` of 1 or less renders without
-    classifier-free guidance. ``solver``: the checkpoint's own scheduler, or ``dpm++2m``, the
-    multistep DPM-Solver++, which needs fewer steps for the same picture.
+    ``width`` and ``height`` are pixels, multiples of 8. ``guidance_scale`` of 1 or less renders
+    without classifier-free guidance. ``solver``: the checkpoint's own scheduler, or ``dpm++2m``,
+    the multistep DPM-Solver++, which needs fewer steps for the same picture.
     """
 
     num_inference_steps: int = 50
@@ -71,14 +75,25 @@ class Sampling:
     solver: Solver = "checkpoint"
 
     def __post_init__(self) -> None:
-        for name in ("num_inference_steps", "width", "height", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        faults = [
+            f"{name} must be at least 1, got {getattr(self, name)}"
+            for name in ("num_inference_steps", "batch_size")
+            if getattr(self, name) < 1
+        ]
+        for name in ("width", "height"):
+            pixels = getattr(self, name)
+            if pixels < SIDE_STEP or pixels % SIDE_STEP:
+                below = max(SIDE_STEP, pixels // SIDE_STEP * SIDE_STEP)
+                faults.append(
+                    f"{name} must be a multiple of {SIDE_STEP}, for example {below}, got {pixels}"
+                )
         if not 0 <= self.guidance_scale < 100:
-            raise ValueError(f"guidance_scale must lie in [0, 100), got {self.guidance_scale}")
+            faults.append(f"guidance_scale must lie in [0, 100), got {self.guidance_scale}")
         if self.solver not in get_args(Solver):
             one_of = ", ".join(get_args(Solver))
-            raise ValueError(f"solver must be one of {one_of}, got {self.solver!r}")
+            faults.append(f"solver must be one of {one_of}, got {self.solver!r}")
+        if faults:
+            raise ValueError("; ".join(faults))
 
     @property
     def told(self) -> dict[str, Any]:

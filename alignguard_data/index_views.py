@@ -10,6 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from alignguard_data.adapters import ADAPTER_SCHEMA, list_adapters
+from alignguard_data.errors import IntegrityError
 from alignguard_data.paths import DataRoot
 from alignguard_data.release_folders import list_releases
 from alignguard_data.storage import Place, children, dataset
@@ -141,7 +142,13 @@ def attach_releases(connection: duckdb.DuckDBPyConnection, data: DataRoot) -> No
     parts = ["select * from release_pairs_none"]
     for number, (folder, split, files) in enumerate(_shards(folders)):
         name = f"release_pairs_{number}"
-        connection.register(name, dataset(files))
+        try:
+            connection.register(name, dataset(files))
+        except (pa.ArrowException, OSError) as error:
+            raise IntegrityError(
+                f"{folder} is damaged: {' '.join(str(error).split())}; `alignguard release verify` "
+                "names every damaged file"
+            ) from error
         columns = ", ".join(_PAIR_COLUMNS)
         parts.append(f"select '{_version(folder)}', '{split}', {columns} from {name}")
     connection.execute(f"create temp view release_pairs as {' union all '.join(parts)}")

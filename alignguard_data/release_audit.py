@@ -104,10 +104,25 @@ def audit_release(folder: Place, embedder: TextEmbedder | None = None) -> list[F
 
 
 def rows_of(folder: Place, split: str, columns: Sequence[str] = _LIGHT) -> pa.Table:
-    """Some columns of one split's rows, in release order."""
+    """Some columns of one split's rows, in release order.
+
+    Raises:
+        IntegrityError: there are no files of this split, or one is damaged; named.
+    """
     shards = children(folder / "data", f"{split}-*.parquet")
-    parts = [read_columns(shard, columns) for shard in shards]
-    return pa.concat_tables(parts)
+    if not shards:
+        raise IntegrityError(f"{folder} holds no rows of {split}: is it a release?")
+    return pa.concat_tables([_columns(shard, columns) for shard in shards])
+
+
+def _columns(shard: Place, columns: Sequence[str]) -> pa.Table:
+    try:
+        return read_columns(shard, columns).select(list(columns))
+    except (pa.ArrowException, KeyError, OSError) as error:
+        raise IntegrityError(
+            f"{shard} is damaged: {' '.join(str(error).split())}; `alignguard release verify` "
+            "names every damaged file"
+        ) from error
 
 
 def audited_limits(manifest: dict[str, Any], embedder: TextEmbedder | None) -> Limits:

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from alignguard_data.release_audit import EVALUATION, rows_of
-from alignguard_data.storage import Place, children, open_parquet
+from alignguard_data.errors import IntegrityError
+from alignguard_data.release_audit import EVALUATION, read_manifest, rows_of
+from alignguard_data.storage import Place, children, open_parquet, size
 from alignguard_data.withdrawals import Withdrawal
 
 Level = Literal["major", "minor", "patch"]
@@ -38,7 +39,13 @@ class ChangedPair:
 
 def diff(old: Place, new: Place) -> list[ChangedPair]:
     """Every pair added, removed, or changed (same prompts; other images, scores or split, or any
-    other column that both releases have), by part and id."""
+    other column that both releases have), by part and id.
+
+    Raises:
+        IntegrityError: one of them is no release, or damaged.
+    """
+    for folder in (old, new):
+        _look_whole(folder)
     found = []
     for parts in (SPLITS, ("evaluation",)):
         before, after = _rows(old, parts), _rows(new, parts)
@@ -143,6 +150,24 @@ def change_log(
     return "\n".join([*lines, ""])
 
 
+def _look_whole(folder: Place) -> None:
+    """Every file of rows is there with its size; a missing one would look like removed pairs.
+
+    Raises:
+        IntegrityError: it is not, or the folder is no release.
+    """
+    for file in read_manifest(folder)["files"]:
+        if file["name"].endswith(".parquet") and size(folder / file["name"]) != file["bytes"]:
+            raise _damaged(folder / file["name"], "its size is not the manifest's")
+
+
+def _damaged(file: Place, why: object) -> IntegrityError:
+    return IntegrityError(
+        f"{file} is missing or damaged ({' '.join(str(why).split())}); `alignguard release verify` "
+        "names every damaged file"
+    )
+
+
 def _rows(folder: Place, parts: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Pair id to all that a release says of the pair, without its images."""
     return {
@@ -157,9 +182,15 @@ def _rows(folder: Place, parts: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 def _table(folder: Place, part: str) -> pa.Table:
     if part not in SPLITS:
-        return open_parquet(folder / EVALUATION).read()
+        try:
+            return open_parquet(folder / EVALUATION).read()
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(folder / EVALUATION, error) from error
     shards = children(folder / "data", f"{part}-*.parquet")
-    names = open_parquet(shards[0]).schema_arrow.names if shards else []
+    try:
+        names = open_parquet(shards[0]).schema_arrow.names if shards else []
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(shards[0], error) from error
     return rows_of(folder, part, [name for name in names if name not in _IMAGES])
 
 

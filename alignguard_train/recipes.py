@@ -4,7 +4,7 @@ Free of torch, so that profiles can be read and fingerprints computed at once.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
@@ -67,22 +67,26 @@ class ExpertRecipe:
     watch_ip_every: int = 0
 
     def __post_init__(self) -> None:
+        if faults := list(self._faults()):
+            raise ValueError("; ".join(faults))
+
+    def _faults(self) -> Iterator[str]:
         for name in ("rank", "steps", "batch_size", "accumulation", "checkpoint_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+                yield f"{name} must be at least 1, got {getattr(self, name)}"
         for name in ("beta", "lr", "clip", "max_winner_ratio"):
             if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+                yield f"{name} must be positive, got {getattr(self, name)}"
         for name in ("preservation", "focal", "weight_decay", "warmup_steps", "watch_ip_every"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+                yield f"{name} must not be negative, got {getattr(self, name)}"
         for name in ("lr_floor", "caption_dropout", "preserve_others"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+                yield f"{name} must lie in [0, 1], got {getattr(self, name)}"
         if self.safeguard is not None and not 0 <= self.safeguard <= 1:
-            raise ValueError(f"safeguard must lie in [0, 1], got {self.safeguard}")
+            yield f"safeguard must lie in [0, 1], got {self.safeguard}"
         if self.min_snr is not None and self.min_snr <= 0:
-            raise ValueError(f"min_snr must be positive, got {self.min_snr}")
+            yield f"min_snr must be positive, got {self.min_snr}"
         choices: dict[str, object] = {
             "method": Method, "layers": Layers, "optimizer": Optimizer,
             "preservation_at": Literal["same", "last"],
@@ -90,7 +94,7 @@ class ExpertRecipe:
         for name, allowed in choices.items():
             if getattr(self, name) not in get_args(allowed):
                 one_of = ", ".join(get_args(allowed))
-                raise ValueError(f"{name} must be one of {one_of}, got {getattr(self, name)!r}")
+                yield f"{name} must be one of {one_of}, got {getattr(self, name)!r}"
 
 
 def standin_expert() -> ExpertRecipe:

@@ -4,12 +4,12 @@ One YAML file, `pipelines/profiles/<name>.yaml` or any path, validated whole: ev
 reported at once with its place in the file and its value.
 """
 
-import dataclasses
 import importlib
 import importlib.util
 import os
 import re
-from collections.abc import Callable
+import zoneinfo
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -36,6 +36,7 @@ from alignguard_data.yaml_files import read_yaml
 from alignguard_train.evaluate import EvaluationConfig
 from alignguard_train.recipes import ExpertRecipe, MergeConfig
 from pipelines.devices import DEVICE
+from pipelines.params import FaultyParams, changed, checked
 from pipelines.profile_paths import place_paths, resolve_model, spelt_as_path
 from pipelines.ray_cluster import RayCluster
 
@@ -59,6 +60,11 @@ def _importable(use: str) -> str:
     return use
 
 
+def _imported(use: str) -> Callable[..., Any]:
+    module, _, name = use.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
 def _cron(line: str) -> str:
     import dagster as dg
 
@@ -67,6 +73,14 @@ def _cron(line: str) -> str:
     except dg.DagsterInvalidDefinitionError as error:
         raise ValueError("must be a cron line of five fields, such as `0 3 * * 1`") from error
     return line
+
+
+def _timezone(name: str) -> str:
+    try:
+        zoneinfo.ZoneInfo(name)
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError) as error:
+        raise ValueError("must be a time zone, such as `UTC` or `Europe/Berlin`") from error
+    return name
 
 
 def _folder_or_id(model: str) -> str:
@@ -94,11 +108,22 @@ class Engine(_Strict):
     use: Annotated[str, AfterValidator(_importable)]
     params: dict[str, Any] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _params_fit(self) -> Self:
+        checked(_imported(self.use), self.params)
+        return self
+
     def build(self) -> Any:
-        """Call the function with its parameters."""
-        module, _, name = self.use.partition(":")
-        builder: Callable[..., Any] = getattr(importlib.import_module(module), name)
-        return builder(**self.params)
+        """Call the function with its parameters.
+
+        Raises:
+            ConfigError: it refuses their values.
+        """
+        builder = _imported(self.use)
+        try:
+            return builder(**checked(builder, self.params))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"the profile's params of {self.use}", [str(error)]) from error
 
 
 class BaseModelChoice(_Strict):
@@ -168,6 +193,19 @@ class Training(_Strict):
     """How many processes share each expert's steps: one a GPU, on a CPU for testing. The weights
     differ in the last bits alone, so this is no reason to train again."""
 
+    @model_validator(mode="after")
+    def _overrides_fit(self) -> Self:
+        try:
+            self.build_recipe()
+        except FaultyParams as error:
+            faults = [(f"overrides.{name}".rstrip("."), *rest) for name, *rest in error.faults]
+            raise FaultyParams(faults) from error
+        return self
+
+    def build_recipe(self) -> ExpertRecipe:
+        """The expert recipe with the overrides."""
+        return changed(_imported(self.recipe)(), self.overrides)
+
 
 class Profile(_Strict):
     """Everything that a deployment chooses; see `pipelines/profiles/standin.yaml`."""
@@ -207,6 +245,8 @@ class Profile(_Strict):
     refresh: Annotated[str, AfterValidator(_cron)] | None = None
     """Cron line of the schedule that tops concepts up and cuts a release; off until it is turned
     on in the UI."""
+    refresh_timezone: Annotated[str, AfterValidator(_timezone)] = "UTC"
+    """Where the cron line's hours are read, as `Europe/Berlin`."""
 
     @model_validator(mode="after")
     def _meanings_have_a_judge(self) -> Self:
@@ -216,9 +256,7 @@ class Profile(_Strict):
 
     def recipe(self) -> ExpertRecipe:
         """The expert recipe with this profile's overrides."""
-        module, _, name = self.training.recipe.partition(":")
-        recipe = getattr(importlib.import_module(module), name)()
-        return dataclasses.replace(recipe, **self.training.overrides)
+        return self.training.build_recipe()
 
 
 def profile_path(name_or_path: str) -> Path:
@@ -258,13 +296,10 @@ def load_profile(name_or_path: str | None = None) -> Profile:
     if faults:
         raise ConfigError(str(path), faults)
     try:
-        profile = Profile.model_validate(content)
-        profile.recipe()
+        return Profile.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(str(path), [_fault(e) for e in error.errors()]) from error
-    except (TypeError, ValueError) as error:
-        raise ConfigError(str(path), [f"training.overrides: {error}"]) from error
-    return profile
+        faults = [fault for one in error.errors() for fault in _faults(one)]
+        raise ConfigError(str(path), faults) from error
 
 
 def _take_calibrations(content: dict[str, Any]) -> list[str]:
@@ -289,8 +324,17 @@ def _take_calibrations(content: dict[str, Any]) -> list[str]:
     return faults
 
 
-def _fault(error: Any) -> str:
+def _faults(error: Any) -> Iterator[str]:
     place = ".".join(str(part) for part in error["loc"])
-    value = repr(error.get("input"))
-    shown = value if len(value) <= 80 else value[:77] + "..."
-    return f"{place}: {error['msg']} (got {shown})"
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, FaultyParams):
+        section = place if place == "training" else f"{place}.params"
+        for name, what, value in cause.faults:
+            yield f"{section}.{name}".rstrip(".") + f": {what} (got {_shown(value)})"
+    else:
+        yield f"{place}: {error['msg']} (got {_shown(error.get('input'))})"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

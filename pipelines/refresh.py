@@ -91,6 +91,7 @@ def refresh_schedule(engines: Engines, job: Job, cron: str) -> dg.ScheduleDefini
     @dg.schedule(
         name=f"{engines.profile.name}_refresh",
         cron_schedule=cron,
+        execution_timezone=engines.profile.refresh_timezone,
         job=job,
         description="Tops every concept up to its number of pairs and cuts a release.",
     )

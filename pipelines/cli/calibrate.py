@@ -19,7 +19,7 @@ from alignguard_data.scoring.calibrate import (
     write_calibration,
 )
 from alignguard_data.shards import write_bytes
-from alignguard_data.storage import scratch
+from alignguard_data.storage import scratch, user_path
 from pipelines.cli.console import Output, table
 from pipelines.profile import load_profile
 from pipelines.resources import data_root
@@ -41,10 +41,16 @@ def calibrate_command(
     """Calibrate the scores that the profile's flag rules read, or every one; always 0.
 
     Raises:
-        ConfigError: the labels have faults, or no labelled image has a score.
+        ConfigError: --out is no YAML file, the labels have faults, or no labelled image has a
+            score.
     """
     if not 0 < precision <= 1:
         raise ConfigError("alignguard calibrate", [f"--precision: got {precision:g}, not (0, 1]"])
+    if out and out.suffix.lower() not in (".yaml", ".yml"):
+        raise ConfigError(
+            "alignguard calibrate",
+            [f"--out: got {out}, which does not end in .yaml (the plot goes beside it as .png)"],
+        )
     profile = load_profile()
     data = DataRoot(root=data_root(), profile=profile.name)
     read = read_labels(labels)
@@ -63,7 +69,7 @@ def calibrate_command(
         _calibrate(name, *scores[name], said, precision)
         for name in track(scores, "calibrating", console=console, transient=True, disable=as_json)
     ]
-    target = out or scratch(data.base) / "calibration" / f"{labels.stem}.yaml"
+    target = user_path(out) if out else scratch(data.base) / "calibration" / f"{labels.stem}.yaml"
     _write(target, found, labels, precision)
     report = {
         "labels": len(said), "without_score": len(said) - len(known),

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from rich.table import Table
 
+from alignguard_data.errors import ConfigError
 from alignguard_data.paths import DataRoot
 from alignguard_data.shards import write_bytes
+from alignguard_data.storage import user_path
 from alignguard_data.story import Story, pair_picture, pair_story
 from pipelines.cli.console import Output, table
 from pipelines.profile import load_profile
@@ -16,11 +18,17 @@ from pipelines.resources import data_root
 def show_command(
     console: Output, pair: str, *, out: Path | None, reveal: bool, as_json: bool
 ) -> int:
-    """Print the story and write the picture; always 0."""
+    """Print the story and write the picture; always 0.
+
+    Raises:
+        ConfigError: ``out`` is no PNG.
+    """
+    if out and out.suffix.lower() != ".png":
+        raise ConfigError("alignguard show", [f"--out: got {out}, which does not end in .png"])
     data = DataRoot(root=data_root(), profile=load_profile().name)
     story = pair_story(data, pair)
     picture = pair_picture(data, story, reveal=reveal)
-    target = out or Path(f"pair-{story.lineage['pair_id'][:12]}.png")
+    target = user_path(out) if out else Path(f"pair-{story.lineage['pair_id'][:12]}.png")
     if picture:
         write_bytes(target, picture)
     if as_json:

@@ -230,7 +230,13 @@ def test_one_differing_pixel_makes_an_image_usable():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"num_inference_steps": 0}, {"batch_size": 0}, {"guidance_scale": -1.0}]
+    "wrong",
+    [
+        {"num_inference_steps": 0},
+        {"batch_size": 0},
+        {"guidance_scale": -1.0},
+        *({side: pixels} for side in ("width", "height") for pixels in (33, 511, 4, 0, -8)),
+    ],
 )
 def test_a_wrong_sampling_names_field_and_value(wrong):
     (name, value), *_ = wrong.items()

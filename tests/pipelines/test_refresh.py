@@ -190,6 +190,21 @@ def test_a_wrong_cron_line_names_the_field(tmp_path):
         load_profile(str(profile))
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Asia/Kolkata"])
+def test_the_schedule_reads_its_hours_in_the_profiles_zone(zone, tmp_path):
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        world = World(tmp_path, instance, refresh="0 3 * * 1", refresh_timezone=zone)
+        schedule = world.definitions.resolve_schedule_def("reduced_refresh")
+        assert schedule.execution_timezone == zone
+
+
+@pytest.mark.parametrize("zone", ["Mars/Base", "", "../etc/passwd", "Europe", 3])
+def test_a_wrong_time_zone_names_the_field(zone, tmp_path):
+    profile = reduced_profile(tmp_path, refresh_timezone=zone)
+    with pytest.raises(ConfigError, match=r"refresh_timezone: "):
+        load_profile(str(profile))
+
+
 def test_only_cheap_rooms_follow_by_themselves(world):
     graph = world.definitions.resolve_asset_graph()
     follow = {
