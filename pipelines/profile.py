@@ -5,7 +5,6 @@ reported at once with its place in the file and its value.
 """
 
 import importlib
-import importlib.util
 import os
 import re
 import zoneinfo

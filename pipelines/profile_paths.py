@@ -1,10 +1,10 @@
 """Where the paths of a profile lie: a relative one is beside the profile, everywhere alike.
 
 `~` is the home folder, ``package:<package>/<path>`` a file or folder of an installed package, an
-absolute path itself. A ``model`` or ``vae`` is a folder where one is there or where it is spelt as
-a path (`./`, `../`, `~/`, `/`), else a hub id. In an engine's ``params`` the names below are paths,
-and so is whatever begins with `./`, `../` or `~/`. The folder that a command is started in never
-matters.
+absolute path itself. A ``model`` or ``vae`` is a folder (or file) where one is there or where it is
+spelt as a path (`./`, `../`, `~/`, `/`), else a hub id. In an engine's ``params`` the names below
+are paths, and so is whatever begins with `./`, `../` or `~/`. The folder that a command is started
+in never matters.
 """
 
 import importlib.util
@@ -90,7 +90,7 @@ def _model(model: Any, folder: Path) -> Any:
     if not isinstance(model, str) or not model or model.startswith("package:"):
         return model
     beside = folder / os.path.expanduser(model)
-    if spelt_as_path(model) or beside.is_dir() or not _HUB_ID.fullmatch(model):
+    if spelt_as_path(model) or beside.exists() or not _HUB_ID.fullmatch(model):
         return placed(model, folder)
     return model
 
@@ -104,6 +104,9 @@ def _params(params: Any, folder: Path) -> Any:
 def _param(name: str, value: Any, params: dict[str, Any], folder: Path) -> Any:
     if name in FILE_PARAMS:
         return placed(value, folder)
+    if name == "instruction":  # a file, or the name of a shipped one
+        is_file = isinstance(value, str) and value.endswith((".yaml", ".yml"))
+        return placed(value, folder) if is_file else value
     if name in MODEL_PARAMS:
         served = "served_revision" in params or "base_url" in params
         return value if served else _model(value, folder)

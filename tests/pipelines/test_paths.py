@@ -152,11 +152,13 @@ def test_a_model_is_a_folder_beside_the_profile_or_a_hub_id(model, meant, tmp_pa
         "base_model": {"model": model},
         "embedder": {"params": {"model": model}},
         "writer": {"params": {"model": "mine/base", "served_revision": "1"}},
+        "concept_check": {"params": {"instruction": "own.yaml"}},
     }
     place_paths(content, tmp_path)
     wanted = meant.format(place=tmp_path)
     assert content["base_model"]["model"] == content["embedder"]["params"]["model"] == wanted
     assert content["writer"]["params"]["model"] == "mine/base"  # the server's own name for it
+    assert content["concept_check"]["params"]["instruction"] == str(tmp_path / "own.yaml")
 
 
 def test_every_engine_of_a_profile_is_looked_at():
