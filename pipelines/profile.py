@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from alignguard_data.audit import AuditBounds
+from alignguard_data.backends.reaching import url_fault
 from alignguard_data.backends.speed import Speed
 from alignguard_data.errors import ConfigError
 from alignguard_data.images import Sampling
@@ -109,7 +110,14 @@ class Engine(_Strict):
 
     @model_validator(mode="after")
     def _params_fit(self) -> Self:
-        checked(_imported(self.use), self.params)
+        url = self.params.get("base_url")
+        wrong = [("base_url", fault, url)] if url and (fault := url_fault(str(url))) else []
+        try:
+            checked(_imported(self.use), self.params)
+        except FaultyParams as error:
+            raise FaultyParams([*error.faults, *wrong]) from error
+        if wrong:
+            raise FaultyParams(wrong)
         return self
 
     def build(self) -> Any:
@@ -197,7 +205,9 @@ class Training(_Strict):
         try:
             self.build_recipe()
         except FaultyParams as error:
-            faults = [(f"overrides.{name}".rstrip("."), *rest) for name, *rest in error.faults]
+            faults = [
+                (f"overrides.{name}".rstrip("."), what, value) for name, what, value in error.faults
+            ]
             raise FaultyParams(faults) from error
         return self
 

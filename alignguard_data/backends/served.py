@@ -15,6 +15,12 @@ from typing import TYPE_CHECKING, Any
 import tenacity
 
 from alignguard_data.backends.answers import Answer, ErrorAnswer, NoChat, read_answer
+from alignguard_data.backends.reaching import (
+    key_fault,
+    url_fault,
+    why_no_client,
+    why_unreachable,
+)
 from alignguard_data.errors import EngineError
 
 if TYPE_CHECKING:
@@ -54,6 +60,10 @@ class ServedModel:
         ]
         if self.max_retries < 0:
             faults.append(f"max_retries must not be negative, got {self.max_retries}")
+        if wrong := url_fault(self.base_url):
+            faults.append(f"base_url {wrong}, got {self.base_url!r}")
+        if wrong := key_fault(self.api_key_variable):
+            faults.append(wrong)
         faults += _faults(self.request_fields)
         if faults:
             raise ValueError("; ".join(faults))
@@ -64,12 +74,15 @@ class ServedModel:
             from openai import OpenAI
         except ImportError as error:
             raise EngineError("openai is not installed: pip install 'alignguard[llm]'") from error
-        return OpenAI(
-            base_url=self.base_url,
-            api_key=os.environ.get(self.api_key_variable) or "none",
-            timeout=self.timeout_seconds,
-            max_retries=self.max_retries,
-        )
+        try:
+            return OpenAI(
+                base_url=self.base_url,
+                api_key=os.environ.get(self.api_key_variable) or "none",
+                timeout=self.timeout_seconds,
+                max_retries=self.max_retries,
+            )
+        except (ValueError, ImportError, OSError) as error:
+            raise EngineError(why_no_client(error, self.base_url)) from error
 
     @property
     def variant(self) -> str:
@@ -115,11 +128,11 @@ class ServedModel:
                 f"{self.max_retries + 1} times"
             ) from error
         except openai.APIConnectionError as error:
-            raise EngineError(
-                f"{self.base_url} cannot be reached: start the server, for example "
-                f"`python -m vllm.entrypoints.openai.api_server --model {self.model} "
-                "--host 127.0.0.1`"
-            ) from error
+            start = (
+                "start the server, for example `python -m vllm.entrypoints.openai.api_server "
+                f"--model {self.model} --host 127.0.0.1`"
+            )
+            raise EngineError(why_unreachable(error, self.base_url, start)) from error
         except openai.APIStatusError as error:
             raise EngineError(
                 f"{self.base_url} answered {error.status_code} to model {self.model}: "

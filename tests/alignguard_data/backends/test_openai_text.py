@@ -252,7 +252,7 @@ def test_a_server_that_hangs_is_an_error_in_time():
 
 
 def test_a_server_that_is_not_there_says_how_to_start_one():
-    with pytest.raises(EngineError, match=r"cannot be reached: start the server.*api_server"):
+    with pytest.raises(EngineError, match=r"cannot be reached.*start the server.*api_server"):
         writer("http://127.0.0.1:9/v1").generate(REQUESTS[:1])
 
 

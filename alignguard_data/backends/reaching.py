@@ -1,0 +1,117 @@
+"""Why a server cannot be asked, each cause by its own name: address, key, proxy, DNS, TLS, or
+nobody there. Causes are told apart by the classes of the exceptions behind a failure, never by
+their texts."""
+
+import os
+import socket
+import ssl
+from collections.abc import Iterator
+from urllib.parse import SplitResult, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+
+def url_fault(url: str) -> str | None:
+    """What is wrong with the address of a server, or None."""
+    if any(letter.isspace() or not letter.isprintable() for letter in url):
+        return "must not hold blanks, line breaks or control characters"
+    try:
+        place = urlsplit(url)
+        _ = place.port  # looked at when it is asked for
+    except ValueError as error:
+        return f"is no address ({error})"
+    if place.scheme not in ("http", "https"):
+        return "must begin with http:// or https://"
+    return None if place.hostname else "names no host"
+
+
+def key_fault(variable: str) -> str | None:
+    """What is wrong with the key in an environment variable, or None; the key itself is not told.
+
+    A key is sent in a header, which is one line of ASCII.
+    """
+    key = os.environ.get(variable, "")
+    found = [
+        what
+        for what, wrong in (
+            ("a line break", "\n" in key or "\r" in key),
+            ("a blank", any(letter in " \t" for letter in key)),
+            ("a letter that is not ASCII", not key.isascii()),
+            ("a control character", any(ord(c) < 32 and c not in "\n\r\t" for c in key)),
+        )
+        if wrong
+    ]
+    if not found:
+        return None
+    return f"the environment variable {variable} holds {' and '.join(found)}, which no key has"
+
+
+def proxy_of(url: str) -> str | None:
+    """The proxy that the environment names for this address, without its password."""
+    place = urlsplit(url)
+    proxies = getproxies()
+    proxy = proxies.get(place.scheme) or proxies.get("all")
+    if not proxy or not place.hostname or proxy_bypass(place.hostname):
+        return None
+    return _without_login(proxy)
+
+
+def why_unreachable(error: BaseException, url: str, start: str) -> str:
+    """One line about a connection that failed; ``start`` is how a server is started."""
+    place, proxy = urlsplit(url), proxy_of(url)
+    cause = _innermost(error)
+    said = " ".join(str(getattr(cause, "strerror", None) or cause).split())
+    if proxy:
+        return (
+            f"{url} cannot be reached through the proxy {proxy} that the environment names "
+            f"({said}): mend HTTP_PROXY or HTTPS_PROXY, or set NO_PROXY={place.hostname}"
+        )
+    if isinstance(cause, socket.gaierror):
+        return f"{url} cannot be reached: the name {place.hostname} is not known (DNS: {said})"
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return (
+            f"{url} has a certificate that is not trusted ({cause.verify_message}): "
+            "SSL_CERT_FILE names the authorities to trust"
+        )
+    if isinstance(cause, ssl.SSLError):
+        return f"{url} does not speak TLS ({cause.reason}): should it begin with http://?"
+    if isinstance(cause, ConnectionRefusedError):
+        return f"{url} cannot be reached, as nothing listens there: {start}"
+    if isinstance(cause, OSError):
+        return f"{url} cannot be reached: {said}"
+    return f"{url} answered what is no HTTP ({said}): does another service have the port?"
+
+
+def why_no_client(error: Exception, url: str) -> str:
+    """One line about a client that could not be made: what the environment says is wrong."""
+    told = ", ".join(
+        f"{name}={_without_login(os.environ[name])}"
+        for name in sorted(os.environ)
+        if name.upper() in _LOOKED_AT and os.environ[name]
+    )
+    said = " ".join(str(error).split())
+    return f"{url} cannot be asked: {said} (the environment has {told or 'no proxy'})"
+
+
+_LOOKED_AT = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+def _without_login(address: str) -> str:
+    try:
+        place: SplitResult = urlsplit(address)
+    except ValueError:
+        return "(an address that cannot be read)"
+    return place._replace(netloc=place.netloc.rpartition("@")[2]).geturl()
+
+
+def _innermost(error: BaseException) -> BaseException:
+    *_, last = _chain(error)
+    return last
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        yield found
+        found = found.__cause__ or found.__context__
