@@ -13,7 +13,7 @@ import duckdb
 
 from alignguard_data import manifest as manifests
 from alignguard_data.basis import basis
-from alignguard_data.errors import AlignGuardError, InputMissing, PartitionBusy
+from alignguard_data.errors import AlignGuardError, InputMissing, IntegrityError, PartitionBusy
 from alignguard_data.funnel import Manifests, concept_manifests
 from alignguard_data.index_database import FILE, REWRITTEN, write_database
 from alignguard_data.index_tables import described_columns
@@ -104,6 +104,7 @@ def connect(data: DataRoot, out: Path | None = None) -> duckdb.DuckDBPyConnectio
     Raises:
         InputMissing: there is no index yet.
         PartitionBusy: another process has the file open for writing.
+        IntegrityError: its file, or a release, is damaged.
     """
     folder = data.partition(ROOM)
     file = folder / manifests.require(folder).file(FILE).name
@@ -113,13 +114,23 @@ def connect(data: DataRoot, out: Path | None = None) -> duckdb.DuckDBPyConnectio
         if "Could not set lock" in str(error):
             raise PartitionBusy(f"{file} is locked: another process writes to it") from error
         raise InputMissing(f"{file} cannot be opened: materialize the index again") from error
+    except duckdb.Error as error:
+        raise IntegrityError(f"{file} is damaged: materialize the index again") from error
+    try:
+        _fence(connection, data, out)
+    except duckdb.Error as error:
+        connection.close()
+        raise IntegrityError(f"{file} is damaged: materialize the index again") from error
+    return connection
+
+
+def _fence(connection: duckdb.DuckDBPyConnection, data: DataRoot, out: Path | None) -> None:
     attach_releases(connection, data)
     attach_adapters(connection, data)
     if out:
         connection.execute(f"set allowed_paths = [{_quoted(out)}]")
     connection.execute("set enable_external_access = false")
     connection.execute("set lock_configuration = true")
-    return connection
 
 
 def query(

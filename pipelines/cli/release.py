@@ -48,7 +48,9 @@ def _folder(version: str | None) -> Place:
     if version and user_path(version).is_dir():
         return user_path(version)
     names = ", ".join(folder.name for folder in there) or "none"
-    raise InputMissing(f"no release {version or ''} in {data.releases}; there: {names}")
+    raise InputMissing(
+        f"no release{f' {version}' if version else ''} in {data.releases}; there: {names}"
+    )
 
 
 @app.command("list")

@@ -12,13 +12,15 @@ from pipelines.cli.console import Output
 from pipelines.profile import load_profile
 from pipelines.resources import data_root
 
+_FIELDS = {"ip", "preservation", "seconds", "release", "adapter", "report"}
+
 
 def read_summary(data: DataRoot) -> dict[str, Any]:
     """The evaluation's summary, its paths as they are today.
 
     Raises:
         InputMissing: nothing was evaluated yet.
-        IntegrityError: the file is no JSON.
+        IntegrityError: the file is no JSON, or lacks a field.
     """
     path = data.base / "evaluation" / "summary.json"
     try:
@@ -27,6 +29,10 @@ def read_summary(data: DataRoot) -> dict[str, Any]:
         raise InputMissing(f"{path} is not there yet: run `alignguard run` first") from error
     except ValueError as error:
         raise IntegrityError(f"{path} is no JSON: materialize the evaluation again") from error
+    lacking = _FIELDS - summary.keys() if isinstance(summary, dict) else _FIELDS
+    if lacking:
+        fields = ", ".join(sorted(lacking))
+        raise IntegrityError(f"{path} lacks {fields}: materialize the evaluation again")
     return summary | {name: data.outside(summary[name]) for name in ("adapter", "report")}
 
 

@@ -13,13 +13,15 @@ from typing import Any
 
 import pytest
 
-from alignguard_data.errors import ConfigError, EngineError, IntegrityError
-from alignguard_data.index import query
+from alignguard_data.errors import ConfigError, EngineError, InputMissing, IntegrityError
+from alignguard_data.index import QueryFailed, query
+from alignguard_data.paths import DataRoot
 from alignguard_data.release import list_releases
 from alignguard_data.release_changes import diff
 from pipelines.cli import last_net
 from pipelines.cli.calibrate import calibrate_command
 from pipelines.cli.console import Output, table
+from pipelines.cli.report import read_summary
 from pipelines.cli.show import show_command
 from tests.alignguard_data.tiny_rooms import TinyRooms
 from tests.conftest import command_environment
@@ -214,6 +216,27 @@ def test_a_damaged_release_is_named_by_diff(damage, filled, tmp_path):
     for old, new in ((whole, folder), (folder, whole)):
         with pytest.raises(IntegrityError, match=str(tmp_path)):
             diff(old, new)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff", b"{}", b"[]", b"3", b"null", b'{"adapter": 1, "report": 2}']
+)
+def test_a_damaged_summary_is_named_by_report(content, tmp_path):
+    data = DataRoot(root=tmp_path, profile="p")
+    (tmp_path / "p" / "evaluation").mkdir(parents=True)
+    (tmp_path / "p" / "evaluation" / "summary.json").write_bytes(content)
+    with pytest.raises(IntegrityError, match=r"summary\.json"):
+        read_summary(data)
+
+
+@pytest.mark.parametrize("kept", [0, 1000, 5000])
+def test_a_damaged_index_is_named(kept, tmp_path):
+    data = TinyRooms(tmp_path).fill("index").data
+    (file,) = (tmp_path / "tiny" / "index").rglob("*.duckdb")
+    whole = file.read_bytes()
+    file.write_bytes(whole[:kept] + b"\x5a" * (len(whole) - kept))
+    with pytest.raises((IntegrityError, InputMissing, QueryFailed), match="index"):
+        query(data, "select * from coverage")
 
 
 def test_ctrl_c_ends_a_run_in_a_line(tmp_path, reduced):

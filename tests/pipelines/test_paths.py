@@ -233,6 +233,10 @@ def test_a_root_that_databases_misread_is_refused_before_anything_is_made(
 def test_a_moved_root_tells_its_new_place(tmp_path):
     old = DataRoot(root=tmp_path / "old", profile="p")
     inside = {
+        "ip": {},
+        "preservation": {},
+        "seconds": {},
+        "release": "v0.1.0",
         "adapter": old.inside(old.base / "merge" / "a.safetensors"),
         "report": old.inside(old.base / "evaluation" / "report.html"),
     }
