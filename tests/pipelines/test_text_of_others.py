@@ -199,3 +199,10 @@ def test_only_our_own_parts_are_styled():
     assert whole.plain == f"done {FOREIGN}"
     assert [(span.start, span.end, span.style) for span in whole.spans] == [(0, 4, "green")]
     assert visible("a\tb\nc") == "a\tb\nc"
+
+
+def test_every_command_prints_through_our_console():
+    """Rich's own console takes brackets for markup."""
+    package = Path(app.__file__).parents[1]
+    found = [path.name for path in package.rglob("*.py") if "rich.console" in path.read_text()]
+    assert found == ["console.py"]
