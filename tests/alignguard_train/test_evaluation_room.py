@@ -223,7 +223,7 @@ def test_the_summary_has_the_agreed_shape(evaluated):
     assert summary["preservation"]["merged"]["distance_to_base"]["value"] > 0.05
     assert summary["release"] == "v0.1.0"
     assert summary["seconds"] == {"images": 1.2}
-    with open(summary["report"]) as report:
+    with open(data.outside(summary["report"])) as report:
         assert "<!doctype html>" in report.readline()
 
 
