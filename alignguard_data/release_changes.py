@@ -42,10 +42,8 @@ def diff(old: Place, new: Place) -> list[ChangedPair]:
     other column that both releases have), by part and id.
 
     Raises:
-        IntegrityError: one of them is no release, or damaged.
+        IntegrityError: a file of rows is missing or damaged.
     """
-    for folder in (old, new):
-        _look_whole(folder)
     found = []
     for parts in (SPLITS, ("evaluation",)):
         before, after = _rows(old, parts), _rows(new, parts)
@@ -70,6 +68,17 @@ def diff(old: Place, new: Place) -> list[ChangedPair]:
                 )
             )
     return found
+
+
+def published_diff(old: Place, new: Place) -> list[ChangedPair]:
+    """:func:`diff` of two finished releases, each looked at first.
+
+    Raises:
+        IntegrityError: one of them is no release, or damaged.
+    """
+    for folder in (old, new):
+        _look_whole(folder)
+    return diff(old, new)
 
 
 def by_category(changes: list[ChangedPair]) -> dict[str, dict[str, int]]:

@@ -106,9 +106,9 @@ def diff_command(
     as_json: Json = False,
 ) -> None:
     """Show which pairs were added, removed or changed between two releases, by category."""
-    from alignguard_data.release_changes import by_category, diff, evaluation_changes
+    from alignguard_data.release_changes import by_category, evaluation_changes, published_diff
 
-    changes = diff(_folder(old), _folder(new))
+    changes = published_diff(_folder(old), _folder(new))
     counts, prompts = by_category(changes), evaluation_changes(changes)
     if as_json:
         pairs = [dataclasses.asdict(pair) for pair in changes]

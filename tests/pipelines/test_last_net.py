@@ -17,7 +17,7 @@ from alignguard_data.errors import ConfigError, EngineError, InputMissing, Integ
 from alignguard_data.index import QueryFailed, query
 from alignguard_data.paths import DataRoot
 from alignguard_data.release import list_releases
-from alignguard_data.release_changes import diff
+from alignguard_data.release_changes import published_diff as diff
 from pipelines.cli import last_net
 from pipelines.cli.calibrate import calibrate_command
 from pipelines.cli.console import Output, table
