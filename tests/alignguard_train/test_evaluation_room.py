@@ -157,7 +157,8 @@ def test_the_notes_of_a_set_are_its_own_whatever_it_is_called(tmp_path, name):
     config = dataclasses.replace(CONFIG, prompt_sets=sets)
     manifest = evaluate_all(data, {}, DrawnImages(), [RedScorer()], config)
     plain = evaluate_all(world(tmp_path / "o")[0], {}, DrawnImages(), [RedScorer()], CONFIG)
-    assert {key: manifest.counts[key] for key in plain.counts} == plain.counts
+    measured = {key: value for key, value in plain.counts.items() if key.startswith("ip ")}
+    assert measured and {key: manifest.counts[key] for key in measured} == measured
     written = write_summary(data, seconds={}, adapter=next(iter(adapters.values())))
     notes = json.loads(written.read_text())["prompt_sets"][name]["notes"]
     assert notes == {"guidance_clipped": 1, "blank_rows": 1, "unread_columns": "model"}
