@@ -214,7 +214,7 @@ def test_a_refused_field_is_named_and_the_hint_says_what_to_write(status):
 def test_wrong_request_fields_are_named_all_at_once():
     fields = {"sed": None, "seed": "", "max_tokens": "temperature"}
     with pytest.raises(ValueError) as caught:
-        writer("x", request_fields=fields)
+        writer("http://x/v1", request_fields=fields)
     for words in ("has 'sed'", "request_fields.seed", "request_fields.max_tokens"):
         assert words in str(caught.value)
 
@@ -263,12 +263,14 @@ def test_identity_needs_no_server_and_follows_what_changes_a_reply():
     assert one.revision == writer("http://127.0.0.1:10/v1", concurrency=3).revision
     changes = ({"temperature": 0.1}, {"seed": 4}, {"schema": False}, {"max_words": 9},
                {"request_fields": {"temperature": None}})  # fmt: skip
-    assert len({writer("x", **change).revision for change in changes} | {one.revision}) == 6
+    assert (
+        len({writer("http://x/v1", **change).revision for change in changes} | {one.revision}) == 6
+    )
 
 
 def test_wrong_settings_name_field_and_value():
     with pytest.raises(ValueError, match="concurrency must be positive, got 0; timeout_seconds"):
-        writer("x", concurrency=0, timeout_seconds=-1.0)
+        writer("http://x/v1", concurrency=0, timeout_seconds=-1.0)
 
 
 def test_the_key_is_named_by_its_variable_and_never_shown(monkeypatch):
