@@ -83,7 +83,7 @@ def test_the_check_is_part_of_the_fingerprint(tmp_path):
     data = TinyRooms(tmp_path).data
     checks = [
         None,
-        judge("x"),
+        judge("http://x/v1"),
         *(EmbeddingCheck(str(base_model_folder()), margin=m) for m in (0, 1)),
     ]
     found = {

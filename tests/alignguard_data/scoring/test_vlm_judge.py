@@ -103,7 +103,7 @@ def test_fields_of_the_request_are_renamed_for_the_judge_too():
         judge(url, request_fields=fields).score(IMAGES[:1], CAPTIONS[:1])
     assert bodies[0]["max_completion_tokens"] == 60
     assert not {"seed", "max_tokens"} & set(bodies[0])
-    assert judge("x", request_fields=fields).version != judge("x").version
+    assert judge("http://x/v1", request_fields=fields).version != judge("http://x/v1").version
 
 
 def test_the_judge_sees_the_image_bit_by_bit_and_never_its_caption():
@@ -139,17 +139,17 @@ def test_a_server_that_fails_is_an_error_and_no_verdict():
 
 def test_the_version_follows_weights_dialect_and_policy():
     versions = {
-        judge("x").version,
-        judge("x", "llavaguard").version,
-        judge("x", categories=["one placeholder"]).version,
-        VlmJudge("tiny-vlm", "r2", base_url="x").version,
+        judge("http://x/v1").version,
+        judge("http://x/v1", "llavaguard").version,
+        judge("http://x/v1", categories=["one placeholder"]).version,
+        VlmJudge("tiny-vlm", "r2", base_url="http://x/v1").version,
     }
     assert len(versions) == 4
-    assert judge("x").version == judge("y", concurrency=2).version
+    assert judge("http://x/v1").version == judge("http://y/v1", concurrency=2).version
 
 
 def test_wrong_settings_name_field_and_value():
     with pytest.raises(ValueError, match=r"dialect must be one of policy.*got 'tea leaves'"):
-        judge("x", "tea leaves")
+        judge("http://x/v1", "tea leaves")
     with pytest.raises(ValueError, match="categories must name at least one"):
-        judge("x", categories=[])
+        judge("http://x/v1", categories=[])
