@@ -64,7 +64,7 @@ def test_json_is_the_audit_and_says_whether_anything_was_made(files, tmp_path):
     assert first["rows"]["total"] == len(TRAIN) + len(TEST)
     assert first["images"] == {"found": 5, "imported": 4}
     with open(os.path.join(first["folder"], "manifest.json")) as manifest:
-        assert json.load(manifest)["counts"] == first["rows"]
+        assert json.load(manifest)["counts"].items() >= first["rows"].items()
 
 
 def test_a_spelling_of_ones_own_is_taken(tmp_path):
