@@ -80,7 +80,9 @@ def _release_names(data: DataRoot) -> dict[str, str]:
 def _adapter(
     manifest: Manifest, file: ShardFile, folder: Place, releases: dict[str, str]
 ) -> Adapter:
-    trained_on = manifest.inputs["release"]
+    # Adapters made before their fingerprints read rows have the release among their inputs.
+    kept = manifest.counts.get("release_content_id") or manifest.inputs.get("release")
+    trained_on = str(kept or "")
     merged = [key.removeprefix(_EXPERT) for key in manifest.inputs if key.startswith(_EXPERT)]
     # The name that training wrote down: the room may point to a newer release by now.
     release = manifest.counts.get("release") or releases.get(trained_on)

@@ -119,6 +119,7 @@ def make_expert(
             extra_files=_files(data, work, trained.lora, base),
             counts={
                 "release": release_folder(data).name,
+                "release_content_id": manifests.require(data.partition("release")).content_id,
                 "pairs": pairs,
                 "resumed_at_step": trained.resumed_at,
                 **{f"last {name}": round(value, 5) for name, value in last.items()},

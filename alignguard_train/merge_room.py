@@ -118,6 +118,7 @@ def make_merges(
             extra_files=files,
             counts={
                 "release": release_folder(data).name,
+                "release_content_id": manifests.require(data.partition("release")).content_id,
                 "strategy": config.strategy,
                 "calibration": _calibration(encoded, categories, config),
                 **_shares(table, categories),

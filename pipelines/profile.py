@@ -346,4 +346,4 @@ def _faults(error: Any) -> Iterator[str]:
 
 def _shown(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return text if len(text) <= 200 else text[:197] + "..."  # a path is told by its end

@@ -72,7 +72,7 @@ def taught_writer(folder: Path, profile: dict[str, Any]) -> dict[str, Any]:
     taxonomy, writer = load_taxonomy(Path(profile["taxonomy"])), Engine(**profile["writer"]).build()
     replies = {
         concept.name: [
-            json.dumps(json.loads(reply), separators=(",", ":"))
+            json.dumps(json.loads(reply.text), separators=(",", ":"))
             for reply in writer.generate(
                 [WritingRequest(concept=concept, index=i) for i in range(KNOWN_REPLIES)]
             )
@@ -124,7 +124,8 @@ def tiny_profile(folder: Path, kind: str, *, vllm: bool = False) -> Path:
                 "params": {"model": str(folder / "base")},
             }
         ],
-        "filter": {"flags": [FLAG], "max_phash_distance": None},
+        # Weights are random, so a concept may lose every pair to the filter.
+        "filter": {"flags": [FLAG], "max_phash_distance": None, "min_kept": 0},
         "audit": {"min_unsafe_flagged": 0.0, "max_safe_flagged": 1.0},
         "release": {"max_phash_distance": 0},
         "training": {"recipe": f"alignguard_train.recipes:{kind}_expert", "overrides": steps},
@@ -152,7 +153,7 @@ def run_whole_graph(folder: Path, profile: Path, kind: str) -> Path:
     names = {row["scorer"] for row in json.loads(scored.stdout)}
     assert names == {"nudenet", "q16", "clip", "twins"}
 
-    adapter = Path(summary["adapter"]).parent
+    adapter = (root / summary["adapter"]).parent
     vanilla = subprocess.run(
         [sys.executable, "-c", VANILLA, str(folder / "base"), str(adapter)],
         capture_output=True, text=True, timeout=600,

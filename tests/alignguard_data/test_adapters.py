@@ -23,15 +23,19 @@ def released(filled: TinyRooms) -> TinyRooms:
 
 
 def make_adapter(rooms: TinyRooms, room: str, key: str, files: list[str], **config: object) -> None:
-    """A partition as the training rooms leave it; the weights are a few bytes."""
+    """A partition as the training rooms leave it; the weights are a few bytes. That of ``lines``
+    is an older one, which had the whole release among its inputs."""
     release = manifests.require(rooms.data.partition("release"))
+    older = key == "lines"
+    inputs = {"release": release.content_id} if older else {f"train rows of {key}": "0" * 32}
+    counts = {} if older else {"release_content_id": release.content_id}
     experts = {
         f"experts/{key}": manifests.require(rooms.data.partition("experts", key)).content_id
         for key in (CATEGORIES if room == "merge" else ())
     }
     made = PartitionSpec(
         folder=rooms.data.partition(room, key), room=room, key=key, config=config,
-        inputs={"release": release.content_id, **experts}, models={"tiny-model": "1"},
+        inputs={**inputs, **experts}, models={"tiny-model": "1"},
     )  # fmt: skip
     with open_partition(made) as work:
         places: dict[str, Path] = {name: work.partial / name for name in files}
@@ -41,7 +45,7 @@ def make_adapter(rooms: TinyRooms, room: str, key: str, files: list[str], **conf
         work.finish(
             tables={"history": pa.table({"step": [0]})},
             extra_files=places,
-            counts={"release": release.counts["path"]},
+            counts={"release": release.counts["path"], **counts},
         )
 
 

@@ -39,7 +39,7 @@ def drawn(adapter: str, count: int) -> list[EvaluatedImage]:
     rows = [
         EvaluationRow(
             pair_id=f"p{i:03d}", side="safe", concept="a.b", category="a", seen=True, prompt="x",
-            seed=i,
+            seed=i, width=16, height=16, guidance_scale=1.0,
         )
         for i in range(count)
     ]  # fmt: skip
