@@ -42,6 +42,7 @@ from alignguard_data.tally import Tally, raise_all
 
 log = logging.getLogger(__name__)
 
+ROOM = "images"
 FORMAT = 1
 """Part of the fingerprint: raise it when the room's files change for equal pixels."""
 
@@ -149,10 +150,10 @@ def spec(
     """
     prompts = manifests.require(data.partition("prompts", concept))
     return PartitionSpec(
-        folder=data.partition("images", concept),
-        room="images",
+        folder=data.partition(ROOM, concept),
+        room=ROOM,
         key=concept,
-        config={**sampling.told, **basis("images", format=FORMAT, engine=generator)},
+        config={**sampling.told, **basis(ROOM, format=FORMAT, engine=generator)},
         inputs={"prompts": prompts.content_id},
         models={generator.model_id: generator.revision},
     )

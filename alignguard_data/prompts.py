@@ -55,16 +55,22 @@ def spec(
         if chosen[name] is None:
             del chosen[name]
     check, counted = tools.concept_check, getattr(tools.count_tokens, "version", None)
+    told_by = getattr(tools.language, "version", None)
     return PartitionSpec(
         folder=data.partition(ROOM, concept.key),
         room=ROOM,
         key=concept.key,
-        config={**chosen, "gate": GATE_VERSION, **basis(ROOM, format=FORMAT, judges_text=True)},
+        config={
+            **chosen,
+            "gate": GATE_VERSION,
+            **basis(ROOM, format=FORMAT, judges_text=True, engine=writer),
+        },
         inputs={"concept": fingerprint(dataclasses.asdict(concept), {})},
         models={
             writer.model_id: writer.revision,
             **({CONCEPT_CHECK: check.version} if check else {}),
             **({"tokens": counted} if config.max_tokens and counted else {}),
+            **({"language": told_by} if config.language and told_by else {}),
         },
         asks_again=config.ask_again,
         least=config.min_pairs,

@@ -77,6 +77,8 @@ TRAIN_ROWS = "train_rows_by_category"
 """Of the manifest's ``counts``: see :func:`train_rows`."""
 TRAINED_ON = ("pair_id", "category", "caption", "caption_safe", "sha256_0", "sha256_1")
 """The columns that training depends on; the images by their hashes."""
+TABLES = {"data": release_schema([]), "evaluation": EVALUATION_SCHEMA}
+"""Columns of the release's files; those of the scores come from the scores themselves."""
 FORMAT = 2
 """Part of the fingerprint: raise it when a release's files change for equal rows."""
 
@@ -104,7 +106,7 @@ def spec(
             "bounds": dataclasses.asdict(bounds),
             "taxonomy": [taxonomy.name, taxonomy.version],
             "splits": {concept.key: concept.split for concept in taxonomy.concepts},
-            **basis(ROOM, format=FORMAT, judges_text=True),
+            **basis(ROOM, format=FORMAT, judges_text=True, tables=TABLES),
             **({"withdrawn": withdrawn} if withdrawn else {}),
             "embedder": config.judged_by(embedder),
         },

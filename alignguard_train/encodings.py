@@ -23,6 +23,7 @@ from torch import Tensor
 
 from alignguard_data import manifest as manifests
 from alignguard_data.backends.conditions import encode_nothing
+from alignguard_data.basis import basis
 from alignguard_data.errors import EngineError, IntegrityError, PartitionBusy
 from alignguard_data.manifest import Manifest
 from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
@@ -85,7 +86,7 @@ def spec(data: DataRoot, base: BaseModel, kind: Kind) -> PartitionSpec:
         room=ROOM,
         key=kind,
         config={
-            "format": FORMAT,
+            **basis(ROOM, format=FORMAT, engine=base, tables={"rows": ROWS}),
             "unet": str(base.pipe.unet.dtype),
             "vae": str(base.pipe.vae.dtype),
             "batches": [ENCODE_ROWS, ENCODED_PIXELS, SHARD_BATCHES],

@@ -55,6 +55,12 @@ from alignguard_train.report_data import picture_pairs, shows
 
 log = logging.getLogger(__name__)
 
+ROOM = "evaluation"
+FORMAT = 1
+"""Part of the fingerprint: raise it when the room's files change for equal images."""
+TABLES = {"images": EvaluatedImage, "rejected": RejectedPrompt}
+"""Records by shard; what the other shards hold follows from these."""
+
 
 def release_folder(data: DataRoot) -> Place:
     """The folder of the release that the release room made last.
@@ -99,8 +105,8 @@ def spec(
     if not config.peers:
         del told["peers"], told["peer_params"]
     return PartitionSpec(
-        folder=data.partition("evaluation"),
-        room="evaluation",
+        folder=data.partition(ROOM),
+        room=ROOM,
         key="all",
         config={
             **told,
@@ -108,7 +114,13 @@ def spec(
             "prompt_sets": [_without_path(chosen) for chosen in config.prompt_sets],
             "sampling": generator.sampling.told,
             "report": report.VERSION,
-            **basis("evaluation", format=1, judges_text=bool(config.prompt_sets), engine=generator),
+            **basis(
+                ROOM,
+                format=FORMAT,
+                judges_text=bool(config.prompt_sets),
+                engine=generator,
+                tables=TABLES,
+            ),
         },
         inputs=inputs,
         models={

@@ -41,6 +41,7 @@ WINNERS = pa.schema(
 TRUNCATION = pa.schema(
     [("strategy", pa.string()), ("layer", pa.string()), ("relative_error", pa.float64())]
 )
+TABLES = {"winners": WINNERS, "truncation": TRUNCATION}
 _WEIGHTS = "pytorch_lora_weights.safetensors"  # adapter.WEIGHTS, which needs torch
 
 
@@ -57,7 +58,10 @@ def spec(
         folder=data.partition(ROOM),
         room=ROOM,
         key=UNPARTITIONED,
-        config={**dataclasses.asdict(config), **basis(ROOM, format=FORMAT, engine=base)},
+        config={
+            **dataclasses.asdict(config),
+            **basis(ROOM, format=FORMAT, engine=base, tables=TABLES),
+        },
         inputs={
             **train_rows(data, categories),
             **{f"experts/{key}": manifest.content_id for key, manifest in experts.items()},

@@ -83,6 +83,60 @@ def test_every_room_says_what_came_of_what_it_was_asked_for(path: Path):
     assert not silent
 
 
+def named(call: ast.Call) -> str:
+    """The last part of what is called."""
+    return ast.unparse(call.func).rpartition(".")[2]
+
+
+def calls_in(node: ast.AST, name: str) -> list[ast.Call]:
+    return [one for one in ast.walk(node) if isinstance(one, ast.Call) and named(one) == name]
+
+
+def spec_makers() -> list[tuple[str, ast.FunctionDef]]:
+    """Every function that builds a PartitionSpec, says that it returns one, or is called so."""
+    found = []
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef) and (
+                calls_in(node, "PartitionSpec")
+                or "PartitionSpec" in (ast.unparse(node.returns) if node.returns else "")
+                or node.name.strip("_") == "spec"
+            ):
+                found.append((f"{relative(path)}:{node.name}", node))
+    return found
+
+
+@pytest.mark.parametrize("maker", [pytest.param(node, id=name) for name, node in spec_makers()])
+def test_every_spec_stands_on_the_one_basis(maker: ast.FunctionDef):
+    """Its room, its own FORMAT, and what the helper adds; or the spec of such a function."""
+    built = calls_in(maker, "PartitionSpec")
+    if not built:
+        handed_on = [one for one in ast.walk(maker) if isinstance(one, ast.Call)]
+        assert any(named(call).strip("_") == "spec" for call in handed_on)
+    for call in built:
+        given = {keyword.arg: keyword.value for keyword in call.keywords}
+        (basis,) = calls_in(given["config"], "basis")
+        told = {keyword.arg: ast.unparse(keyword.value) for keyword in basis.keywords}
+        assert ast.unparse(basis.args[0]) == ast.unparse(given["room"])
+        assert told["format"] == "FORMAT"
+
+
+def test_the_specs_of_every_room_are_looked_at():
+    """Else a room whose spec hides from the test above would go unseen."""
+    builders = [name for name, node in spec_makers() if calls_in(node, "PartitionSpec")]
+    rooms = ["taxonomy", "prompts", "images", "scor", "pairs", "index", "release", "experts",
+             "merge", "evaluation", "encodings", "coprov2"]  # fmt: skip
+    assert len(builders) == len(rooms)
+    assert all(any(room in name for name in builders) for room in rooms), builders
+
+
+def test_nothing_changes_a_spec_after_it_was_built():
+    """``dataclasses.replace`` on one would get around its basis."""
+    for path in modules():
+        for call in calls_in(ast.parse(path.read_text()), "replace"):
+            assert "config" not in {keyword.arg for keyword in call.keywords}, relative(path)
+
+
 def test_definitions_load_without_torch():
     """The code location must load at once on a laptop."""
     code = "import sys, pipelines.definitions as d; assert d.defs; print('torch' in sys.modules)"

@@ -1,6 +1,7 @@
 """Tells the language of a prompt with py3langid's small n-gram model, which needs no download."""
 
 from functools import cached_property
+from importlib import metadata
 from typing import Any
 
 from alignguard_data.errors import EngineError
@@ -11,6 +12,11 @@ class LanguageIdentifier:
 
     def __init__(self, language: str) -> None:
         self._language = language
+
+    @property
+    def version(self) -> str:
+        """Version of the package, which holds the model."""
+        return f"py3langid {metadata.version('py3langid')}"
 
     @cached_property
     def _model(self) -> Any:

@@ -30,6 +30,25 @@ log = logging.getLogger(__name__)
 
 WORKER = Path(__file__).with_name("vllm_worker.py")
 LAST_LINES = 12
+SPEED = frozenset(
+    (
+        "max_model_len",
+        "gpu_memory_utilization",
+        "max_num_seqs",
+        "max_num_batched_tokens",
+        "tensor_parallel_size",
+        "pipeline_parallel_size",
+        "enforce_eager",
+        "enable_chunked_prefill",
+        "enable_prefix_caching",
+        "disable_log_stats",
+        "download_dir",
+        "load_format",
+        "swap_space",
+        "cpu_offload_gb",
+    )
+)
+"""Arguments of ``vllm.LLM`` that decide how fast and where it writes, not what."""
 
 
 def usual_interpreter() -> str:
@@ -101,6 +120,11 @@ class VLLMWriter:
             f"{weights}+{self._instruction.version}"
             f"+t{self.temperature}-n{self.max_tokens}-s{self.seed}-{held}"
         )
+
+    @property
+    def numerics(self) -> dict[str, str]:
+        """The engine's arguments that can change a reply: its precision among them."""
+        return {f"vllm {k}": str(v) for k, v in sorted(self.engine.items()) if k not in SPEED}
 
     @cached_property
     def _instruction(self) -> AnyInstruction:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from alignguard_data import manifest as manifests
+from alignguard_data.basis import basis
 from alignguard_data.errors import ConfigError
 from alignguard_data.importing.categories import CategoryNames
 from alignguard_data.importing.coprov2_audit import Outcome, audit
@@ -41,6 +42,13 @@ from alignguard_data.tally import Tally
 FORMAT = 1
 """Raised when the same files would be mapped otherwise; part of the fingerprint."""
 
+TABLES = {
+    "pairs": PromptPair,
+    "origins": PairOrigin,
+    "rejected": RejectedRow,
+    IMAGES: ImportedImage,
+}
+"""Records by shard."""
 PAIRS_PER_SHARD = 256
 
 Stages = Callable[[str, int], Progress]
@@ -67,7 +75,7 @@ class Source:
             room=ROOM,
             key=key,
             config={
-                "format": FORMAT,
+                **basis(ROOM, format=FORMAT, judges_text=True, tables=TABLES),
                 "categories": dict(self.categories),
                 "parts": {file.name: file.part for file in self.files},
             },

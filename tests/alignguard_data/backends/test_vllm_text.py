@@ -134,3 +134,11 @@ def test_identity_is_known_without_a_worker(tmp_path):
     assert one.revision.startswith("abc+caption_pair_v1-")
     assert one.revision != writer(tmp_path, GOOD, temperature=0.2).revision
     assert one._running is None
+
+
+def test_arguments_of_the_engine_that_can_change_a_reply_are_told_and_those_of_speed_are_not(
+    tmp_path,
+):
+    """So that prompts are stale after another precision, and not after another room for them."""
+    told = writer(tmp_path, GOOD, engine={"dtype": "float16", "max_model_len": 64}).numerics
+    assert told == {"vllm dtype": "float16"}
