@@ -135,9 +135,10 @@ def test_sft_is_the_chosen_sides_error_by_hand():
 
 
 def test_preservation_by_hand():
-    """Predictions (1, 2) and (1, 0) against the reference's zeros: (1 + 4 + 1 + 0) / 4 = 1.5."""
+    """Distances 0, 2, 1 and -2: (0 + 4 + 1 + 4) / 4 = 2.25."""
     predicted = torch.tensor([[1.0, 2.0], [1.0, 0.0]])
-    assert loss.preservation_loss(predicted, torch.zeros(2, 2)).item() == pytest.approx(1.5)
+    reference = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    assert loss.preservation_loss(predicted, reference).item() == pytest.approx(2.25)
 
 
 def test_focal_loss_by_hand_and_without_focus():
@@ -180,9 +181,29 @@ def test_noise_and_velocity_equal_those_of_diffusers():
     assert torch.allclose(v, scheduler.get_velocity(x0, n, t), atol=1e-6)
 
 
-def test_safeguard_scales_only_a_loser_that_pulls_the_winner_along():
-    """mu 0.5, g_w = (1, 0). Same direction g_l = (2, 0): 0.5 * 1 / 2 = 0.25. Opposed: 1.
-    A weak loser (0.1, 0): 0.5 / 0.1 = 5, clipped to 1."""
-    g_w = torch.tensor([[1.0, 0], [1, 0], [1, 0]])
-    g_l = torch.tensor([[2.0, 0], [-2, 0], [0.1, 0]])
-    assert loss.safeguard_scale(g_w, g_l, mu=0.5).tolist() == pytest.approx([0.25, 1.0, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_noised_latents_keep_their_precision(dtype):
+    """The schedule is float32; the network wants rows of the type that it was given."""
+    x0 = torch.ones(1, 1, dtype=dtype)
+    alphas, t = torch.tensor([0.36]), torch.tensor([0])
+    assert loss.add_noise(x0, x0, t, alphas).dtype == dtype
+    assert loss.add_flow_noise(x0, x0, alphas).dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("winner", "loser", "scale"),
+    [
+        pytest.param((1.0, 0.0), (2.0, 0.0), 0.375, id="same way: 0.75 x 1 / 2"),
+        pytest.param((2.0, 0.0), (8.0, 0.0), 0.1875, id="the winner's square: 0.75 x 4 / 16"),
+        pytest.param((0.5, 0.0), (1.0, 0.0), 0.375, id="a small product: 0.75 x 0.25 / 0.5"),
+        pytest.param((1.0, 1.0), (1.0, 2.0), 0.5, id="sum over places: 0.75 x 2 / 3"),
+        pytest.param((1.0, 0.0), (0.1, 0.0), 1.0, id="a weak loser: 7.5, clipped"),
+        pytest.param((1.0, 0.0), (-2.0, 0.0), 1.0, id="opposed"),
+        pytest.param((1.0, 0.0), (0.0, 2.0), 1.0, id="across"),
+        pytest.param((0.0, 0.0), (2.0, 0.0), 1.0, id="no winner's gradient: not 0 / 0"),
+    ],
+)
+def test_safeguard_scales_only_a_loser_that_pulls_the_winner_along(winner, loser, scale):
+    """mu 0.25; the same with the rows of another pair beside it."""
+    g_w, g_l = torch.tensor([winner, (1.0, 0.0)]), torch.tensor([loser, (3.0, 0.0)])
+    assert loss.safeguard_scale(g_w, g_l, mu=0.25).tolist() == pytest.approx([scale, 0.25])
