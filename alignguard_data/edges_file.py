@@ -10,9 +10,9 @@ from pathlib import Path
 import duckdb
 import numpy as np
 
-from alignguard_data import text
+from alignguard_data import duckdb_files, text
 from alignguard_data.edge_search import Connection, Vectors
-from alignguard_data.errors import PartitionBusy, StorageError
+from alignguard_data.errors import StorageError
 from alignguard_data.near_edges import Edge, Limits, NearEdges, Part
 from alignguard_data.paths import DataRoot
 from alignguard_data.protocols import TextEmbedder
@@ -21,7 +21,6 @@ from alignguard_data.storage import scratch
 SCHEMA = 1
 """Raise it when a table, a key or the meaning of an edge changes."""
 _VERSION = f"edges {SCHEMA}, text {text.VERSION}, duckdb {duckdb.__version__}"
-_DAMAGE = ("corrupt", "checksum", "could not read enough bytes", "invalidated", "deserialize")
 
 
 def edges_file(data: DataRoot) -> Path:
@@ -92,10 +91,11 @@ def _synced(
         return connection, store, store.edges()
     except duckdb.Error as error:
         connection.close()
-        said = str(error).casefold()
-        if any(sign in said for sign in _DAMAGE):
+        if not duckdb_files.is_sound(file):
             raise _Damaged from error
-        raise StorageError(f"cannot work with {file}: {error}") from error
+        raise StorageError(
+            f"cannot work with {file}, a cache that may be deleted: {error}"
+        ) from error
     except BaseException:
         connection.close()
         raise
@@ -108,16 +108,17 @@ def _open(file: Path) -> Connection:
         raise StorageError(f"cannot write {file.parent}: {error.strerror}") from error
     fresh = not file.exists()
     try:
-        connection = duckdb.connect(str(file))
+        connection = duckdb_files.connect(file)
     except duckdb.Error as error:
-        said = str(error)
-        if "Could not set lock" in said:
-            raise PartitionBusy(f"{file} is open in another process") from error
-        if fresh or "ermission denied" in said:
-            raise StorageError(f"cannot write {file}: {said}") from error
+        if fresh:
+            raise StorageError(f"cannot write {file}: {error}") from error
         raise _Damaged from error
     if fresh:
-        connection.execute("create table store as select ? as version", [_VERSION])
+        try:
+            connection.execute("create table store as select ? as version", [_VERSION])
+        except duckdb.Error as error:
+            connection.close()
+            raise StorageError(f"cannot write {file}: {error}") from error
         return connection
     try:
         versions = connection.execute("select version from store").fetchall()

@@ -11,9 +11,10 @@ from typing import Any
 
 import duckdb
 
+from alignguard_data import duckdb_files
 from alignguard_data import manifest as manifests
 from alignguard_data.basis import basis
-from alignguard_data.errors import AlignGuardError, InputMissing, IntegrityError, PartitionBusy
+from alignguard_data.errors import AlignGuardError, InputMissing, IntegrityError
 from alignguard_data.funnel import Manifests, concept_manifests
 from alignguard_data.index_database import FILE, REWRITTEN, write_database
 from alignguard_data.index_tables import described_columns
@@ -104,15 +105,14 @@ def connect(data: DataRoot, out: Path | None = None) -> duckdb.DuckDBPyConnectio
     Raises:
         InputMissing: there is no index yet.
         PartitionBusy: another process has the file open for writing.
+        StorageError: its file cannot be read.
         IntegrityError: its file, or a release, is damaged.
     """
     folder = data.partition(ROOM)
-    file = folder / manifests.require(folder).file(FILE).name
+    file = Path(str(folder / manifests.require(folder).file(FILE).name))  # the index is local
     try:
-        connection = duckdb.connect(str(file), read_only=True)
+        connection = duckdb_files.connect(file, read_only=True)
     except duckdb.IOException as error:
-        if "Could not set lock" in str(error):
-            raise PartitionBusy(f"{file} is locked: another process writes to it") from error
         raise InputMissing(f"{file} cannot be opened: materialize the index again") from error
     except duckdb.Error as error:
         raise IntegrityError(f"{file} is damaged: materialize the index again") from error

@@ -20,6 +20,7 @@ from alignguard_data.backends.conditions import (
     encode_nothing,
     encode_texts,
 )
+from alignguard_data.backends.out_of_memory import is_out_of_memory
 from alignguard_data.errors import EngineError, IntegrityError
 from alignguard_data.storage import Place, children, dataset, open_parquet
 from alignguard_train.base import BaseModel
@@ -258,7 +259,9 @@ def _latents(images: Sequence[npt.NDArray[np.uint8]], base: BaseModel) -> Tensor
         try:
             parts.append(_batch_of_latents(images[first : first + rows], base))
             first += rows
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             if rows == 1:
                 size = "x".join(map(str, images[0].shape[1::-1]))
                 raise EngineError(f"the VAE cannot encode one image of {size}: {error}") from error

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from torch import multiprocessing as torch_mp
 
 from alignguard_data.children import end_with_parent
-from alignguard_data.errors import EngineError
+from alignguard_data.errors import AlignGuardError, EngineError
 from alignguard_data.protocols import Progress
 
 _POLL_SECONDS = 0.2
+_MOST_SAID = 10_000
+"""Letters of an error that fit into a pipe: a process that fails never waits for a reader."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,21 +84,30 @@ def run_together(
     ``report`` counts steps. The processes end with this one, however it ends.
 
     Raises:
-        EngineError: one of them failed; the text is its own.
+        EngineError: one of them failed; the text is that of its own AlignGuardError, or names what
+            else was raised there, whose traceback is the cause's text.
     """
-    steps = torch_mp.get_context("spawn").Queue()
+    fresh = torch_mp.get_context("spawn")
+    steps, faults = fresh.Queue(), fresh.SimpleQueue()
     context = torch_mp.start_processes(
-        _work, (work, arguments, number, _free_port(), on_gpus, steps), number, join=False
+        _work, (work, arguments, number, _free_port(), on_gpus, steps, faults), number, join=False
     )
     assert context is not None
     try:
         while not context.join(timeout=_POLL_SECONDS):
             _drain(steps, progress)
     except torch_mp.ProcessRaisedException as error:
-        raise EngineError(str(error).strip().splitlines()[-1].split(": ", 1)[-1]) from error
+        said = f"training process {error.error_index} failed" if faults.empty() else faults.get()
+        raise EngineError(said) from error
     except torch_mp.ProcessExitedException as error:
         raise EngineError(f"a training process ended: {error}") from error
     _drain(steps, progress)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, AlignGuardError):
+        return str(error)
+    return f"a training process failed with {type(error).__name__}: {error}"
 
 
 def _drain(steps: Any, progress: Progress | None) -> None:
@@ -123,6 +134,7 @@ def _work(
     port: int,
     on_gpus: bool,
     steps: Any,
+    faults: Any,
 ) -> None:
     end_with_parent()
     os.environ |= {
@@ -136,5 +148,8 @@ def _work(
         report = steps.put if rank == 0 else None
         work(Group(rank=rank, size=number), report, *arguments)
         state.wait_for_everyone()
+    except Exception as error:
+        faults.put(_words(error)[:_MOST_SAID])
+        raise
     finally:
         state.destroy_process_group()

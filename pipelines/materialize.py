@@ -1,7 +1,6 @@
 """Execute one room's partitions as one Dagster run in the kept instance, here or elsewhere."""
 
 import os
-import re
 import shutil
 import warnings
 from collections.abc import Iterator, Sequence
@@ -22,8 +21,6 @@ from pipelines.rooms import Room
 
 HOME_VARIABLE = "DAGSTER_HOME"
 PROCESS_TAG = "alignguard/process"
-_OURS = re.compile(r"(?:alignguard_data|alignguard_train|pipelines)(?:\.\w+)*\.(?=\w+: )")
-"""How Dagster begins the text of an error that one of our modules defines."""
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -178,7 +175,15 @@ def _reason(result: dg.ExecuteInProcessResult | dg.JobExecutionResult) -> str:
     for event in result.all_events:
         if event.is_step_failure and event.step_failure_data.error:
             error = event.step_failure_data.error
-            while error.cause and not _OURS.match(error.message):
+            ours = _class_names(AlignGuardError)
+            while error.cause and error.cls_name not in ours:
                 error = error.cause
-            return _OURS.sub("", error.message.strip(), count=1)
+            said = error.message.strip()
+            name = error.cls_name or ""
+            # As a traceback's last line: the module of the class is left out.
+            return name + said.partition(name)[2] if name in ours else said
     return "the run failed; see it with `alignguard ui`"
+
+
+def _class_names(base: type) -> set[str]:
+    return {base.__name__}.union(*map(_class_names, base.__subclasses__()))

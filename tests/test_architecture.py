@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.texts_of_errors import decisions
+
 REPOSITORY = Path(__file__).parent.parent
 PACKAGES = ("alignguard_data", "alignguard_train", "pipelines")
 HEAVY = {"torch", "diffusers", "transformers", "peft", "onnxruntime", "nudenet", "accelerate"}
@@ -15,6 +17,11 @@ FORBIDDEN = {
     "alignguard_train": {"dagster", "pipelines"},
     "pipelines": set(),
 }
+
+
+MAY_READ_TEXTS = {"alignguard_data/backends/out_of_memory.py"}
+"""Modules that decide by the text of another library's error, as there is no other way; each has
+a test that makes the real library fail."""
 
 
 def modules() -> list[Path]:
@@ -135,6 +142,57 @@ def test_nothing_changes_a_spec_after_it_was_built():
     for path in modules():
         for call in calls_in(ast.parse(path.read_text()), "replace"):
             assert "config" not in {keyword.arg for keyword in call.keywords}, relative(path)
+
+
+@pytest.mark.parametrize(
+    "path", [*modules(), *sorted((REPOSITORY / "benchmarks").rglob("*.py"))], ids=relative
+)
+def test_nothing_is_decided_by_the_text_of_an_error(path: Path):
+    """Texts change with a library's next release: a class, a number or a look do not."""
+    found = decisions(ast.parse(path.read_text()))
+    assert bool(found) == (relative(path) in MAY_READ_TEXTS), f"lines {found}"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        'if "lock" in str(error): pass',
+        'if "lock" not in f"{error}".lower(): pass',
+        "said = str(error).casefold()\n    if any(sign in said for sign in SIGNS): pass",
+        'if error.args[0] == "lock": pass',
+        'if str(error).startswith("IO"): pass',
+        'if re.search("lock", str(error)): pass',
+        "if PATTERN.match(repr(error)): pass",
+        'if "lock" in first_line(error): pass',
+        'if "lock" in str(error.__cause__): pass',
+        'if (said := error.message) and said.endswith("lock"): pass',
+        'match str(error):\n        case "lock": pass',
+        'if "lock" in error.stderr: pass',
+        'for line in [str(error)]: return "lock" in str(error)',
+    ],
+)
+@pytest.mark.parametrize("where", ["except", "parameter"])
+def test_a_decision_by_an_errors_text_is_seen(asked: str, where: str):
+    if where == "except":
+        code = f"def f():\n  try: g()\n  except OSError as error:\n    {asked}"
+    else:
+        code = f"def f(error: ValueError):\n    {asked}"
+    assert decisions(ast.parse(code))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "if isinstance(error, KeyError): pass",
+        "if error.errno in NUMBERS: pass",
+        "if error.status_code == 404: pass",
+        "raise ValueError(str(error))",
+        'said = " ".join(str(error).split())',
+        'print(f"{error}".removeprefix("x"))',
+    ],
+)
+def test_classes_numbers_and_showing_a_text_are_no_such_decisions(asked: str):
+    assert not decisions(ast.parse(f"def f(error: ValueError):\n    {asked}"))
 
 
 def test_definitions_load_without_torch():

@@ -55,25 +55,6 @@ def calm(tmp_path_factory: pytest.TempPathFactory, profile: Path) -> Path:
     return root
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """A function that mounts, or mounts anew, a small disk of our own with the given options."""
-    place = tmp_path / "disk"
-    place.mkdir()
-
-    def mount(options: str) -> Path:
-        again = "remount," if place.is_mount() else ""
-        command = ["mount", "-t", "tmpfs", "-o", f"{again}{options}", "none", str(place)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"this user may not mount a disk: {done.stderr.strip()}")
-        return place
-
-    yield mount
-    if place.is_mount():
-        subprocess.run(["umount", "-l", str(place)], check=True)
-
-
 def start(root: Path, profile: Path, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*ALIGNGUARD, *RUN],

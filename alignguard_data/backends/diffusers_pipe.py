@@ -28,6 +28,7 @@ from alignguard_data.backends.conditions import (
 )
 from alignguard_data.backends.loading import load_pipeline
 from alignguard_data.backends.lora import fold_in
+from alignguard_data.backends.out_of_memory import is_out_of_memory
 from alignguard_data.backends.solvers import with_solver
 from alignguard_data.backends.speed import Attention, Speed, on_device
 from alignguard_data.errors import EngineError, first_line
@@ -42,6 +43,13 @@ than the UNet does."""
 
 KEPT_WHOLE = ("norm", r"\.to_(q|k|v|out)\b")
 """Layers that are not quantized: norms are sensitive, and adapters fold into the projections."""
+
+_KERNELS = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "math": SDPBackend.MATH,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,20 +175,20 @@ class DiffusersPipe:
         """
         while True:
             try:
-                return self._render(prompts, seeds, progress)
-            except (torch.OutOfMemoryError, RuntimeError) as error:
+                return self._render(prompts, seeds, progress, self._attention)
+            except RuntimeError as error:
                 if isinstance(error, torch.AcceleratorError):
                     # The process's context is lost with the device: only a new process can go on.
                     raise EngineError(
                         f"{self._device} failed ({first_line(error)}); the images so far "
                         "are kept: look at the device (nvidia-smi) and run again"
                     ) from error
-                if _lacks_kernel(error):
-                    raise EngineError(
-                        f"base_model.speed.attention: {self._attention} does not run on "
-                        f"{self._device} with this model; `native` does"
-                    ) from error
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
+                    if self._attention in _KERNELS and self._runs_natively(prompts, seeds):
+                        raise EngineError(
+                            f"base_model.speed.attention: {self._attention} does not run on "
+                            f"{self._device} with this model; `native` does"
+                        ) from error
                     raise
                 if self._batch_size == 1:
                     raise EngineError(f"one image does not fit into memory: {error}") from error
@@ -189,8 +197,21 @@ class DiffusersPipe:
                 if self._device.type == "cuda":
                     torch.cuda.empty_cache()
 
+    def _runs_natively(self, prompts: Sequence[str], seeds: Sequence[int]) -> bool:
+        """Whether a batch that failed under the chosen attention kernel succeeds without it."""
+        first = slice(self._batch_size)
+        try:
+            self._render(prompts[first], seeds[first], None, "native")
+        except RuntimeError:
+            return False
+        return True
+
     def _render(
-        self, prompts: Sequence[str], seeds: Sequence[int], progress: Progress | None
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        progress: Progress | None,
+        attention: Attention,
     ) -> Pixels:
         size = self._sampling
         out = np.empty((len(prompts), size.height, size.width, 3), np.uint8)
@@ -199,7 +220,7 @@ class DiffusersPipe:
         on_cpu = self._device.type == "cpu"
         try:
             with (
-                _kernel(self._attention),
+                _kernel(attention),
                 ThreadPoolExecutor(
                     self._workers,
                     initializer=torch.set_num_threads,
@@ -308,19 +329,4 @@ class DiffusersPipe:
 
 def _kernel(attention: Attention) -> AbstractContextManager[object]:
     """PyTorch's attention kernel for what runs inside; it is a choice of the whole process."""
-    kernels = {
-        "flash": SDPBackend.FLASH_ATTENTION,
-        "efficient": SDPBackend.EFFICIENT_ATTENTION,
-        "cudnn": SDPBackend.CUDNN_ATTENTION,
-        "math": SDPBackend.MATH,
-    }
-    return sdpa_kernel(kernels[attention]) if attention in kernels else nullcontext()
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _lacks_kernel(error: RuntimeError) -> bool:
-    said = str(error)
-    return "No viable backend for scaled_dot" in said or "No available kernel" in said
+    return sdpa_kernel(_KERNELS[attention]) if attention in _KERNELS else nullcontext()

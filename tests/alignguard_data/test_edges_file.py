@@ -119,9 +119,14 @@ def test_an_engine_that_fails_leaves_a_sound_file(file, expected):
     assert synced(file) == expected
 
 
-def test_a_file_that_another_process_has_open_is_busy_and_not_removed(file):
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_file_that_another_process_has_open_is_busy_and_not_removed(file, read_only):
     synced(file)
-    code = f"import duckdb; c = duckdb.connect({str(file)!r}); print('open', flush=True); input()"
+    before = file.read_bytes()
+    code = (
+        f"import duckdb; c = duckdb.connect({str(file)!r}, read_only={read_only}); "
+        "print('open', flush=True); input()"
+    )
     holder = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -133,7 +138,31 @@ def test_a_file_that_another_process_has_open_is_busy_and_not_removed(file):
     finally:
         with suppress(BrokenPipeError):
             holder.communicate(b"\n")
-    assert file.exists()
+    assert file.read_bytes() == before
+
+
+def test_a_full_disk_is_named_and_costs_nothing_of_the_file(disk, expected):
+    """A file that the disk has no room for is not taken for a damaged one."""
+    file = disk("size=8m") / "duplicates" / "edges.duckdb"
+    synced(file)
+    many = [row(f"m{i:05d}", f"{i} other words at {i % 90}") for i in range(20_000)]
+    with pytest.raises(StorageError, match=str(file)):
+        with synced_edges(file, [*PARTS, part("q", *many)], LIMITS, AngleEmbedder()):
+            pass
+    disk("size=64m")
+    again = AngleEmbedder()
+    assert synced(file, again) == expected
+    assert again.asked == [], "the vectors of before are there"
+
+
+def test_a_read_only_disk_is_named(disk):
+    file = disk("size=8m") / "duplicates" / "edges.duckdb"
+    synced(file)
+    before = file.read_bytes()
+    disk("ro")
+    with pytest.raises(StorageError, match=f"cannot write {file}: Read-only"):
+        synced(file)
+    assert file.read_bytes() == before
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):

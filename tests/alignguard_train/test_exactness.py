@@ -1,6 +1,8 @@
 """What a step is made of, to the last detail: pairs, noise, reference, accumulation, processes."""
 
 import dataclasses
+import os
+import signal
 
 import pytest
 import torch
@@ -149,13 +151,31 @@ def test_two_processes_make_the_weights_of_one(base, encoded, tmp_path):
     assert history.shape == (TOGETHER.steps, len(HISTORY))
 
 
-def fail(group, report, text):
-    raise EngineError(text)
+def fail(group, report, error):
+    raise error
 
 
-def test_a_failing_process_ends_all_with_its_own_words():
-    with pytest.raises(EngineError, match=r"^the chosen side ran away$"):
-        run_together(fail, ("the chosen side ran away",), number=2, on_gpus=False)
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (EngineError("weights: not finite\n  - step: 3"), "weights: not finite\n  - step: 3"),
+        (KeyError("a: b"), "a training process failed with KeyError: 'a: b'"),
+    ],
+)
+def test_a_failing_process_ends_all_with_its_own_words(error, said):
+    with pytest.raises(EngineError) as caught:
+        run_together(fail, (error,), number=2, on_gpus=False)
+    assert str(caught.value) == said
+    assert type(error).__name__ in str(caught.value.__cause__), "its traceback is kept"
+
+
+def die(group, report):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_process_is_an_engine_error_too():
+    with pytest.raises(EngineError, match=r"a training process ended: .*SIGKILL"):
+        run_together(die, (), number=2, on_gpus=False)
 
 
 def test_preserved_rows_of_other_categories_are_either_side_of_their_pairs(base, encoded):

@@ -77,3 +77,18 @@ def test_a_kernel_that_the_device_lacks_is_named(tiny_folder):
     )
     with pytest.raises(EngineError, match=r"speed\.attention: cudnn does not run on cpu"):
         generator.render(["a"], [1])
+
+
+@pytest.mark.parametrize("attention", ["math", "native"])
+def test_a_failure_that_is_not_the_kernels_is_raised_as_it_is(tiny_folder, attention):
+    """Whatever it says: the same batch fails without the chosen kernel too."""
+    generator = DiffusersImageGenerator(
+        model=str(tiny_folder), sampling=SAMPLING, device="cpu", speed=Speed(attention=attention)
+    )
+
+    def broken(*args, **kwargs):
+        raise RuntimeError("No available kernel, says something else")
+
+    generator._loaded()._pipe.unet.forward = broken
+    with pytest.raises(RuntimeError, match="says something else"):
+        generator.render(["a"], [1])
