@@ -13,7 +13,7 @@ from alignguard_train.adapter import (
     truncate,
 )
 from alignguard_train.calibration import ActivityMeter
-from alignguard_train.merge import merge, ties, weighted_sum, winner
+from alignguard_train.merge import magnitude, merge, ties, weighted_sum, winner
 from alignguard_train.recipes import MergeConfig
 
 LAYER = "block.to_q"
@@ -58,8 +58,10 @@ def test_co_merge_takes_each_row_from_its_most_active_expert():
 
 
 def test_unit_layer_takes_the_whole_layer_from_one_expert():
-    """Means over rows: A 1, B 1.75: B wins both rows."""
-    assert winner(torch.tensor([[1.0, 1.0], [3.0, 0.5]]), "layer").tolist() == [1, 1]
+    """Means over three rows: A 1, B 4 / 3: B wins all rows, though A is the larger in two."""
+    activity = torch.tensor([[1.0, 1.0, 1.0], [3.0, 0.5, 0.5]])
+    assert winner(activity, "layer").tolist() == [1, 1, 1]
+    assert winner(activity, "row").tolist() == [1, 0, 0]
 
 
 def test_average_and_sum_by_hand():
@@ -74,6 +76,39 @@ def test_ties_elects_a_sign_and_averages_those_that_agree():
     """Density 1. Weight (0, 0): 2 and -1, sum positive, so 2 alone. (0, 1): 1 and 3: mean 2."""
     merged = ties([expert([[2.0, 1.0]]), expert([[-1.0, 3.0]])], density=1.0)
     assert torch.allclose(merged[LAYER].delta, torch.tensor([[2.0, 2.0]]), atol=1e-5)
+
+
+def test_ties_forgets_small_weights_before_it_votes():
+    """Half of the weights: 4 of the first, -3 of the second, each without a rival. What is
+    dropped has no vote and does not count in the mean."""
+    merged = ties([expert([[4.0, 1.0]]), expert([[-1.0, -3.0]])], density=0.5)
+    assert torch.allclose(merged[LAYER].delta, torch.tensor([[4.0, -3.0]]), atol=1e-5)
+
+
+def test_ties_without_a_majority_is_zero():
+    merged = ties([expert([[2.0, 1.0]]), expert([[-2.0, 1.0]])], density=1.0)
+    assert torch.allclose(merged[LAYER].delta, torch.tensor([[0.0, 1.0]]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("density", "kept"),
+    [
+        (0.1, [[0.0, 0.0], [0.0, 4.0]]),  # 0.4 of a weight: one at least
+        (0.25, [[0.0, 0.0], [0.0, 4.0]]),
+        (0.5, [[0.0, 0.0], [-3.0, 4.0]]),
+        (0.6, [[0.0, 0.0], [-3.0, 4.0]]),  # 2.4 weights are two, 2.6 are three
+        (0.65, [[0.0, 2.0], [-3.0, 4.0]]),
+        (1.0, [[1.0, 2.0], [-3.0, 4.0]]),
+    ],
+)
+def test_magnitude_keeps_the_largest_by_size_whatever_their_sign(density, kept):
+    found = magnitude([expert([[1.0, 2.0], [-3.0, 4.0]])], density, 1.0)[LAYER].delta
+    assert torch.allclose(found, torch.tensor(kept), atol=1e-5)
+
+
+def test_weights_as_large_as_the_smallest_kept_are_kept_too():
+    found = magnitude([expert([[2.0, -2.0], [2.0, 1.0]])], 0.25, 1.0)[LAYER].delta
+    assert torch.allclose(found, torch.tensor([[2.0, -2.0], [2.0, 0.0]]), atol=1e-5)
 
 
 def test_dare_draws_from_its_own_generator_and_keeps_the_mean():
@@ -132,9 +167,39 @@ def test_truncation_is_the_best_of_its_rank_and_its_error_is_that_of_the_dropped
     assert relative_error(truncate(lora, 8), lora) < 1e-5
 
 
-def test_experts_of_other_shapes_are_refused():
-    with pytest.raises(ValueError, match="expert 1"):
-        merge("average", [A, expert([[1.0, 0.0, 0.0]])], {}, MergeConfig())
+OTHER_LAYERS = {
+    "inputs": expert([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]),
+    "outputs": expert([[1.0, 0.0]]),
+    "name": {"block.to_k": A[LAYER]},
+    "more": {**A, "block.to_k": A[LAYER]},
+}
+
+
+@pytest.mark.parametrize("other", OTHER_LAYERS)
+def test_an_expert_of_other_layers_is_refused_by_its_place(other):
+    with pytest.raises(ValueError, match=r"^expert 2 was trained on other layers than expert 0$"):
+        merge("average", [A, B, OTHER_LAYERS[other]], {}, MergeConfig())
+
+
+@pytest.mark.parametrize(
+    ("strategy", "experts", "message"),
+    [
+        ("sum", [], "there is no expert to merge"),
+        (
+            "regmean",
+            [A],
+            "regmean needs the base model's inputs: call alignguard_train.regmean",
+        ),
+    ],
+)
+def test_what_cannot_be_merged_says_why(strategy, experts, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        merge(strategy, experts, {}, MergeConfig())
+
+
+def test_a_sum_needs_a_weight_for_each_expert():
+    with pytest.raises(ValueError, match="zip"):
+        weighted_sum([A, B], [1.0])
 
 
 def test_truncation_to_the_full_rank_changes_nothing():
@@ -157,6 +222,85 @@ def test_svd_is_the_best_approximation_of_the_sum_at_one_experts_rank():
     best = u[:, :4] @ torch.diag(s[:4]) @ v[:4]
     assert merged.down.shape[0] == 4
     assert torch.allclose(merged.delta, best, atol=1e-5)
+
+
+def test_svd_has_the_rank_of_the_largest_expert():
+    """Ranks 3 and 1: rank 3, whichever comes first."""
+    large, small = random_experts(1, 3) + random_experts(1, 1)
+    for experts in ([large, small], [small, large]):
+        assert merge("svd", experts, {}, MergeConfig()).lora[LAYER].down.shape == (3, 16)
+
+
+@pytest.mark.parametrize("rows_first", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_pruned_sum_is_stored_by_its_best_approximation(rows_first, dtype):
+    """Two experts of rank 1 and 2, pruned to a delta of full rank: stored at rank 3, in the
+    experts' type, wide and tall alike."""
+    experts = random_experts(1, 1) + random_experts(1, 2)
+    if rows_first:
+        experts = [{LAYER: LoraLayer(x[LAYER].up.T, x[LAYER].down.T)} for x in experts]
+    experts = [{LAYER: LoraLayer(x[LAYER].down.to(dtype), x[LAYER].up.to(dtype))} for x in experts]
+    layer = magnitude(experts, 0.5, 1.0)[LAYER]
+    assert (layer.down.shape[0], layer.up.shape[1]) == (3, 3)
+    assert layer.up.dtype == layer.down.dtype == dtype
+    assert layer.up.is_contiguous() and layer.down.is_contiguous()
+    assert layer.delta.shape == experts[0][LAYER].delta.shape
+    deltas = [x[LAYER].delta for x in experts]
+    kept = [torch.where(d.abs() >= d.abs().flatten().topk(96).values.min(), d, 0) for d in deltas]
+    u, s, v = torch.linalg.svd(sum(kept).double())
+    best = u[:, :3] @ torch.diag(s[:3]) @ v[:3]
+    assert torch.allclose(layer.delta.double(), best, atol=1e-5 if dtype == torch.float32 else 0.2)
+
+
+def test_a_delta_of_nothing_stays_nothing():
+    """No singular value to divide by."""
+    found = magnitude([expert([[0.0, 0.0], [0.0, 0.0]])], 1.0, 1.0)[LAYER]
+    assert found.delta.tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+
+def test_more_ranks_than_the_layer_has_are_not_stored():
+    """Two experts of rank 2 on a layer of 2 x 2."""
+    merged = merge("ties", [A, B], {}, MergeConfig(density=1.0)).lora[LAYER]
+    assert (merged.down.shape, merged.up.shape) == ((2, 2), (2, 2))
+
+
+def two_layers(experts, names=("a", "b")):
+    return [{name: lora[LAYER] for name in names} for lora in experts]
+
+
+def test_dare_drops_by_the_seed_in_order_of_layers_and_experts():
+    """Each weight whose draw is under the density is kept, and divided by it."""
+    experts = random_experts(2, 3)
+    draw = torch.Generator().manual_seed(3)
+    wanted = {}
+    for name in ("a", "b"):
+        kept = [lora[LAYER].delta * (torch.rand(12, 16, generator=draw) < 0.3) for lora in experts]
+        wanted[name] = sum(kept) / 0.3 * 0.7
+    config = MergeConfig(density=0.3, seed=3, sum_scale=0.7)
+    found = merge("dare", two_layers(experts, ("b", "a")), {}, config).lora
+    for name, delta in wanted.items():
+        u, s, v = torch.linalg.svd(delta)
+        best = u[:, :6] @ torch.diag(s[:6]) @ v[:6]
+        assert torch.allclose(found[name].delta, best, atol=1e-4), name
+
+
+def test_random_rows_do_not_depend_on_the_order_of_layers():
+    experts = random_experts(3, 4)
+    draw = torch.Generator().manual_seed(5)
+    wanted = {name: torch.randint(3, (12,), generator=draw).tolist() for name in ("a", "b")}
+    found = merge("random", two_layers(experts, ("b", "a")), {}, MergeConfig(seed=5)).winners
+    assert {name: won.tolist() for name, won in found.items()} == wanted
+
+
+@pytest.mark.parametrize("strategy", ["average", "sum", "svd", "ties", "dare", "magnitude"])
+def test_what_takes_from_all_experts_names_no_winner(strategy):
+    assert merge(strategy, [A, B], {}, MergeConfig()).winners == {}
+
+
+def test_co_merge_keeps_the_experts_type():
+    experts = [{LAYER: LoraLayer(x[LAYER].down.half(), x[LAYER].up.half())} for x in (A, B)]
+    merged = merge("co-merge", experts, {LAYER: torch.eye(2)}, MergeConfig()).lora[LAYER]
+    assert merged.up.dtype == merged.down.dtype == torch.float16
 
 
 def test_magnitude_equals_pefts_pruning_and_sum():
