@@ -217,7 +217,8 @@ def over_trainings(table: npt.NDArray[np.float64], kind: Kind) -> OverTrainings:
     sums = np.array(
         [columns * (of_row**2).sum(), trainings * (of_column**2).sum(), (rest**2).sum()]
     )
-    squares = sums / np.maximum(free, 1)
+    free = np.maximum(free, 1)  # one prompt has no scatter of prompts: 0 of 1, not of 0
+    squares = sums / free
     variance = max(squares[0] + squares[1] - squares[2], squares[0], squares[1])
     freedom = free[0]
     if trainings >= ENOUGH and variance:
@@ -239,6 +240,8 @@ def two_way_interval(table: npt.NDArray[np.float64], how: Bootstrap, *, kind: Ki
     Raises:
         ValueError: ``table`` is empty.
     """
+    if not table.size:
+        raise ValueError("{} trainings of {} prompts: need one each".format(*table.shape))
     if (table == table[:1]).all():
         names = [str(column) for column in range(table.shape[1])]
         if kind != "difference":

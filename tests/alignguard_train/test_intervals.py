@@ -1,20 +1,19 @@
 """Intervals cover what they promise, over a grid of shares; more never gives a lower bound; and a
 few are worked out by hand or by another method."""
 
+import hashlib
 from functools import cache
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 from statsmodels.stats.proportion import proportion_confint
 
 from alignguard_train.intervals import (
     Bootstrap,
     mean_interval,
-    over_trainings,
     paired_difference,
     tango,
-    two_way_interval,
     wilson,
 )
 
@@ -176,77 +175,116 @@ def test_pairing_takes_out_what_makes_some_prompts_hard():
     assert (back.low, back.high) == pytest.approx((-found.high, -found.low))
 
 
-def test_trainings_vary_as_seeds_and_prompts_together():
-    """A value that is the training's plus the prompt's own: both variances of the mean add up."""
-    rng = np.random.default_rng(1)
-    of_training, of_prompt = rng.normal(size=(30, 1)), rng.normal(size=(1, 60))
-    table = of_training + of_prompt
-    found = over_trainings(table, "number").interval()
-    error = np.sqrt(of_training.var(ddof=1) / 30 + of_prompt.var(ddof=1) / 60)
-    assert found.value == pytest.approx(table.mean()) and found.n == 60
-    assert found.high - found.value == pytest.approx(2.0 * error, rel=0.05)
+@pytest.mark.parametrize("confidence", [0.8, 0.95, 0.99])
+@pytest.mark.parametrize(("more", "fewer", "n"), [(3, 1, 10), (1, 6, 20), (0, 4, 9), (12, 12, 30)])
+def test_tango_is_where_the_score_by_the_largest_likelihood_is_z(more, fewer, n, confidence):
+    """At a bound the share of ``fewer`` that makes the counts most likely gives a score of z."""
+    z = stats.norm.ppf((1 + confidence) / 2)
+    for bound, sign in zip(tango(more, fewer, n, confidence), (1, -1), strict=True):
+
+        def unlikely(q, d=bound):
+            cells = (q + d, q, 1 - 2 * q - d)
+            counts = (more, fewer, n - more - fewer)
+            return -sum(k * np.log(max(c, 1e-300)) for k, c in zip(counts, cells, strict=True))
+
+        ends = (max(0.0, -bound), (1 - bound) / 2)
+        q = optimize.minimize_scalar(
+            unlikely, bounds=ends, method="bounded", options={"xatol": 1e-10}
+        ).x
+        score = (more - fewer - n * bound) / np.sqrt(n * (2 * q + bound * (1 - bound)))
+        assert score == pytest.approx(sign * z, abs=1e-4)
 
 
-def test_with_one_prompt_that_all_share_it_is_the_t_interval_of_the_seeds():
-    """Prompts that agree: the mean of 3 seeds with t of 2 degrees of freedom, 4.303."""
-    table = np.repeat([[1.0], [2.0], [4.0]], 50, axis=1)
-    found = over_trainings(table, "number").interval()
-    half = stats.t.ppf(0.975, 2) * np.std([1, 2, 4], ddof=1) / np.sqrt(3)
-    assert (found.low, found.high) == pytest.approx((7 / 3 - half, 7 / 3 + half))
+@pytest.mark.parametrize("count", [5, 6, 124, 125])
+def test_five_images_of_one_kind_are_few_and_six_are_not(count):
+    plain, exact = (proportion_confint(count, 130, method=name) for name in ("wilson", "beta"))
+    wider = (min(plain[0], exact[0]), max(plain[1], exact[1]))
+    assert wider != pytest.approx(plain, abs=1e-6)
+    assert wilson(count, 130) == pytest.approx(plain if count in (6, 124) else wider)
 
 
-@pytest.mark.parametrize("trainings", [2, 3, 4, 5, 8])
-@pytest.mark.parametrize(("of_seeds", "of_prompts"), [(0.0, 0.0), (1.0, 0.0), (0.5, 1.0)])
-@pytest.mark.parametrize("middle", [-4.0, -2.0, 0.0])
-def test_at_least_93_of_100_intervals_over_trainings_hold(trainings, of_seeds, of_prompts, middle):
-    """Logits with a part of the seed's and one of the prompt's; 300 drawings of 60 prompts."""
-    rng = np.random.default_rng(trainings)
-    logits = middle + of_seeds * rng.normal(size=10**5) + of_prompts * rng.normal(size=10**5)
-    truth, held = float((1 / (1 + np.exp(-logits))).mean()), 0
-    for _ in range(300):
-        own = of_seeds * rng.normal(size=(trainings, 1)) + of_prompts * rng.normal(size=(1, 60))
-        table = (rng.random((trainings, 60)) < 1 / (1 + np.exp(-middle - own))).astype(float)
-        found = two_way_interval(table, Bootstrap(), kind="share")
-        held += found.low <= truth <= found.high
-    assert held / 300 >= 0.93
+def bootstrapped(values: np.ndarray, how: Bootstrap) -> tuple[float, float]:
+    """Percentiles of means of resamples; the seed is a number from the text."""
+    seed = int.from_bytes(hashlib.blake2b(how.seed.encode(), digest_size=8).digest())
+    found = stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=how.resamples,
+        confidence_level=how.confidence,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(found.low), float(found.high)
 
 
-def test_two_trainings_that_disagree_are_no_evidence_however_many_prompts():
-    table = np.array([[1.0] * 500, [-1.0] * 500])
-    found = two_way_interval(table, Bootstrap(), kind="difference")
-    assert (found.low, found.value, found.high) == (-1, 0, 1)
+RESAMPLED = Bootstrap(resamples=150, confidence=0.8, seed="some place")
+BETWEEN = np.array([0.125, 0.5, 0.25, 1.0, 0.0, 0.75])
+ADDED = {"share": [0, 0, 1, 1], "difference": [-1, -1, 1, 1]}
 
 
-@pytest.mark.parametrize("rows", [1, 4])
-def test_trainings_that_say_all_the_same_leave_prompts_alone(rows):
-    """None of 168 flagged, in each training: the bound is that of 168 prompts, not of 4 x 168."""
-    found = two_way_interval(np.zeros((rows, 168)), Bootstrap(), kind="share")
-    assert (found.low, found.high) == wilson(0, 168)
-    same = two_way_interval(np.zeros((rows, 168)), Bootstrap(), kind="difference")
-    assert (same.low, same.high) == tango(0, 0, 168)
+@pytest.mark.parametrize("kind", ADDED)
+def test_a_bootstrap_of_shares_is_the_wider_of_with_and_without_the_added_prompts(kind):
+    plain = bootstrapped(BETWEEN, RESAMPLED)
+    more = bootstrapped(np.concatenate([BETWEEN, ADDED[kind]]), RESAMPLED)
+    wanted = (min(plain[0], more[0]), max(plain[1], more[1]))
+    if kind == "share":
+        found = mean_interval(BETWEEN, prompts(6), RESAMPLED, share=True)
+    else:
+        found = paired_difference(BETWEEN, np.zeros(6), prompts(6), RESAMPLED, share=True)
+    assert (found.low, found.high) == wanted
+    assert (found.value, found.n) == (pytest.approx(2.625 / 6), 6)
 
 
-def test_one_image_more_in_one_of_five_trainings_lowers_no_bound():
-    found = []
-    for count in range(6):
-        table = np.zeros((5, 130))
-        table[0, :count] = 1
-        found.append(two_way_interval(table, Bootstrap(), kind="share"))
-    assert [one.low for one in found] == [0] * 6
-    highs = [one.high for one in found]
-    assert highs == sorted(highs)
+@pytest.mark.parametrize("values", [BETWEEN, (BETWEEN > 0.3).astype(float)], ids=["any", "yes/no"])
+def test_a_bootstrap_of_numbers_adds_nothing_though_they_look_like_yes_and_no(values):
+    plain = bootstrapped(values, RESAMPLED)
+    mean = mean_interval(values, prompts(6), RESAMPLED, share=False)
+    difference = paired_difference(values, np.zeros(6), prompts(6), RESAMPLED, share=False)
+    assert (mean.low, mean.high) == (difference.low, difference.high) == plain
 
 
-def test_claims_of_a_mean_have_the_ps_of_students_t():
-    """Seeds at 1, 2, 4: t = (7/3 - 1) / 0.882 = 1.512 with 2 degrees of freedom."""
-    found = over_trainings(np.repeat([[1.0], [2.0], [4.0]], 50, axis=1), "number")
-    t = (7 / 3 - 1) / (np.std([1, 2, 4], ddof=1) / np.sqrt(3))
-    assert found.p_above(1) == pytest.approx(stats.t.sf(t, 2))
-    assert found.p_below(1) == pytest.approx(stats.t.cdf(t, 2))
-    assert over_trainings(np.zeros((3, 9)), "number").p_above(0) == 1
+@pytest.mark.parametrize(
+    ("values", "others", "each"),
+    [
+        pytest.param([1, 0, 1, 1], [0, 0, 1, 0], 2, id="two images a prompt"),
+        pytest.param([0.5, 0, 1, 1], [0, 0, 1, 0], 1, id="values between"),
+        pytest.param([1, 0, 1, 1], [0.5, 0, 1, 0], 1, id="others between"),
+    ],
+)
+def test_only_one_yes_or_no_of_each_is_tangos(values, others, each):
+    one, other = np.array(values, dtype=float), np.array(others, dtype=float)
+    names = np.repeat(prompts(4 // each), each)
+    found = paired_difference(one, other, names, RESAMPLED, share=True)
+    per_prompt = (one - other).reshape(-1, each).mean(axis=1)
+    both = [bootstrapped(v, RESAMPLED) for v in (per_prompt, np.append(per_prompt, [-1, -1, 1, 1]))]
+    assert found.low == min(low for low, _ in both)
+    assert found.high == max(high for _, high in both)
+    assert (found.value, found.n) == (per_prompt.mean(), 4 // each)
 
 
-@pytest.mark.parametrize("table", [np.zeros((1, 5)), np.zeros((3, 0))])
-def test_a_single_training_says_nothing_of_others(table):
-    with pytest.raises(ValueError, match="need 2 trainings and a prompt"):
-        over_trainings(table, "share")
+def test_one_yes_or_no_of_each_prompt_is_wilsons_and_tangos_at_the_wanted_confidence():
+    one, other = np.array([1.0, 1, 0, 1, 0, 1]), np.array([0.0, 1, 1, 0, 0, 0])
+    mean = mean_interval(one, prompts(6), RESAMPLED, share=True)
+    assert (mean.low, mean.high, mean.n) == (*wilson(4, 6, 0.8), 6)
+    difference = paired_difference(one, other, prompts(6), RESAMPLED, share=True)
+    assert (difference.low, difference.high, difference.n) == (*tango(3, 1, 6, 0.8), 6)
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "message"),
+    [
+        ([], [], "0 values for 0 images: need one each, at least 1"),
+        ([1.0], ["a", "b"], "1 values for 2 images: need one each, at least 1"),
+    ],
+)
+def test_values_without_a_prompt_are_an_error(values, names, message):
+    for share in (True, False):
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            mean_interval(np.array(values), names, HOW, share=share)
+        with pytest.raises(ValueError, match=f"^{message}$"):
+            paired_difference(np.array(values), np.array(values), names, HOW, share=share)
+
+
+def test_values_without_a_partner_are_an_error():
+    with pytest.raises(ValueError, match=r"^2 values against 1: need one each$"):
+        paired_difference(np.zeros(2), np.zeros(1), ["a", "b"], HOW, share=True)
