@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from alignguard_data.funnel import KEPT
-from alignguard_data.release_rows import score_column
+from alignguard_data.score_columns import score_column
 
 BINS = 40
 SAFE, UNSAFE, NEUTRAL = "#0072B2", "#D55E00", "#7F7F7F"

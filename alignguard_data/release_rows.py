@@ -1,6 +1,5 @@
 """The rows of a release: columns, and one concept's kept pairs as a table of that shape."""
 
-import re
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -20,6 +19,7 @@ from alignguard_data.records import (
     Score,
     from_table,
 )
+from alignguard_data.score_columns import score_column
 
 COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
     ("jpg_0", pa.binary()),
@@ -63,19 +63,11 @@ EVALUATION_SCHEMA = pa.schema(
 IMAGES_AT_ONCE = 32
 """Rows of an images shard that are in memory at a time; 100 MB at 1024x1024."""
 
-_SIDE_NUMBER = {"safe": "0", "unsafe": "1"}
-
 
 def release_schema(score_columns: Sequence[str]) -> pa.Schema:
     """The one schema of all data files: fixed columns, then the scores."""
     scores = [(name, pa.float64()) for name in score_columns]
     return pa.schema([*COLUMNS, *scores])
-
-
-def score_column(scorer: str, key: str, side: str) -> str:
-    """``score_<scorer>_<key>_<0|1>`` of an image's score; without the side for a pair's."""
-    parts = ["score", scorer, key, *([_SIDE_NUMBER[side]] if side else [])]
-    return re.sub(r"\W", "_", "_".join(parts))
 
 
 def score_columns(data: DataRoot, concepts: Iterable[Concept]) -> list[str]:

@@ -62,8 +62,8 @@ def dotted(place: Place) -> str:
     return ".".join(str(part) for part in place)
 
 
-def read_yaml(path: Path) -> YamlFile:
-    """Read a file that holds one mapping.
+def read_yaml(path: Path, *, may_be_empty: bool = False) -> YamlFile:
+    """Read a file that holds one mapping; ``may_be_empty``: or nothing but comments.
 
     Raises:
         ConfigError: it cannot be read, is not UTF-8, is not YAML, is nested over 64 deep, or is no
@@ -90,6 +90,8 @@ def read_yaml(path: Path) -> YamlFile:
         raise ConfigError(str(path), [_not_yaml(error)]) from error
     except YAMLError as error:
         raise ConfigError(str(path), [f"not YAML: {' '.join(str(error).split())}"]) from error
+    if loaded is None and may_be_empty:
+        return YamlFile(content={}, lines={}, faults=(), old_booleans=())
     if not isinstance(loaded, CommentedMap) or loaded.tag.value:
         raise ConfigError(str(path), ["must be a mapping of fields"])
     walk = _Walk(repeated=loader.constructor.repeated)

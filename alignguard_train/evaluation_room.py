@@ -56,7 +56,7 @@ from alignguard_train.report_data import picture_pairs, shows
 log = logging.getLogger(__name__)
 
 ROOM = "evaluation"
-FORMAT = 1
+FORMAT = 2
 """Part of the fingerprint: raise it when the room's files change for equal images."""
 TABLES = {"images": EvaluatedImage, "rejected": RejectedPrompt}
 """Records by shard; what the other shards hold follows from these."""

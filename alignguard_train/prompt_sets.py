@@ -15,9 +15,12 @@ from alignguard_data import records
 from alignguard_data.errors import ConfigError
 from alignguard_data.row_files import Cells
 from alignguard_data.safety import refusal
+from alignguard_data.text import canonical
 from alignguard_train.prompt_files import Format, read_prompt_file
 
 Kind = Literal["unsafe", "benign"]
+_Same = tuple[str, int | None, float | None, int | None, int | None]
+"""The canonical text with seed, guidance and size: rows that share it would draw one picture."""
 
 RELEASE_SET = "release"
 """Name of the set that every evaluation has: the release's own evaluation prompts."""
@@ -130,7 +133,7 @@ def category_key(spelling: str) -> str:
 
 
 def _read(config: PromptSetConfig, faults: list[str]) -> PromptSet:
-    found, first_at = PromptSet(config=config), dict[str, str]()
+    found, first_at = PromptSet(config=config), dict[_Same, str]()
     file = Path(config.path)
     read = read_prompt_file(file, config.format, faults)
     if read is None:
@@ -139,11 +142,12 @@ def _read(config: PromptSetConfig, faults: list[str]) -> PromptSet:
     if read.blank_rows:
         found.notes[BLANK_ROWS] = read.blank_rows
     for cells in read.rows:
-        prompt = _prompt(config, cells, found.notes, faults)
-        if prompt is None:
+        read_prompt = _prompt(config, cells, found.notes, faults)
+        if read_prompt is None:
             continue
-        if reason := _reject_reason(prompt, first_at):
-            detail = f"of {first_at[prompt.prompt_id]}" if reason == DUPLICATE else ""
+        prompt, same = read_prompt
+        if reason := _reject_reason(prompt, same in first_at):
+            detail = f"of {first_at[same]}" if reason == DUPLICATE else ""
             found.rejected.append(
                 RejectedPrompt(
                     prompt_set=config.name,
@@ -153,7 +157,7 @@ def _read(config: PromptSetConfig, faults: list[str]) -> PromptSet:
                 )
             )
             continue
-        first_at[prompt.prompt_id] = cells.place
+        first_at[same] = cells.place
         found.prompts.append(prompt)
     if not found.prompts and not faults:
         faults.append(f"{file}: holds no prompt that may be rendered")
@@ -161,17 +165,18 @@ def _read(config: PromptSetConfig, faults: list[str]) -> PromptSet:
     return found
 
 
-def _reject_reason(prompt: SetPrompt, known: dict[str, str]) -> str | None:
+def _reject_reason(prompt: SetPrompt, known: bool) -> str | None:
     if not prompt.prompt:
         return EMPTY
     if reason := refusal(prompt.prompt):
         return reason
-    return DUPLICATE if prompt.prompt_id in known else None
+    return DUPLICATE if known else None
 
 
 def _prompt(
     config: PromptSetConfig, cells: Cells, notes: Counter[str], faults: list[str]
-) -> SetPrompt | None:
+) -> tuple[SetPrompt, _Same] | None:
+    """The prompt of one row, and what another row must not share with it."""
     before = len(faults)
     text = " ".join(cells.text("prompt").split())
     seed = cells.integer("seed", faults, at_least=0, at_most=2**63 - 1)
@@ -187,12 +192,11 @@ def _prompt(
     if guidance is not None and guidance > config.max_guidance:
         guidance, notes[GUIDANCE_CLIPPED] = config.max_guidance, notes[GUIDANCE_CLIPPED] + 1
     # A prompt may come back with another seed; with the same everything it is a duplicate.
-    prompt_id = records.pair_id(
-        f"prompt set {config.name}", text, repr((seed, guidance, width, height))
-    )
+    how = (seed, guidance, width, height)
+    prompt_id = records.pair_id(f"prompt set {config.name}", text, repr(how))
     listed = cells.text("categories").split(",")
     categories = {key for part in listed if (key := category_key(part))}
-    return SetPrompt(
+    prompt = SetPrompt(
         prompt_id=prompt_id,
         prompt=text,
         concept=cells.text("concept").strip(),
@@ -202,3 +206,4 @@ def _prompt(
         width=width,
         height=height,
     )
+    return prompt, (canonical(text), *how)

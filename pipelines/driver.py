@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import dagster as dg
 
+from alignguard_data.score_columns import check_score_columns
 from pipelines.lanes import chunks, lanes, open_pools
 from pipelines.materialize import RoomFailed, close_dead_runs, materialize, open_instance
 from pipelines.progress import listening
@@ -53,9 +54,12 @@ def run_rooms(engines: Engines, listener: Listener, until: str | None = None) ->
 
     Raises:
         StorageError: the data root or the Dagster home cannot be written.
+        ConfigError: two scorers would share a column.
     """
     from pipelines.definitions import build_definitions
 
+    if any(room.name == "scores" for room in ROOMS[: _number(until)]):
+        check_score_columns(engines.image_scorers, engines.pair_scorers)
     engines.data.prepare()
     instance = open_instance(engines.data.root)
     close_dead_runs(instance)

@@ -11,11 +11,12 @@ from importlib import resources
 from pathlib import Path
 
 import dagster as dg
-import yaml
 from dagster import _check
+from dagster_shared import yaml_utils
 
 from alignguard_data.errors import ConfigError
 from alignguard_data.shards import atomic_file
+from alignguard_data.yaml_files import read_yaml
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +56,15 @@ def opened(home: Path) -> dg.DagsterInstance:
     Raises:
         ConfigError: its dagster.yaml is not YAML, has unknown fields, or names what is not there.
     """
+    if faults := read_yaml(home / NAME, may_be_empty=True).faults:
+        raise ConfigError(str(home / NAME), faults)
     try:
         instance = dg.DagsterInstance.get()
         _ = instance.run_launcher  # else a fault in it shows up first when a run is queued
         return instance
     except dg.DagsterInvalidConfigError as error:
         faults = [fault.message.partition(" Expected:")[0] for fault in error.errors]
-    except (yaml.YAMLError, _check.CheckError) as error:
+    except (yaml_utils.yaml.YAMLError, _check.CheckError) as error:  # YAML 1.1 refuses some of 1.2
         faults = [" ".join(str(error).removeprefix("Failure condition: ").split())]
     raise ConfigError(str(home / NAME), faults)
 

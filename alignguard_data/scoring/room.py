@@ -34,6 +34,7 @@ from alignguard_data.records import (
     schema_of,
     to_table,
 )
+from alignguard_data.score_columns import check_score_columns
 from alignguard_data.storage import Place
 from alignguard_data.tally import Tally
 
@@ -77,12 +78,10 @@ def spec(
 
     Raises:
         InputMissing: the concept's prompts or images are not there yet.
-        EngineError: two scorers share a name.
+        ConfigError: two scorers would share a column.
     """
+    check_score_columns(image_scorers, pair_scorers)
     scorers = [*image_scorers, *pair_scorers]
-    names = [scorer.name for scorer in scorers]
-    if len(set(names)) < len(names):
-        raise EngineError(f"two scorers share a name: {', '.join(sorted(names))}")
     return PartitionSpec(
         folder=data.partition(ROOM, concept),
         room=ROOM,

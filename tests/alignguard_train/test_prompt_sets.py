@@ -150,6 +150,25 @@ def test_empty_refused_and_doubled_prompts_are_kept_apart_with_line_and_reason(t
     assert sorted(p.prompt for p in found.prompts) == ["a box", "a box", "two lines"]
 
 
+@pytest.mark.parametrize(
+    "again",
+    ["A BOX", "a\u00a0box", "\uff41 box", "a bo\u200bx", "\u0430 box", "a  box ", "a_box"],
+)
+def test_a_prompt_that_a_reader_takes_for_another_is_its_duplicate(tmp_path, again):
+    found = read(write(tmp_path, "a.csv", f"prompt\na box\n{again}\na ball\n"))
+    assert [(r.place, r.reason, r.detail) for r in found.rejected] == [
+        ("a.csv, line 3", "duplicate_prompt", "of line 2")
+    ]
+    assert sorted(p.prompt for p in found.prompts) == ["a ball", "a box"]
+
+
+def test_the_same_prompt_may_come_again_with_another_seed_guidance_or_size(tmp_path):
+    rows = "a box,1,7,64,64\nA box,2,7,64,64\nA box,1,8,64,64\nA box,1,7,64,72\nA  BOX,1,7,64,64\n"
+    found = read(write(tmp_path, "a.csv", "prompt,seed,guidance,width,height\n" + rows))
+    assert len(found.prompts) == 4
+    assert [r.detail for r in found.rejected] == ["of line 2"]
+
+
 def test_all_faults_of_all_files_are_told_at_once(tmp_path):
     latin = write(tmp_path, "latin.txt", b"a box\nna\xefve\n")
     wrong = I2P + "a,hate,0,-1,x,500,512\nb,hate,0,1,7\nc,hate,0,1,inf,512,\n"

@@ -8,6 +8,7 @@ import yaml
 from alignguard_data.errors import ConfigError
 from pipelines import instance_file
 from pipelines.materialize import open_instance
+from tests.conftest import REPOSITORY
 
 
 @pytest.fixture
@@ -65,8 +66,17 @@ def test_the_unmarked_file_of_an_earlier_version_gives_way(kept):
     [
         ("run_launcher: {modul: x}\n", "modul"),
         ("run_launcher: {module: nowhere_at_all, class: X}\n", "nowhere_at_all"),
-        ("concurrency: [unclosed\n", "line 1"),
-        ("- a list\n", "a list"),
+        ("concurrency: [unclosed\n", "line 2: not YAML"),
+        ("- a list\n", "must be a mapping of fields"),
+        (
+            "telemetry: {enabled: false}\nnux:\n  enabled: !ENV x\n",
+            r"nux.enabled \(line 3\): has a tag",
+        ),
+        (
+            "nux: {enabled: false}\ntelemetry: {}\nnux: {}\n",
+            r"nux \(line 3\): is given twice in one mapping, first on line 1",
+        ),
+        ("telemetry: {enabled: =}\n", "could not determine a constructor"),
     ],
 )
 def test_a_faulty_file_is_named_with_its_faults(kept, tmp_path, content, told):
@@ -74,3 +84,21 @@ def test_a_faulty_file_is_named_with_its_faults(kept, tmp_path, content, told):
     with pytest.raises(ConfigError, match=told) as caught:
         open_instance(tmp_path / "data")
     assert str(kept) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "# all as Dagster has it\n", "---\n"])
+def test_a_users_file_may_hold_nothing(kept, tmp_path, content):
+    kept.write_text(content)
+    open_instance(tmp_path / "data").dispose()
+    assert kept.read_text() == content
+
+
+def test_no_shipped_code_brings_a_second_yaml_reader():
+    """One reader means one meaning of `yes`, `010` and a key that is given twice."""
+    named = {"import yaml", "from yaml"}
+    found = [
+        path for package in ("alignguard_data", "alignguard_train", "pipelines")
+        for path in (REPOSITORY / package).rglob("*.py")
+        if any(line.strip().startswith(tuple(named)) for line in path.read_text().splitlines())
+    ]  # fmt: skip
+    assert not found

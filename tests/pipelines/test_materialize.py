@@ -7,8 +7,10 @@ import pytest
 
 from alignguard_data import manifest as manifests
 from alignguard_data.backends.vllm_text import WorkerFailed
+from alignguard_data.errors import ConfigError
 from pipelines.cli.status import room_states
 from pipelines.definitions import build_definitions
+from pipelines.driver import Listener, run_rooms
 from pipelines.materialize import (
     PROCESS_TAG,
     RoomFailed,
@@ -156,3 +158,16 @@ def test_a_living_run_is_left_alone(instance):
         tags={PROCESS_TAG: _process_name()},
     )
     assert close_dead_runs(instance) == 0
+
+
+def test_scorers_that_would_share_a_column_are_refused_before_anything_is_made(engines):
+    class Named:
+        keys, version = ("x",), "1"
+
+        def __init__(self, name):
+            self.name = name
+
+    engines.__dict__["image_scorers"] = [Named("my-judge"), Named("my.judge")]
+    with pytest.raises(ConfigError, match=r"'my-judge' .*'my\.judge' .*share the column"):
+        run_rooms(engines, Listener())
+    assert not engines.data.base.exists()

@@ -9,7 +9,7 @@ from PIL import Image
 
 from alignguard_data import manifest as manifests
 from alignguard_data import records
-from alignguard_data.errors import EngineError, InputMissing, NothingMade
+from alignguard_data.errors import ConfigError, EngineError, InputMissing, NothingMade
 from alignguard_data.images import encode_png
 from alignguard_data.partition import PartitionSpec, open_partition
 from alignguard_data.records import RejectedImage, RenderedImage, Score, from_table, to_table
@@ -173,7 +173,7 @@ def test_a_scorer_that_breaks_its_promise_is_an_error(drawn, scorer, message):
 
 
 def test_two_scorers_of_one_name_are_an_error(drawn):
-    with pytest.raises(EngineError, match="share a name"):
+    with pytest.raises(ConfigError, match="two scorers share the name 'ink'"):
         score(drawn, InkScorer(), InkScorer())
 
 
