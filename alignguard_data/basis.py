@@ -1,16 +1,18 @@
-"""What every room's fingerprint stands on besides its configuration and inputs.
+"""What every room's fingerprint stands on besides its configuration.
 
 Each ``spec`` calls :func:`basis`, so that none forgets the records' columns, the rules about
-text, or the precision that it works in.
+text, or the precision that it works in. One that reads a part of another room's rows takes
+:func:`reads` instead of the whole content id, so that the other rows do not make it stale.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from alignguard_data import safety
+from alignguard_data.manifest import Manifest
 from alignguard_data.records import schema_of
 from alignguard_data.shard_records import SHARD_RECORDS
 
@@ -39,6 +41,27 @@ def basis(
         found["safety"] = safety.VERSION
     numerics: Mapping[str, str] = getattr(engine, "numerics", {})
     return {"basis": {**found, **numerics}}
+
+
+def digests(rows: Iterable[tuple[str, Sequence[object]]]) -> dict[str, str]:
+    """By part a 128-bit hash (hex) of its rows in their order.
+
+    Args:
+        rows: of each row the part that it belongs to, and what is read of it.
+    """
+    found: dict[str, Any] = {}
+    for part, values in rows:
+        digest = found.setdefault(part, hashlib.blake2b(digest_size=16))
+        digest.update(repr(list(values)).encode())
+    return {part: digest.hexdigest() for part, digest in found.items()}
+
+
+def reads(made: Manifest, parts: Iterable[str]) -> dict[str, str]:
+    """Inputs of a partition that reads just these parts of another one's rows: their digests, or
+    the whole content id where that one keeps none."""
+    if not made.digests:
+        return {made.room: made.content_id}
+    return {f"{made.room}: {part}": made.digests.get(part, "") for part in parts}
 
 
 def _digest(tables: Mapping[str, type | pa.Schema]) -> str:

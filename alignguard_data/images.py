@@ -22,7 +22,7 @@ from PIL import Image
 
 from alignguard_data import manifest as manifests
 from alignguard_data import records
-from alignguard_data.basis import basis
+from alignguard_data.basis import basis, digests, reads
 from alignguard_data.behind import OneBehind
 from alignguard_data.errors import EngineError, NothingMade
 from alignguard_data.manifest import Manifest
@@ -38,6 +38,7 @@ from alignguard_data.records import (
     from_table,
     to_table,
 )
+from alignguard_data.shard_records import FILES, LOOKS, TRAIN
 from alignguard_data.tally import Tally, raise_all
 
 log = logging.getLogger(__name__)
@@ -154,7 +155,7 @@ def spec(
         room=ROOM,
         key=concept,
         config={**sampling.told, **basis(ROOM, format=FORMAT, engine=generator)},
-        inputs={"prompts": prompts.content_id},
+        inputs=reads(prompts, [TRAIN]),
         models={generator.model_id: generator.revision},
     )
 
@@ -323,12 +324,23 @@ class _Rendering:
                 unit="images",
                 example=_example(rejected),
             ),
+            digests=digests(self._read_by_others()),
         )
 
-    def _parts(self, kind: str, record: type) -> Iterator[pa.Table]:
+    def _read_by_others(self) -> Iterator[tuple[str, Sequence[object]]]:
+        """What scores and what pairs read of the images; their ids are hashes of the files."""
+        for table in self._parts("images", RenderedImage, [*_KEY, "image_id", "phash"]):
+            for row in table.to_pylist():
+                yield FILES, [row[name] for name in (*_KEY, "image_id")]
+                yield LOOKS, [row[name] for name in (*_KEY, "image_id", "phash")]
+
+    def _parts(
+        self, kind: str, record: type, columns: list[str] | None = None
+    ) -> Iterator[pa.Table]:
         """The saved rows in parts of bounded size, one in memory at a time; at least one part.
 
-        Sorted, so that the bytes do not depend on where a batch began or a process ended.
+        Of ``columns`` alone where they are given. Sorted, so that the bytes do not depend on where
+        a batch began or a process ended.
         """
         names = [name for name in self._work.saved_names() if name.startswith(f"{kind}-")]
         places = sorted(
@@ -341,8 +353,11 @@ class _Rendering:
         for first in range(0, max(1, len(places)), rows):
             part = places[first : first + rows]
             wanted = {name: [r for _, n, r in part if n == name] for _, name, _ in part}
-            read = [self._work.load_batch(name).take(rows) for name, rows in wanted.items()]
-            table = pa.concat_tables([empty, *read])
+            read = [
+                self._work.load_batch(name, columns=columns).take(rows)
+                for name, rows in wanted.items()
+            ]
+            table = pa.concat_tables([empty.select(columns) if columns else empty, *read])
             yield table.sort_by([(name, "ascending") for name in _KEY]).combine_chunks()
 
     def manifest(self) -> Manifest:

@@ -50,6 +50,8 @@ class Manifest:
     versions: dict[str, str]
     run_id: str
     seconds: float
+    digests: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Of parts of the rows, for rooms that read no more (see :mod:`alignguard_data.basis`)."""
 
     def save(self, folder: Place, name: str = MANIFEST) -> None:
         """Write the manifest atomically."""

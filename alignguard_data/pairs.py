@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from alignguard_data import manifest as manifests
-from alignguard_data.basis import basis
+from alignguard_data.basis import basis, reads
 from alignguard_data.errors import ConfigError, InputMissing
 from alignguard_data.manifest import Manifest, fingerprint
 from alignguard_data.pair_filter import (
@@ -36,6 +36,7 @@ from alignguard_data.records import (
     from_table,
     to_table,
 )
+from alignguard_data.shard_records import LOOKS, SCORED, TRAIN, score_part
 from alignguard_data.tally import Tally
 
 ROOM = "pairs"
@@ -49,8 +50,8 @@ def spec(data: DataRoot, concept: Concept, rules: FilterRules) -> PartitionSpec:
     Raises:
         InputMissing: the concept's prompts, images or scores are not there yet.
     """
-    inputs = {
-        room: manifests.require(data.partition(room, concept.key)).content_id
+    made = {
+        room: manifests.require(data.partition(room, concept.key))
         for room in ("prompts", "images", "scores")
     }
     return PartitionSpec(
@@ -58,9 +59,22 @@ def spec(data: DataRoot, concept: Concept, rules: FilterRules) -> PartitionSpec:
         room=ROOM,
         key=concept.key,
         config={**_config(rules), **basis(ROOM, format=FORMAT, judges_text=True)},
-        inputs={"concept": fingerprint(dataclasses.asdict(concept), {}), **inputs},
+        inputs={
+            "concept": fingerprint(dataclasses.asdict(concept), {}),
+            **reads(made["prompts"], [TRAIN]),
+            **reads(made["images"], [LOOKS]),
+            **reads(made["scores"], [SCORED, *_numbers(rules)]),
+        },
         least=rules.min_kept,
     )
+
+
+def _numbers(rules: FilterRules) -> list[str]:
+    """The scores that the rules look at, once each."""
+    read = [(rule.scorer, rule.key) for rule in rules.flags]
+    if rules.min_twin_cosine is not None or rules.max_twin_cosine is not None:
+        read.append(TWIN_COSINE)
+    return list(dict.fromkeys(score_part(*place) for place in read))
 
 
 def _config(rules: FilterRules) -> dict[str, object]:

@@ -161,6 +161,7 @@ class PartitionWork:
         counts: Mapping[str, Any] | None = None,
         extra_files: Mapping[str, Path] | None = None,
         tally: Tally | None = None,
+        digests: Mapping[str, str] | None = None,
     ) -> Manifest:
         """Write the shards, then the manifest, then drop what they replace.
 
@@ -168,7 +169,8 @@ class PartitionWork:
         The first table's rows are the partition's rows; what does not fit into memory is given as
         an iterator of tables. ``tally`` says what came of what was asked for (left out: the rows
         are all that was asked for). Where that is nothing, the tables are kept beside the
-        partition, which is not done.
+        partition, which is not done. ``digests`` are of parts of the rows, for rooms that read
+        no more (see :func:`alignguard_data.basis.reads`).
 
         Raises:
             NothingMade: the tally is nothing; the next attempt begins from the start.
@@ -190,6 +192,7 @@ class PartitionWork:
             versions=manifests.library_versions(),
             run_id=os.environ.get(RUN_ID_VARIABLE, ""),
             seconds=round(time.monotonic() - self.started, 3),
+            digests=dict(digests or {}),
         )
         replaced = self._standing()
         if tally and too_few(told_of, self.spec.least):

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from alignguard_data import manifest as manifests
-from alignguard_data.basis import basis
+from alignguard_data.basis import basis, digests
 from alignguard_data.errors import EngineError
 from alignguard_data.manifest import Manifest, fingerprint
 from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
@@ -214,9 +214,10 @@ def _finish(
 ) -> Manifest:
     requests = len(accepted) + len(rejected)
     roles = Counter(pair.role for pair in accepted)
+    pairs = sorted(accepted, key=lambda pair: pair.pair_id)
     return work.finish(
         tables={
-            "pairs": to_table(PromptPair, sorted(accepted, key=lambda pair: pair.pair_id)),
+            "pairs": to_table(PromptPair, pairs),
             "rejected": to_table(RejectedReply, rejected),
         },
         rejected=Counter(row.reason for row in rejected),
@@ -233,6 +234,7 @@ def _finish(
             unit="prompt pairs",
             example=_example(rejected),
         ),
+        digests=digests((p.role, (p.pair_id, p.unsafe_prompt, p.safe_prompt)) for p in pairs),
     )
 
 

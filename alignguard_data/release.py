@@ -5,7 +5,6 @@ rows give equal files, so a release that would equal the latest one is not writt
 """
 
 import dataclasses
-import hashlib
 import json
 import shutil
 from collections import Counter
@@ -18,7 +17,7 @@ import pyarrow as pa
 
 from alignguard_data import manifest as manifests
 from alignguard_data.audit import AuditBounds, audit_rooms
-from alignguard_data.basis import basis
+from alignguard_data.basis import basis, digests, reads
 from alignguard_data.card import render_card
 from alignguard_data.croissant import CROISSANT, check_croissant, croissant_bytes
 from alignguard_data.edges_file import edges_file, synced_edges
@@ -73,8 +72,6 @@ from alignguard_data.taxonomy import Taxonomy
 from alignguard_data.withdrawals import read_withdrawals
 
 ROOM = "release"
-TRAIN_ROWS = "train_rows_by_category"
-"""Of the manifest's ``counts``: see :func:`train_rows`."""
 TRAINED_ON = ("pair_id", "category", "caption", "caption_safe", "sha256_0", "sha256_1")
 """The columns that training depends on; the images by their hashes."""
 TABLES = {"data": release_schema([]), "evaluation": EVALUATION_SCHEMA}
@@ -115,17 +112,20 @@ def spec(
     )
 
 
-def train_rows(data: DataRoot, categories: Sequence[str]) -> dict[str, str]:
-    """Inputs of a partition that reads just the train rows of ``categories`` of the last release.
+def train_rows(data: DataRoot, categories: Sequence[str] | None = None) -> dict[str, str]:
+    """Inputs of a partition that reads just the train rows of ``categories`` of the last release,
+    or those of every category.
 
     Raises:
         InputMissing: there is no release.
     """
     release = manifests.require(data.partition(ROOM))
-    known = release.counts.get(TRAIN_ROWS)
-    if known is None:  # made before they were kept
-        return {"release": release.content_id}
-    return {f"train rows of {category}": known.get(category, "") for category in categories}
+    parts = sorted(release.digests) if categories is None else map(_train_part, categories)
+    return reads(release, parts)
+
+
+def _train_part(category: str) -> str:
+    return f"train rows of {category}"
 
 
 def build_release(
@@ -287,11 +287,10 @@ def _holds(data: DataRoot, latest: Place, content_id: str) -> bool:
 
 def _train_rows(folder: Place) -> dict[str, str]:
     """By category a digest of its train rows in release order: just what an expert reads."""
-    digests: dict[str, Any] = {}
-    for row in rows_of(folder, "train", TRAINED_ON).to_pylist():
-        digest = digests.setdefault(row["category"], hashlib.blake2b(digest_size=16))
-        digest.update(repr([row[name] for name in TRAINED_ON]).encode())
-    return {category: digest.hexdigest() for category, digest in digests.items()}
+    return digests(
+        (_train_part(row["category"]), [row[name] for name in TRAINED_ON])
+        for row in rows_of(folder, "train", TRAINED_ON).to_pylist()
+    )
 
 
 def _plots(folder: Path, manifest: dict[str, Any]) -> dict[str, bytes]:
@@ -328,9 +327,9 @@ def _point_to(work: PartitionWork, folder: Place, plan: ReleasePlan) -> Manifest
             "version": manifest["version"],
             "parent": manifest["parent"] or "",
             "release_content_id": manifest["content_id"],
-            TRAIN_ROWS: _train_rows(folder),
             "bytes": sum(file["bytes"] for file in manifest["files"]),
             **{f"{part}_rows": n for part, n in manifest["rows"].items()},
         },
         tally=_tally(plan)[0],
+        digests=_train_rows(folder),
     )

@@ -28,6 +28,7 @@ from alignguard_data.errors import EngineError, IntegrityError, PartitionBusy
 from alignguard_data.manifest import Manifest
 from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
 from alignguard_data.paths import DataRoot
+from alignguard_data.release import train_rows
 from alignguard_data.shards import atomic_file, verify_file
 from alignguard_data.storage import Place
 from alignguard_data.tally import Tally
@@ -65,6 +66,7 @@ ROWS = pa.schema(
         ("shard", pa.string()),
     ]
 )
+TABLES = {"rows": ROWS}
 _EMPTY = "empty.safetensors"
 _WAIT_SECONDS = 0.1
 
@@ -80,18 +82,17 @@ def spec(data: DataRoot, base: BaseModel, kind: Kind) -> PartitionSpec:
     Raises:
         InputMissing: there is no release.
     """
-    release = manifests.require(data.partition("release"))
     return PartitionSpec(
         folder=data.partition(ROOM, kind),
         room=ROOM,
         key=kind,
         config={
-            **basis(ROOM, format=FORMAT, engine=base, tables={"rows": ROWS}),
+            **basis(ROOM, format=FORMAT, engine=base, tables=TABLES),
             "unet": str(base.pipe.unet.dtype),
             "vae": str(base.pipe.vae.dtype),
             "batches": [ENCODE_ROWS, ENCODED_PIXELS, SHARD_BATCHES],
         },
-        inputs={"release": release.content_id},
+        inputs=train_rows(data),
         models=base.models,
     )
 

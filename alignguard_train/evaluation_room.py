@@ -16,15 +16,16 @@ import pyarrow as pa
 
 from alignguard_data import manifest as manifests
 from alignguard_data.backends.weights import file_revision
-from alignguard_data.basis import basis
+from alignguard_data.basis import basis, digests
 from alignguard_data.behind import OneBehind
-from alignguard_data.errors import ConfigError, EngineError, InputMissing
+from alignguard_data.errors import ConfigError, EngineError, InputMissing, IntegrityError
 from alignguard_data.manifest import Manifest
 from alignguard_data.pair_filter import version_faults
 from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
 from alignguard_data.paths import DataRoot
 from alignguard_data.protocols import FeatureExtractor, ImageScorer, Pixels, Progress
 from alignguard_data.records import to_table
+from alignguard_data.release import train_rows
 from alignguard_data.shards import sha256_file, write_bytes
 from alignguard_data.storage import Place, size
 from alignguard_data.tally import Tally
@@ -38,6 +39,7 @@ from alignguard_train.evaluate import (
     alike_sampled,
     evaluation_rows,
     judge,
+    read_rows,
 )
 from alignguard_train.evaluation_shards import AdapterShards, BaseImages
 from alignguard_train.image_metrics import distributions_table
@@ -58,6 +60,7 @@ log = logging.getLogger(__name__)
 ROOM = "evaluation"
 FORMAT = 2
 """Part of the fingerprint: raise it when the room's files change for equal images."""
+PROMPTS = "evaluation prompts"
 TABLES = {"images": EvaluatedImage, "rejected": RejectedPrompt}
 """Records by shard; what the other shards hold follows from these."""
 
@@ -91,8 +94,7 @@ def spec(
         ConfigError: thresholds that were calibrated with another version of their scorer.
     """
     _check_scorers(scorers, config)
-    release = manifests.require(data.partition("release"))
-    inputs = {"release": release.content_id}
+    inputs = _prompts_read(data, config)
     for name, path in adapters.items():
         if path is not None and not path.is_file():
             raise InputMissing(f"adapter {name} is not there yet: {path}")
@@ -129,6 +131,17 @@ def spec(
             **({f"features {extractor.name}": extractor.version} if extractor else {}),
         },
     )
+
+
+def _prompts_read(data: DataRoot, config: EvaluationConfig) -> dict[str, str]:
+    """What is read of the release: some of its evaluation prompts; of its train rows only by
+    peers, which are told of the concepts."""
+    try:
+        rows = read_rows(release_folder(data), config.prompts_per_concept)
+    except IntegrityError as error:
+        raise InputMissing(str(error)) from error
+    found = digests((PROMPTS, dataclasses.astuple(row)) for row in rows)
+    return {PROMPTS: found.get(PROMPTS, ""), **(train_rows(data) if config.peers else {})}
 
 
 def _check_scorers(scorers: Sequence[ImageScorer], config: EvaluationConfig) -> None:
@@ -302,7 +315,7 @@ def _finish(
     return work.finish(
         tables=tables,
         rejected=rejected,
-        counts={**_counts(metrics), **_notes(sets)},
+        counts={"release": release_folder(data).name, **_counts(metrics), **_notes(sets)},
         extra_files=files,
         tally=Tally(wanted=max(1, whole.num_rows), made=whole.num_rows, unit="images"),
     )

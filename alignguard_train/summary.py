@@ -13,7 +13,6 @@ from alignguard_data.shards import write_bytes
 from alignguard_data.storage import Place, read_bytes, size
 from alignguard_train import report
 from alignguard_train.adapter_names import BASE, EXPERT, MERGED, PEER
-from alignguard_train.evaluation_room import release_folder
 from alignguard_train.prompt_sets import note_prefix
 
 SUMMARY = "summary.json"
@@ -49,7 +48,7 @@ def write_summary(data: DataRoot, *, seconds: Mapping[str, float], adapter: Plac
         "paired": manifests.read(folder, "paired").to_pylist(),
         "distributions": manifests.read(folder, "distributions").to_pylist(),
         "prompt_sets": _prompt_sets(folder, manifest, metrics),
-        "release": "v" + release_folder(data).name.rsplit("-v", 1)[-1],
+        "release": "v" + str(manifest.counts["release"]).rsplit("-v", 1)[-1],
         "adapter": data.inside(adapter),
         "report": data.inside(folder / manifest.file(report.REPORT).name),
         "seconds": {room: round(value, 1) for room, value in seconds.items()},

@@ -4,7 +4,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from alignguard_data.backends.weights import folder_revision
+from alignguard_data.backends.weights import tokenizer_revision
 from alignguard_data.errors import EngineError
 
 
@@ -17,9 +17,9 @@ class TokenCounter:
 
     @property
     def version(self) -> str:
-        """Hash of a folder's files, or a hub id's commit."""
+        """Hash of the tokenizer's files in a folder, or a hub id's commit."""
         folder = Path(self._model)
-        return folder_revision(folder) if folder.is_dir() else str(self._where["revision"])
+        return tokenizer_revision(folder) if folder.is_dir() else str(self._where["revision"])
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -1,13 +1,15 @@
 """Which weights a model folder holds, as a short hash: the revision of a local checkpoint."""
 
 import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from alignguard_data.errors import EngineError
 from alignguard_data.shards import sha256_file
 
-_COUNTED = {".safetensors", ".json", ".txt"}
+_COUNTED = {".safetensors", ".json", ".txt", ".model", ".jinja"}
+"""Weights, configurations, vocabularies and templates of chats."""
 
 
 def folder_revision(folder: Path) -> str:
@@ -19,14 +21,29 @@ def folder_revision(folder: Path) -> str:
     Raises:
         EngineError: the folder holds no safetensors file.
     """
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix in _COUNTED
-        and not any(p.startswith(".") for p in path.relative_to(folder).parts)
-    )
+    files = [path for path in _files(folder) if path.suffix in _COUNTED]
     if not any(path.suffix == ".safetensors" for path in files):
         raise EngineError(f"{folder} holds no .safetensors file, so it is not a model folder")
+    return _revision(folder, files)
+
+
+def tokenizer_revision(folder: Path) -> str:
+    """64-bit hash (hex) of the tokenizer's files of a diffusers folder, kept likewise; other
+    weights with the same tokenizer have the same."""
+    return _revision(folder, _files(folder / "tokenizer"))
+
+
+def _files(folder: Path) -> list[Path]:
+    """Every file below a folder, sorted, but hidden ones."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        path
+        for path in found
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def _revision(folder: Path, files: Sequence[Path]) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for path in files:
         stat = path.stat()

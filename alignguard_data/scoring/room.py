@@ -10,7 +10,7 @@ import io
 import math
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from alignguard_data import manifest as manifests
-from alignguard_data.basis import basis
+from alignguard_data.basis import basis, digests, reads
 from alignguard_data.errors import EngineError, IntegrityError
 from alignguard_data.manifest import Manifest
 from alignguard_data.partition import PartitionSpec, PartitionWork, open_partition
@@ -35,6 +35,7 @@ from alignguard_data.records import (
     to_table,
 )
 from alignguard_data.score_columns import check_score_columns
+from alignguard_data.shard_records import FILES, SCORED, TRAIN, score_part
 from alignguard_data.storage import Place
 from alignguard_data.tally import Tally
 
@@ -91,8 +92,8 @@ def spec(
             **basis(ROOM, format=FORMAT),
         },
         inputs={
-            room: manifests.require(data.partition(room, concept)).content_id
-            for room in ("prompts", "images")
+            **reads(manifests.require(data.partition("prompts", concept)), [TRAIN]),
+            **reads(manifests.require(data.partition("images", concept)), [FILES]),
         },
         models={scorer.name: scorer.version for scorer in scorers},
     )
@@ -136,9 +137,10 @@ def score_concept(
         parts += [
             _score_pairs(work, scorer, pairs, known.get(scorer.name)) for scorer in pair_scorers
         ]
+        scores = pa.concat_tables([to_table(Score, []), *parts])
         return work.finish(
             tables={
-                "scores": pa.concat_tables([to_table(Score, []), *parts]),
+                "scores": scores,
                 "rejected": to_table(RejectedImage, rejected),
             },
             rejected={IMAGE_CORRUPT: len(rejected)} if rejected else {},
@@ -148,7 +150,20 @@ def score_concept(
                 **({"reused_scorers": ", ".join(sorted(known))} if known else {}),
             },
             tally=_tally(looked, rejected),
+            digests=digests(_read_by_pairs(scores)),
         )
+
+
+def _read_by_pairs(scores: pa.Table) -> Iterator[tuple[str, Sequence[object]]]:
+    columns = ["pair_id", "side", "scorer", "key", "scorer_version", "value"]
+    seen: set[tuple[str, str]] = set()
+    for pair, side, scorer, key, version, value in zip(
+        *(scores[name].to_pylist() for name in columns), strict=True
+    ):
+        yield score_part(scorer, key), [pair, side, version, value]
+        if (pair, side) not in seen:
+            seen.add((pair, side))
+            yield SCORED, [pair, side]
 
 
 def _tally(looked: int, rejected: Sequence[RejectedImage]) -> Tally:

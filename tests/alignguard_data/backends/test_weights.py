@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from alignguard_data.backends.tokens import TokenCounter
 from alignguard_data.backends.weights import file_revision, folder_revision
 from alignguard_data.errors import EngineError
 
@@ -22,6 +23,27 @@ def test_a_changed_file_changes_the_revision(tiny_folder, tmp_path, file):
     before = folder_revision(copy)
     (copy / file).write_text((copy / file).read_text() + " ")
     assert folder_revision(copy) != before
+
+
+@pytest.mark.parametrize(
+    ("file", "counts"),
+    [
+        ("tokenizer/vocab.json", True),
+        ("tokenizer/merges.txt", True),
+        ("tokenizer/spiece.model", True),
+        ("unet/config.json", False),
+        ("text_encoder/config.json", False),
+    ],
+)
+def test_the_token_counters_version_is_its_tokenizers_content(tiny_folder, tmp_path, file, counts):
+    """At the same path: prompts are asked again for another tokenizer, not for other weights."""
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_folder, copy)
+    before = TokenCounter(str(copy)).version
+    assert before == TokenCounter(str(tiny_folder)).version
+    with open(copy / file, "a") as changed:
+        changed.write(" ")
+    assert (TokenCounter(str(copy)).version != before) == counts
 
 
 def test_a_folder_without_weights_is_refused(tmp_path):
