@@ -59,13 +59,14 @@ class Manifest:
         write_bytes(folder / name, text.encode())
 
     def file(self, stem: str) -> ShardFile:
-        """The one file of this name (without folder); ``.parquet`` may be left out.
+        """The one file of this name; ``.parquet`` may be left out. One in a folder of the partition
+        is named with it.
 
         Raises:
             IntegrityError: the manifest names no such file.
         """
         for file in self.files:
-            if file.name.rsplit("/", 1)[-1] in (stem, f"{stem}.parquet"):
+            if file.name.partition("/")[2] in (stem, f"{stem}.parquet"):
                 return file
         raise IntegrityError(f"the manifest of {self.room} {self.partition} names no {stem}")
 
@@ -167,8 +168,9 @@ def fingerprint(config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
 
 
 def content_id(files: tuple[ShardFile, ...]) -> str:
-    """Hash of the files' hashes: equal content, equal id, whenever and wherever it was made."""
-    text = json.dumps(sorted((f.name.rsplit("/", 1)[-1], f.sha256) for f in files))
+    """Hash of the files' names and hashes: equal content, equal id, whenever and wherever it was
+    made. Names hold the folders that belong to the content, and not that of a generation."""
+    text = json.dumps(sorted((file.name, file.sha256) for file in files))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

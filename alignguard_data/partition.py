@@ -175,13 +175,13 @@ class PartitionWork:
         Raises:
             NothingMade: the tally is nothing; the next attempt begins from the start.
         """
-        files = self._put(tables, extra_files or {})
+        files, content_id = self._put(tables, extra_files or {})
         told_of = tally.counts() if tally else {}
         done = Manifest(
             room=self.spec.room,
             partition=self.spec.key,
             fingerprint=self.spec.fingerprint,
-            content_id=manifests.content_id(files),
+            content_id=content_id,
             inputs=dict(self.spec.inputs),
             config=dict(self.spec.config),
             models=dict(self.spec.models),
@@ -221,18 +221,19 @@ class PartitionWork:
 
     def _put(
         self, tables: Mapping[str, Tables], extra_files: Mapping[str, Path]
-    ) -> tuple[ShardFile, ...]:
-        """Put every file into the generation that their content names."""
+    ) -> tuple[tuple[ShardFile, ...], str]:
+        """Put every file into the generation that their content names; the files, and their id."""
         sources = {f"{stem}.parquet": self.partial / "whole" / f"{stem}.parquet" for stem in tables}
         files = [write_shard(sources[f"{stem}.parquet"], table) for stem, table in tables.items()]
         for name, path in extra_files.items():
             sources[name] = path
             files.append(dataclasses.replace(describe(path, rows=0), name=name))
-        # The content id depends on the files' last names alone, not on their folders.
-        generation = f"{self.spec.fingerprint}-{manifests.content_id(tuple(files))[:8]}"
+        content_id = manifests.content_id(tuple(files))
+        generation = f"{self.spec.fingerprint}-{content_id[:8]}"
         for file in files:
             put_file(sources[file.name], self.folder / generation / file.name)
-        return tuple(dataclasses.replace(file, name=f"{generation}/{file.name}") for file in files)
+        named = (dataclasses.replace(file, name=f"{generation}/{file.name}") for file in files)
+        return tuple(named), content_id
 
     def _standing(self) -> set[str]:
         """Generations that are named now, by the manifest or by an attempt that made nothing."""

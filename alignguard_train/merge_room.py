@@ -246,7 +246,7 @@ def merged_file(data: DataRoot, strategy: str) -> Place:
 
 def _merged(data: DataRoot, strategy: str) -> ShardFile:
     manifest = manifests.require(data.partition(ROOM))
-    return next(f for f in manifest.files if f.name.endswith(f"/{strategy}/{_WEIGHTS}"))
+    return manifest.file(f"{strategy}/{_WEIGHTS}")
 
 
 def _winner_table(winners: Mapping[str, Sequence[int]], categories: Sequence[str]) -> pa.Table:

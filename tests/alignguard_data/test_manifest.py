@@ -9,7 +9,6 @@ from alignguard_data import manifest as manifests
 from alignguard_data.errors import InputMissing, IntegrityError
 from alignguard_data.manifest import MANIFEST, Manifest
 from alignguard_data.partition import PartitionSpec, open_partition
-from alignguard_data.shards import ShardFile
 from tests.alignguard_data.conftest import flip_a_byte
 
 
@@ -64,19 +63,58 @@ def test_fingerprints_follow_config_and_inputs_but_not_their_order():
     assert len(one) == 16
 
 
-def test_content_ids_follow_the_files_hashes_alone():
-    file = ShardFile(name="g1/rows.parquet", rows=1, bytes=2, sha256="s")
-    moved = dataclasses.replace(file, name="g2/rows.parquet")
-    changed = dataclasses.replace(file, sha256="t")
-    assert manifests.content_id((file,)) == manifests.content_id((moved,))
-    assert manifests.content_id((file,)) != manifests.content_id((changed,))
+HELD = {"rows.parquet": "r", "one/a.png": "a", "two/a.png": "b"}
+"""Files of a partition by name, folders among them, and what they hold."""
+
+
+def content_id_of(folder, files: dict[str, str], config: dict[str, str] | None = None) -> str:
+    spec = PartitionSpec(folder=folder, room="r", key="k", config=config or {}, inputs={})
+    with open_partition(spec) as work:
+        written = {name: work.partial / f"{number}" for number, name in enumerate(files)}
+        for path, content in zip(written.values(), files.values(), strict=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+        return work.finish(tables={}, extra_files=written).content_id
+
+
+def test_equal_files_have_one_content_id_whatever_they_were_made_from(tmp_path):
+    first = content_id_of(tmp_path / "p", HELD)
+    assert content_id_of(tmp_path / "q", dict(reversed(HELD.items())), {"other": "x"}) == first
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        HELD | {"rows.parquet": "s"},
+        HELD | {"one/a.png": "c"},
+        HELD | {"one/a.png": "b", "two/a.png": "a"},
+        HELD | {"one/b.png": "b"},
+        {k.replace("one/", "three/"): v for k, v in HELD.items()},
+        {k.replace("one/", ""): v for k, v in HELD.items()},
+        {k.replace("one/", "one/deeper/"): v for k, v in HELD.items()},
+        {k: v for k, v in HELD.items() if k != "two/a.png"},
+    ],
+    ids=["a file", "a file in a folder", "two folders' files change places", "one more in a folder",
+         "a folder's name", "a folder is left out", "a folder in a folder", "a folder is gone"],
+)  # fmt: skip
+def test_other_files_folders_among_them_have_another_content_id(tmp_path, files):
+    assert content_id_of(tmp_path / "p", HELD) != content_id_of(tmp_path / "q", files)
+
+
+def test_a_file_in_a_folder_is_found_with_its_folder(tmp_path):
+    content_id_of(tmp_path / "p", HELD)
+    made = manifests.require(tmp_path / "p")
+    one, two = made.file("one/a.png"), made.file("two/a.png")
+    assert one.sha256 != two.sha256
+    with pytest.raises(IntegrityError, match=r"names no a\.png"):
+        made.file("a.png")
 
 
 def test_the_manifests_fields_are_frozen():
     """Other tools read them: a change here is a change of format."""
     assert [f.name for f in dataclasses.fields(Manifest)] == [
         "room", "partition", "fingerprint", "content_id", "inputs", "config", "models", "rows",
-        "rejected", "files", "counts", "versions", "run_id", "seconds",
+        "rejected", "files", "counts", "versions", "run_id", "seconds", "digests",
     ]  # fmt: skip
 
 

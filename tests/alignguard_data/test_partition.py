@@ -143,7 +143,7 @@ def test_extra_files_move_in_and_are_in_the_manifest(spec, tmp_path):
     extra.write_bytes(b"png")
     with open_partition(spec) as work:
         made = work.finish(tables={"rows": rows(1)}, extra_files={"plots/a.png": extra})
-    file = made.file("a.png")
+    file = made.file("plots/a.png")
     assert (spec.folder / file.name).read_bytes() == b"png" and not extra.exists()
 
 
