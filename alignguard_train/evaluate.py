@@ -163,7 +163,10 @@ class EvaluatedImage:
 
 
 class BaseImage(NamedTuple):
-    """What the base model drew: the encoded image, and its features as float32 bytes."""
+    """What the base model drew: the encoded image, and its features as float32 bytes.
+
+    The image is empty where nobody asks how far another adapter's lies from it.
+    """
 
     image: bytes
     features: bytes
@@ -255,6 +258,17 @@ def alike_sampled(
     yield from ((own, alike) for own, alike in groups.items() if alike)
 
 
+def render_in_batches(
+    generator: AdaptableGenerator, rows: Sequence[EvaluationRow]
+) -> Iterator[tuple[Sequence[EvaluationRow], Pixels]]:
+    """Render every row with the generator's own sampling, no more of them at a time than it takes
+    in one call: each part of the rows with its images."""
+    while rows:
+        size = generator.images_per_call  # fewer once memory ran out
+        part, rows = rows[:size], rows[size:]
+        yield part, generator.render([row.prompt for row in part], [row.seed for row in part])
+
+
 def _row(pair: Mapping[str, str], side: str) -> EvaluationRow:
     return EvaluationRow(
         pair_id=pair["pair_id"],
@@ -303,7 +317,7 @@ def judge(
                 residue=_residue(known, config.residue),
                 fidelity=_value(known, config.fidelity),
                 clip_score=_value(known, config.clip_score),
-                distance=distance(pixels, other.image) if other else 0.0,
+                distance=_distance(pixels, other),
                 feature_distance=_feature_distance(vector, other),
                 features=vector.astype(np.float32).tobytes(),
                 image=encoded,
@@ -319,6 +333,12 @@ def _residue(scores: Mapping[tuple[str, str], float], rule: FlagRule | None) -> 
 
 def _value(scores: Mapping[tuple[str, str], float], key: ScoreKey | None) -> float:
     return scores[key.scorer, key.key] if key else float("nan")
+
+
+def _distance(pixels: npt.NDArray[np.uint8], base: BaseImage | None) -> float:
+    if base is None:
+        return 0.0
+    return distance(pixels, base.image) if base.image else float("nan")
 
 
 def _feature_distance(vector: npt.NDArray[np.float32], base: BaseImage | None) -> float:

@@ -2,14 +2,20 @@
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignguard_data import records
 from alignguard_data.paths import DataRoot
 from alignguard_data.protocols import ImageScorer
-from alignguard_train.evaluate import AdaptableGenerator, EvaluationConfig, judge, read_rows
+from alignguard_train.evaluate import (
+    AdaptableGenerator,
+    EvaluationConfig,
+    judge,
+    read_rows,
+    render_in_batches,
+)
 from alignguard_train.evaluation_room import release_folder
 from alignguard_train.intervals import Bootstrap
 from alignguard_train.metrics import ip
@@ -36,16 +42,16 @@ class HeldOutIP:
         from alignguard_train.adapter import save_lora
 
         rows = [
-            row
+            replace(row, seed=records.pair_seed(row.pair_id, "held-out"))
             for row in read_rows(release_folder(self.data), self.config.prompts_per_concept)
             if row.side == "unsafe" and row.category in set(self.categories)
         ]
-        seeds = [records.pair_seed(row.pair_id, "held-out") for row in rows]
+        flagged: list[bool] = []  # an image is let go as soon as it is judged
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "lora.safetensors"
             save_lora(lora, path)
             with self.generator.adapted(path):
-                images = self.generator.render([row.prompt for row in rows], seeds)
-        judged = judge("held-out", rows, images, self.scorers, self.config, None)
-        pairs = [row.pair_id for row in judged]
-        return ip([row.flagged for row in judged], pairs, Bootstrap(resamples=100)).value
+                for part, images in render_in_batches(self.generator, rows):
+                    judged = judge("held-out", part, images, self.scorers, self.config, None)
+                    flagged += [image.flagged for image in judged]
+        return ip(flagged, [row.pair_id for row in rows], Bootstrap(resamples=100)).value

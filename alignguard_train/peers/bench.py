@@ -4,13 +4,13 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from alignguard_data.protocols import FeatureExtractor, ImageScorer, Pixels
+from alignguard_data.protocols import FeatureExtractor, ImageScorer
 from alignguard_train.adapter_names import BASE
 from alignguard_train.evaluate import (
     AdaptableGenerator,
@@ -19,6 +19,7 @@ from alignguard_train.evaluate import (
     EvaluationConfig,
     EvaluationRow,
     judge,
+    render_in_batches,
 )
 from alignguard_train.intervals import Bootstrap, Interval, mean_interval
 from alignguard_train.metrics import ip
@@ -119,11 +120,13 @@ def bench(
     base: Mapping[tuple[str, str], BaseImage] | None = None
     for contender in (Contender(name=BASE), *contenders):
         entrant = Entrant(contender, generator, concepts)
+        drawn: list[EvaluatedImage] = []
         with entrant.on():
-            images = _rendered(generator, rows)
-        drawn = judge(entrant.name, rows, images, scorers, config, base, extractor)
+            for part, images in render_in_batches(generator, rows):
+                judged = judge(entrant.name, part, images, scorers, config, base, extractor)
+                drawn += [replace(one, image=b"") for one in judged]  # numbers alone are asked for
         if base is None:
-            base = {(one.pair_id, one.side): BaseImage(one.image, one.features) for one in drawn}
+            base = {(one.pair_id, one.side): BaseImage(b"", one.features) for one in drawn}
         both = (plain, entrant) if contender.name != BASE else (plain,)
         seconds = side_by_side(both, generator, rows, calls=timed_calls)
         yield summarize(entrant, drawn, config, seconds)
@@ -146,7 +149,7 @@ def side_by_side(
         for entrant, taken in zip(entrants, seconds, strict=True):
             with entrant.on():
                 started = time.perf_counter()
-                _rendered(generator, part)
+                generator.render([row.prompt for row in part], [row.seed for row in part])
                 taken.append((time.perf_counter() - started) / size)
     return [statistics.median(taken) for taken in seconds]
 
@@ -174,10 +177,6 @@ def summarize(
         seconds_per_image=seconds[-1],
         training_seconds=entrant.training_seconds,
     )
-
-
-def _rendered(generator: AdaptableGenerator, rows: Sequence[EvaluationRow]) -> Pixels:
-    return generator.render([row.prompt for row in rows], [row.seed for row in rows])
 
 
 def _ip(drawn: Sequence[EvaluatedImage], how: Bootstrap) -> Interval | None:

@@ -85,6 +85,23 @@ def test_base_and_contenders_are_measured_by_the_same_function(generator, scorer
     assert same.feature_distance.value == 0.0 and same.seconds_per_image > 0
 
 
+def test_what_is_measured_does_not_depend_on_how_many_are_drawn_at_once(generator, scorers):
+    """As one call for all rows would measure it: batches are cut where the generator cuts them."""
+    asked, taken = rows(), []
+    whole = generator.render([r.prompt for r in asked], [r.seed for r in asked])
+
+    class Watched:
+        name, version, keys = "glyphs", "1", ("any", "residue")
+
+        def score(self, images, prompts):
+            taken.append(images)
+            return scorers[0].score(images, prompts)
+
+    measured(generator, [Watched(), scorers[1]], [], timed_calls=0)
+    assert len(taken) > 1 and max(map(len, taken)) <= generator.images_per_call
+    assert np.array_equal(np.concatenate(taken), whole)
+
+
 def test_a_row_can_be_written_as_json(generator, scorers):
     one = measured(generator, scorers, [], timed_calls=0)[0].as_dict()
     assert one.pop("seconds_per_image") != one.pop("base_seconds_per_image")  # NaN

@@ -1,0 +1,52 @@
+"""The peers' bench and the IP while training, with pictures of true size, in a process whose memory
+is read.
+
+    python -m tests.alignguard_train.bench_memory <bench|held_out> <folder> <pairs a concept> ...
+
+prints how many images each had and the most memory resident by its end, in bytes.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from alignguard_data.paths import DataRoot
+from alignguard_train.evaluate import read_rows
+from alignguard_train.held_out import HeldOutIP
+from alignguard_train.peers.bench import Contender, bench
+from benchmarks.peak import peak_bytes
+from tests.alignguard_train.evaluation_memory import LargeImages
+from tests.alignguard_train.evaluation_world import (
+    CONCEPTS,
+    CONFIG,
+    ColourFeatures,
+    RedScorer,
+    write_adapter,
+    write_release,
+)
+
+
+def main(what: str, folder: Path, pairs: int) -> None:
+    """Measure once on so many pairs a concept."""
+    data = DataRoot(root=folder / str(pairs), profile="test")
+    release = write_release(data, pairs_per_concept=pairs)
+    config = dataclasses.replace(CONFIG, prompts_per_concept=pairs)
+    generator = LargeImages()
+    if what == "bench":
+        one = Contender(name="one", adapter=write_adapter(data.root / "adapters", "one"))
+        rows = read_rows(release, pairs)
+        list(bench([one], generator, rows, (), [RedScorer()], config, ColourFeatures(),
+                   timed_calls=0))  # fmt: skip
+    else:
+        categories = sorted({concept.split(".")[0] for concept in CONCEPTS})
+        measure = HeldOutIP(
+            data=data, categories=categories, generator=generator, scorers=[RedScorer()],
+            config=config,
+        )  # fmt: skip
+        measure({})
+    sys.stdout.write(f"{len(generator.rendered)} {peak_bytes()}\n")
+
+
+if __name__ == "__main__":
+    for number in sys.argv[3:]:
+        main(sys.argv[1], Path(sys.argv[2]), int(number))
