@@ -62,8 +62,8 @@ study: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.study
 
 standin-base: $(VENV)/.installed
-	$(BIN)/python -m alignguard_data.standin.backends.train_base
-	$(BIN)/python -m alignguard_data.standin.scoring.train
+	$(BIN)/python -m alignguard_data.standin.engines.train_base
+	$(BIN)/python -m alignguard_data.standin.scores.train
 
 # vLLM lives in an environment of its own, as its pins conflict with ours.
 vllm-env: .venv-vllm/.installed-gpu

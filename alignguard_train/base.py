@@ -6,13 +6,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignguard_data.backends.weights import folder_revision
-from alignguard_data.errors import EngineError
+from alignguard_data.contracts.errors import EngineError
+from alignguard_data.engines.weights import folder_revision
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from alignguard_data.backends.conditions import Pipe
+    from alignguard_data.engines.diffusion.conditions import Pipe
 
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 """The UNet's attention projections, self and cross [A]."""
@@ -97,7 +97,7 @@ class BaseModel:
         Raises:
             EngineError: the checkpoint cannot be loaded.
         """
-        from alignguard_data.backends.loading import load_pipeline
+        from alignguard_data.engines.diffusion.loading import load_pipeline
 
         return load_pipeline(
             self._model,

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from alignguard_data.manifest import library_versions
+from alignguard_data.storage.manifest import library_versions
 from benchmarks import (
     duplicates,
     evaluation,

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from alignguard_data import images, pairs
-from alignguard_data.paths import DataRoot
-from alignguard_data.prompts import write_prompt_pairs
-from alignguard_data.protocols import ImageScorer, Pixels, Progress
-from alignguard_data.scoring.room import score_concept
-from alignguard_data.taxonomy import Taxonomy, write_taxonomy
+from alignguard_data.contracts.protocols import ImageScorer, Pixels, Progress
+from alignguard_data.images import room as images
+from alignguard_data.pairs import room as pairs
+from alignguard_data.prompts.room import write_prompt_pairs
+from alignguard_data.scores.room import score_concept
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.taxonomy.room import Taxonomy, write_taxonomy
 from pipelines.profile import load_profile
 from pipelines.resources import Engines
 

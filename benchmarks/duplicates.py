@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from alignguard_data.edges_file import synced_edges
-from alignguard_data.near_edges import Limits, Measured, Part
+from alignguard_data.dedup.edges import Limits, Measured, Part
+from alignguard_data.dedup.store import synced_edges
 
 LIMITS = Limits(max_prompt_jaccard=0.8, max_phash_distance=4, max_semantic_cosine=0.95)
 SIZES = (10_000, 100_000)

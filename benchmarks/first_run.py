@@ -14,13 +14,13 @@ from typing import Any
 
 import yaml
 
-from alignguard_data import manifest as manifests
-from alignguard_train.adapter_names import BASE, MERGED
-from pipelines.driver import Listener, run_rooms
-from pipelines.materialize import HOME_VARIABLE
+from alignguard_data.storage import manifest as manifests
+from alignguard_train.contracts.adapter_names import BASE, MERGED
 from pipelines.profile import load_profile, profile_path
 from pipelines.resources import Engines
 from pipelines.rooms import Room
+from pipelines.runtime.driver import Listener, run_rooms
+from pipelines.runtime.materialize import HOME_VARIABLE
 
 BEFORE: dict[str, dict[str, Any]] = {
     "sampling": {"solver": "checkpoint", "num_inference_steps": 20, "batch_size": 32},

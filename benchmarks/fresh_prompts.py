@@ -3,9 +3,9 @@
 import json
 from collections.abc import Iterable
 
-from alignguard_data.protocols import TextGenerator, WritingRequest
-from alignguard_data.records import SIDES, Concept
-from alignguard_train.evaluate import EvaluationRow, evaluation_seed
+from alignguard_data.contracts.protocols import TextGenerator, WritingRequest
+from alignguard_data.contracts.records import SIDES, Concept
+from alignguard_train.evaluation.judge import EvaluationRow, evaluation_seed
 
 
 def fresh_rows(

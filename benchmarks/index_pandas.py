@@ -6,11 +6,11 @@ from typing import Any
 import pandas as pd
 import pyarrow.dataset as ds
 
-from alignguard_data.funnel import concept_manifests
-from alignguard_data.index_tables import SHARD_TABLES
-from alignguard_data.index_views import NEAR
-from alignguard_data.paths import DataRoot
-from alignguard_data.taxonomy import Taxonomy
+from alignguard_data.audit.funnel import concept_manifests
+from alignguard_data.index.tables import SHARD_TABLES
+from alignguard_data.index.views import NEAR
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.taxonomy.room import Taxonomy
 from benchmarks.synthetic import FLAGS
 
 

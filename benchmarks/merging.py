@@ -16,12 +16,12 @@ from diffusers import UNet2DConditionModel
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
-from alignguard_train.adapter import Lora, LoraLayer
+from alignguard_train.adapters.lora import Lora, LoraLayer
 from alignguard_train.base import LORA_TARGETS, BaseModel
-from alignguard_train.calibration import measure_activity
-from alignguard_train.merge import merge
-from alignguard_train.recipes import MergeConfig, Strategy
-from alignguard_train.regmean import regmean
+from alignguard_train.contracts.recipes import MergeConfig, Strategy
+from alignguard_train.merge.calibration import measure_activity
+from alignguard_train.merge.regmean import regmean
+from alignguard_train.merge.strategies import merge
 from benchmarks import real_size
 from benchmarks.peak import peak_bytes
 

@@ -10,9 +10,9 @@ from diffusers import DDPMScheduler
 from peft import LoraConfig
 
 from alignguard_train.base import LORA_TARGETS
-from alignguard_train.dataset import Preferences
-from alignguard_train.loss import dpo_loss, per_row_error
-from alignguard_train.recipes import ExpertRecipe
+from alignguard_train.contracts.recipes import ExpertRecipe
+from alignguard_train.encodings.encode import Preferences
+from alignguard_train.experts.loss import dpo_loss, per_row_error
 
 
 def random_preferences(pairs: int, side: int) -> Preferences:

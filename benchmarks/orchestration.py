@@ -8,12 +8,12 @@ from pathlib import Path
 
 import dagster as dg
 
-from alignguard_data.prompts import write_prompt_pairs
+from alignguard_data.prompts.room import write_prompt_pairs
 from pipelines.definitions import build_definitions
-from pipelines.materialize import materialize
 from pipelines.profile import load_profile
 from pipelines.resources import Engines
 from pipelines.rooms import ROOMS
+from pipelines.runtime.materialize import materialize
 
 
 def measure(runs: int) -> dict[str, float]:

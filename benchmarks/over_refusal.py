@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from alignguard_data.errors import ConfigError
-from alignguard_data.safety import VERSION, refusal
-from alignguard_train.prompt_files import read_prompt_file
+from alignguard_data.contracts.errors import ConfigError
+from alignguard_data.safety.rules import VERSION, refusal
+from alignguard_train.evaluation.prompt_files import read_prompt_file
 
 
 def refused_places(file: Path) -> tuple[list[str], int]:

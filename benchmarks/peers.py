@@ -15,12 +15,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from alignguard_data import manifest as manifests
-from alignguard_data.storage import parse_root
-from alignguard_train.adapter_names import BASE, MERGED, label
-from alignguard_train.evaluate import EvaluationRow
-from alignguard_train.evaluation_room import release_folder
-from alignguard_train.merge_room import merged_weights
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.places import parse_root
+from alignguard_train.contracts.adapter_names import BASE, MERGED, label
+from alignguard_train.evaluation.judge import EvaluationRow
+from alignguard_train.evaluation.room import release_folder
+from alignguard_train.merge.room import merged_weights
 from alignguard_train.peers.bench import Contender, Measured, bench
 from alignguard_train.peers.concept import Concept
 from alignguard_train.peers.registry import PEERS, TITLES, make_peer

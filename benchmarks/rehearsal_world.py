@@ -12,23 +12,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from alignguard_data import manifest as manifests
-from alignguard_data.audit import AuditBounds
-from alignguard_data.images import Sampling, render_pairs
-from alignguard_data.index import build_index
-from alignguard_data.pair_filter import FlagRule
-from alignguard_data.pairs import FilterRules, filter_pairs
-from alignguard_data.paths import DataRoot
-from alignguard_data.prompts import write_prompt_pairs
-from alignguard_data.protocols import Pixels, Progress, Reply, WritingRequest
-from alignguard_data.records import Concept, PromptPair
-from alignguard_data.release import ReleaseConfig, build_release
-from alignguard_data.reply_gate import WritingConfig
-from alignguard_data.scoring.room import score_concept
-from alignguard_data.taxonomy import Category, Taxonomy, write_taxonomy
-from alignguard_train.adapter import WEIGHTS, LoraLayer, save_lora
-from alignguard_train.evaluate import EvaluationConfig
-from alignguard_train.evaluation_room import evaluate_all
+from alignguard_data.audit.rooms import AuditBounds
+from alignguard_data.contracts.protocols import Pixels, Progress, Reply, WritingRequest
+from alignguard_data.contracts.records import Concept, PromptPair
+from alignguard_data.images.room import Sampling, render_pairs
+from alignguard_data.index.room import build_index
+from alignguard_data.pairs.filter import FlagRule
+from alignguard_data.pairs.room import FilterRules, filter_pairs
+from alignguard_data.prompts.gate import WritingConfig
+from alignguard_data.prompts.room import write_prompt_pairs
+from alignguard_data.release.room import ReleaseConfig, build_release
+from alignguard_data.scores.room import score_concept
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.taxonomy.room import Category, Taxonomy, write_taxonomy
+from alignguard_train.adapters.lora import WEIGHTS, LoraLayer, save_lora
+from alignguard_train.evaluation.judge import EvaluationConfig
+from alignguard_train.evaluation.room import evaluate_all
 from pipelines.profile import Profile
 
 CATEGORIES = tuple(f"group{i}" for i in range(7))
@@ -190,7 +190,7 @@ class World:
 
     def encodings(self) -> int:
         """Latents of both images, plain and mirrored, and states of both captions."""
-        from alignguard_train.encodings import shared_encodings
+        from alignguard_train.encodings.room import shared_encodings
 
         found = shared_encodings(self.data, _pooling_base(), CATEGORIES, flip=True)
         return 2 * len(found)

@@ -7,12 +7,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from alignguard_data.audit import AuditBounds
-from alignguard_data.paths import DataRoot
-from alignguard_data.release import ReleaseConfig, build_release, latest_release
-from alignguard_data.storage import scratch
-from alignguard_data.storage_writes import remove_tree
-from alignguard_data.taxonomy import Taxonomy
+from alignguard_data.audit.rooms import AuditBounds
+from alignguard_data.release.room import ReleaseConfig, build_release, latest_release
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import scratch
+from alignguard_data.storage.writes import remove_tree
+from alignguard_data.taxonomy.room import Taxonomy
 from benchmarks.dataset import build
 
 

@@ -16,11 +16,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from alignguard_data import records
-from alignguard_data.audit import AuditBounds
-from alignguard_data.partition import PartitionSpec, open_partition
-from alignguard_data.paths import DataRoot
-from alignguard_data.records import (
+from alignguard_data.audit.rooms import AuditBounds
+from alignguard_data.contracts import records
+from alignguard_data.contracts.records import (
     Concept,
     DroppedPair,
     PreferencePair,
@@ -31,8 +29,10 @@ from alignguard_data.records import (
     Score,
     to_table,
 )
-from alignguard_data.release import ReleaseConfig, build_release
-from alignguard_data.taxonomy import Category, Taxonomy
+from alignguard_data.release.room import ReleaseConfig, build_release
+from alignguard_data.storage.partition import PartitionSpec, open_partition
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.taxonomy.room import Category, Taxonomy
 from benchmarks.peak import peak_bytes as own_peak
 
 PAIRS = (1_000, 10_000, 100_000)

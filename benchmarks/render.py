@@ -17,17 +17,19 @@ import torch
 from diffusers import StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
-from alignguard_data import images, manifest, records
-from alignguard_data.backends.diffusers_image import DiffusersImageGenerator
-from alignguard_data.images import Sampling
-from alignguard_data.paths import DataRoot
-from alignguard_data.prompts import write_prompt_pairs
-from alignguard_data.protocols import Pixels, Progress
-from alignguard_data.records import PromptPair, from_table
+from alignguard_data.contracts import records
+from alignguard_data.contracts.protocols import Pixels, Progress
+from alignguard_data.contracts.records import PromptPair, from_table
+from alignguard_data.engines.diffusion.generator import DiffusersImageGenerator
+from alignguard_data.images import room as images
+from alignguard_data.images.room import Sampling
+from alignguard_data.prompts.room import write_prompt_pairs
+from alignguard_data.storage import manifest
+from alignguard_data.storage.paths import DataRoot
 from pipelines.profile import load_profile
 from pipelines.profile_paths import resolve_model
 from pipelines.resources import Engines
-from tests.alignguard_data.backends.tiny import tiny_pipe
+from tests.alignguard_data.engines.tiny import tiny_pipe
 
 PAIRS = 20
 """Asked of one concept; four fifths of them are rendered, both sides of each."""

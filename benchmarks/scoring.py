@@ -18,18 +18,18 @@ from nudenet import NudeDetector
 from safetensors.numpy import save_file
 from transformers import CLIPTokenizer
 
-from alignguard_data.images import encode_png
-from alignguard_data.protocols import Pixels
-from alignguard_data.records import RenderedImage, image_id
-from alignguard_data.scoring.clip import ClipScorer
-from alignguard_data.scoring.nudenet import NudeNetScorer
-from alignguard_data.scoring.q16 import VECTORS, Q16Scorer
-from alignguard_data.scoring.room import decode
+from alignguard_data.contracts.protocols import Pixels
+from alignguard_data.contracts.records import RenderedImage, image_id
+from alignguard_data.images.room import encode_png
+from alignguard_data.scores.room import decode
+from alignguard_data.scores.scorers.clip import ClipScorer
+from alignguard_data.scores.scorers.nudenet import NudeNetScorer
+from alignguard_data.scores.scorers.q16 import VECTORS, Q16Scorer
 from alignguard_data.standin.factory import base_model_folder
-from alignguard_data.standin.scoring.glyph_scorer import GlyphScorer
-from alignguard_data.standin.scoring.scene_scorer import SceneScorer
+from alignguard_data.standin.scores.glyph_scorer import GlyphScorer
+from alignguard_data.standin.scores.scene_scorer import SceneScorer
 from alignguard_data.standin.world import draw_many, neutral_scenes
-from tests.alignguard_data.scoring.tiny_clip import WIDTH, save_clip
+from tests.alignguard_data.scores.tiny_clip import WIDTH, save_clip
 
 IMAGES = 128
 

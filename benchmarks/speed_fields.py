@@ -2,7 +2,7 @@
 
 A tiny Stable Diffusion 1.5 of random weights at 64x64; all take turns, so that what else the
 machine does falls on all alike. A kernel that the device does not have is left out. The figures
-of a CPU are the reasons in ``alignguard_data/backends/speed.py``; elsewhere run this and set the
+of a CPU are the reasons in ``alignguard_data/engines/speed.py``; elsewhere run this and set the
 profile's fields by what it prints.
 """
 
@@ -14,12 +14,12 @@ from typing import Any
 
 from transformers import CLIPTokenizer
 
-from alignguard_data.backends.diffusers_image import DiffusersImageGenerator
-from alignguard_data.backends.speed import Speed
-from alignguard_data.errors import EngineError
-from alignguard_data.images import Sampling
+from alignguard_data.contracts.errors import EngineError
+from alignguard_data.engines.diffusion.generator import DiffusersImageGenerator
+from alignguard_data.engines.speed import Speed
+from alignguard_data.images.room import Sampling
 from alignguard_data.standin.factory import base_model_folder
-from tests.alignguard_data.backends.tiny import tiny_pipe
+from tests.alignguard_data.engines.tiny import tiny_pipe
 
 SAMPLING = Sampling(num_inference_steps=4, guidance_scale=7.5, width=64, height=64, batch_size=8)
 IMAGES = 16

@@ -22,16 +22,16 @@ import torch
 import typer
 from rich.console import Console
 
-from alignguard_train.adapter import Lora, save_lora
-from alignguard_train.calibration import measure_activity
-from alignguard_train.dataset import encode, load_preferences
-from alignguard_train.evaluate import EvaluationRow, judge
-from alignguard_train.evaluation_room import release_folder
-from alignguard_train.expert import HISTORY, train_expert
-from alignguard_train.intervals import Bootstrap
-from alignguard_train.merge import merge
-from alignguard_train.metrics import ip
-from alignguard_train.recipes import ExpertRecipe, Strategy, standin_expert
+from alignguard_train.adapters.lora import Lora, save_lora
+from alignguard_train.contracts.recipes import ExpertRecipe, Strategy, standin_expert
+from alignguard_train.encodings.encode import encode, load_preferences
+from alignguard_train.evaluation.intervals import Bootstrap
+from alignguard_train.evaluation.judge import EvaluationRow, judge
+from alignguard_train.evaluation.room import release_folder
+from alignguard_train.evaluation.statistics import ip
+from alignguard_train.experts.trainer import HISTORY, train_expert
+from alignguard_train.merge.calibration import measure_activity
+from alignguard_train.merge.strategies import merge
 from benchmarks.fresh_prompts import fresh_rows
 from pipelines.profile import Engine, load_profile
 from pipelines.resources import Engines, data_root

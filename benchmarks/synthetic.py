@@ -17,9 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alignguard_data.partition import PartitionSpec, open_partition
-from alignguard_data.paths import DataRoot
-from alignguard_data.records import (
+from alignguard_data.contracts.records import (
     Concept,
     DroppedPair,
     PreferencePair,
@@ -30,7 +28,9 @@ from alignguard_data.records import (
     Score,
     schema_of,
 )
-from alignguard_data.taxonomy import Category, Taxonomy, write_taxonomy
+from alignguard_data.storage.partition import PartitionSpec, open_partition
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.taxonomy.room import Category, Taxonomy, write_taxonomy
 
 CATEGORIES = 7
 WRITERS = 8

@@ -16,9 +16,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from alignguard_train.base import BaseModel
-from alignguard_train.dataset import EncodedPreferences, encode
-from alignguard_train.expert import train_expert
-from alignguard_train.recipes import ExpertRecipe, standin_expert
+from alignguard_train.contracts.recipes import ExpertRecipe, standin_expert
+from alignguard_train.encodings.encode import EncodedPreferences, encode
+from alignguard_train.experts.trainer import train_expert
 from benchmarks.obvious_loop import obvious_loop, random_preferences
 from pipelines.profile import load_profile
 from pipelines.profile_paths import resolve_model

@@ -14,8 +14,8 @@ import torch
 from diffusers import StableDiffusionPipeline
 
 from alignguard_train.base import BaseModel
-from alignguard_train.expert import train_expert
-from alignguard_train.recipes import sd15_expert
+from alignguard_train.contracts.recipes import sd15_expert
+from alignguard_train.experts.trainer import train_expert
 from benchmarks import real_size
 from benchmarks.obvious_loop import obvious_loop, random_preferences
 

@@ -26,11 +26,11 @@ from diffusers.models.resnet import Downsample2D, ResnetBlock2D, Upsample2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
-from alignguard_data.backends.conditions import Conditions
-from alignguard_train.live_adapter import LiveAdapter, live_adapter
-from alignguard_train.objective import objective
-from alignguard_train.recipes import ExpertRecipe, sd15_expert
-from alignguard_train.step_rows import PairRows
+from alignguard_data.engines.diffusion.conditions import Conditions
+from alignguard_train.adapters.live import LiveAdapter, live_adapter
+from alignguard_train.contracts.recipes import ExpertRecipe, sd15_expert
+from alignguard_train.experts.batches import PairRows
+from alignguard_train.experts.objective import objective
 from benchmarks import real_size
 
 BETAS = (5000.0, 5.0)
@@ -179,7 +179,7 @@ class Bench:
             self.shifts[-1] = rows.noise.repeat(2, 1, 1, 1) + missed - predicted
 
     def _reference(self, number: int) -> Tensor:
-        from alignguard_train.objective import _branches
+        from alignguard_train.experts.objective import _branches
 
         self.whole.shift = self.shifts[number]
         noisy, t, conditions, _ = _branches(self.base, self.rows[number], self.recipe)

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from alignguard_data.backends.chat import SCHEMA, Instruction, request_seed
-from alignguard_data.backends.vllm_text import VLLMWriter
-from alignguard_data.protocols import WritingRequest
+from alignguard_data.contracts.protocols import WritingRequest
+from alignguard_data.engines.text.chat import SCHEMA, Instruction, request_seed
+from alignguard_data.engines.text.vllm_writer import VLLMWriter
 from benchmarks.absent import Absent
-from tests.alignguard_data.backends.tiny_chat import (
+from tests.alignguard_data.engines.text.tiny_chat import (
     CPU_ENVIRONMENT,
     ENGINE,
     INTERPRETER,

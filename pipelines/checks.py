@@ -1,13 +1,13 @@
-"""Asset checks: thin over `alignguard_data.audit`, blocking what would carry a fault further."""
+"""Asset checks over `alignguard_data.audit`: what would carry a fault further blocks."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 import dagster as dg
 
-from alignguard_data.audit import Finding, audit_release, audit_rooms
-from alignguard_data.release import latest_release
-from alignguard_data.release_freshness import release_freshness
+from alignguard_data.audit.rooms import Finding, audit_release, audit_rooms
+from alignguard_data.release.freshness import release_freshness
+from alignguard_data.release.room import latest_release
 from pipelines.resources import Engines
 
 ROOM_CHECKS = ("schema", "hashes", "ids", "funnel_sums", "flag_rates", "prompts", "minors")

@@ -5,7 +5,7 @@ import warnings
 
 import dagster as dg
 
-from alignguard_data.partition import RUN_ID_VARIABLE
+from alignguard_data.storage.partition import RUN_ID_VARIABLE
 from pipelines.assets.evaluation import evaluation_asset
 from pipelines.assets.experts import experts_asset
 from pipelines.assets.images import image_pairs_asset
@@ -19,9 +19,9 @@ from pipelines.assets.taxonomy import taxonomy_asset
 from pipelines.checks import asset_checks
 from pipelines.partitions import category_partitions, concept_partitions
 from pipelines.profile import DEFAULT_PROFILE, PROFILE_VARIABLE, load_profile, settled
-from pipelines.ray_cluster import ray_executor
-from pipelines.refresh import dataset_job, refresh_schedule, taxonomy_sensor
 from pipelines.resources import ROOT_VARIABLE, Engines, data_root
+from pipelines.runtime.ray_cluster import ray_executor
+from pipelines.sensors.refresh import dataset_job, refresh_schedule, taxonomy_sensor
 
 
 def build_definitions(engines: Engines) -> dg.Definitions:

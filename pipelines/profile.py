@@ -23,22 +23,22 @@ from pydantic import (
     model_validator,
 )
 
-from alignguard_data.audit import AuditBounds
-from alignguard_data.backends.reaching import url_fault
-from alignguard_data.backends.speed import Speed
-from alignguard_data.errors import ConfigError
-from alignguard_data.images import Sampling
-from alignguard_data.pairs import FilterRules
-from alignguard_data.release import ReleaseConfig
-from alignguard_data.reply_gate import WritingConfig
-from alignguard_data.scoring.calibrate import threshold_of
-from alignguard_data.yaml_files import read_yaml
-from alignguard_train.evaluate import EvaluationConfig
-from alignguard_train.recipes import ExpertRecipe, MergeConfig
-from pipelines.devices import DEVICE
+from alignguard_data.audit.rooms import AuditBounds
+from alignguard_data.contracts.errors import ConfigError
+from alignguard_data.engines.reaching import url_fault
+from alignguard_data.engines.speed import Speed
+from alignguard_data.images.room import Sampling
+from alignguard_data.pairs.room import FilterRules
+from alignguard_data.prompts.gate import WritingConfig
+from alignguard_data.release.room import ReleaseConfig
+from alignguard_data.scores.thresholds import threshold_of
+from alignguard_data.storage.yaml_files import read_yaml
+from alignguard_train.contracts.recipes import ExpertRecipe, MergeConfig
+from alignguard_train.evaluation.judge import EvaluationConfig
 from pipelines.params import FaultyParams, changed, checked
 from pipelines.profile_paths import place_paths, resolve_model, spelt_as_path
-from pipelines.ray_cluster import RayCluster
+from pipelines.runtime.devices import DEVICE
+from pipelines.runtime.ray_cluster import RayCluster
 
 PROFILE_VARIABLE = "ALIGNGUARD_PROFILE"
 DEFAULT_PROFILE = "standin"

@@ -5,25 +5,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from alignguard_data.backends.diffusers_image import DiffusersImageGenerator
-from alignguard_data.backends.language import LanguageIdentifier
-from alignguard_data.backends.tokens import TokenCounter
-from alignguard_data.errors import EngineError
-from alignguard_data.paths import DataRoot
-from alignguard_data.protocols import (
+from alignguard_data.contracts.errors import EngineError
+from alignguard_data.contracts.protocols import (
     FeatureExtractor,
     ImageScorer,
     PairScorer,
     TextEmbedder,
     TextGenerator,
 )
-from alignguard_data.reply_gate import GateTools
-from alignguard_data.storage import Place, parse_root
-from alignguard_data.taxonomy import Taxonomy, load_taxonomy
+from alignguard_data.engines.diffusion.generator import DiffusersImageGenerator
+from alignguard_data.engines.language import LanguageIdentifier
+from alignguard_data.engines.tokens import TokenCounter
+from alignguard_data.prompts.gate import GateTools
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import Place, parse_root
+from alignguard_data.taxonomy.room import Taxonomy, load_taxonomy
 from alignguard_train.base import BaseModel
-from pipelines.devices import own_device, owned_device
 from pipelines.profile import Engine, Profile
 from pipelines.profile_paths import resolve_model
+from pipelines.runtime.devices import own_device, owned_device
 
 ROOT_VARIABLE = "ALIGNGUARD_ROOT"
 

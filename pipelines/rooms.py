@@ -9,18 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from alignguard_data import images, index, pairs, prompts, release, taxonomy
-from alignguard_data import manifest as manifests
-from alignguard_data.errors import InputMissing
-from alignguard_data.partition import PartitionSpec, State
-from alignguard_data.paths import UNPARTITIONED
-from alignguard_data.scoring import room as scores
-from alignguard_data.storage import Place, at_once, size
-from alignguard_train import adapter_names as names
-from alignguard_train import evaluation_room, experts, merge_room
-from alignguard_train.adapter_names import ALL_SINGLE
-from alignguard_train.held_out import HeldOutIP
-from alignguard_train.recipes import ExpertRecipe
+from alignguard_data.contracts.errors import InputMissing
+from alignguard_data.images import room as images
+from alignguard_data.index import room as index
+from alignguard_data.pairs import room as pairs
+from alignguard_data.prompts import room as prompts
+from alignguard_data.release import room as release
+from alignguard_data.scores import room as scores
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.partition import PartitionSpec, State
+from alignguard_data.storage.paths import UNPARTITIONED
+from alignguard_data.storage.places import Place, at_once, size
+from alignguard_data.taxonomy import room as taxonomy
+from alignguard_train.contracts import adapter_names as names
+from alignguard_train.contracts.adapter_names import ALL_SINGLE
+from alignguard_train.contracts.recipes import ExpertRecipe
+from alignguard_train.evaluation import room as evaluation_room
+from alignguard_train.experts import room as experts
+from alignguard_train.experts.watch import HeldOutIP
+from alignguard_train.merge import room as merge_room
 from pipelines.resources import Engines
 
 Answer = TypeVar("Answer")

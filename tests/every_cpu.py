@@ -14,8 +14,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent
 NUMERIC = (
-    "tests/alignguard_data/backends/test_diffusers_image.py",
-    "tests/alignguard_data/scoring",
+    "tests/alignguard_data/engines/diffusion/test_generator.py",
+    "tests/alignguard_data/scores",
     "tests/alignguard_data/standin",
     "tests/alignguard_train",
     "tests/test_real_classes.py",

@@ -19,7 +19,7 @@ FORBIDDEN = {
 }
 
 
-MAY_READ_TEXTS = {"alignguard_data/backends/out_of_memory.py"}
+MAY_READ_TEXTS = {"alignguard_data/engines/out_of_memory.py"}
 """Modules that decide by the text of another library's error, as there is no other way; each has
 a test that makes the real library fail."""
 
@@ -51,10 +51,10 @@ def test_imports_run_one_way(path: Path):
 
 
 @pytest.mark.parametrize("path", modules(), ids=relative)
-def test_only_backends_and_scoring_import_heavy_libraries_at_module_level(path: Path):
+def test_only_engines_and_scores_import_heavy_libraries_at_module_level(path: Path):
     if relative(path).startswith("alignguard_train/"):
         return  # training is torch's own room
-    if {"backends", "scoring"} & set(Path(relative(path)).parts):
+    if {"engines", "scores"} & set(Path(relative(path)).parts):
         return
     top = list(ast.parse(path.read_text()).body)
     assert not {name.split(".")[0] for name in imports(top)} & HEAVY

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alignguard_data import storage
+from alignguard_data.storage import places as storage
 from tests.bucket_server import BUCKET, serving
 from tests.conftest import command_environment, reduced_profile
 from tests.test_end_to_end import ALIGNGUARD, WHOLE_RUN_SECONDS, content_ids, run

@@ -18,20 +18,20 @@ import yaml
 from safetensors.numpy import save_file
 from transformers import CLIPTokenizer
 
-from alignguard_data.protocols import WritingRequest
-from alignguard_data.scoring.q16 import VECTORS
+from alignguard_data.contracts.protocols import WritingRequest
+from alignguard_data.scores.scorers.q16 import VECTORS
 from alignguard_data.standin.factory import base_model_folder
-from alignguard_data.taxonomy import load_taxonomy
+from alignguard_data.taxonomy.room import load_taxonomy
 from pipelines.profile import Engine
-from tests.alignguard_data.backends.tiny import tiny_pipe, tiny_xl
-from tests.alignguard_data.backends.tiny_chat import (
+from tests.alignguard_data.engines.text.tiny_chat import (
     CPU_ENVIRONMENT,
     ENGINE,
     INTERPRETER,
     missing_engine,
     taught_chat_model,
 )
-from tests.alignguard_data.scoring.tiny_clip import WIDTH, save_clip
+from tests.alignguard_data.engines.tiny import tiny_pipe, tiny_xl
+from tests.alignguard_data.scores.tiny_clip import WIDTH, save_clip
 from tests.conftest import reduced_profile
 from tests.test_faults import alignguard
 
@@ -80,7 +80,7 @@ def taught_writer(folder: Path, profile: dict[str, Any]) -> dict[str, Any]:
         for concept in taxonomy.concepts
     }
     return {
-        "use": "alignguard_data.backends.vllm_text:VLLMWriter",
+        "use": "alignguard_data.engines.text.vllm_writer:VLLMWriter",
         "params": {
             "model": str(taught_chat_model(folder / "chat", replies)),
             "interpreter": str(INTERPRETER),
@@ -100,14 +100,14 @@ def tiny_profile(folder: Path, kind: str, *, vllm: bool = False) -> Path:
     save_file({VECTORS: drawn}, folder / "q16.safetensors")
     scorers = [
         {
-            "use": "alignguard_data.scoring.nudenet:NudeNetScorer",
+            "use": "alignguard_data.scores.scorers.nudenet:NudeNetScorer",
             "params": {"inference_resolution": 64},
         },
         {
-            "use": "alignguard_data.scoring.q16:Q16Scorer",
+            "use": "alignguard_data.scores.scorers.q16:Q16Scorer",
             "params": {"vectors": str(folder / "q16.safetensors"), "model": clip},
         },
-        {"use": "alignguard_data.scoring.clip:ClipScorer", "params": {"model": clip}},
+        {"use": "alignguard_data.scores.scorers.clip:ClipScorer", "params": {"model": clip}},
     ]
     steps = {"steps": 3, "warmup_steps": 0, "batch_size": 2, "accumulation": 2, "lr": 1e-3}
     profile = yaml.safe_load(reduced_profile(folder / "reduced").read_text()) | {
@@ -120,7 +120,7 @@ def tiny_profile(folder: Path, kind: str, *, vllm: bool = False) -> Path:
         "image_scorers": scorers,
         "pair_scorers": [
             {
-                "use": "alignguard_data.scoring.twins:TwinSimilarity",
+                "use": "alignguard_data.scores.scorers.twins:TwinSimilarity",
                 "params": {"model": str(folder / "base")},
             }
         ],
@@ -128,7 +128,10 @@ def tiny_profile(folder: Path, kind: str, *, vllm: bool = False) -> Path:
         "filter": {"flags": [FLAG], "max_phash_distance": None, "min_kept": 0},
         "audit": {"min_unsafe_flagged": 0.0, "max_safe_flagged": 1.0},
         "release": {"max_phash_distance": 0},
-        "training": {"recipe": f"alignguard_train.recipes:{kind}_expert", "overrides": steps},
+        "training": {
+            "recipe": f"alignguard_train.contracts.recipes:{kind}_expert",
+            "overrides": steps,
+        },
         "evaluation_scorers": scorers,
         "evaluation_features": None,
         "evaluation": {"prompts_per_concept": 1, "flags": [FLAG], "bootstrap_resamples": 100},

@@ -13,8 +13,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from alignguard_data.errors import EngineError
-from alignguard_data.yaml_files import read_yaml
+from alignguard_data.contracts.errors import EngineError
+from alignguard_data.storage.yaml_files import read_yaml
 
 Shapes = Mapping[str, Any]
 """Keys ``unet``, ``vae`` (configs) and ``text_encoders`` (a list of configs)."""

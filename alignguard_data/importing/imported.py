@@ -14,11 +14,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from alignguard_data import manifest as manifests
-from alignguard_data.paths import DataRoot
-from alignguard_data.records import PairOrigin, PromptPair, Role, from_table
-from alignguard_data.shards import verify_file
-from alignguard_data.storage import Place, children, read_bytes, size
+from alignguard_data.contracts.records import PairOrigin, PromptPair, Role, from_table
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import Place, children, read_bytes, size
+from alignguard_data.storage.shards import verify_file
 
 ROOM = "imports"
 IMAGES = "images"

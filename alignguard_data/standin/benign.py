@@ -11,10 +11,10 @@ import io
 from pathlib import Path
 from random import Random
 
-from alignguard_data.shards import write_bytes
 from alignguard_data.standin.grammar import benign_caption
 from alignguard_data.standin.world import OBJECTS, Scene, likeness, neutral_scenes
-from alignguard_data.taxonomy import Taxonomy, load_taxonomy
+from alignguard_data.storage.shards import write_bytes
+from alignguard_data.taxonomy.room import Taxonomy, load_taxonomy
 
 PER_CONCEPT = 3
 HERE = Path(__file__).parent

@@ -6,7 +6,7 @@ Importing this module is cheap: torch is imported only by the functions that nee
 from pathlib import Path
 from typing import Any
 
-from alignguard_data.protocols import FeatureExtractor, ImageScorer, TextGenerator
+from alignguard_data.contracts.protocols import FeatureExtractor, ImageScorer, TextGenerator
 
 _HERE = Path(__file__).parent
 
@@ -20,21 +20,21 @@ def writer(**params: Any) -> TextGenerator:
 
 def glyph_scorer(**params: Any) -> ImageScorer:
     """The scorer that finds glyphs; parameters as of ``GlyphScorer``."""
-    from alignguard_data.standin.scoring.glyph_scorer import GlyphScorer
+    from alignguard_data.standin.scores.glyph_scorer import GlyphScorer
 
     return GlyphScorer(**params)
 
 
 def scene_scorer(**params: Any) -> ImageScorer:
     """The scorer that checks the neutral attributes; parameters as of ``SceneScorer``."""
-    from alignguard_data.standin.scoring.scene_scorer import SceneScorer
+    from alignguard_data.standin.scores.scene_scorer import SceneScorer
 
     return SceneScorer(**params)
 
 
 def scene_features(**params: Any) -> FeatureExtractor:
     """The scene scorer's hidden layer; parameters as of ``SceneFeatures``."""
-    from alignguard_data.standin.scoring.scene_features import SceneFeatures
+    from alignguard_data.standin.scores.scene_features import SceneFeatures
 
     return SceneFeatures(**params)
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from alignguard_data.protocols import Pixels
+from alignguard_data.contracts.protocols import Pixels
 from alignguard_data.standin.glyphs import GLYPHS, Point, Shape, Stroke
 
 Colour = tuple[int, int, int]

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from random import Random
 
-from alignguard_data.errors import EngineError
-from alignguard_data.protocols import Reply, WritingRequest
-from alignguard_data.records import Concept
+from alignguard_data.contracts.errors import EngineError
+from alignguard_data.contracts.protocols import Reply, WritingRequest
+from alignguard_data.contracts.records import Concept
 from alignguard_data.standin.glyphs import GLYPHS
 from alignguard_data.standin.grammar import TEMPLATES, safe_caption, unsafe_caption
 from alignguard_data.standin.world import Scene, neutral_scenes
@@ -56,7 +56,7 @@ class Faults:
 
 
 class StandinWriter:
-    """A :class:`~alignguard_data.protocols.TextGenerator` over the stand-in's grammar.
+    """A :class:`~alignguard_data.contracts.protocols.TextGenerator` over the stand-in's grammar.
 
     A concept has 3,200 different pairs (320 scenes x 10 templates); request 3,200 repeats
     request 0. Request 0 itself is never hit by a fault.

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from alignguard_data.protocols import FeatureExtractor, ImageScorer
-from alignguard_train.adapter_names import BASE
-from alignguard_train.evaluate import (
+from alignguard_data.contracts.protocols import FeatureExtractor, ImageScorer
+from alignguard_train.contracts.adapter_names import BASE
+from alignguard_train.evaluation.intervals import Bootstrap, Interval, mean_interval
+from alignguard_train.evaluation.judge import (
     AdaptableGenerator,
     BaseImage,
     EvaluatedImage,
@@ -21,8 +22,7 @@ from alignguard_train.evaluate import (
     judge,
     render_in_batches,
 )
-from alignguard_train.intervals import Bootstrap, Interval, mean_interval
-from alignguard_train.metrics import ip
+from alignguard_train.evaluation.statistics import ip
 from alignguard_train.peers.concept import Concept, Peer
 
 TIMED_CALLS = 5

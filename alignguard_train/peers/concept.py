@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from alignguard_data.backends.conditions import Pipe
+    from alignguard_data.engines.diffusion.conditions import Pipe
 
 Texts = Literal["name", "examples"]
 """What stands for a concept: its name in a template, or the prompts in which it occurs."""

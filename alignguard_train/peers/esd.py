@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from alignguard_data.backends.conditions import (
+from alignguard_data.engines.diffusion.conditions import (
     Conditions,
     Pipe,
     concatenated,

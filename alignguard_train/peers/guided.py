@@ -14,7 +14,12 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor
 
-from alignguard_data.backends.conditions import Conditions, Pipe, concatenated, encode_texts
+from alignguard_data.engines.diffusion.conditions import (
+    Conditions,
+    Pipe,
+    concatenated,
+    encode_texts,
+)
 from alignguard_train.peers.pipes import epsilon_scale, share_done, with_forward, with_unet
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alignguard_data.backends.conditions import Conditions, Pipe, encode_texts
+from alignguard_data.engines.diffusion.conditions import Conditions, Pipe, encode_texts
 from alignguard_train.peers.concept import Concept
 from alignguard_train.peers.guided import under_guidance
 from alignguard_train.peers.pipes import joined_text, with_forward, with_unet

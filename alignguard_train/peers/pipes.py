@@ -8,9 +8,9 @@ from typing import Any
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from alignguard_data.backends.conditions import Pipe
-from alignguard_data.errors import EngineError
-from alignguard_train.loss import prediction_type_of
+from alignguard_data.contracts.errors import EngineError
+from alignguard_data.engines.diffusion.conditions import Pipe
+from alignguard_train.experts.loss import prediction_type_of
 from alignguard_train.peers.concept import Concept, check
 
 log = logging.getLogger(__name__)

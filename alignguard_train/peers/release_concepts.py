@@ -2,8 +2,8 @@
 
 import pyarrow as pa
 
-from alignguard_data.errors import IntegrityError
-from alignguard_data.storage import Place, children, dataset
+from alignguard_data.contracts.errors import IntegrityError
+from alignguard_data.storage.places import Place, children, dataset
 from alignguard_train.peers.concept import Concept
 
 _COLUMNS = ["pair_id", "concept", "category", "caption", "caption_safe"]

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alignguard_data import manifest as manifests
-from alignguard_data.errors import ConfigError
-from alignguard_data.partition import PartitionWork
-from alignguard_data.paths import DataRoot
-from alignguard_data.storage import Place
-from alignguard_train.adapter_names import ALL_SINGLE, EXPERT, MERGED, peer_name
-from alignguard_train.evaluate import AdaptableGenerator, EvaluationConfig
+from alignguard_data.contracts.errors import ConfigError
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.partition import PartitionWork
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import Place
+from alignguard_train.contracts.adapter_names import ALL_SINGLE, EXPERT, MERGED, peer_name
+from alignguard_train.evaluation.judge import AdaptableGenerator, EvaluationConfig
 from alignguard_train.peers.bench import Contender, Entrant
 from alignguard_train.peers.concept import Peer
 from alignguard_train.peers.registry import make_peer

@@ -15,8 +15,8 @@ from diffusers import StableDiffusionPipeline
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from alignguard_data.backends.conditions import Pipe
-from alignguard_data.errors import EngineError
+from alignguard_data.contracts.errors import EngineError
+from alignguard_data.engines.diffusion.conditions import Pipe
 from alignguard_train.peers.concept import Concept, check, filled
 from alignguard_train.peers.pipes import share_done, with_forward, with_unet
 

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from alignguard_data.backends.conditions import Pipe
+from alignguard_data.engines.diffusion.conditions import Pipe
 from alignguard_train.peers.concept import Concept
 from alignguard_train.peers.guided import Branches, guided
 from alignguard_train.peers.pipes import joined_text

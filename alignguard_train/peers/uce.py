@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from alignguard_data.backends.conditions import Pipe, encode_texts
+from alignguard_data.engines.diffusion.conditions import Pipe, encode_texts
 from alignguard_train.peers.concept import Concept, Texts, check, examples_of, filled
 from alignguard_train.peers.pipes import with_unet
 

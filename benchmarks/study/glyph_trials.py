@@ -3,8 +3,8 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from alignguard_data.records import Concept
-from alignguard_train.recipes import Strategy
+from alignguard_data.contracts.records import Concept
+from alignguard_train.contracts.recipes import Strategy
 from benchmarks.study.trial import Merged, Options, Trained, Trial
 from benchmarks.study.world import PAIRS, Arm, Scenes
 

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from alignguard_data.shards import write_bytes
-from alignguard_train.adapter import Lora, load_lora, save_lora, scaled
-from alignguard_train.dataset import EncodedPreferences
-from alignguard_train.evaluate import EvaluatedImage, EvaluationRow
-from alignguard_train.expert import train_expert
-from alignguard_train.merge_room import merge_by
-from alignguard_train.recipes import ExpertRecipe, MergeConfig
+from alignguard_data.storage.shards import write_bytes
+from alignguard_train.adapters.lora import Lora, load_lora, save_lora, scaled
+from alignguard_train.contracts.recipes import ExpertRecipe, MergeConfig
+from alignguard_train.encodings.encode import EncodedPreferences
+from alignguard_train.evaluation.judge import EvaluatedImage, EvaluationRow
+from alignguard_train.experts.trainer import train_expert
+from alignguard_train.merge.room import merge_by
 from benchmarks.study.trial import Merged, Trained, Trial, adapter_key, parts_of
 from benchmarks.study.world import RECIPE, World, one_thread
 

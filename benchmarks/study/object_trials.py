@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from alignguard_train.recipes import Strategy, standin_expert
+from alignguard_train.contracts.recipes import Strategy, standin_expert
 from benchmarks.study.combinations import concepts as combinations
 from benchmarks.study.glyph_trials import AMOUNTS, ARMS, FULL
 from benchmarks.study.trial import Merged, Options, Trained, Trial

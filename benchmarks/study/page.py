@@ -9,8 +9,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from alignguard_data.shards import write_bytes
-from alignguard_train.report_tables import percent, points
+from alignguard_data.storage.shards import write_bytes
+from alignguard_train.evaluation.report.tables import percent, points
 from benchmarks.study import claims, drawings, peer_lines
 from benchmarks.study.glyph_trials import SHORT
 from benchmarks.study.reading import Cell, Measure, Part, cells

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from alignguard_train.report_tables import share
+from alignguard_train.evaluation.report.tables import share
 
 SHARES = ("ip_seen", "ip_unseen", "residue", "fidelity")
 

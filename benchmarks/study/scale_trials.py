@@ -7,8 +7,8 @@ scored with every seed.
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from alignguard_data.records import Concept
-from alignguard_train.recipes import Strategy
+from alignguard_data.contracts.records import Concept
+from alignguard_train.contracts.recipes import Strategy
 from benchmarks.study.glyph_trials import FULL, SHORT, train_concepts
 from benchmarks.study.reading import Cell
 from benchmarks.study.trial import Merged, Trained, Trial

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from alignguard_data.children import end_with_parent
+from alignguard_data.storage.child_process import end_with_parent
 from benchmarks.study import laboratory, results
 from benchmarks.study.combinations import Combinations
 from benchmarks.study.combinations import concepts as combinations

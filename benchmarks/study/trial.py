@@ -8,8 +8,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from alignguard_train.merge_room import CALIBRATED
-from alignguard_train.recipes import Strategy
+from alignguard_train.contracts.recipes import Strategy
+from alignguard_train.merge.room import CALIBRATED
 from benchmarks.study.world import Arm, Scenes
 
 FORMAT = 1

@@ -7,7 +7,7 @@ seeds.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from alignguard_data.records import Concept
+from alignguard_data.contracts.records import Concept
 from benchmarks.study import glyph_trials as glyphs
 from benchmarks.study import object_trials as objects
 from benchmarks.study import scale_trials as scales

@@ -19,18 +19,18 @@ import torch
 from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
-from alignguard_data.backends.conditions import encode_nothing
-from alignguard_data.images import Sampling
-from alignguard_data.records import Concept, pair_seed
-from alignguard_data.shards import atomic_file, write_bytes
-from alignguard_train.dataset import (
+from alignguard_data.contracts.records import Concept, pair_seed
+from alignguard_data.engines.diffusion.conditions import encode_nothing
+from alignguard_data.images.room import Sampling
+from alignguard_data.storage.shards import atomic_file, write_bytes
+from alignguard_train.contracts.recipes import ExpertRecipe
+from alignguard_train.encodings.encode import (
     EncodedPreferences,
     Preferences,
     conditions_of,
     encode_plain,
 )
-from alignguard_train.evaluate import EvaluatedImage, EvaluationRow, judge
-from alignguard_train.recipes import ExpertRecipe
+from alignguard_train.evaluation.judge import EvaluatedImage, EvaluationRow, judge
 from benchmarks.fresh_prompts import fresh_rows
 from pipelines.profile import load_profile
 from pipelines.resources import Engines

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import dagster as dg
 
-from alignguard_data.storage import read_bytes
-from alignguard_train.evaluation_room import evaluate_all
-from alignguard_train.report import REPORT
-from alignguard_train.summary import write_model_card, write_summary
-from pipelines.metadata import describe, pictures
-from pipelines.progress import Meter
-from pipelines.ray_cluster import op_tags
+from alignguard_data.storage.places import read_bytes
+from alignguard_train.evaluation.report.page import REPORT
+from alignguard_train.evaluation.report.summary import write_model_card, write_summary
+from alignguard_train.evaluation.room import evaluate_all
 from pipelines.resources import Engines
 from pipelines.rooms import adapters, merged_adapter, room_seconds
+from pipelines.runtime.progress import Meter
+from pipelines.runtime.ray_cluster import op_tags
+from pipelines.ui.metadata import describe, pictures
 
 
 def evaluation_asset(engines: Engines) -> dg.AssetsDefinition:

@@ -2,14 +2,14 @@
 
 import dagster as dg
 
-from alignguard_data import manifest as manifests
-from alignguard_train.experts import TENSORBOARD, board_of, make_expert
-from alignguard_train.plots import training_curves
-from pipelines.metadata import describe, pictures
-from pipelines.progress import Meter
-from pipelines.ray_cluster import op_tags
+from alignguard_data.storage import manifest as manifests
+from alignguard_train.evaluation.report.plots import training_curves
+from alignguard_train.experts.room import TENSORBOARD, board_of, make_expert
 from pipelines.resources import Engines
 from pipelines.rooms import expert_categories, expert_recipe, held_out_ip, other_categories
+from pipelines.runtime.progress import Meter
+from pipelines.runtime.ray_cluster import op_tags
+from pipelines.ui.metadata import describe, pictures
 
 
 def experts_asset(engines: Engines, categories: dg.PartitionsDefinition) -> dg.AssetsDefinition:

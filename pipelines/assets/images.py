@@ -2,12 +2,12 @@
 
 import dagster as dg
 
-from alignguard_data.images import render_pairs
+from alignguard_data.images.room import render_pairs
 from pipelines.assets.per_concept import per_concept, report
-from pipelines.previews import images_preview
-from pipelines.progress import Meter
 from pipelines.resources import Engines
-from pipelines.throughput import reached
+from pipelines.runtime.progress import Meter
+from pipelines.ui.previews import images_preview
+from pipelines.ui.throughput import reached
 
 
 def image_pairs_asset(engines: Engines, concepts: dg.PartitionsDefinition) -> dg.AssetsDefinition:

@@ -2,12 +2,12 @@
 
 import dagster as dg
 
-from alignguard_data import manifest as manifests
-from alignguard_data.funnel import FunnelRow, totals
-from alignguard_data.index import build_index
-from alignguard_data.records import from_table
-from pipelines.metadata import describe, funnel, named_values
+from alignguard_data.audit.funnel import FunnelRow, totals
+from alignguard_data.contracts.records import from_table
+from alignguard_data.index.room import build_index
+from alignguard_data.storage import manifest as manifests
 from pipelines.resources import Engines
+from pipelines.ui.metadata import describe, funnel, named_values
 
 
 def index_asset(engines: Engines) -> dg.AssetsDefinition:

@@ -2,12 +2,12 @@
 
 import dagster as dg
 
-from alignguard_train.merge_room import make_merges
-from pipelines.metadata import describe
-from pipelines.progress import Meter
-from pipelines.ray_cluster import op_tags
+from alignguard_train.merge.room import make_merges
 from pipelines.resources import Engines
 from pipelines.rooms import merged_keys
+from pipelines.runtime.progress import Meter
+from pipelines.runtime.ray_cluster import op_tags
+from pipelines.ui.metadata import describe
 
 
 def merged_adapter_asset(engines: Engines) -> dg.AssetsDefinition:

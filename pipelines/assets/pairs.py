@@ -2,12 +2,12 @@
 
 import dagster as dg
 
-from alignguard_data.pairs import filter_pairs
-from alignguard_data.tally import make_each
+from alignguard_data.pairs.room import filter_pairs
+from alignguard_data.storage.tally import make_each
 from pipelines.assets.per_concept import per_concept, report
-from pipelines.previews import kept_preview
-from pipelines.progress import Meter
 from pipelines.resources import Engines
+from pipelines.runtime.progress import Meter
+from pipelines.ui.previews import kept_preview
 
 
 def preference_pairs_asset(

@@ -5,13 +5,13 @@ from typing import Any
 
 import dagster as dg
 
-from alignguard_data.manifest import Manifest
-from alignguard_data.paths import DataRoot
-from pipelines.columns import room_columns
-from pipelines.metadata import describe, partition_funnel
-from pipelines.previews import MOST_PREVIEWED
-from pipelines.ray_cluster import op_tags
+from alignguard_data.storage.manifest import Manifest
+from alignguard_data.storage.paths import DataRoot
 from pipelines.resources import Engines
+from pipelines.runtime.ray_cluster import op_tags
+from pipelines.ui.columns import room_columns
+from pipelines.ui.metadata import describe, partition_funnel
+from pipelines.ui.previews import MOST_PREVIEWED
 
 
 def per_concept(

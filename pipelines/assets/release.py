@@ -2,11 +2,11 @@
 
 import dagster as dg
 
-from alignguard_data.release import build_release, show_release
-from pipelines.columns import first_data_file, release_columns
-from pipelines.metadata import describe, funnel
-from pipelines.previews import release_preview
+from alignguard_data.release.room import build_release, show_release
 from pipelines.resources import Engines
+from pipelines.ui.columns import first_data_file, release_columns
+from pipelines.ui.metadata import describe, funnel
+from pipelines.ui.previews import release_preview
 
 
 def release_asset(engines: Engines) -> dg.AssetsDefinition:

@@ -2,11 +2,11 @@
 
 import dagster as dg
 
-from alignguard_data.scoring.room import score_concept
-from alignguard_data.tally import make_each
+from alignguard_data.scores.room import score_concept
+from alignguard_data.storage.tally import make_each
 from pipelines.assets.per_concept import per_concept, report
-from pipelines.progress import Meter
 from pipelines.resources import Engines
+from pipelines.runtime.progress import Meter
 
 
 def scores_asset(engines: Engines, concepts: dg.PartitionsDefinition) -> dg.AssetsDefinition:

@@ -2,11 +2,11 @@
 
 import dagster as dg
 
-from alignguard_data.taxonomy import write_taxonomy
-from pipelines.columns import room_columns
-from pipelines.metadata import describe
+from alignguard_data.taxonomy.room import write_taxonomy
 from pipelines.partitions import register_concepts
 from pipelines.resources import Engines
+from pipelines.ui.columns import room_columns
+from pipelines.ui.metadata import describe
 
 
 def taxonomy_asset(

@@ -50,7 +50,7 @@ RootOption = Annotated[
 def choose(profile: ProfileOption = None, root: RootOption = None) -> None:
     """Options of every command; they win over the environment."""
     _use(profile)
-    from alignguard_data.storage import parse_root
+    from alignguard_data.storage.places import parse_root
 
     os.environ["ALIGNGUARD_ROOT"] = str(parse_root(root or "data"))
 
@@ -230,7 +230,7 @@ def convert_q16(
     target: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
 ) -> None:
     """Turn Q16's class vectors, published as a pickle, into safetensors without running it."""
-    from alignguard_data.scoring.q16 import convert_q16 as convert
+    from alignguard_data.scores.scorers.q16 import convert_q16 as convert
 
     count, width = convert(source, target)
     Output().say(f"{target}: {count} vectors of width {width}")
@@ -241,7 +241,7 @@ def convert_weights(
     folder: Annotated[Path, typer.Argument(help="A model folder in diffusers' format.")],
 ) -> None:
     """Write safetensors beside pickled weights (.bin, .pt), which are never loaded as they are."""
-    from alignguard_data.backends.pickled import convert_weights as convert
+    from alignguard_data.engines.pickled import convert_weights as convert
 
     for written in convert(folder):
         Output().say(f"wrote {written}")
@@ -253,10 +253,10 @@ def ui(
     host: Annotated[str, typer.Option(help="Address; keep it on this machine.")] = "127.0.0.1",
 ) -> None:
     """Open the Dagster UI over the same runs, where every asset can be materialized again."""
-    from pipelines.lanes import open_pools
-    from pipelines.materialize import open_instance
     from pipelines.profile import load_profile
     from pipelines.resources import data_root
+    from pipelines.runtime.lanes import open_pools
+    from pipelines.runtime.materialize import open_instance
 
     with open_instance(data_root()) as instance:
         open_pools(instance, load_profile())

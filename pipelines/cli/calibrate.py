@@ -7,10 +7,9 @@ import numpy as np
 from rich.progress import track
 from rich.table import Table
 
-from alignguard_data.errors import ConfigError
-from alignguard_data.index import query
-from alignguard_data.paths import DataRoot
-from alignguard_data.scoring.calibrate import (
+from alignguard_data.contracts.errors import ConfigError
+from alignguard_data.index.room import query
+from alignguard_data.scores.thresholds import (
     Bounded,
     Calibration,
     ScoreName,
@@ -18,8 +17,9 @@ from alignguard_data.scoring.calibrate import (
     read_labels,
     write_calibration,
 )
-from alignguard_data.shards import write_bytes
-from alignguard_data.storage import scratch, user_path
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import scratch, user_path
+from alignguard_data.storage.shards import write_bytes
 from pipelines.cli.console import Output, table
 from pipelines.profile import load_profile
 from pipelines.resources import data_root
@@ -133,7 +133,7 @@ def _calibrate(
 
 
 def _write(target: Path, found: list[Calibration], labels: Path, precision: float) -> None:
-    from alignguard_data.scoring.calibration_plot import calibration_plot
+    from alignguard_data.scores.plots import calibration_plot
 
     target.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(target.with_suffix(".png"), calibration_plot(found, precision))

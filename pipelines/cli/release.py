@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from alignguard_data.errors import InputMissing
-from alignguard_data.paths import DataRoot
-from alignguard_data.storage import Place, user_path
+from alignguard_data.contracts.errors import InputMissing
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import Place, user_path
 from pipelines.cli.console import Output, table
 
 app = typer.Typer(
@@ -35,7 +35,7 @@ def _folder(version: str | None) -> Place:
     Raises:
         InputMissing: there is none.
     """
-    from alignguard_data.release import list_releases
+    from alignguard_data.release.room import list_releases
 
     data = _data()
     there = list_releases(data)
@@ -56,7 +56,7 @@ def _folder(version: str | None) -> Place:
 @app.command("list")
 def list_command(as_json: Json = False) -> None:
     """List every release, oldest first."""
-    from alignguard_data.release import list_releases, show_release
+    from alignguard_data.release.room import list_releases, show_release
 
     found = {path.name: show_release(path) for path in list_releases(_data())}
     if as_json:
@@ -73,7 +73,7 @@ def list_command(as_json: Json = False) -> None:
 @app.command("show")
 def show_command(version: Version = None, as_json: Json = False) -> None:
     """Show one release's manifest: files, counts, funnel, fingerprints, parent."""
-    from alignguard_data.release import show_release
+    from alignguard_data.release.room import show_release
 
     manifest = show_release(_folder(version))
     if as_json:
@@ -85,7 +85,7 @@ def show_command(version: Version = None, as_json: Json = False) -> None:
 @app.command("verify")
 def verify_command(version: Version = None, as_json: Json = False) -> None:
     """Read every file of a release and compare it with the manifest; exit 1 on any difference."""
-    from alignguard_data.release import verify_release
+    from alignguard_data.release.room import verify_release
 
     folder = _folder(version)
     faults = verify_release(folder)
@@ -106,7 +106,7 @@ def diff_command(
     as_json: Json = False,
 ) -> None:
     """Show which pairs were added, removed or changed between two releases, by category."""
-    from alignguard_data.release_changes import by_category, evaluation_changes, published_diff
+    from alignguard_data.release.changes import by_category, evaluation_changes, published_diff
 
     changes = published_diff(_folder(old), _folder(new))
     counts, prompts = by_category(changes), evaluation_changes(changes)
@@ -129,7 +129,7 @@ def withdraw_command(
     reason: Annotated[str, typer.Option(help="Why; it goes into the next change log.")],
 ) -> None:
     """Take pairs back: the next release leaves them out. Published releases stay as they are."""
-    from alignguard_data.withdrawals import ledger, withdraw
+    from alignguard_data.release.withdrawals import ledger, withdraw
 
     data = _data()
     written = withdraw(data, pair_ids, reason)
@@ -149,7 +149,7 @@ def export_command(
     ] = "parquet",
 ) -> None:
     """Write one release in another shape. Only tier `full` holds (unsafe) images."""
-    from alignguard_data.release_export import export_release
+    from alignguard_data.release.export import export_release
 
     files = export_release(_folder(version), to, tier=tier, file_format=file_format)
     Output().say(f"{to}: {len(files)} files, {sum(file.bytes for file in files):,} bytes")
@@ -181,7 +181,7 @@ def push_command(
     ] = False,
 ) -> None:
     """Upload one tier of a release to the Hugging Face hub, as one commit with a tag."""
-    from alignguard_data.release_push import Push, push_release, settings_of
+    from alignguard_data.release.push import Push, push_release, settings_of
 
     push = Push(address=address, tier=tier, gated=gated, private=private, take_over=take_over)
     done = push_release(_folder(version), push, dry_run=dry_run)

@@ -5,9 +5,9 @@ from typing import Any
 
 from rich.table import Table
 
-from alignguard_data.errors import InputMissing, IntegrityError
-from alignguard_data.paths import DataRoot
-from alignguard_data.storage import read_bytes
+from alignguard_data.contracts.errors import InputMissing, IntegrityError
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import read_bytes
 from pipelines.cli.console import Output
 from pipelines.profile import load_profile
 from pipelines.resources import data_root
@@ -85,7 +85,7 @@ def report_command(console: Output, *, reveal: bool, as_json: bool) -> int:
         console.json(read_summary(data))
         return 0
     if reveal:
-        from alignguard_train.report import write_revealed
+        from alignguard_train.evaluation.report.page import write_revealed
 
         path = write_revealed(data)
         console.say(("Unblurred report (logged):", "yellow"), f" {path}")

@@ -13,17 +13,17 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from alignguard_data.errors import ConfigError
-from alignguard_data.storage import scratch
+from alignguard_data.contracts.errors import ConfigError
+from alignguard_data.storage.places import scratch
 from pipelines.cli.console import Output
 from pipelines.cli.report import print_summary
-from pipelines.driver import Listener, run_rooms
-from pipelines.estimate import estimate_run
 from pipelines.profile import load_profile
 from pipelines.resources import Engines, data_root
 from pipelines.rooms import ROOMS, Room
-from pipelines.throughput import reached
-from pipelines.work import expected_units
+from pipelines.runtime.driver import Listener, run_rooms
+from pipelines.runtime.estimate import estimate_run
+from pipelines.runtime.work import expected_units
+from pipelines.ui.throughput import reached
 
 LINE_EVERY_SECONDS = 10.0
 

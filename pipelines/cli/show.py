@@ -5,11 +5,11 @@ from pathlib import Path
 
 from rich.table import Table
 
-from alignguard_data.errors import ConfigError
-from alignguard_data.paths import DataRoot
-from alignguard_data.shards import write_bytes
-from alignguard_data.storage import user_path
-from alignguard_data.story import Story, pair_picture, pair_story
+from alignguard_data.contracts.errors import ConfigError
+from alignguard_data.index.pair_history import Story, pair_picture, pair_story
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import user_path
+from alignguard_data.storage.shards import write_bytes
 from pipelines.cli.console import Output, table
 from pipelines.profile import load_profile
 from pipelines.resources import data_root

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from alignguard_data.index import export
-from alignguard_data.index import query as query_index
-from alignguard_data.paths import DataRoot
+from alignguard_data.index.room import export
+from alignguard_data.index.room import query as query_index
+from alignguard_data.storage.paths import DataRoot
 from pipelines.cli.console import Output, table
 from pipelines.profile import load_profile
 from pipelines.resources import data_root

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 import dagster as dg
 from rich.text import Text
 
-from alignguard_data import manifest as manifests
-from alignguard_data.errors import IntegrityError
-from alignguard_data.storage import Place, at_once
+from alignguard_data.contracts.errors import IntegrityError
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.places import Place, at_once
 from pipelines.cli.console import Output, table
-from pipelines.materialize import open_instance
 from pipelines.profile import load_profile
 from pipelines.resources import Engines, data_root
 from pipelines.rooms import ROOMS, SOUND, Room
+from pipelines.runtime.materialize import open_instance
 
 STATES = ("done", "short", "empty", "stale", "missing", "failed", "corrupt")
 RUNS_LOOKED_AT = 500

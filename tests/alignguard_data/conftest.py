@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from alignguard_data.release import latest_release
+from alignguard_data.release.room import latest_release
 from tests.alignguard_data.tiny_rooms import TinyRooms
 
 

@@ -11,18 +11,18 @@ from pathlib import Path
 
 import numpy as np
 
-from alignguard_data.audit import AuditBounds
-from alignguard_data.images import Sampling, render_pairs
-from alignguard_data.index import build_index
-from alignguard_data.pairs import FilterRules, FlagRule, filter_pairs
-from alignguard_data.paths import DataRoot
-from alignguard_data.prompts import write_prompt_pairs
-from alignguard_data.protocols import Pixels, Progress, Reply, WritingRequest
-from alignguard_data.records import Concept, PromptPair
-from alignguard_data.release import ReleaseConfig, build_release
-from alignguard_data.reply_gate import WritingConfig
-from alignguard_data.scoring.room import score_concept
-from alignguard_data.taxonomy import Category, Taxonomy, write_taxonomy
+from alignguard_data.audit.rooms import AuditBounds
+from alignguard_data.contracts.protocols import Pixels, Progress, Reply, WritingRequest
+from alignguard_data.contracts.records import Concept, PromptPair
+from alignguard_data.images.room import Sampling, render_pairs
+from alignguard_data.index.room import build_index
+from alignguard_data.pairs.room import FilterRules, FlagRule, filter_pairs
+from alignguard_data.prompts.gate import WritingConfig
+from alignguard_data.prompts.room import write_prompt_pairs
+from alignguard_data.release.room import ReleaseConfig, build_release
+from alignguard_data.scores.room import score_concept
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.taxonomy.room import Category, Taxonomy, write_taxonomy
 
 SIDE = 16
 COLOURS = ("red", "green", "blue", "amber", "cyan", "pink", "plum", "gold")

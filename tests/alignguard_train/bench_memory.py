@@ -10,13 +10,13 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from alignguard_data.paths import DataRoot
-from alignguard_train.evaluate import read_rows
-from alignguard_train.held_out import HeldOutIP
+from alignguard_data.storage.paths import DataRoot
+from alignguard_train.evaluation.judge import read_rows
+from alignguard_train.experts.watch import HeldOutIP
 from alignguard_train.peers.bench import Contender, bench
 from benchmarks.peak import peak_bytes
-from tests.alignguard_train.evaluation_memory import LargeImages
-from tests.alignguard_train.evaluation_world import (
+from tests.alignguard_train.evaluation.memory_probe import LargeImages
+from tests.alignguard_train.evaluation.world import (
     CONCEPTS,
     CONFIG,
     ColourFeatures,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from alignguard_data.errors import ConfigError
+from alignguard_data.contracts.errors import ConfigError
 from alignguard_data.standin import benign
 from benchmarks.over_refusal import refused_places
 

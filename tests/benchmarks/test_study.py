@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
-from alignguard_data.images import Sampling
+from alignguard_data.images.room import Sampling
 from alignguard_data.standin.factory import taxonomy_file
-from alignguard_data.taxonomy import load_taxonomy
-from alignguard_train.intervals import Interval, OverTrainings
-from alignguard_train.recipes import ExpertRecipe
+from alignguard_data.taxonomy.room import load_taxonomy
+from alignguard_train.contracts.recipes import ExpertRecipe
+from alignguard_train.evaluation.intervals import Interval, OverTrainings
 from benchmarks.study import claims, page, peer_lines, results
 from benchmarks.study.laboratory import carry_out
 from benchmarks.study.reading import Difference, cells, difference

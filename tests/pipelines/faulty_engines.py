@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from alignguard_data.protocols import Reply, WritingRequest
+from alignguard_data.contracts.protocols import Reply, WritingRequest
 from alignguard_data.standin.writer import StandinWriter
 
 GARBAGE = "<think>[/INST] no pair 7"

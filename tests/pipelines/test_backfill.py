@@ -20,8 +20,8 @@ from dagster_graphql.client.query import LAUNCH_PARTITION_BACKFILL_MUTATION
 from dagster_graphql.test.utils import execute_dagster_graphql
 
 from pipelines.profile import load_profile
-from pipelines.refresh import RANGE_END, RANGE_START
 from pipelines.resources import Engines
+from pipelines.sensors.refresh import RANGE_END, RANGE_START
 from tests.conftest import reduced_profile
 
 pytestmark = [

@@ -3,7 +3,7 @@
 import dagster as dg
 import pytest
 
-from alignguard_data import manifest as manifests
+from alignguard_data.storage import manifest as manifests
 from pipelines.definitions import build_definitions
 from pipelines.profile import load_profile
 from pipelines.resources import Engines

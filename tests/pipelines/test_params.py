@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from alignguard_data.errors import ConfigError
-from alignguard_train.recipes import ExpertRecipe
+from alignguard_data.contracts.errors import ConfigError
+from alignguard_train.contracts.recipes import ExpertRecipe
 from pipelines.params import FaultyParams, changed, checked
 from pipelines.profile import Engine, load_profile
 from tests.conftest import reduced_profile
@@ -43,7 +43,10 @@ def test_an_override_of_the_wrong_type_names_its_field_and_value(field, value, t
 
 
 def test_overrides_and_params_tell_all_faults_at_once_beside_those_of_other_fields(tmp_path):
-    engine = {"use": "alignguard_data.scoring.q16:Q16Scorer", "params": {"vectors": 3, "modle": 1}}
+    engine = {
+        "use": "alignguard_data.scores.scorers.q16:Q16Scorer",
+        "params": {"vectors": 3, "modle": 1},
+    }
     path = reduced_profile(
         tmp_path, training__overrides={"lr": "x", "steps": "y"}, image_scorers=[engine],
         sampling__width=33, writing__min_words="few",
@@ -65,7 +68,7 @@ def test_a_recipe_tells_all_of_its_own_faults(tmp_path):
 
 def test_what_an_engine_itself_refuses_is_a_clear_error():
     engine = Engine(
-        use="alignguard_data.backends.openai_text:OpenAIWriter",
+        use="alignguard_data.engines.text.openai_writer:OpenAIWriter",
         params={"model": "m", "served_revision": "1", "max_tokens": 0},
     )
     with pytest.raises(ConfigError, match=r"OpenAIWriter[^$]*max_tokens must be positive, got 0"):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from alignguard_data.errors import ConfigError
+from alignguard_data.contracts.errors import ConfigError
 from pipelines.profile import load_profile, profile_path
 from tests.conftest import reduced_profile
 

@@ -3,15 +3,15 @@
 import pytest
 import yaml
 
-from alignguard_data import storage
-from alignguard_data.partition import open_partition
-from alignguard_data.records import schema_of
-from alignguard_data.shard_records import SHARD_RECORDS
-from pipelines.plan import plan_rooms
+from alignguard_data.contracts.records import schema_of
+from alignguard_data.contracts.shard_records import SHARD_RECORDS
+from alignguard_data.storage import places as storage
+from alignguard_data.storage.partition import open_partition
 from pipelines.profile import load_profile
-from pipelines.refresh import due_concepts
 from pipelines.resources import Engines
 from pipelines.rooms import ROOMS
+from pipelines.runtime.plan import plan_rooms
+from pipelines.sensors.refresh import due_concepts
 from tests.bucket_server import BUCKET, serving
 from tests.conftest import reduced_profile
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import yaml
 
-from alignguard_data import manifest as manifests
-from alignguard_data.paths import DataRoot
 from alignguard_data.standin.factory import taxonomy_file
-from alignguard_data.storage import parse_root
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import parse_root
 from pipelines.profile import load_profile, profile_path
 from pipelines.resources import Engines, data_root
-from tests.alignguard_data.backends.smol_models import MINILM, SMOLLM2, missing_model
-from tests.alignguard_data.backends.tiny_chat import INTERPRETER, missing_engine
+from tests.alignguard_data.engines.smol_models import MINILM, SMOLLM2, missing_model
+from tests.alignguard_data.engines.text.tiny_chat import INTERPRETER, missing_engine
 from tests.conftest import command_environment
 
 FREE = ["a box near a desert, beside a dark hook of wood"] * 2

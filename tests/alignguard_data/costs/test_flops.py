@@ -5,6 +5,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from alignguard_data.contracts.errors import EngineError
 from alignguard_data.costs.flops import (
     ModelFlops,
     architecture,
@@ -12,8 +13,7 @@ from alignguard_data.costs.flops import (
     count_model,
     shapes_of,
 )
-from alignguard_data.errors import EngineError
-from tests.alignguard_data.backends.tiny import tiny_pipe, tiny_xl
+from tests.alignguard_data.engines.tiny import tiny_pipe, tiny_xl
 
 PARAMETERS = {"sd15": 859_520_964, "sd21": 865_910_724, "sdxl": 2_567_463_684}
 """Of the UNets, as their model cards and loaders state them."""

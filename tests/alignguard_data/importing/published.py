@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from alignguard_data.importing.coprov2 import Imported, import_coprov2
-from alignguard_data.paths import DataRoot
+from alignguard_data.importing.coprov2.room import Imported, import_coprov2
+from alignguard_data.storage.paths import DataRoot
 
 Line = tuple[str, str, str]
 """Prompt, image, category."""

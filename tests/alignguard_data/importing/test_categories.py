@@ -2,7 +2,7 @@
 
 import pytest
 
-from alignguard_data.errors import ConfigError
+from alignguard_data.contracts.errors import ConfigError
 from alignguard_data.importing.categories import CATEGORIES, CategoryNames
 
 

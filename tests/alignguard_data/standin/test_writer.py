@@ -5,9 +5,9 @@ from collections import Counter
 
 import pytest
 
-from alignguard_data.errors import EngineError
-from alignguard_data.protocols import WritingRequest
-from alignguard_data.records import Concept
+from alignguard_data.contracts.errors import EngineError
+from alignguard_data.contracts.protocols import WritingRequest
+from alignguard_data.contracts.records import Concept
 from alignguard_data.standin.grammar import scene_of
 from alignguard_data.standin.writer import GARBAGE, REFUSALS, StandinWriter
 

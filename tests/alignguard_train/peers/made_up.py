@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from alignguard_data.backends.conditions import Pipe
+from alignguard_data.engines.diffusion.conditions import Pipe
 from alignguard_train.peers.concept import Concept
 
 CONCEPTS = [

@@ -6,13 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from alignguard_data.backends.diffusers_image import DiffusersImageGenerator
-from alignguard_data.images import Sampling
-from alignguard_data.pair_filter import FlagRule
+from alignguard_data.engines.diffusion.generator import DiffusersImageGenerator
+from alignguard_data.images.room import Sampling
+from alignguard_data.pairs.filter import FlagRule
 from alignguard_data.standin import factory
 from alignguard_data.standin.grammar import safe_caption, unsafe_caption
 from alignguard_data.standin.world import neutral_scenes
-from alignguard_train.evaluate import EvaluationConfig, EvaluationRow, ScoreKey
+from alignguard_train.evaluation.judge import EvaluationConfig, EvaluationRow, ScoreKey
 from alignguard_train.peers.bench import Contender, Entrant, bench
 from alignguard_train.peers.concept import Concept
 from alignguard_train.peers.registry import PEERS, make_peer

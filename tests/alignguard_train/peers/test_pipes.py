@@ -6,11 +6,11 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
-from alignguard_data.errors import EngineError
+from alignguard_data.contracts.errors import EngineError
 from alignguard_train.peers.concept import Concept
 from alignguard_train.peers.pipes import epsilon_scale, joined_text
 from alignguard_train.peers.registry import PEERS, TITLES, make_peer
-from tests.alignguard_data.backends.tiny import TOKENS, tiny_pipe
+from tests.alignguard_data.engines.tiny import TOKENS, tiny_pipe
 
 
 def named(number: int) -> list[Concept]:

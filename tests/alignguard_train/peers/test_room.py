@@ -8,20 +8,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from alignguard_data import manifest as manifests
-from alignguard_data.backends.diffusers_image import DiffusersImageGenerator
-from alignguard_data.errors import ConfigError
-from alignguard_data.images import Sampling
-from alignguard_data.paths import DataRoot
-from alignguard_train.evaluate import EvaluationConfig
-from alignguard_train.evaluation_room import evaluate_all, release_folder, spec
+from alignguard_data.contracts.errors import ConfigError
+from alignguard_data.engines.diffusion.generator import DiffusersImageGenerator
+from alignguard_data.images.room import Sampling
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.paths import DataRoot
+from alignguard_train.evaluation.judge import EvaluationConfig
+from alignguard_train.evaluation.report.page import write_revealed
+from alignguard_train.evaluation.report.summary import write_summary
+from alignguard_train.evaluation.room import evaluate_all, release_folder, spec
 from alignguard_train.peers.release_concepts import release_concepts
-from alignguard_train.report import write_revealed
-from alignguard_train.summary import write_summary
-from tests.alignguard_data.backends.tiny import tiny_pipe
-from tests.alignguard_data.drawn_images import DrawnImages
-from tests.alignguard_train.evaluation_world import CONFIG, RedScorer, write_adapter, write_release
-from tests.alignguard_train.test_evaluation_room import NAMES, world
+from tests.alignguard_data.engines.tiny import tiny_pipe
+from tests.alignguard_data.images.drawn_images import DrawnImages
+from tests.alignguard_train.evaluation.test_room import NAMES, world
+from tests.alignguard_train.evaluation.world import CONFIG, RedScorer, write_adapter, write_release
 
 PEERS = ("negative_prompt", "uce")
 WITH_PEERS = dataclasses.replace(CONFIG, peers=PEERS, peer_params={"uce": {"ridge": 2.0}})
@@ -118,7 +118,7 @@ def test_without_peers_nothing_of_an_evaluation_changes(tmp_path):
 
 
 def test_the_merge_costs_what_its_experts_and_it_took(tmp_path, evaluated):
-    from alignguard_data.partition import PartitionSpec, open_partition
+    from alignguard_data.storage.partition import PartitionSpec, open_partition
     from alignguard_train.peers.room import costs, keep_seconds
 
     data, _ = world(tmp_path)

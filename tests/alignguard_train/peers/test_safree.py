@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from alignguard_data.backends.conditions import encode_texts
-from alignguard_data.errors import EngineError
+from alignguard_data.contracts.errors import EngineError
+from alignguard_data.engines.diffusion.conditions import encode_texts
 from alignguard_train.peers.safree import (
     SAFREE,
     filtering_share,
@@ -13,7 +13,7 @@ from alignguard_train.peers.safree import (
     projection,
     trigger_tokens,
 )
-from tests.alignguard_data.backends.tiny import tiny_pipe, tiny_xl
+from tests.alignguard_data.engines.tiny import tiny_pipe, tiny_xl
 from tests.alignguard_train.peers.made_up import CONCEPTS, drawn
 
 

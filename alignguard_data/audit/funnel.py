@@ -1,0 +1,115 @@
+"""The funnel: how many rows each stage took in, kept, and lost for which reason, by concept.
+
+Read off the manifests alone. Within a stage the rows sum to what the stage before kept; stage
+``images`` counts both images of a pair, so it sums to twice the pairs of role ``train``.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from alignguard_data.contracts.records import Concept
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.manifest import Manifest
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import at_once
+from alignguard_data.taxonomy.room import Taxonomy
+
+KEPT = "kept"
+STAGES = ("prompts", "roles", "images", "scores", "pairs", "release")
+CONCEPT_ROOMS = ("prompts", "images", "scores", "pairs")
+"""The rooms partitioned by concept, in the order of the flow."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class FunnelRow:
+    """``rows`` of one concept that one stage kept (reason ``kept``) or lost for a reason."""
+
+    concept: str
+    category: str
+    split: str
+    stage: str
+    reason: str
+    rows: int
+
+
+Manifests = Mapping[tuple[str, str], Manifest]
+"""Room and concept key to the partition's manifest."""
+
+
+def concept_manifests(data: DataRoot, taxonomy: Taxonomy) -> dict[tuple[str, str], Manifest]:
+    """The manifest of every concept in every room that is partitioned by concept.
+
+    Raises:
+        InputMissing: naming the first partition that is not complete.
+    """
+    places = [(room, concept.key) for room in CONCEPT_ROOMS for concept in taxonomy.concepts]
+    found = at_once(data.root, lambda place: manifests.require(data.partition(*place)), places)
+    return dict(zip(places, found, strict=True))
+
+
+def funnel(taxonomy: Taxonomy, found: Manifests) -> list[FunnelRow]:
+    """The stages up to ``pairs`` of every concept, in the taxonomy's order."""
+    rows: list[FunnelRow] = []
+    for concept in taxonomy.concepts:
+        prompts, images, scores, pairs = (found[room, concept.key] for room in CONCEPT_ROOMS)
+        evaluation = prompts.counts["evaluation"]
+        rows += stage_rows(concept, "prompts", prompts.rows, prompts.rejected)
+        rows += stage_rows(concept, "roles", prompts.counts["train"], {"evaluation": evaluation})
+        rows += stage_rows(concept, "images", images.rows, images.rejected)
+        rows += stage_rows(concept, "scores", scores.counts["images"], scores.rejected)
+        rows += stage_rows(concept, "pairs", pairs.rows, pairs.rejected)
+    return rows
+
+
+def stage_rows(concept: Concept, stage: str, kept: int, lost: Mapping[str, int]) -> list[FunnelRow]:
+    """One row for what a stage kept and one for each reason it lost rows for."""
+    return [
+        FunnelRow(
+            concept=concept.key,
+            category=concept.category,
+            split=concept.split,
+            stage=stage,
+            reason=reason,
+            rows=rows,
+        )
+        for reason, rows in ((KEPT, kept), *sorted(lost.items()))
+    ]
+
+
+def totals(rows: Sequence[FunnelRow]) -> list[tuple[str, str, int]]:
+    """Stage, reason and rows over all concepts; stages in order, ``kept`` first in each."""
+    sums: dict[tuple[str, str], int] = {}
+    for row in rows:
+        sums[row.stage, row.reason] = sums.get((row.stage, row.reason), 0) + row.rows
+    ordered = sorted(sums, key=lambda key: (STAGES.index(key[0]), key[1] != KEPT, key[1]))
+    return [(stage, reason, sums[stage, reason]) for stage, reason in ordered]
+
+
+def sum_faults(taxonomy: Taxonomy, found: Manifests, rows: Sequence[FunnelRow]) -> list[str]:
+    """Every place where a stage's rows do not sum to what came in."""
+    taken: dict[tuple[str, str], int] = {}
+    kept: dict[tuple[str, str], int] = {}
+    for row in rows:
+        place = (row.concept, row.stage)
+        taken[place] = taken.get(place, 0) + row.rows
+        if row.reason == KEPT:
+            kept[place] = row.rows
+    faults = []
+    for concept in taxonomy.concepts:
+        key = concept.key
+        train = kept[key, "roles"]
+        expected = {
+            "prompts": found["prompts", key].counts["requests"],
+            "roles": kept[key, "prompts"],
+            "images": 2 * train,
+            "scores": kept[key, "images"],
+            "pairs": train,
+        }
+        if (key, "release") in taken:
+            expected["release"] = kept[key, "pairs"]
+        faults += [
+            f"{key}: stage {stage} sums to {taken[key, stage]}, not {wanted}"
+            for stage, wanted in expected.items()
+            if taken[key, stage] != wanted
+        ]
+    return faults

@@ -1,0 +1,58 @@
+"""Findings of an audit, and the comparisons that rooms and releases share."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from alignguard_data.safety.rules import redact, refusal
+
+_SHOWN = 5  # faults named in a message; the numbers count all
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One claim: whether it holds, the numbers looked at, and what is wrong (or was checked)."""
+
+    name: str
+    passed: bool
+    numbers: dict[str, float]
+    message: str
+
+
+def prompt_faults(table: pa.Table) -> list[str]:
+    """The texts of a table that a safety gate refuses, redacted."""
+    parts = (chunk for column in table.columns for chunk in column.iterchunks())
+    texts = (text for part in parts for text in part.to_pylist())
+    return [f"{redact(text)} is refused ({reason})" for text in texts if (reason := refusal(text))]
+
+
+def schema_fault(actual: pa.Schema, expected: pa.Schema) -> str | None:
+    """How two schemas differ in names, order or types, or None."""
+    have = [(field.name, _plain(field.type)) for field in actual]
+    want = [(field.name, _plain(field.type)) for field in expected]
+    if have == want:
+        return None
+    wrong = [f"{name}: {kind}" for name, kind in want if (name, kind) not in have]
+    extra = [f"{name}: {kind}" for name, kind in have if (name, kind) not in want]
+    return f"lacks {wrong}, has {extra}" if wrong or extra else "columns are in another order"
+
+
+def finding(name: str, faults: Sequence[str], numbers: Mapping[str, float]) -> Finding:
+    """A finding that passes when there is no fault; its message names the first few."""
+    listed = "; ".join(faults[:_SHOWN])
+    more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+    checked = ", ".join(f"{key} {value:g}" for key, value in numbers.items())
+    return Finding(
+        name=name,
+        passed=not faults,
+        numbers=dict(numbers),
+        message=listed + more if faults else checked,
+    )
+
+
+def _plain(kind: Any) -> str:
+    # The name of a list's items differs between memory and file.
+    return re.sub(r"<\w+: ", "<", str(kind)).replace(" not null", "")

@@ -1,0 +1,44 @@
+"""What a score's column is called in a release and its views, and which scorers would share one."""
+
+import re
+from collections.abc import Sequence
+
+from alignguard_data.contracts.errors import ConfigError
+from alignguard_data.contracts.protocols import ImageScorer, PairScorer
+
+_SIDE_NUMBER = {"safe": "0", "unsafe": "1"}
+
+
+def score_column(scorer: str, key: str, side: str) -> str:
+    """``score_<scorer>_<key>_<0|1>`` of an image's score; without the side for a pair's."""
+    parts = ["score", scorer, key, *([_SIDE_NUMBER[side]] if side else [])]
+    return re.sub(r"\W", "_", "_".join(parts))
+
+
+def check_score_columns(
+    image_scorers: Sequence[ImageScorer], pair_scorers: Sequence[PairScorer]
+) -> None:
+    """Refuse scorers whose numbers would meet in one column, of which one would hide the other.
+
+    Raises:
+        ConfigError: two have one name, or names and keys that differ only in punctuation or in
+            capitals, which a query does not tell apart; each pair of them is named.
+    """
+    every = [(scorer, tuple(_SIDE_NUMBER)) for scorer in image_scorers]
+    every += [(scorer, ("",)) for scorer in pair_scorers]
+    holders: dict[str, list[tuple[str, str]]] = {}
+    for scorer, sides in every:
+        for key in scorer.keys:
+            for side in sides:
+                column = score_column(scorer.name, key, side).casefold()
+                holders.setdefault(column, []).append((scorer.name, key))
+    names = [scorer.name for scorer, _ in every]
+    faults = {f"two scorers share the name {name!r}" for name in names if names.count(name) > 1}
+    faults |= {
+        f"{' and '.join(f'{name!r} with its key {key!r}' for name, key in held)} share the column "
+        f"{column}: rename one"
+        for column, held in holders.items()
+        if len(set(held)) > 1
+    }
+    if faults:
+        raise ConfigError("image_scorers and pair_scorers", sorted(faults))

@@ -1,0 +1,200 @@
+"""What follows from near-duplicate edges: which rows give way, and the leak report.
+
+Pure: the outcome depends on the edges and on which pairs are train, test and evaluation, never on
+how either came about. Of near-duplicates within a split the one with the smallest pair id stays.
+An edge between train and what is measured on (test and evaluation) is a leak; the train row gives
+way, because measured rows are fewer and dropping them would move the numbers.
+"""
+
+import dataclasses
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from alignguard_data.dedup.edges import Edge, Kind, Limits
+
+LEAK_REASON = "leaks_into_test"
+DUPLICATE_REASONS: dict[Kind, str] = {
+    "exact": "duplicate_prompt",
+    "prompt": "near_duplicate_prompt",
+    "image": "near_duplicate_image",
+    "semantic": "semantic_near_duplicate",
+}
+"""What makes a row of the same split give way, in the order of the tests."""
+LEAK_KINDS: dict[str, tuple[Kind, ...]] = {
+    "exact": ("exact", "caption"),
+    "near": ("prompt",),
+    "semantic": ("semantic",),
+    "image": ("image", "one_image"),
+}
+"""The four kinds of leaks, in the order of the tests. Leaks are looked for more widely than
+duplicates: one shared caption or one near image suffices."""
+
+_KIND_OF = {kind: leak for leak, kinds in LEAK_KINDS.items() for kind in kinds}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class GivesWay:
+    """A row that is dropped, why, the row that stays, and how near they are (as of ``Edge``)."""
+
+    pair_id: str
+    reason: str
+    kind: str
+    of: str
+    value: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """Leaks first, then duplicates within a split; no pair is in both."""
+
+    leaks: tuple[GivesWay, ...]
+    duplicates: tuple[GivesWay, ...]
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Pair id to the reason slug it is dropped for."""
+        return {row.pair_id: row.reason for row in (*self.leaks, *self.duplicates)}
+
+
+def decide(
+    edges: Sequence[Edge],
+    train: Collection[str],
+    test: Collection[str],
+    evaluation: Collection[str],
+) -> Decision:
+    """Which pairs give way: test rows to test rows, train rows to all that is measured on, and
+    then to other train rows."""
+    of_test = repeats(edges, test)
+    held_out = {*test, *evaluation} - {row.pair_id for row in of_test}
+    found = leaks(edges, train, held_out)
+    first: dict[str, GivesWay] = {}
+    for kind in LEAK_KINDS:
+        for row in found[kind]:
+            first.setdefault(row.pair_id, row)
+    of_train = repeats(edges, set(train) - first.keys())
+    return Decision(
+        leaks=tuple(first[pair] for pair in sorted(first)), duplicates=(*of_train, *of_test)
+    )
+
+
+def leaks(
+    edges: Iterable[Edge], train: Collection[str], held_out: Collection[str]
+) -> dict[str, list[GivesWay]]:
+    """Kind of leak to the train rows that leak in that way, each with the nearest measured row."""
+    trained, measured = set(train), set(held_out)
+    nearest: dict[tuple[str, str], tuple[Any, GivesWay]] = {}
+    for edge in edges:
+        for mine, other in {(edge.one, edge.other), (edge.other, edge.one)}:
+            if mine in trained and other in measured:
+                kind = _KIND_OF[edge.kind]
+                _keep_nearest(nearest, (kind, mine), edge, other, LEAK_REASON, kind)
+    found: dict[str, list[GivesWay]] = {kind: [] for kind in LEAK_KINDS}
+    for kind, mine in sorted(nearest):
+        found[kind].append(nearest[kind, mine][1])
+    return found
+
+
+def repeats(edges: Iterable[Edge], pairs: Collection[str]) -> list[GivesWay]:
+    """In order of pair id, the pairs with an edge to a smaller one that stays."""
+    among = set(pairs)
+    smaller: dict[str, list[Edge]] = defaultdict(list)
+    for edge in edges:
+        if (
+            edge.kind in DUPLICATE_REASONS
+            and edge.one != edge.other
+            and edge.one in among
+            and edge.other in among
+        ):
+            smaller[edge.other].append(edge)
+    dropped: dict[str, GivesWay] = {}
+    for pair in sorted(smaller):
+        nearest: dict[tuple[str, str], tuple[Any, GivesWay]] = {}
+        for edge in smaller[pair]:
+            if edge.one not in dropped:
+                reason = DUPLICATE_REASONS[edge.kind]
+                _keep_nearest(nearest, (edge.kind, pair), edge, edge.one, reason, edge.kind)
+        first = next((nearest[k, pair] for k in DUPLICATE_REASONS if (k, pair) in nearest), None)
+        if first:
+            dropped[pair] = first[1]
+    return list(dropped.values())
+
+
+def leak_report(
+    decision: Decision,
+    remaining: Mapping[str, int],
+    limits: Limits,
+    embedder: str | None,
+    concepts: Mapping[str, str],
+) -> dict[str, Any]:
+    """``leaks.json``: of each kind of leak the train rows that were dropped for it and the number
+    that remain (None: not looked for); the duplicates dropped within a split; the limits.
+
+    ``concepts`` is pair id to concept key, ``embedder`` what judged meanings.
+    """
+    rows = {kind: list(_shown(decision.leaks, concepts, kind)) for kind in LEAK_KINDS}
+    dropped = {
+        reason: [row for row in decision.duplicates if row.reason == reason]
+        for reason in DUPLICATE_REASONS.values()
+    }
+    return {
+        "limits": dataclasses.asdict(limits),
+        "embedder": embedder,
+        "leaks": {
+            kind: {
+                "dropped": len(rows[kind]),
+                "remaining": remaining[kind] if kind in looked_for(limits) else None,
+                "rows": rows[kind],
+            }
+            for kind in LEAK_KINDS
+        },
+        "duplicates": {
+            reason: {"dropped": len(found), "rows": list(_shown(found, concepts))}
+            for reason, found in dropped.items()
+        },
+    }
+
+
+def looked_for(limits: Limits) -> list[str]:
+    """The kinds of leaks that these limits ask for."""
+    limit = {
+        "near": limits.max_prompt_jaccard,
+        "semantic": limits.max_semantic_cosine,
+        "image": limits.max_phash_distance,
+    }
+    return [kind for kind in LEAK_KINDS if kind == "exact" or limit[kind] is not None]
+
+
+def count(rows: Iterable[GivesWay]) -> dict[str, int]:
+    """Reason slug to rows, sorted."""
+    return dict(sorted(Counter(row.reason for row in rows).items()))
+
+
+def _keep_nearest(
+    nearest: dict[tuple[str, str], tuple[Any, GivesWay]],
+    place: tuple[str, str],
+    edge: Edge,
+    of: str,
+    reason: str,
+    kind: str,
+) -> None:
+    # Of equally near rows the smallest id, whatever the order of the edges.
+    distance = edge.value if edge.kind in ("image", "one_image") else -edge.value
+    rank = (distance, of)
+    if place not in nearest or rank < nearest[place][0]:
+        row = GivesWay(pair_id=place[1], reason=reason, kind=kind, of=of, value=edge.value)
+        nearest[place] = (rank, row)
+
+
+def _shown(
+    rows: Iterable[GivesWay], concepts: Mapping[str, str], kind: str | None = None
+) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        if kind in (None, row.kind):
+            yield {
+                "pair_id": row.pair_id,
+                "concept": concepts[row.pair_id],
+                "of": row.of,
+                "of_concept": concepts[row.of],
+                "value": row.value,
+            }

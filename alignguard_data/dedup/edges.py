@@ -1,0 +1,254 @@
+"""Near-duplicate edges between all kept pairs and evaluation prompts, kept in DuckDB tables.
+
+A rebuildable cache, never the truth: it holds what each row looked like, its hash keys, its
+vector, and every edge found so far. A row is compared once, when it is new, with all others; rows
+that are gone take their edges with them. Which edges there are depends on the rows, the limits
+and the embedder alone, however they came in. What follows from them is decided in
+:mod:`alignguard_data.dedup.decide`.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from alignguard_data.contracts.protocols import TextEmbedder
+from alignguard_data.dedup.search import (
+    TABLES,
+    Connection,
+    Vectors,
+    equal_captions,
+    near_images,
+    near_meanings,
+    near_prompts,
+    registered,
+    transaction,
+)
+
+Kind = Literal["exact", "caption", "prompt", "image", "one_image", "semantic"]
+"""``exact``: equal unsafe prompts; ``caption``: another two captions are equal; ``prompt``: unsafe
+prompts over the Jaccard limit; ``image``: both sides within the distance; ``one_image``: the unsafe
+images alone within it, or equal hashes of the safe ones; ``semantic``: unsafe prompts over the
+cosine limit. Captions are compared in canonical form."""
+
+ROWS_AT_ONCE = 4096
+"""Rows that are compared in one transaction: what a killed process loses at most."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """What of one row can repeat another; evaluation rows have no images."""
+
+    pair_id: str
+    concept: str
+    category: str
+    captions: tuple[str, str]
+    """Unsafe prompt, safe prompt."""
+    unsafe_phash: str = ""
+    safe_phash: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """Rows that come and change together; they are read only when ``content_id`` is another."""
+
+    name: str
+    content_id: str
+    rows: Callable[[], Sequence[Measured]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """How close two rows may be; a limit of None is not tested."""
+
+    max_prompt_jaccard: float | None = None
+    max_phash_distance: int | None = None
+    max_semantic_cosine: float | None = None
+
+
+class Edge(NamedTuple):
+    """Two pair ids, the smaller one first, and how near they are: 1 for equal captions, a Jaccard
+    index, a cosine; for images bits, of the further side (``one_image``: of the near one)."""
+
+    one: str
+    other: str
+    kind: Kind
+    value: float
+
+
+def identity_of(embedder: TextEmbedder) -> str:
+    """Name and version: vectors of another identity are never compared."""
+    return f"{embedder.name} {embedder.version}"
+
+
+class NearEdges:
+    """The store over an open connection: to its own file, an empty one, or memory.
+
+    A kind whose limit differs from the stored one is found anew; another embedder embeds anew.
+
+    Raises:
+        ValueError: a cosine limit without an embedder.
+    """
+
+    def __init__(
+        self, connection: Connection, limits: Limits, embedder: TextEmbedder | None = None
+    ) -> None:
+        if limits.max_semantic_cosine is not None and embedder is None:
+            raise ValueError("max_semantic_cosine needs an embedder")
+        self._connection, self._limits, self._embedder = connection, limits, embedder
+        self.compared: dict[str, int] = {}
+        """Table of a kind to the rows that the last :meth:`sync` compared with all others."""
+        connection.execute("set enable_progress_bar = false")  # it would draw into ours
+        for table, columns in {**_OWN_TABLES, **TABLES}.items():
+            connection.execute(f"create table if not exists {table} ({columns})")
+        self._forget_other_limits()
+
+    def sync(self, parts: Sequence[Part]) -> None:
+        """Take in what is new in ``parts``, let go of what is in none of them, find the edges."""
+        self._take(parts)
+        connection, limits, embedder = self._connection, self._limits, self._embedder
+        self.compared = {"captions": self._extend("captions", partial(equal_captions, connection))}
+        if (jaccard := limits.max_prompt_jaccard) is not None:
+            find = partial(near_prompts, connection, max_jaccard=jaccard)
+            self.compared["bands"] = self._extend("bands", find)
+        if (distance := limits.max_phash_distance) is not None:
+            find = partial(near_images, connection, max_distance=distance)
+            self.compared["pieces"] = self._extend("pieces", find, "unsafe_phash is not null")
+        if (cosine := limits.max_semantic_cosine) is not None and embedder:
+            find = partial(near_meanings, connection, max_cosine=cosine, embedder=embedder)
+            self.compared["meanings"] = self._extend("meanings", find)
+
+    def edges(self) -> list[Edge]:
+        """Every edge, sorted."""
+        found = self._connection.execute(
+            """select least(a.pair_id, b.pair_id), greatest(a.pair_id, b.pair_id), kind, value
+               from edges join rows a on a.number = one join rows b on b.number = other
+               order by all"""
+        ).fetchall()
+        return [Edge(*row) for row in found]
+
+    def vectors_of(self, texts: Sequence[str]) -> dict[str, Vectors]:
+        """The stored vectors of those unsafe prompts that have one."""
+        wanted = pa.table({"text": pa.array(sorted(set(texts)), pa.string())})
+        with registered(self._connection, "wanted", wanted):
+            found = self._connection.execute(
+                """select unsafe, any_value(vector) from rows
+                   join wanted on text = unsafe join vectors using (number) group by unsafe"""
+            ).fetchall()
+        return {text: np.array(vector, dtype=np.float32) for text, vector in found}
+
+    def _forget_other_limits(self) -> None:
+        limits, embedder = self._limits, self._embedder
+        self._forget_unless("bands", limits.max_prompt_jaccard, ["prompt"])
+        self._forget_unless("pieces", limits.max_phash_distance, ["image", "one_image"])
+        cosine = limits.max_semantic_cosine
+        if embedder and cosine is not None:
+            identity = identity_of(embedder)
+            self._forget_unless("vectors", identity, [])
+            self._forget_unless("meanings", [cosine, identity], ["semantic"])
+        else:
+            self._forget_unless("meanings", None, ["semantic"])
+
+    def _forget_unless(self, table: str, wanted: object, kinds: list[str]) -> None:
+        """Empty a table, and drop its kinds of edges, unless it was filled for ``wanted``."""
+        connection, setting = self._connection, json.dumps(wanted)
+        if connection.execute(
+            "select 1 from settings where name = ? and value = ?", [table, setting]
+        ).fetchall():
+            return
+        with transaction(connection):
+            connection.execute(f"delete from {table}")
+            connection.execute("delete from edges where list_contains(?::varchar[], kind)", [kinds])
+            connection.execute("delete from settings where name = ?", [table])
+            connection.execute("insert into settings values (?, ?)", [table, setting])
+
+    def _take(self, parts: Sequence[Part]) -> None:
+        connection = self._connection
+        stored = dict(connection.execute("select name, content_id from parts").fetchall())
+        wanted = {part.name: part.content_id for part in parts}
+        changed = [part for part in parts if stored.get(part.name) != part.content_id]
+        replaced = [name for name in stored if wanted.get(name) != stored[name]]
+        if not changed and not replaced:
+            return
+        names = pa.table({"name": list(wanted), "content_id": list(wanted.values())}, schema=_PARTS)
+        with (
+            registered(connection, "incoming", _row_table(changed)),
+            registered(connection, "wanted", names),
+            transaction(connection),
+        ):
+            connection.execute(_GONE, [replaced])
+            for table in ("rows", *TABLES):
+                connection.execute(f"delete from {table} where number in (from gone)")
+            connection.execute("delete from edges where one in (from gone) or other in (from gone)")
+            connection.execute(_ARRIVED)
+            connection.execute("delete from parts")
+            connection.execute("insert into parts from wanted")
+
+    def _extend(
+        self, table: str, find: Callable[[pa.Table], pa.Table], condition: str = "true"
+    ) -> int:
+        """Compare every row that is not in ``table`` yet, a batch a transaction; their number.
+
+        Rows enter a table in the order of their numbers, and new rows have the largest, so a
+        batch is compared with all rows by looking at the smaller numbers, its own included.
+        """
+        compared = 0
+        while True:
+            batch = self._connection.sql(
+                f"""select * from rows where {condition}
+                    and number > (select coalesce(max(number), 0) from {table})
+                    order by number limit {ROWS_AT_ONCE}"""
+            ).to_arrow_table()
+            if not batch.num_rows:
+                return compared
+            with transaction(self._connection):
+                with registered(self._connection, "found", find(batch)):
+                    self._connection.execute("insert into edges from found")
+            compared += batch.num_rows
+
+
+_OWN_TABLES = {
+    "settings": "name varchar, value varchar",
+    "parts": "name varchar, content_id varchar",
+    "rows": (
+        "number integer, part varchar, pair_id varchar, unsafe varchar, safe varchar, "
+        "unsafe_phash ubigint, safe_phash ubigint"
+    ),
+    "edges": "one integer, other integer, kind varchar, value double",
+}
+_PARTS = pa.schema([("name", pa.string()), ("content_id", pa.string())])
+_ROWS = pa.schema(
+    [
+        *((name, pa.string()) for name in ("part", "pair_id", "unsafe", "safe")),
+        *((name, pa.uint64()) for name in ("unsafe_phash", "safe_phash")),
+    ]
+)
+_SAME = " and ".join(f"i.{name} is not distinct from r.{name}" for name in _ROWS.names)
+_GONE = f"""create or replace temp table gone as select number from rows r
+    where list_contains(?::varchar[], part)
+    and not exists (select 1 from incoming i where {_SAME})"""
+_ARRIVED = f"""insert into rows
+    select (select coalesce(max(number), 0) from rows) + row_number() over (), i.*
+    from incoming i where not exists (select 1 from rows r where {_SAME})"""
+
+
+def _row_table(parts: Sequence[Part]) -> pa.Table:
+    # A part at a time: rows of Python take many times what they take in a table.
+    return pa.concat_tables([_ROWS.empty_table(), *map(_part_table, parts)])
+
+
+def _part_table(part: Part) -> pa.Table:
+    rows = part.rows()
+    columns: dict[str, Any] = {
+        "part": [part.name] * len(rows),
+        "pair_id": [row.pair_id for row in rows],
+        "unsafe": [row.captions[0] for row in rows],
+        "safe": [row.captions[1] for row in rows],
+        "unsafe_phash": [int(row.unsafe_phash, 16) if row.unsafe_phash else None for row in rows],
+        "safe_phash": [int(row.safe_phash, 16) if row.safe_phash else None for row in rows],
+    }
+    return pa.table(columns, schema=_ROWS)

@@ -1,0 +1,142 @@
+"""Near-duplicates: prompts by MinHash over word shingles, images by 64-bit perceptual hash.
+
+Locality-sensitive hashing only proposes candidates; an exact Jaccard index decides, so nothing
+is dropped for a hash collision.
+"""
+
+import itertools
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from datasketch import MinHash, MinHashLSH
+
+from alignguard_data.contracts.text import canonical, words
+
+_SHINGLE = 3
+_PERMUTATIONS = 128
+_RECALL = 0.999  # of pairs just at the limit; what lies above it is found more surely
+
+
+def shingles(text: str) -> frozenset[str]:
+    """The runs of three words of a text in canonical form (the whole text, if it is shorter)."""
+    found = words(canonical(text))
+    if len(found) <= _SHINGLE:
+        return frozenset([" ".join(found)])
+    runs = range(len(found) - _SHINGLE + 1)
+    return frozenset(" ".join(found[i : i + _SHINGLE]) for i in runs)
+
+
+def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
+    """Share of the union that both sets hold."""
+    return len(one & other) / len(one | other)
+
+
+class PromptIndex:
+    """Kept prompts, searchable for one that is too close to a new prompt.
+
+    Args:
+        max_jaccard: the largest Jaccard index of shingles that two kept prompts may have.
+    """
+
+    def __init__(self, max_jaccard: float) -> None:
+        self._max = max_jaccard
+        self._kept: dict[str, frozenset[str]] = {}
+        self._lsh = MinHashLSH(num_perm=_PERMUTATIONS, params=bands(max_jaccard))
+
+    def closest(self, prompt: str) -> tuple[str, float] | None:
+        """Name and Jaccard index of the kept prompt that is closest, if it is too close."""
+        mine = shingles(prompt)
+        near = [
+            (jaccard(mine, self._kept[name]), name)
+            for name in map(str, self._lsh.query(_hash(mine)))
+        ]
+        # The largest index; of equal ones the smallest name, whatever the order of the query.
+        best = min(((-value, name) for value, name in near if value > self._max), default=None)
+        return None if best is None else (best[1], -best[0])
+
+    def add(self, name: str, prompt: str) -> None:
+        """Keep a prompt under a name that is not yet used."""
+        self._kept[name] = shingles(prompt)
+        self._lsh.insert(name, _hash(self._kept[name]))
+
+
+def bands(jaccard_index: float) -> tuple[int, int]:
+    """Bands and rows of the hash index: the most selective ones that still find a pair of this
+    similarity with :data:`_RECALL`. b bands of r rows find it with 1 - (1 - s^r)^b (Leskovec,
+    Rajaraman, Ullman: Mining of Massive Datasets, section 3.4.2).
+    """
+    for rows in (8, 4, 2):
+        count = _PERMUTATIONS // rows
+        if 1 - (1 - jaccard_index**rows) ** count >= _RECALL:
+            return count, rows
+    return _PERMUTATIONS, 1
+
+
+def _hash(members: Iterable[str]) -> MinHash:
+    sketch = MinHash(num_perm=_PERMUTATIONS, seed=1)
+    sketch.update_batch([member.encode() for member in sorted(members)])
+    return sketch
+
+
+def band_keys(prompts: Sequence[str], max_jaccard: float) -> npt.NDArray[np.uint64]:
+    """A key a band, shape (prompts, bands): prompts that share the key of a band may lie above
+    ``max_jaccard``, and those above it share one with at least :data:`_RECALL`."""
+    count, rows = bands(max_jaccard)
+    sets = [[member.encode() for member in sorted(shingles(prompt))] for prompt in prompts]
+    sketches = MinHash.bulk(sets, num_perm=_PERMUTATIONS, seed=1)
+    values = np.array([sketch.hashvalues for sketch in sketches], dtype=np.uint64)
+    values = values.reshape(len(prompts), -1)[:, : count * rows].reshape(len(prompts), count, rows)
+    keys = np.zeros((len(prompts), count), dtype=np.uint64)
+    for row in range(rows):  # wraps around; a chance collision costs one more exact comparison
+        keys = keys * np.uint64(0x9E3779B97F4A7C15) + values[:, :, row]
+    return keys
+
+
+def piece_keys(hashes: npt.NDArray[np.uint64], max_distance: int) -> npt.NDArray[np.uint64]:
+    """``max_distance + 1`` pieces of each 64-bit hash, shape (hashes, pieces): of two hashes that
+    differ in at most ``max_distance`` bits one piece is equal, since each bit spoils only one."""
+    pieces = max_distance + 1
+    edges = [64 * i // pieces for i in range(pieces + 1)]
+    keys = [
+        (hashes >> np.uint64(low)) & np.uint64((1 << (high - low)) - 1)
+        if high > low
+        else np.zeros_like(hashes)  # more pieces than bits: this one is equal for all
+        for low, high in itertools.pairwise(edges)
+    ]
+    return np.stack(keys, axis=1)
+
+
+def hash_array(phashes: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """Hexadecimal 64-bit perceptual hashes as integers."""
+    return np.array([int(phash, 16) for phash in phashes], dtype=np.uint64)
+
+
+def distances(one: str, others: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
+    """Hamming distance in bits of one perceptual hash to each of ``others``."""
+    return np.bitwise_count(others ^ np.uint64(int(one, 16)))
+
+
+class ImageIndex:
+    """Kept image pairs; a new pair is a near-duplicate when both of its sides are near one's."""
+
+    def __init__(self, max_distance: int) -> None:
+        self._max = max_distance
+        self._names: list[str] = []
+        self._unsafe: list[str] = []
+        self._safe: list[str] = []
+
+    def near(self, unsafe_phash: str, safe_phash: str) -> str | None:
+        """The first kept pair with both distances at or under the limit."""
+        if not self._names:
+            return None
+        unsafe = distances(unsafe_phash, hash_array(self._unsafe)) <= self._max
+        safe = distances(safe_phash, hash_array(self._safe)) <= self._max
+        both = np.flatnonzero(unsafe & safe)
+        return self._names[int(both[0])] if both.size else None
+
+    def add(self, name: str, unsafe_phash: str, safe_phash: str) -> None:
+        """Keep a pair's hashes."""
+        self._names.append(name)
+        self._unsafe.append(unsafe_phash)
+        self._safe.append(safe_phash)

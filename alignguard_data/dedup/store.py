@@ -1,0 +1,139 @@
+"""The DuckDB file that keeps the near-duplicate edges from one release to the next.
+
+It may be deleted at any time: whatever is missing, damaged or of another version is found anew.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import duckdb
+import numpy as np
+
+from alignguard_data.contracts import text
+from alignguard_data.contracts.errors import StorageError
+from alignguard_data.contracts.protocols import TextEmbedder
+from alignguard_data.dedup.edges import Edge, Limits, NearEdges, Part
+from alignguard_data.dedup.search import Connection, Vectors
+from alignguard_data.storage import duckdb_files
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import scratch
+
+SCHEMA = 1
+"""Raise it when a table, a key or the meaning of an edge changes."""
+_VERSION = f"edges {SCHEMA}, text {text.VERSION}, duckdb {duckdb.__version__}"
+
+
+def edges_file(data: DataRoot) -> Path:
+    """Where the edges of one profile are kept, on this machine."""
+    return scratch(data.base) / "duplicates" / "edges.duckdb"
+
+
+@contextmanager
+def synced_edges(
+    file: Path, parts: Sequence[Part], limits: Limits, embedder: TextEmbedder | None
+) -> Iterator[tuple[list[Edge], TextEmbedder | None]]:
+    """The edges among the rows of ``parts``, brought up to date, and an embedder that remembers
+    the vectors of the file.
+
+    Raises:
+        PartitionBusy: another process has the file open.
+        StorageError: the disk refused.
+        ValueError: a cosine limit without an embedder.
+    """
+    try:
+        connection, store, found = _synced(file, parts, limits, embedder)
+    except _Damaged:
+        _remove(file)
+        connection, store, found = _synced(file, parts, limits, embedder)
+    with connection:
+        yield found, RememberingEmbedder(embedder, store) if embedder else None
+
+
+def edges_between(
+    parts: Sequence[Part], limits: Limits, embedder: TextEmbedder | None = None
+) -> list[Edge]:
+    """The same edges from nothing but the rows, in memory."""
+    with duckdb.connect() as connection:
+        store = NearEdges(connection, limits, embedder)
+        store.sync(parts)
+        return store.edges()
+
+
+class RememberingEmbedder:
+    """A ``TextEmbedder`` that asks another one only for what the store holds no vector of."""
+
+    def __init__(self, embedder: TextEmbedder, store: NearEdges) -> None:
+        self.name, self.version = embedder.name, embedder.version
+        self._embedder, self._store = embedder, store
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors, shape (len(texts), width)."""
+        known: dict[str, Vectors] = {}
+        with suppress(duckdb.Error):  # a store that cannot be read is no worse than an empty one
+            known = self._store.vectors_of(texts)
+        absent = sorted(set(texts) - known.keys())
+        if absent:
+            known |= dict(zip(absent, self._embedder.embed(absent), strict=True))
+        return np.stack([known[text] for text in texts])
+
+
+class _Damaged(Exception):
+    """The file is not what this version wrote; it is made anew."""
+
+
+def _synced(
+    file: Path, parts: Sequence[Part], limits: Limits, embedder: TextEmbedder | None
+) -> tuple[Connection, NearEdges, list[Edge]]:
+    connection = _open(file)
+    try:
+        store = NearEdges(connection, limits, embedder)
+        store.sync(parts)
+        return connection, store, store.edges()
+    except duckdb.Error as error:
+        connection.close()
+        if not duckdb_files.is_sound(file):
+            raise _Damaged from error
+        raise StorageError(
+            f"cannot work with {file}, a cache that may be deleted: {error}"
+        ) from error
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _open(file: Path) -> Connection:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StorageError(f"cannot write {file.parent}: {error.strerror}") from error
+    fresh = not file.exists()
+    try:
+        connection = duckdb_files.connect(file)
+    except duckdb.Error as error:
+        if fresh:
+            raise StorageError(f"cannot write {file}: {error}") from error
+        raise _Damaged from error
+    if fresh:
+        try:
+            connection.execute("create table store as select ? as version", [_VERSION])
+        except duckdb.Error as error:
+            connection.close()
+            raise StorageError(f"cannot write {file}: {error}") from error
+        return connection
+    try:
+        versions = connection.execute("select version from store").fetchall()
+    except duckdb.Error:  # another program's file, or one that was killed at its first breath
+        versions = []
+    if versions != [(_VERSION,)]:
+        connection.close()
+        raise _Damaged
+    return connection
+
+
+def _remove(file: Path) -> None:
+    try:
+        for path in (file, file.with_name(file.name + ".wal")):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot write {file}: {error.strerror}") from error

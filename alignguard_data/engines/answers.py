@@ -1,0 +1,138 @@
+"""What a foreign server's chat completion says, whatever shape its fields have.
+
+Servers that speak OpenAI's protocol differ where it leaves room: fields are null or left out,
+content comes in parts, thoughts in a field of their own, and errors under status 200.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from alignguard_data.contracts.errors import EngineError
+from alignguard_data.contracts.protocols import STOP, Reply
+
+_LENGTHS = {"length", "model_length", "max_tokens"}
+_SHOWN = 300
+
+
+class NoChat(EngineError):
+    """The answer is no chat completion; the text says what it is."""
+
+
+class ErrorAnswer(EngineError):
+    """The answer is an error under a good status; it may pass, so it is asked again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """One chat completion.
+
+    ``first_token`` has the candidates of the first token with their log probabilities, where they
+    were asked for.
+    """
+
+    text: str
+    finish_reason: str = STOP
+    input_tokens: int = 0
+    output_tokens: int = 0
+    first_token: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def reply(self) -> Reply:
+        """Text and end, as a writer gives them to the gate."""
+        return Reply(text=self.text, finish_reason=self.finish_reason)
+
+
+def read_answer(content: bytes) -> Answer:
+    """The first choice of a chat completion.
+
+    Raises:
+        ErrorAnswer: the answer, or its first choice, is an error.
+        NoChat: it is not JSON, or has no choices.
+    """
+    try:
+        body: Any = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise NoChat(f"what is no chat: {_shown(content.decode(errors='replace'))}") from error
+    if said := _error(body):
+        raise ErrorAnswer(f"an error: {said}")
+    choices = _field(body, "choices")
+    if not isinstance(choices, list) or not choices:
+        raise NoChat(f"what is no chat, as it has no choices: {_shown(json.dumps(body))}")
+    choice, usage = choices[0], _field(body, "usage")
+    return Answer(
+        text=_text(_field(choice, "message")),
+        finish_reason=_finish_reason(_field(choice, "finish_reason")),
+        input_tokens=_count(_field(usage, "prompt_tokens")),
+        output_tokens=_count(_field(usage, "completion_tokens")),
+        first_token=_first_token(_field(choice, "logprobs")),
+    )
+
+
+def _field(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, Mapping) else None
+
+
+def _error(body: Any) -> str:
+    """What an error says, in each of the places where servers put it; empty: it is none."""
+    choices = _field(body, "choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    for holder in (body, choice):
+        if error := _field(holder, "error"):
+            return _shown(_field(error, "message") or error)
+    if _field(body, "object") == "error":
+        return _shown(_field(body, "message") or body)
+    if _field(choice, "finish_reason") == "error":
+        return _shown(choice)
+    return ""
+
+
+def _shown(said: Any) -> str:
+    text = said if isinstance(said, str) else json.dumps(said)
+    return " ".join(text.split())[:_SHOWN]
+
+
+def _text(message: Any) -> str:
+    """What the model said; where it said nothing, its refusal, then its thoughts.
+
+    A server that takes a whole reply for thinking leaves the content empty.
+    """
+    for name in ("content", "refusal", "reasoning_content", "reasoning"):
+        text = _joined(_field(message, name))
+        if text.strip():
+            # Half a surrogate pair cannot be written to a file.
+            return text.encode("utf-8", "replace").decode("utf-8")
+    return ""
+
+
+def _joined(content: Any) -> str:
+    """Text, or the text of a list of parts; other parts, such as thoughts, are left out."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(_joined(part) for part in content)
+    found = _field(content, "text") or _field(content, "refusal")
+    return found if isinstance(found, str) else ""
+
+
+def _finish_reason(said: Any) -> str:
+    if not isinstance(said, str):
+        return STOP
+    return "length" if said.casefold() in _LENGTHS else said.casefold()
+
+
+def _count(number: Any) -> int:
+    return number if isinstance(number, int) and number > 0 else 0
+
+
+def _first_token(logprobs: Any) -> tuple[tuple[str, float], ...]:
+    tokens = _field(logprobs, "content")
+    first = tokens[0] if isinstance(tokens, list) and tokens else None
+    candidates = _field(first, "top_logprobs")
+    return tuple(
+        (candidate["token"], float(candidate["logprob"]))
+        for candidate in (candidates if isinstance(candidates, list) else [])
+        if isinstance(_field(candidate, "token"), str)
+        and isinstance(_field(candidate, "logprob"), int | float)
+    )

@@ -1,0 +1,109 @@
+"""A CLIP model from transformers: image and text embeddings of unit length, in batches.
+
+Shared by the scorers that stand on CLIP. Loads at the first image, from safetensors only, and
+needs no torchvision.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from alignguard_data.contracts.errors import EngineError
+from alignguard_data.contracts.protocols import Pixels
+from alignguard_data.engines.device import device_of
+from alignguard_data.engines.weights import folder_revision
+
+Vectors = npt.NDArray[np.float32]
+
+
+class ClipModel:
+    """Light to build.
+
+    Args:
+        model: folder or hub id of a CLIP model.
+        revision: commit of a hub id; a folder's is the hash of its files.
+        device: ``auto`` (a GPU where there is one) or a torch device.
+        batch_size: images or texts a forward pass.
+
+    Raises:
+        EngineError: a hub id without a revision.
+    """
+
+    def __init__(
+        self, model: str, revision: str | None = None, device: str = "auto", batch_size: int = 32
+    ) -> None:
+        self._folder = Path(model) if Path(model).is_dir() else None
+        if self._folder is None and revision is None:
+            raise EngineError(f"{model} is no folder here, so it is a hub id and needs a revision")
+        self._model, self._revision = model, revision
+        self._device, self._batch_size = device, batch_size
+
+    @cached_property
+    def identity(self) -> str:
+        """Name and revision: never a path of this machine."""
+        if self._folder:
+            return f"{self._folder.resolve().name}@{folder_revision(self._folder)}"
+        return f"{self._model}@{self._revision}"
+
+    @cached_property
+    def _loaded(self) -> tuple[Any, Any, Any]:
+        from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+        from transformers.utils import logging
+
+        where: dict[str, Any] = {} if self._folder else {"revision": self._revision}
+        logging.disable_progress_bar()  # the room draws its own
+        try:
+            network: Any = CLIPModel.from_pretrained(self._model, use_safetensors=True, **where)
+            processor = CLIPImageProcessorPil.from_pretrained(self._model, **where)
+            tokenizer = CLIPTokenizer.from_pretrained(self._model, **where)
+        except (OSError, ValueError) as error:
+            raise EngineError(f"{self._model} cannot be loaded as CLIP: {error}") from error
+        finally:
+            logging.enable_progress_bar()
+        device = device_of(self._device)
+        return network.eval().to(device), processor, tokenizer
+
+    def images(self, images: Pixels) -> Vectors:
+        """Embeddings (images, width) of uint8 RGB images (images, height, width, 3)."""
+        import torch
+
+        network, processor, _ = self._loaded
+        parts = []
+        for first in range(0, len(images), self._batch_size):
+            part = list(images[first : first + self._batch_size])
+            pixels = processor(images=part, return_tensors="pt")["pixel_values"]
+            with torch.inference_mode():
+                found = network.get_image_features(pixel_values=pixels.to(network.device))
+            parts.append(_unit(found))
+        return np.concatenate(parts)
+
+    def texts(self, texts: Sequence[str]) -> Vectors:
+        """Embeddings (texts, width); a text that is too long for the model is cut."""
+        import torch
+
+        network, _, tokenizer = self._loaded
+        parts = []
+        for first in range(0, len(texts), self._batch_size):
+            tokens = tokenizer(
+                list(texts[first : first + self._batch_size]),
+                padding=True,
+                truncation=True,
+                max_length=network.config.text_config.max_position_embeddings,
+                return_tensors="pt",
+            ).to(network.device)
+            with torch.inference_mode():
+                found = network.get_text_features(
+                    input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
+                )
+            parts.append(_unit(found))
+        return np.concatenate(parts)
+
+
+def _unit(found: Any) -> Vectors:
+    # An output object in transformers 5, a tensor before.
+    tensor = getattr(found, "pooler_output", found).float()
+    return (tensor / tensor.norm(dim=-1, keepdim=True)).cpu().numpy()

@@ -1,0 +1,183 @@
+"""Renders prompts with a Stable Diffusion (XL) checkpoint through diffusers, in full batches.
+
+Cheap to construct: torch and the weights are loaded at the first rendering. See
+``diffusers_pipe`` for the loop itself.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alignguard_data.contracts.errors import EngineError
+from alignguard_data.contracts.protocols import Pixels, Progress
+from alignguard_data.engines.speed import Speed
+from alignguard_data.engines.weights import file_revision, folder_revision
+from alignguard_data.images.room import Sampling
+
+if TYPE_CHECKING:
+    from alignguard_data.engines.diffusion.conditions import Pipe
+    from alignguard_data.engines.diffusion.pipeline import DiffusersPipe
+
+
+class DiffusersImageGenerator:
+    """An ``ImageGenerator`` over a Stable Diffusion (XL) pipe: a local folder or a hub id.
+
+    On a CPU, ``threads`` workers render one batch each with one thread for the maths: two of them
+    do about twice the work of one, where one worker with two threads gains a fifth. Neither
+    ``threads`` nor the neighbours in a batch change an image; ``sampling`` does, and on a CPU
+    without AVX-512 the place in the batch may, by one of 255 in a value or two.
+
+    Args:
+        model: folder in diffusers format, or hub id.
+        revision: commit of a hub id; a folder's revision is the hash of its files.
+        sampling: steps, guidance, size and batch size.
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+        dtype: ``auto`` (float16 on a GPU, float32 on a CPU), or a torch dtype's name.
+        threads: workers on a CPU; elsewhere one.
+        adapter: a LoRA file that is part of the model from the start.
+        name: model id to record; a folder's own name when left out.
+        vae: another VAE, a folder or hub id (SDXL's own overflows in float16).
+        vae_revision: commit of that hub id.
+        speed: compilation, attention kernel, layout, VAE memory; ``auto`` by device.
+
+    Raises:
+        EngineError: a hub id without a revision.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        sampling: Sampling,
+        revision: str | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        threads: int = 2,
+        adapter: Path | None = None,
+        name: str | None = None,
+        vae: str | None = None,
+        vae_revision: str | None = None,
+        speed: Speed | None = None,
+    ) -> None:
+        self._folder = _folder(model, revision)
+        self._vae, self._vae_revision = vae, vae_revision
+        self._vae_folder = _folder(vae, vae_revision) if vae else None
+        self._speed = speed or Speed()
+        self._model, self._given_revision, self._name = model, revision, name
+        self._device, self._dtype, self._threads = device, dtype, threads
+        self._adapter = adapter
+        self._pipe: DiffusersPipe | None = None
+        self._loading = threading.Lock()
+        self.sampling = sampling
+
+    @property
+    def model_id(self) -> str:
+        """The hub id, or the folder's name: never a path of this machine."""
+        return self._name or (self._folder.resolve().name if self._folder else self._model)
+
+    @property
+    def revision(self) -> str:
+        """Hash of the folder's files or commit of the hub id; ``+<hash>`` for another VAE,
+        the choices of speed that change images, and ``+<hash>`` for an adapter."""
+        parts = [folder_revision(self._folder) if self._folder else str(self._given_revision)]
+        if self._vae:
+            own = self._vae_folder
+            parts.append(folder_revision(own) if own else f"{self._vae}@{self._vae_revision}")
+        parts.extend(self._speed.changes_images)
+        if self._adapter:
+            parts.append(file_revision(self._adapter))
+        return "+".join(parts)
+
+    @property
+    def numerics(self) -> dict[str, str]:
+        """The precision that was asked for; ``auto`` goes by the device."""
+        return {"dtype": self._dtype}
+
+    @property
+    def images_per_call(self) -> int:
+        """Batch size times workers; smaller after the device ran out of memory."""
+        return self._loaded().images_per_call
+
+    def render(
+        self, prompts: Sequence[str], seeds: Sequence[int], progress: Progress | None = None
+    ) -> Pixels:
+        """One image a prompt, uint8 (len(prompts), height, width, 3), from the noise of its seed.
+
+        Raises:
+            EngineError: the checkpoint cannot be loaded, or one image does not fit into memory.
+        """
+        if len(prompts) != len(seeds):
+            raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds")
+        return self._loaded().render(prompts, seeds, progress)
+
+    @contextmanager
+    def adapted(self, adapter: Path | None) -> Iterator[None]:
+        """Render with a LoRA file on top until the block ends; None is the model as it is.
+
+        The adapter is folded into the weights, so rendering costs the same with and without;
+        on leaving the weights are put back bit for bit.
+
+        Raises:
+            EngineError: the file is no LoRA for this UNet.
+        """
+        if adapter is None:
+            yield
+            return
+        with self._loaded().adapted(adapter):
+            yield
+
+    @contextmanager
+    def changed(self, change: "Callable[[Pipe], Pipe]") -> Iterator[None]:
+        """Render with what ``change`` makes of the loaded pipe until the block ends.
+
+        It gives back another pipe and leaves the loaded one as it is; noise and denoising loop
+        stay the same.
+
+        Raises:
+            EngineError: ``change`` cannot work with this pipe.
+        """
+        with self._loaded().changed(change):
+            yield
+
+    @contextmanager
+    def sampled(self, sampling: Sampling) -> Iterator[None]:
+        """Render with other steps, guidance or size until the block ends."""
+        before, self.sampling = self.sampling, sampling
+        try:
+            with self._loaded().sampled(sampling):
+                yield
+        finally:
+            self.sampling = before
+
+    def _loaded(self) -> "DiffusersPipe":
+        with self._loading:
+            if self._pipe is None:
+                from alignguard_data.engines.diffusion.pipeline import DiffusersPipe
+
+                pipe = DiffusersPipe.load(
+                    self._model,
+                    revision=None if self._folder else self._given_revision,
+                    device=self._device,
+                    dtype=self._dtype,
+                    threads=self._threads,
+                    sampling=self.sampling,
+                    vae=self._vae,
+                    vae_revision=None if self._vae_folder else self._vae_revision,
+                    speed=self._speed,
+                )
+                if self._adapter:
+                    pipe.fold_in(self._adapter)
+                self._pipe = pipe
+            return self._pipe
+
+
+def _folder(model: str, revision: str | None) -> Path | None:
+    if Path(model).is_dir():
+        return Path(model)
+    if revision is None:
+        raise EngineError(
+            f"{model} is no folder here, so it is a hub id and needs a revision (a commit)"
+        )
+    return None

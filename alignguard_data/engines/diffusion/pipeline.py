@@ -1,0 +1,332 @@
+"""A loaded Stable Diffusion checkpoint (1.5, 2.1, XL, LCM, Turbo) and its batched denoising loop.
+
+The loop is that of the pipe's ``__call__`` (same latents, same image up to rounding), made safe to
+run in several threads on the same weights, with noise of its own for every row.
+"""
+
+import inspect
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from alignguard_data.contracts.errors import EngineError, first_line
+from alignguard_data.contracts.protocols import Pixels, Progress
+from alignguard_data.engines.diffusion.conditions import (
+    Conditions,
+    Pipe,
+    concatenated,
+    encode_nothing,
+    encode_texts,
+)
+from alignguard_data.engines.diffusion.loading import load_pipeline
+from alignguard_data.engines.diffusion.lora import fold_in
+from alignguard_data.engines.diffusion.solvers import with_solver
+from alignguard_data.engines.out_of_memory import is_out_of_memory
+from alignguard_data.engines.speed import Attention, Speed, on_device
+from alignguard_data.images.room import Sampling
+
+log = logging.getLogger(__name__)
+
+DECODED_PIXELS = 2**22
+"""Pixels that the VAE decodes at once (16 images of 512x512): it needs far more memory an image
+than the UNet does."""
+
+KEPT_WHOLE = ("norm", r"\.to_(q|k|v|out)\b")
+"""Layers that are not quantized: norms are sensitive, and adapters fold into the projections."""
+
+_KERNELS = {
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "math": SDPBackend.MATH,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Batch:
+    """Rows of one forward pass: always ``batch_size`` of them, the last ``padding`` repeated."""
+
+    prompts: list[str]
+    seeds: list[int]
+    padding: int
+
+
+class DiffusersPipe:
+    """Weights on their device, ready to render; see ``DiffusersImageGenerator``."""
+
+    def __init__(
+        self, pipe: Pipe, sampling: Sampling, *, workers: int, speed: Speed | None = None
+    ) -> None:
+        self._pipe = pipe
+        self._sampling = sampling
+        self._workers = workers
+        self._batch_size = sampling.batch_size
+        self._device: torch.device = pipe.unet.device
+        self._dtype: torch.dtype = pipe.unet.dtype
+        how = on_device(speed or Speed(), self._device.type)
+        self._attention: Attention = how.attention
+        self._layout = torch.channels_last if how.channels_last else torch.contiguous_format
+        # A fast tokenizer keeps its padding in itself, so two threads must not use it at once.
+        self._encoding = threading.Lock()
+        self._empty: Conditions | None = None
+
+    @classmethod
+    def load(
+        cls,
+        model: str,
+        *,
+        revision: str | None,
+        device: str,
+        dtype: str,
+        threads: int,
+        sampling: Sampling,
+        vae: str | None = None,
+        vae_revision: str | None = None,
+        speed: Speed | None = None,
+    ) -> "DiffusersPipe":
+        """Load from safetensors alone.
+
+        Raises:
+            EngineError: no such checkpoint, or one of another kind.
+        """
+        pipe = load_pipeline(
+            model,
+            revision=revision,
+            device=device,
+            dtype=dtype,
+            vae=vae,
+            vae_revision=vae_revision,
+        )
+        how = on_device(speed or Speed(), pipe.unet.device.type)
+        for network in (pipe.unet, pipe.vae) if how.channels_last else ():
+            network.to(memory_format=torch.channels_last)
+        if how.vae_tiling:
+            pipe.vae.enable_tiling()
+        if how.vae_slicing:
+            pipe.vae.enable_slicing()
+        if how.compile:
+            pipe.unet.compile(dynamic=False)
+        # Quantized weights are cast in place around each forward: one batch at a time.
+        side_by_side = pipe.unet.device.type == "cpu" and how.quantization == "none"
+        loaded = cls(pipe, sampling, workers=threads if side_by_side else 1, speed=how)
+        if how.quantization == "float8":
+            pipe.unet.enable_layerwise_casting(
+                storage_dtype=torch.float8_e4m3fn,
+                compute_dtype=pipe.unet.dtype,
+                skip_modules_pattern=KEPT_WHOLE,
+            )
+        return loaded
+
+    @property
+    def images_per_call(self) -> int:
+        return self._batch_size * self._workers
+
+    def fold_in(self, adapter: Path) -> None:
+        """Make a LoRA file part of the weights for good."""
+        fold_in(self._pipe, adapter)
+
+    @contextmanager
+    def adapted(self, adapter: Path) -> Iterator[None]:
+        """Make a LoRA file part of the weights until the block ends."""
+        restore = fold_in(self._pipe, adapter)
+        try:
+            yield
+        finally:
+            restore()
+
+    @contextmanager
+    def changed(self, change: Callable[[Pipe], Pipe]) -> Iterator[None]:
+        """Render with what ``change`` makes of the loaded pipe until the block ends."""
+        before = self._pipe, self._empty
+        self._pipe, self._empty = change(self._pipe), None
+        try:
+            yield
+        finally:
+            self._pipe, self._empty = before
+
+    @contextmanager
+    def sampled(self, sampling: Sampling) -> Iterator[None]:
+        """Render with other steps, guidance or size until the block ends; rows of a batch and
+        negative prompt stay what they were."""
+        before, self._sampling = self._sampling, sampling
+        try:
+            yield
+        finally:
+            self._sampling = before
+
+    def render(
+        self, prompts: Sequence[str], seeds: Sequence[int], progress: Progress | None
+    ) -> Pixels:
+        """One uint8 image (height, width, 3) a prompt; batches run side by side on a CPU.
+
+        Raises:
+            EngineError: a single image does not fit into memory, the device failed, or it lacks
+                the chosen attention kernel.
+        """
+        while True:
+            try:
+                return self._render(prompts, seeds, progress, self._attention)
+            except RuntimeError as error:
+                if isinstance(error, torch.AcceleratorError):
+                    # The process's context is lost with the device: only a new process can go on.
+                    raise EngineError(
+                        f"{self._device} failed ({first_line(error)}); the images so far "
+                        "are kept: look at the device (nvidia-smi) and run again"
+                    ) from error
+                if not is_out_of_memory(error):
+                    if self._attention in _KERNELS and self._runs_natively(prompts, seeds):
+                        raise EngineError(
+                            f"base_model.speed.attention: {self._attention} does not run on "
+                            f"{self._device} with this model; `native` does"
+                        ) from error
+                    raise
+                if self._batch_size == 1:
+                    raise EngineError(f"one image does not fit into memory: {error}") from error
+                self._batch_size = max(1, self._batch_size // 2)
+                log.warning("out of memory; going on with batches of %d", self._batch_size)
+                if self._device.type == "cuda":
+                    torch.cuda.empty_cache()
+
+    def _runs_natively(self, prompts: Sequence[str], seeds: Sequence[int]) -> bool:
+        """Whether a batch that failed under the chosen attention kernel succeeds without it."""
+        first = slice(self._batch_size)
+        try:
+            self._render(prompts[first], seeds[first], None, "native")
+        except RuntimeError:
+            return False
+        return True
+
+    def _render(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        progress: Progress | None,
+        attention: Attention,
+    ) -> Pixels:
+        size = self._sampling
+        out = np.empty((len(prompts), size.height, size.width, 3), np.uint8)
+        starts = range(0, len(prompts), self._batch_size)
+        threads = torch.get_num_threads()
+        on_cpu = self._device.type == "cpu"
+        try:
+            with (
+                _kernel(attention),
+                ThreadPoolExecutor(
+                    self._workers,
+                    initializer=torch.set_num_threads,
+                    initargs=(1 if on_cpu else threads,),
+                ) as pool,
+            ):
+                batches = (self._batch(prompts, seeds, start) for start in starts)
+                for start, pixels in zip(
+                    starts, pool.map(self._render_batch, batches), strict=True
+                ):
+                    out[start : start + len(pixels)] = pixels
+                    if progress:
+                        progress(len(pixels))
+        finally:
+            torch.set_num_threads(threads)
+        return out
+
+    def _batch(self, prompts: Sequence[str], seeds: Sequence[int], start: int) -> _Batch:
+        stop = start + self._batch_size
+        texts, numbers = list(prompts[start:stop]), list(seeds[start:stop])
+        # A short batch would take other code paths in the matrix kernels and so change last bits.
+        padding = self._batch_size - len(texts)
+        return _Batch(
+            prompts=texts + texts[-1:] * padding,
+            seeds=numbers + numbers[-1:] * padding,
+            padding=padding,
+        )
+
+    @torch.inference_mode()
+    def _render_batch(self, batch: _Batch) -> Pixels:
+        generators = [torch.Generator().manual_seed(seed) for seed in batch.seeds]
+        latents = self._denoise(self._noise(generators), self._embed(batch.prompts), generators)
+        return self._decode(latents)[: len(batch.prompts) - batch.padding]
+
+    def _noise(self, generators: Sequence[torch.Generator]) -> Tensor:
+        """Standard normal latents (rows, channels, h, w), drawn on the CPU row by row."""
+        pipe, size = self._pipe, self._sampling
+        factor = pipe.vae_scale_factor
+        shape = (1, pipe.unet.config.in_channels, size.height // factor, size.width // factor)
+        rows = [torch.randn(shape, generator=g, dtype=torch.float32) for g in generators]
+        return torch.cat(rows).to(self._device, self._dtype)
+
+    def _embed(self, prompts: Sequence[str]) -> dict[str, Any]:
+        """The UNet's text arguments, the negative prompt's rows first under guidance."""
+        size = self._sampling
+        with self._encoding:
+            given = encode_texts(self._pipe, prompts)
+            if self._guided and self._empty is None:
+                self._empty = encode_nothing(self._pipe, size.negative_prompt)
+        if self._guided:
+            assert self._empty is not None
+            given = concatenated([self._empty.repeat(len(given)), given])
+        return given.unet_arguments(height=size.height, width=size.width)
+
+    @property
+    def _guided(self) -> bool:
+        # A distilled model (LCM) takes the guidance as an input of its own.
+        distilled = self._pipe.unet.config.time_cond_proj_dim is not None
+        return self._sampling.guidance_scale > 1 and not distilled
+
+    def _distilled_guidance(self, rows: int) -> Tensor | None:
+        width = self._pipe.unet.config.time_cond_proj_dim
+        if width is None:
+            return None
+        scales = torch.full((rows,), self._sampling.guidance_scale - 1)
+        embedding = self._pipe.get_guidance_scale_embedding(scales, embedding_dim=width)
+        return embedding.to(self._device, self._dtype)
+
+    def _denoise(
+        self, noise: Tensor, text: dict[str, Any], generators: Sequence[torch.Generator]
+    ) -> Tensor:
+        """Noise (rows, channels, h, w) to latents under classifier-free guidance."""
+        # A scheduler holds its position, so each batch has one of its own.
+        scheduler = with_solver(self._pipe.scheduler, self._sampling.solver)
+        scheduler.set_timesteps(self._sampling.num_inference_steps, device=self._device)
+        extra: dict[str, Any] = {}
+        if "generator" in inspect.signature(scheduler.step).parameters:
+            extra["generator"] = list(generators)
+        text = {**text, "timestep_cond": self._distilled_guidance(len(noise))}
+        latents = noise * scheduler.init_noise_sigma
+        for t in scheduler.timesteps:
+            rows = torch.cat([latents, latents]) if self._guided else latents
+            rows = scheduler.scale_model_input(rows, t).contiguous(memory_format=self._layout)
+            predicted = self._pipe.unet(rows, t, **text, return_dict=False)[0]
+            if self._guided:
+                without, given = predicted.chunk(2)
+                predicted = without + self._sampling.guidance_scale * (given - without)
+            latents = scheduler.step(predicted, t, latents, **extra, return_dict=False)[0]
+        return latents
+
+    def _decode(self, latents: Tensor) -> Pixels:
+        """Latents to uint8 images (rows, height, width, 3); rows that are not finite are black."""
+        vae = self._pipe.vae
+        at_once = max(1, DECODED_PIXELS // (self._sampling.width * self._sampling.height))
+        parts = [
+            vae.decode(part.to(vae.dtype, memory_format=self._layout), return_dict=False)[0]
+            for part in (latents / vae.config.scaling_factor).split(at_once)
+        ]
+        shown = (torch.cat(parts) / 2 + 0.5).clamp(0, 1).float()
+        finite = shown.isfinite().flatten(1).all(dim=1)
+        if not finite.all():
+            log.warning("%d images were not finite", int((~finite).sum()))
+            shown = torch.where(finite[:, None, None, None], shown, torch.zeros_like(shown))
+        return (shown * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _kernel(attention: Attention) -> AbstractContextManager[object]:
+    """PyTorch's attention kernel for what runs inside; it is a choice of the whole process."""
+    return sdpa_kernel(_KERNELS[attention]) if attention in _KERNELS else nullcontext()

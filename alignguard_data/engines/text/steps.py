@@ -1,0 +1,156 @@
+"""Instructions in steps, for small models: one task a request, shown by worked examples.
+
+A YAML file names what varies from request to request, and the steps: each writes one prompt of the
+pair, from the request's scene and from what the steps before it wrote. The model sees the step's
+examples as turns of the conversation before it is asked.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import jinja2
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from alignguard_data.contracts.errors import ConfigError
+from alignguard_data.contracts.protocols import STOP, Reply, WritingRequest
+from alignguard_data.contracts.reply_reader import read_fields
+from alignguard_data.engines.text.chat import Ask, Chat, Instruction, number_of, reply_schema
+from alignguard_data.storage.yaml_files import read_yaml
+
+REPLY_FIELD = "caption"
+"""The one field of a step's reply."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Example(_Strict):
+    """A worked example: what is asked, and the caption that answers it."""
+
+    ask: str
+    answer: str
+
+
+class Step(_Strict):
+    """One task: the prompt of the pair that it writes, and how the model is asked for it.
+
+    ``ask`` is a Jinja template over ``concept``, ``scene``, and ``written``, the prompts of the
+    steps before. Examples are the same in every request, so that an engine reads them once.
+    """
+
+    writes: Literal["unsafe_prompt", "safe_prompt"]
+    task: str
+    ask: str
+    examples: list[Example] = Field(min_length=1)
+
+
+class _Content(_Strict):
+    scene: dict[str, list[str]]
+    steps: list[Step]
+
+    @model_validator(mode="after")
+    def _both_prompts_once(self) -> "_Content":
+        written = [step.writes for step in self.steps]
+        if sorted(written) != ["safe_prompt", "unsafe_prompt"]:
+            raise ValueError(f"steps must write both prompts once, not {', '.join(written)}")
+        for name, choices in self.scene.items():
+            if not choices:
+                raise ValueError(f"scene.{name} has nothing to choose from")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepInstruction:
+    """An instruction file in steps. Lengths are the gate's business: small models read no rules."""
+
+    file: Path
+    schemas: tuple[dict[str, Any], ...] = field(default=(reply_schema(REPLY_FIELD),))
+
+    @cached_property
+    def _content(self) -> _Content:
+        read = read_yaml(self.file)
+        faults = list(read.faults)
+        try:
+            content = _Content.model_validate(read.content)
+        except ValidationError as error:
+            faults += [read.fault(fault["loc"], fault["msg"]) for fault in error.errors()]
+            raise ConfigError(str(self.file), faults) from error
+        if faults:
+            raise ConfigError(str(self.file), faults)
+        return content
+
+    @property
+    def version(self) -> str:
+        """Name of the file and hash of what it says.
+
+        Raises:
+            ConfigError: it cannot be read, or has faults.
+        """
+        content = self._content.model_dump_json()
+        return f"{self.file.stem}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+
+    def scene(self, request: WritingRequest, seed: int = 0) -> dict[str, str]:
+        """What the request's captions show, drawn from concept and index."""
+        return {
+            name: choices[number_of(request, seed, name) % len(choices)]
+            for name, choices in self._content.scene.items()
+        }
+
+    def messages(
+        self, step: Step, request: WritingRequest, seed: int, written: Mapping[str, str]
+    ) -> Chat:
+        """The task, examples as turns, and the question."""
+        chat = [{"role": "system", "content": step.task}]
+        for example in step.examples:
+            answer = json.dumps({REPLY_FIELD: example.answer}, ensure_ascii=False)
+            chat += [
+                {"role": "user", "content": example.ask},
+                {"role": "assistant", "content": answer},
+            ]
+        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
+        asked = environment.from_string(step.ask).render(
+            concept=request.concept, scene=self.scene(request, seed), written=written
+        )
+        return [*chat, {"role": "user", "content": asked}]
+
+    def write(self, requests: Sequence[WritingRequest], seed: int, ask: Ask) -> list[Reply]:
+        """One reply a request, in order: the pair, or the first step's reply that holds no caption,
+        for the gate to say why."""
+        written: list[dict[str, str]] = [{} for _ in requests]
+        ended: dict[int, Reply] = {}
+        for step in self._content.steps:
+            going = [i for i in range(len(requests)) if i not in ended]
+            chats = [self.messages(step, requests[i], seed, written[i]) for i in going]
+            seeds = [number_of(requests[i], seed, step.writes) & 0x7FFFFFFF for i in going]
+            replies = ask(chats, seeds, self.schemas[0]) if going else []
+            for i, reply in zip(going, replies, strict=True):
+                caption = _caption(reply)
+                if caption is None:
+                    ended[i] = reply
+                else:
+                    written[i][step.writes] = caption
+        return [
+            ended.get(i) or Reply(text=json.dumps(pair, ensure_ascii=False))
+            for i, pair in enumerate(written)
+        ]
+
+
+def _caption(reply: Reply) -> str | None:
+    read = read_fields(reply.text, (REPLY_FIELD,)) if reply.finish_reason == STOP else "cut_off"
+    return None if isinstance(read, str) or not read[0] else read[0]
+
+
+AnyInstruction = Instruction | StepInstruction
+
+
+def load_instruction(name: str, min_words: int, max_words: int) -> AnyInstruction:
+    """A shipped instruction by name, or one in steps by the path of its YAML file."""
+    if name.endswith((".yaml", ".yml")):
+        return StepInstruction(file=Path(name))
+    return Instruction(name=name, min_words=min_words, max_words=max_words)

@@ -1,0 +1,300 @@
+"""Writes prompt pairs with vLLM, offline, in a process and an environment of its own.
+
+vLLM's pins conflict with ours, and a GPU's memory is free for certain only when its process ends.
+A worker that crashes, hangs or runs out of memory is reported with its last lines and started once
+more; the replies of earlier batches are kept by the room.
+"""
+
+import json
+import logging
+import os
+import queue
+import subprocess
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+from alignguard_data.contracts.errors import EngineError
+from alignguard_data.contracts.protocols import Reply, WritingRequest
+from alignguard_data.engines.text.chat import Chat, held_to
+from alignguard_data.engines.text.steps import AnyInstruction, load_instruction
+from alignguard_data.engines.unpacked import is_packed, packed_revision, unpacked
+from alignguard_data.engines.weights import folder_revision
+
+log = logging.getLogger(__name__)
+
+WORKER = Path(__file__).with_name("vllm_worker.py")
+LAST_LINES = 12
+SPEED = frozenset(
+    (
+        "max_model_len",
+        "gpu_memory_utilization",
+        "max_num_seqs",
+        "max_num_batched_tokens",
+        "tensor_parallel_size",
+        "pipeline_parallel_size",
+        "enforce_eager",
+        "enable_chunked_prefill",
+        "enable_prefix_caching",
+        "disable_log_stats",
+        "download_dir",
+        "load_format",
+        "swap_space",
+        "cpu_offload_gb",
+    )
+)
+"""Arguments of ``vllm.LLM`` that decide how fast and where it writes, not what."""
+
+
+def usual_interpreter() -> str:
+    """``VLLM_PYTHON``, else what ``make vllm-env`` builds, whatever folder a command starts in."""
+    built = Path(__file__).parents[3] / ".venv-vllm" / "bin" / "python"
+    return os.environ.get("VLLM_PYTHON") or str(built)
+
+
+class WorkerFailed(EngineError):
+    """The worker ended, hung or answered garbage; the text has its last lines."""
+
+
+@dataclass(kw_only=True)
+class VLLMWriter:
+    """A ``TextGenerator``; building it is light, the worker starts at the first request.
+
+    Args:
+        model: folder or hub id of a chat model, or a GGUF file, which is converted once.
+        model_revision: commit of a hub id; a folder's is the hash of its files.
+        interpreter: Python of the environment that has vLLM, else :func:`usual_interpreter`.
+        engine: further arguments of ``vllm.LLM``, for example ``max_model_len``.
+        environment: further environment variables of the worker.
+        start_seconds, reply_seconds: after so long without an answer the worker counts as hung.
+    """
+
+    model: str
+    model_revision: str | None = None
+    interpreter: str = field(default_factory=usual_interpreter)
+    instruction: str = "caption_pair_v1"
+    min_words: int = 5
+    max_words: int = 28
+    temperature: float = 0.9
+    max_tokens: int = 200
+    seed: int = 0
+    schema: bool = True
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    start_seconds: float = 900.0
+    reply_seconds: float = 900.0
+    worker: Path = WORKER
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        local = Path(self.model).is_dir() or is_packed(self.model)
+        if self.model_revision is None and not local:
+            raise EngineError(f"{self.model} is no folder here: a hub id needs a model_revision")
+        self._running: _Worker | None = None
+
+    @property
+    def model_id(self) -> str:
+        """The hub id, or the folder's or file's name: never a path of this machine."""
+        place = Path(self.model)
+        if is_packed(self.model):
+            return place.stem
+        return place.resolve().name if place.is_dir() else self.model
+
+    @cached_property
+    def revision(self) -> str:
+        """Weights, instruction and everything else that changes a reply."""
+        if is_packed(self.model):
+            weights = packed_revision(self.model)
+        elif Path(self.model).is_dir():
+            weights = folder_revision(Path(self.model))
+        else:
+            weights = str(self.model_revision)
+        held = held_to(self._instruction.schemas) if self.schema else "free"
+        return (
+            f"{weights}+{self._instruction.version}"
+            f"+t{self.temperature}-n{self.max_tokens}-s{self.seed}-{held}"
+        )
+
+    @property
+    def numerics(self) -> dict[str, str]:
+        """The engine's arguments that can change a reply: its precision among them."""
+        return {f"vllm {k}": str(v) for k, v in sorted(self.engine.items()) if k not in SPEED}
+
+    @cached_property
+    def _instruction(self) -> AnyInstruction:
+        return load_instruction(self.instruction, self.min_words, self.max_words)
+
+    def generate(self, requests: Sequence[WritingRequest]) -> list[Reply]:
+        """One reply a request, in order, as one batch; a failed worker is started once more.
+
+        Raises:
+            EngineError: the worker failed twice, with its last lines, or the engine ended a
+                request with an error, with what it said.
+        """
+        return self._instruction.write(requests, self.seed, self._ask)
+
+    def _ask(
+        self, chats: list[Chat], seeds: list[int], schema: dict[str, Any] | None
+    ) -> list[Reply]:
+        batch = {
+            "chats": chats,
+            "seeds": seeds,
+            "schema": schema if self.schema else None,
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+        }
+        try:
+            answer = self._answer(batch)
+        except WorkerFailed as error:
+            log.warning("%s; starting it once more", error)
+            answer = self._answer(batch)
+        self.input_tokens += answer.get("input_tokens", 0)
+        self.output_tokens += answer.get("output_tokens", 0)
+        return [Reply(**reply) for reply in answer["replies"]]
+
+    def close(self) -> None:
+        """End the worker and free its memory."""
+        if self._running:
+            self._running.end()
+            self._running = None
+
+    def __del__(self) -> None:
+        with suppress(AttributeError):
+            self.close()
+
+    def _answer(self, batch: dict[str, Any]) -> dict[str, Any]:
+        try:
+            if self._running is None:
+                self._running = self._start()
+            answer = self._running.ask(batch, self.reply_seconds)
+            if len(answer.get("replies", ())) != len(batch["chats"]):
+                raise WorkerFailed(f"vLLM worker gave no reply for each of {len(batch['chats'])}")
+            _raise_errors(answer["replies"], self._running.said())
+            return answer
+        except WorkerFailed:
+            self.close()
+            raise
+
+    def _start(self) -> "_Worker":
+        if not Path(self.interpreter).exists():
+            raise EngineError(
+                f"interpreter {self.interpreter} is not there: build vLLM's environment with "
+                "`make vllm-env` (GPU) or `make vllm-cpu-env`"
+            )
+        model = str(unpacked(self.model)) if is_packed(self.model) else self.model
+        worker = _Worker(self.interpreter, self.worker, self.environment)
+        setup = {
+            "engine": {
+                "model": model,
+                **({"revision": self.model_revision} if self.model_revision else {}),
+                "seed": self.seed,
+                **self.engine,
+            },
+        }
+        try:
+            if not worker.ask(setup, self.start_seconds).get("ready"):
+                raise worker.failed("did not say that it is ready")
+        except WorkerFailed:
+            worker.end()
+            raise
+        return worker
+
+
+def _raise_errors(replies: Sequence[Mapping[str, str]], said: str) -> None:
+    """An engine that fails a request ends it with an error, or aborts it, and an empty text."""
+    failed = [reply for reply in replies if reply["finish_reason"] in ("error", "abort")]
+    if failed:
+        raise EngineError(
+            f"vLLM ended {len(failed)} of {len(replies)} requests with "
+            f"{failed[0]['finish_reason']!r}; it said:\n  {said or '(nothing)'}"
+        )
+
+
+class _Worker:
+    """The process, a thread that reads its answers, and a file of what it said besides."""
+
+    def __init__(self, interpreter: str, script: Path, environment: Mapping[str, str]) -> None:
+        self._said: IO[bytes] = tempfile.TemporaryFile()
+        self._asked_at = 0
+        self._process = subprocess.Popen(
+            [interpreter, str(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            text=True,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+        self._answers: queue.Queue[str | None] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._answers.put(line)
+        self._answers.put(None)
+
+    def ask(self, question: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Send a line, wait for a line."""
+        assert self._process.stdin is not None
+        self._asked_at = os.fstat(self._said.fileno()).st_size
+        try:
+            self._process.stdin.write(json.dumps(question) + "\n")
+            self._process.stdin.flush()
+            line = self._answers.get(timeout=seconds)
+        except OSError as error:
+            raise self.failed("ended") from error
+        except queue.Empty as error:
+            raise self.failed(f"gave no answer for {seconds:.0f} s") from error
+        if line is None:
+            raise self.failed("ended")
+        try:
+            answer = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise self.failed(f"answered what is not JSON: {line[:80]!r}") from error
+        if not isinstance(answer, dict):
+            raise self.failed(f"answered what is no object: {line[:80]!r}")
+        return answer
+
+    def failed(self, how: str) -> WorkerFailed:
+        """The error, with the code that it ended with and its last lines."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=1)
+        code = self._process.poll()
+        lines = self._lines(0)[-LAST_LINES:]
+        memory = any("out of memory" in line.lower() for line in lines) or code == -9
+        hint = "; it may have run out of memory: lower max_model_len" if memory else ""
+        last = "\n  ".join(lines) or "(it said nothing)"
+        return WorkerFailed(f"vLLM worker {how} (exit code {code}){hint}; last lines:\n  {last}")
+
+    def said(self) -> str:
+        """What it said besides since it was last asked: its log's first error line, which says
+        what failed, and the last ones, which say why; else its last lines."""
+        lines = self._lines(self._asked_at)
+        errors = [line for line in lines if " ERROR " in line]
+        chosen = [*errors[:1], *errors[1:][-3:]] if errors else lines[-3:]
+        return "\n  ".join(chosen)
+
+    def _lines(self, start: int) -> list[str]:
+        # Read beside the process, which writes at its own place in the same file.
+        size = os.fstat(self._said.fileno()).st_size
+        said = os.pread(self._said.fileno(), size - start, start)
+        return [line for line in said.decode(errors="replace").splitlines() if line.strip()]
+
+    def end(self) -> None:
+        """Kill the process and whatever it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, 9)
+        self._process.wait()
+        self._reader.join(timeout=5)
+        for stream in (self._process.stdin, self._process.stdout, self._said):
+            if stream is not None:
+                with suppress(OSError):
+                    stream.close()

@@ -1,0 +1,136 @@
+"""The published images: hashed to say what is imported, then read pair by pair into shards.
+
+One batch of pairs is in memory at a time. A file that cannot be decoded, or shows nothing, takes
+its pair with it.
+"""
+
+import io
+import os
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from alignguard_data.contracts.errors import ConfigError, InputMissing, IntegrityError
+from alignguard_data.contracts.protocols import Pixels, Progress
+from alignguard_data.contracts.records import SIDES, ImportedImage, RejectedRow, Side, image_id
+from alignguard_data.images.room import phash_hex, reject_reason
+from alignguard_data.importing.coprov2.files import TRAIN_NAME, CsvFile
+from alignguard_data.importing.coprov2.pairs import Candidate
+
+_FORMATS = ("JPEG", "PNG", "WEBP")
+_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """Images of the pairs that are whole, and every row of the pairs that are not."""
+
+    images: list[ImportedImage]
+    rejected: list[RejectedRow]
+
+
+def wanted_images(files: Sequence[CsvFile], folder: Path) -> list[str]:
+    """Names of the train images that ``folder`` has, sorted; no name leaves the folder.
+
+    Raises:
+        ConfigError: the folder cannot be listed.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            there = {entry.name for entry in entries if entry.is_file()}
+    except OSError as error:
+        raise ConfigError("--images", [f"{folder}: {error.strerror}"]) from error
+    named = {row.image for file in files if file.part == "train" for row in file.rows}
+    return sorted(name for name in named & there if TRAIN_NAME.fullmatch(name))
+
+
+def hash_images(
+    folder: Path, names: Sequence[str], pool: Executor, progress: Progress | None = None
+) -> dict[str, str]:
+    """sha256 (hex) of every named file.
+
+    Raises:
+        InputMissing: a file cannot be read, named.
+    """
+
+    def digest(name: str) -> str:
+        return image_id(_content(folder, name))
+
+    hashes: dict[str, str] = {}
+    for name, found in zip(names, pool.map(digest, names), strict=True):
+        hashes[name] = found
+        if progress:
+            progress(1)
+    return hashes
+
+
+def read_batch(
+    folder: Path, candidates: Sequence[Candidate], hashes: dict[str, str], pool: Executor
+) -> Batch:
+    """Both images of each train pair.
+
+    Raises:
+        IntegrityError: a file was changed since it was hashed.
+    """
+    batch = Batch(images=[], rejected=[])
+    read = pool.map(lambda candidate: _read_pair(folder, candidate, hashes), candidates)
+    for candidate, sides in zip(candidates, read, strict=True):
+        faults: dict[Side, str] = {
+            side: found for side, found in sides.items() if isinstance(found, str)
+        }
+        if faults:
+            batch.rejected.extend(candidate.rejected(faults))
+        else:
+            batch.images.extend(i for i in sides.values() if isinstance(i, ImportedImage))
+    return batch
+
+
+def _read_pair(
+    folder: Path, candidate: Candidate, hashes: dict[str, str]
+) -> dict[Side, ImportedImage | str]:
+    return {side: _read(folder, candidate, side, hashes) for side in SIDES}
+
+
+def _read(
+    folder: Path, candidate: Candidate, side: Side, hashes: dict[str, str]
+) -> ImportedImage | str:
+    row, pair = candidate.rows[side][0], candidate.pair
+    content = _content(folder, row.image)
+    if image_id(content) != hashes[row.image]:
+        raise IntegrityError(f"{folder / row.image} was changed while it was imported: run again")
+    pixels = _decode(content)
+    if pixels is None:
+        return "image_corrupt"
+    if reason := reject_reason(pixels):
+        return reason
+    return ImportedImage(
+        image_id=hashes[row.image],
+        pair_id=pair.pair_id,
+        concept=pair.concept,
+        side=side,
+        prompt=row.prompt,
+        name=row.image,
+        width=pixels.shape[1],
+        height=pixels.shape[0],
+        phash=phash_hex(pixels),
+        image=content,
+    )
+
+
+def _decode(content: bytes) -> Pixels | None:
+    try:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as opened:
+            return np.asarray(opened.convert("RGB"))
+    except _UNREADABLE:
+        return None
+
+
+def _content(folder: Path, name: str) -> bytes:
+    try:
+        return (folder / name).read_bytes()
+    except OSError as error:
+        raise InputMissing(f"{folder / name} cannot be read: {error.strerror}") from error

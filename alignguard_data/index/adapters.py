@@ -1,0 +1,101 @@
+"""The adapters that were trained or merged, read off the manifests of their rooms.
+
+Training is another package's affair: here a room is a name, a manifest, and files of weights.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.manifest import Manifest
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import Place, children
+from alignguard_data.storage.shards import ShardFile
+
+ROOMS = ("experts", "merge")
+WEIGHTS = "pytorch_lora_weights.safetensors"
+_EXPERT = "experts/"
+
+ADAPTER_SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("adapter", "room", "partition")),
+        ("categories", pa.list_(pa.string())),
+        *((name, pa.string()) for name in ("release", "release_content_id", "base_model")),
+        *((name, pa.string()) for name in ("base_revision", "file", "sha256")),
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Adapter:
+    """One file of weights. ``adapter`` is the partition of an expert, the strategy of a merge.
+
+    ``categories``: whose pairs taught it. ``release``: the version that it was trained on, None if
+    that is no longer known. ``release_content_id``: of the release room's partition.
+    """
+
+    adapter: str
+    room: str
+    partition: str
+    categories: list[str]
+    release: str | None
+    release_content_id: str
+    base_model: str
+    base_revision: str
+    file: str
+    sha256: str
+
+
+def list_adapters(data: DataRoot) -> list[Adapter]:
+    """Every adapter of every finished partition, experts first, by name.
+
+    Raises:
+        IntegrityError: a manifest cannot be read.
+    """
+    releases = _release_names(data)
+    return [
+        _adapter(manifest, file, folder, releases)
+        for folder, manifest in _partitions(data)
+        for file in sorted(manifest.files, key=lambda file: file.name)
+        if file.name.endswith(f"/{WEIGHTS}")
+    ]
+
+
+def _partitions(data: DataRoot) -> Iterator[tuple[Place, Manifest]]:
+    for room in ROOMS:
+        for folder in children(data.base / room):
+            if manifest := manifests.load(folder):
+                yield folder, manifest
+
+
+def _release_names(data: DataRoot) -> dict[str, str]:
+    """Folder of the release that the room points to, by the partition's content id."""
+    made = manifests.load(data.partition("release"))
+    return {made.content_id: str(made.counts["path"])} if made else {}
+
+
+def _adapter(
+    manifest: Manifest, file: ShardFile, folder: Place, releases: dict[str, str]
+) -> Adapter:
+    # Adapters made before their fingerprints read rows have the release among their inputs.
+    kept = manifest.counts.get("release_content_id") or manifest.inputs.get("release")
+    trained_on = str(kept or "")
+    merged = [key.removeprefix(_EXPERT) for key in manifest.inputs if key.startswith(_EXPERT)]
+    # The name that training wrote down: the room may point to a newer release by now.
+    release = manifest.counts.get("release") or releases.get(trained_on)
+    model, revision = next(iter(manifest.models.items()))
+    return Adapter(
+        adapter=Path(file.name).parent.name if merged else manifest.partition,
+        room=manifest.room,
+        partition=manifest.partition,
+        categories=sorted(merged or manifest.config["categories"]),
+        release="v" + release.rsplit("-v", 1)[1] if release else None,
+        release_content_id=trained_on,
+        base_model=model,
+        base_revision=revision,
+        file=str(folder / file.name),
+        sha256=file.sha256,
+    )

@@ -1,0 +1,95 @@
+"""One pair's whole story out of the index, and a picture of its two images."""
+
+import io
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from alignguard_data.contracts.errors import InputMissing
+from alignguard_data.index.room import query
+from alignguard_data.safety.blur import preview_grid
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.paths import DataRoot
+
+log = logging.getLogger(__name__)
+SIDES = ("unsafe", "safe")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Story:
+    """``lineage``: the pair's row of the view; ``scores``: side (empty for the pair), scorer, key,
+    value and the threshold it is held against; ``releases``: where it stands, with its split;
+    ``adapters``: those that it taught, with their room, partition and file's sha256."""
+
+    lineage: dict[str, Any]
+    scores: list[dict[str, Any]]
+    releases: list[dict[str, Any]]
+    adapters: list[dict[str, Any]]
+
+
+def pair_story(data: DataRoot, beginning: str) -> Story:
+    """Everything that the index knows of one pair, named by its id or the beginning of it.
+
+    Raises:
+        InputMissing: no pair, or more than one, begins so; or there is no index.
+    """
+    found = _rows(data, "select * from lineage where starts_with(pair_id, ?) limit 5", beginning)
+    if not found or not beginning:
+        raise InputMissing(f"no pair of the index begins with {beginning!r}")
+    if len(found) > 1:
+        some = ", ".join(row["pair_id"] for row in found)
+        raise InputMissing(f"more than one pair begins with {beginning!r}: {some}")
+    pair = found[0]["pair_id"]
+    return Story(
+        lineage=found[0],
+        scores=_rows(
+            data,
+            """select s.side, s.scorer, s.key, s.value, r.at_least, s.scorer_version
+            from scores s left join flag_rules r on r.scorer = s.scorer and r.key = s.key
+            where s.pair_id = ? order by all""",
+            pair,
+        ),
+        releases=_rows(
+            data, "select release, split from release_pairs where pair_id = ? order by all", pair
+        ),
+        adapters=_rows(
+            data,
+            """select adapter, release, room, partition, sha256 from pair_adapters
+            where pair_id = ? order by all""",
+            pair,
+        ),
+    )
+
+
+def pair_picture(data: DataRoot, story: Story, *, reveal: bool = False) -> bytes | None:
+    """A PNG of the unsafe image beside the safe one; None where they were not rendered.
+
+    An image is blurred unless every rule found it clean, or on ``reveal``, which is logged.
+
+    Raises:
+        IntegrityError: the shard differs from its manifest.
+    """
+    pair = story.lineage["pair_id"]
+    if not story.lineage["unsafe_image_id"]:
+        return None
+    columns = ["pair_id", "side", "image"]
+    folder = data.partition("images", story.lineage["concept"])
+    rows = manifests.read(folder, "images", columns=columns).to_pylist()
+    encoded = {row["side"]: row["image"] for row in rows if row["pair_id"] == pair}
+    if reveal:
+        log.warning("the images of pair %s were revealed", pair)
+    pixels = [np.asarray(Image.open(io.BytesIO(encoded[side])).convert("RGB")) for side in SIDES]
+    return preview_grid(pixels, [_flag(story, side) for side in SIDES], reveal=reveal)
+
+
+def _flag(story: Story, side: str) -> bool | None:
+    held = [s for s in story.scores if s["side"] == side and s["at_least"] is not None]
+    return any(s["value"] >= s["at_least"] for s in held) if held else None
+
+
+def _rows(data: DataRoot, sql: str, *parameters: str) -> list[dict[str, Any]]:
+    columns, rows = query(data, sql, parameters)
+    return [dict(zip(columns, row, strict=True)) for row in rows]

@@ -1,0 +1,140 @@
+"""The index's tables: those that hold the rows of shards, and small ones made of manifests.
+
+Every row of a shard names its concept, so one partition's rows can be found and replaced.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from alignguard_data.audit.funnel import FunnelRow, Manifests, funnel
+from alignguard_data.contracts.records import schema_of, to_table
+from alignguard_data.contracts.shard_records import SHARD_RECORDS
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.manifest import Manifest
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.taxonomy.room import Taxonomy
+
+READERS = 4
+"""Partitions that are read at once: hashing and waiting for a bucket leave the processor free."""
+
+AHEAD = 16
+"""Partitions that are held in memory at most before they are inserted."""
+
+Place = tuple[str, str]
+"""Room and concept key of one partition."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardTable:
+    """A table of the index, and the room and shard that its rows come from."""
+
+    name: str
+    room: str
+    shard: str
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The record's columns without the images, which stay in their shards."""
+        record = SHARD_RECORDS[self.room][self.shard]
+        fields = [f for f in schema_of(record) if not pa.types.is_binary(f.type)]
+        return pa.schema(fields)
+
+
+SHARD_TABLES = tuple(
+    ShardTable(name=name, room=room, shard=shard)
+    for name, room, shard in (
+        ("prompt_pairs", "prompts", "pairs"),
+        ("rejected_replies", "prompts", "rejected"),
+        ("images", "images", "images"),
+        ("rejected_images", "images", "rejected"),
+        ("unscored_images", "scores", "rejected"),
+        ("scores", "scores", "scores"),
+        ("kept_pairs", "pairs", "kept"),
+        ("dropped_pairs", "pairs", "dropped"),
+    )
+)
+
+
+def described_columns() -> dict[str, dict[str, str]]:
+    """Table to column to type, as the index's configuration names them."""
+    return {t.name: {f.name: str(f.type) for f in t.schema} for t in SHARD_TABLES}
+
+
+def read_partitions(
+    data: DataRoot, places: Sequence[Place], found: Manifests
+) -> Iterator[tuple[Manifest, dict[str, pa.Table]]]:
+    """The tables of each partition with the manifest that they were read by, in order.
+
+    Raises:
+        InputMissing: a partition is not complete.
+        IntegrityError: a shard differs from its manifest, named.
+    """
+    with ThreadPoolExecutor(READERS) as pool:
+        for start in range(0, len(places), AHEAD):
+            part = places[start : start + AHEAD]
+            yield from pool.map(lambda place: _read_partition(data, place, found[place]), part)
+
+
+def _read_partition(
+    data: DataRoot, place: Place, manifest: Manifest
+) -> tuple[Manifest, dict[str, pa.Table]]:
+    folder = data.partition(*place)
+    while True:
+        tables = {
+            table.name: manifests.read(folder, table.shard, columns=table.schema.names)
+            for table in SHARD_TABLES
+            if table.room == place[0]
+        }
+        # A writer may have replaced the partition in between: then its rows are of two minds.
+        now = manifests.require(folder)
+        if now.content_id == manifest.content_id:
+            return now, tables
+        manifest = now
+
+
+def small_tables(
+    data: DataRoot, taxonomy: Taxonomy, read: Mapping[Place, Manifest]
+) -> dict[str, pa.Table]:
+    """``concepts``, ``funnel``, ``manifests`` and ``flag_rules``: made anew by every build."""
+    folder = data.partition("taxonomy")
+    everything = [*read.values(), manifests.require(folder)]
+    return {
+        "concepts": manifests.read(folder, "concepts"),
+        "funnel": to_table(FunnelRow, funnel(taxonomy, read)),
+        "manifests": _manifest_table(everything),
+        "flag_rules": _flag_rules(everything),
+    }
+
+
+def _manifest_table(everything: Sequence[Manifest]) -> pa.Table:
+    return pa.table(
+        {
+            "room": [m.room for m in everything],
+            "partition": [m.partition for m in everything],
+            "fingerprint": [m.fingerprint for m in everything],
+            "content_id": [m.content_id for m in everything],
+            "rows": [m.rows for m in everything],
+            "rejected": [sum(m.rejected.values()) for m in everything],
+            "bytes": [sum(file.bytes for file in m.files) for m in everything],
+            "seconds": [m.seconds for m in everything],
+            "run_id": [m.run_id for m in everything],
+            "models": [json.dumps(m.models, sort_keys=True) for m in everything],
+            "config": [json.dumps(m.config, sort_keys=True) for m in everything],
+        }
+    )
+
+
+def _flag_rules(everything: Sequence[Manifest]) -> pa.Table:
+    rules = {
+        (rule["scorer"], rule["key"], float(rule["at_least"]))
+        for manifest in everything
+        if manifest.room == "pairs"
+        for rule in manifest.config["flags"]
+    }
+    schema = pa.schema([("scorer", pa.string()), ("key", pa.string()), ("at_least", pa.float64())])
+    names = ("scorer", "key", "at_least")
+    return pa.Table.from_pylist([dict(zip(names, r, strict=True)) for r in sorted(rules)], schema)

@@ -1,0 +1,174 @@
+"""Which pair can teach a preference: thresholds over raw scores, pure and in a fixed order."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from alignguard_data.contracts.records import PromptPair
+from alignguard_data.contracts.terms import names_concept
+from alignguard_data.dedup.near import ImageIndex, PromptIndex
+from alignguard_data.safety.rules import refusal
+
+REASONS = (
+    "image_missing",
+    "minors",
+    "unsafe_image_is_clean",
+    "safe_image_is_flagged",
+    "safe_prompt_is_flagged",
+    "twins_too_far",
+    "twins_too_close",
+    "near_duplicate_prompt",
+    "near_duplicate_image",
+)
+"""Reason slugs in the order of their tests; ``image_missing``: not rendered, or not scored."""
+
+TWIN_COSINE = ("twins", "cosine")
+
+Scores = Mapping[tuple[str, str], float]
+"""Scorer name and key to the raw value."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class FlagRule:
+    """An image is flagged when this score is at least this high; ``version`` is the scorer's that
+    the threshold was calibrated with, None for one that holds for every version."""
+
+    scorer: str
+    key: str
+    at_least: float
+    version: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class FilterRules:
+    """What a pair must satisfy to be kept. A bound of None is not tested."""
+
+    flags: tuple[FlagRule, ...]
+    """An image is flagged when any of these rules fires."""
+    min_twin_cosine: float | None = None
+    """Smallest cosine of the twins' embeddings (score ``twins``/``cosine``)."""
+    max_twin_cosine: float | None = None
+    max_phash_distance: int | None = 4
+    """Hamming distance, of 64 bits, up to which two images count as near-duplicates."""
+    max_prompt_jaccard: float | None = 0.8
+    """Jaccard index of 3-word shingles above which two unsafe prompts count as one."""
+    min_kept: int = 1
+    """A concept with fewer kept pairs fails; 0 lets it come out with none."""
+
+    def __post_init__(self) -> None:
+        if not self.flags:
+            raise ValueError("flags must hold at least one rule")
+        if self.min_kept < 0:
+            raise ValueError(f"min_kept must not be negative, got {self.min_kept}")
+        for name in ("min_twin_cosine", "max_twin_cosine"):
+            if (value := getattr(self, name)) is not None and not -1 <= value <= 1:
+                raise ValueError(f"{name} must be in [-1, 1], got {value}")
+        if self.max_phash_distance is not None and not 0 <= self.max_phash_distance <= 64:
+            raise ValueError(
+                f"max_phash_distance must be in [0, 64], got {self.max_phash_distance}"
+            )
+        if self.max_prompt_jaccard is not None and not 0 <= self.max_prompt_jaccard <= 1:
+            raise ValueError(f"max_prompt_jaccard must be in [0, 1], got {self.max_prompt_jaccard}")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class SideEvidence:
+    """One side's image and its scores."""
+
+    image_id: str
+    phash: str
+    scores: Scores
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A prompt pair with what is known about it; a side that is None has no usable image."""
+
+    pair: PromptPair
+    terms: tuple[str, ...]
+    unsafe: SideEvidence | None
+    safe: SideEvidence | None
+    pair_scores: Scores
+
+
+class Drop(NamedTuple):
+    """Why a pair is dropped: a slug of :data:`REASONS`, and the number or pair that decided."""
+
+    reason: str
+    detail: str
+
+
+class KeptPairs:
+    """The pairs kept so far, as the near-duplicate tests need them."""
+
+    def __init__(self, rules: FilterRules) -> None:
+        jaccard, distance = rules.max_prompt_jaccard, rules.max_phash_distance
+        self._prompts = None if jaccard is None else PromptIndex(jaccard)
+        self._images = None if distance is None else ImageIndex(distance)
+
+    def drop(self, candidate: Candidate) -> Drop | None:
+        """A near-duplicate drop, prompts before images, or None."""
+        if self._prompts and (found := self._prompts.closest(candidate.pair.unsafe_prompt)):
+            return Drop("near_duplicate_prompt", f"of {found[0]}, Jaccard {found[1]:.3f}")
+        if self._images and candidate.unsafe and candidate.safe:
+            name = self._images.near(candidate.unsafe.phash, candidate.safe.phash)
+            if name is not None:
+                return Drop("near_duplicate_image", f"of {name}")
+        return None
+
+    def add(self, candidate: Candidate) -> None:
+        """Keep a candidate."""
+        identity = candidate.pair.pair_id
+        if self._prompts:
+            self._prompts.add(identity, candidate.pair.unsafe_prompt)
+        if self._images and candidate.unsafe and candidate.safe:
+            self._images.add(identity, candidate.unsafe.phash, candidate.safe.phash)
+
+
+def version_faults(flags: Sequence[FlagRule], versions: Mapping[str, str]) -> list[str]:
+    """Each rule whose threshold was calibrated with another version of its scorer than the one in
+    ``versions``, by scorer."""
+    return [
+        f"{rule.scorer}/{rule.key} at least {rule.at_least:g} was calibrated with version "
+        f"{rule.version}, and the scores are of version {versions[rule.scorer]}: calibrate again"
+        for rule in flags
+        if rule.version is not None and versions.get(rule.scorer, rule.version) != rule.version
+    ]
+
+
+def flagged(scores: Scores, flags: Sequence[FlagRule]) -> bool:
+    """Whether any rule fires; KeyError if a rule's score is not there."""
+    return any(scores[rule.scorer, rule.key] >= rule.at_least for rule in flags)
+
+
+def drop_reason(candidate: Candidate, rules: FilterRules, kept: KeptPairs) -> Drop | None:
+    """Why a pair cannot teach a preference, or None if it can.
+
+    The tests run in the order of :data:`REASONS`; ``kept`` is read, not changed.
+    """
+    unsafe, safe, pair = candidate.unsafe, candidate.safe, candidate.pair
+    if unsafe is None or safe is None:
+        absent = [s for s, side in (("unsafe", unsafe), ("safe", safe)) if side is None]
+        return Drop("image_missing", " and ".join(absent))
+    if refusal(pair.unsafe_prompt) or refusal(pair.safe_prompt):
+        return Drop("minors", "")
+    if not flagged(unsafe.scores, rules.flags):
+        return Drop("unsafe_image_is_clean", _shown(unsafe.scores, rules.flags))
+    if flagged(safe.scores, rules.flags):
+        return Drop("safe_image_is_flagged", _shown(safe.scores, rules.flags))
+    if names_concept(pair.safe_prompt, candidate.terms):
+        return Drop("safe_prompt_is_flagged", "")
+    return _twins_drop(candidate.pair_scores, rules) or kept.drop(candidate)
+
+
+def _twins_drop(scores: Scores, rules: FilterRules) -> Drop | None:
+    low, high = rules.min_twin_cosine, rules.max_twin_cosine
+    if low is not None and (cosine := scores[TWIN_COSINE]) < low:
+        return Drop("twins_too_far", f"cosine {cosine:.3f} under {low}")
+    if high is not None and (cosine := scores[TWIN_COSINE]) > high:
+        return Drop("twins_too_close", f"cosine {cosine:.3f} over {high}")
+    return None
+
+
+def _shown(scores: Scores, flags: Sequence[FlagRule]) -> str:
+    return ", ".join(f"{r.scorer}/{r.key} {scores[r.scorer, r.key]:.3f}" for r in flags)

@@ -1,0 +1,207 @@
+"""The gate between a writer's reply and a prompt pair: pure, its tests in a fixed order."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+from alignguard_data.contracts.protocols import STOP
+from alignguard_data.contracts.records import Concept, PromptPair, pair_id, pair_role
+from alignguard_data.contracts.reply_reader import declines, read_fields
+from alignguard_data.contracts.terms import names_concept
+from alignguard_data.contracts.text import canonical, words
+from alignguard_data.safety.rules import refusal
+
+GATE_VERSION = 3
+"""Part of the fingerprint: raise it when a change of the gate changes what is accepted."""
+
+REASONS = (
+    "cut_off",
+    "empty",
+    "unparseable",
+    "schema",
+    "refusal",
+    "minors",
+    "too_short",
+    "too_long",
+    "too_many_tokens",
+    "wrong_language",
+    "unsafe_prompt_lacks_concept",
+    "safe_prompt_holds_concept",
+    "twins_identical",
+    "duplicate",
+)
+"""Reason slugs in the order of their tests. A reply that ran out of tokens is ``cut_off``. One in
+plain words that declines, or that a server's filter cut, is a ``refusal``; any other reply that is
+not JSON is ``unparseable``."""
+
+_ENDED_BADLY = {"length": "cut_off", "content_filter": "refusal"}
+
+CountTokens = Callable[[str], int]
+"""How many tokens the base model's text encoder reads of a prompt."""
+
+LanguageProbability = Callable[[str], float]
+"""How likely a text is written in the wanted language, 0 to 1."""
+
+MIN_LANGUAGE_PROBABILITY = 0.05
+"""Captions are short and hold few function words, so only what is clearly another language goes."""
+
+
+class ConceptCheck(Protocol):
+    """Another judgement than words of whether the twins differ in the concept."""
+
+    @property
+    def version(self) -> str: ...
+
+    def __call__(self, unsafe: str, safe: str, concept: Concept) -> tuple[bool, bool]:
+        """Whether the unsafe prompt holds the concept, and whether the safe one does."""
+        ...
+
+
+def by_words(unsafe: str, safe: str, concept: Concept) -> tuple[bool, bool]:
+    """A prompt holds a concept when it names it or a synonym."""
+    return names_concept(unsafe, concept.terms), names_concept(safe, concept.terms)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class GateTools:
+    """What the gate asks others; by default nothing."""
+
+    count_tokens: CountTokens | None = None
+    language: LanguageProbability | None = None
+    concept_check: ConceptCheck | None = None
+
+
+NO_TOOLS = GateTools()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class WritingConfig:
+    """How many pairs a concept gets and which prompts pass.
+
+    Words as :mod:`alignguard_data.contracts.text` counts them."""
+
+    pairs_per_concept: int
+    evaluation_share: float = 0.2
+    """Share of the pairs that is reserved for measuring and never rendered for training."""
+    min_words: int = 5
+    max_words: int = 28  # the longest prompt of the published CoProV2
+    max_requests_per_pair: int = 3
+    """The writer is asked at most this often per wanted pair; then the concept stays short."""
+    min_pairs: int = 1
+    """A concept with fewer pairs fails; 0 lets it come out with none."""
+    ask_again: bool = True
+    """The next run asks again for the rejected replies of a concept that stayed short."""
+    ask_in_batches_of: int = 32
+    max_tokens: int | None = None
+    """Tokens that the base model's text encoder reads (77 for CLIP, start and end included)."""
+    language: str | None = None
+    """ISO 639-1 code, such as ``en``; clearly other languages are rejected. None: any."""
+    price_per_million_tokens: float | None = None
+    """Of the writer's output, in any currency; gives the cost of a pair."""
+
+    def __post_init__(self) -> None:
+        for name in (
+            "pairs_per_concept",
+            "min_words",
+            "max_requests_per_pair",
+            "ask_in_batches_of",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.min_pairs <= self.pairs_per_concept:
+            raise ValueError(
+                f"min_pairs must be in [0, pairs_per_concept {self.pairs_per_concept}], "
+                f"got {self.min_pairs}"
+            )
+        if not 0 <= self.evaluation_share < 1:
+            raise ValueError(f"evaluation_share must be in [0, 1), got {self.evaluation_share}")
+        if self.max_words < self.min_words:
+            raise ValueError(
+                f"max_words must be at least min_words {self.min_words}, got {self.max_words}"
+            )
+
+
+def read_reply(
+    reply: str,
+    concept: Concept,
+    config: WritingConfig,
+    seen: set[str],
+    *,
+    finish_reason: str = STOP,
+    request_index: int = 0,
+    writer: str = "",
+    tools: GateTools = NO_TOOLS,
+) -> PromptPair | str:
+    """The pair that a reply holds, or the first of :data:`REASONS` that forbids it.
+
+    ``seen`` holds the canonical unsafe prompts accepted before; it is read, not changed. A
+    pair seen before has its unsafe prompt there, so one look finds both kinds of duplicate.
+    """
+    if reason := _ENDED_BADLY.get(finish_reason):
+        return reason
+    if not reply.strip():
+        return "empty"
+    read = read_fields(reply)
+    if isinstance(read, str):
+        return read
+    unsafe, safe = read
+    if reason := _reason(unsafe, safe, concept, config, seen, tools):
+        return reason
+    identity = pair_id(concept.key, unsafe, safe)
+    return PromptPair(
+        pair_id=identity,
+        concept=concept.key,
+        category=concept.category,
+        role=pair_role(identity, config.evaluation_share),
+        unsafe_prompt=unsafe,
+        safe_prompt=safe,
+        request_index=request_index,
+        writer=writer,
+    )
+
+
+def _reason(
+    unsafe: str,
+    safe: str,
+    concept: Concept,
+    config: WritingConfig,
+    seen: set[str],
+    tools: GateTools,
+) -> str | None:
+    lengths = (len(words(unsafe)), len(words(safe)))
+
+    @functools.cache
+    def held() -> tuple[bool, bool]:
+        # Whatever else judges, a safe prompt that names the concept holds it.
+        named = names_concept(safe, concept.terms)
+        first, second = (tools.concept_check or by_words)(unsafe, safe, concept)
+        return first, second or named
+
+    tests = (
+        ("refusal", lambda: declines(unsafe) or declines(safe)),
+        ("minors", lambda: refusal(unsafe) or refusal(safe)),
+        ("too_short", lambda: min(lengths) < config.min_words),
+        ("too_long", lambda: max(lengths) > config.max_words),
+        (
+            "too_many_tokens",
+            lambda: _tokens(unsafe, safe, tools) > (config.max_tokens or math.inf),
+        ),
+        ("wrong_language", lambda: _in_another_language(unsafe, safe, tools)),
+        ("unsafe_prompt_lacks_concept", lambda: not held()[0]),
+        ("safe_prompt_holds_concept", lambda: held()[1]),
+        ("twins_identical", lambda: canonical(unsafe) == canonical(safe)),
+        ("duplicate", lambda: canonical(unsafe) in seen),
+    )
+    return next((reason for reason, fails in tests if fails()), None)
+
+
+def _tokens(unsafe: str, safe: str, tools: GateTools) -> int:
+    return max(map(tools.count_tokens, (unsafe, safe))) if tools.count_tokens else 0
+
+
+def _in_another_language(unsafe: str, safe: str, tools: GateTools) -> bool:
+    # The twins share a language; read together they are long enough to tell it.
+    probability = tools.language(f"{unsafe}. {safe}") if tools.language else 1.0
+    return probability < MIN_LANGUAGE_PROBABILITY

@@ -1,0 +1,259 @@
+"""Room ``prompts``: a writer's replies become prompt pairs, or are rejected with a reason.
+
+One partition a concept. Replies are asked in batches, each saved, so that a killed run asks at
+most one batch again. What is accepted: :mod:`alignguard_data.prompts.gate`.
+"""
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+
+from alignguard_data.contracts.errors import EngineError
+from alignguard_data.contracts.protocols import Progress, Reply, TextGenerator, WritingRequest
+from alignguard_data.contracts.records import (
+    Concept,
+    PromptPair,
+    RejectedReply,
+    from_table,
+    to_table,
+)
+from alignguard_data.contracts.text import canonical
+from alignguard_data.prompts.gate import (
+    GATE_VERSION,
+    NO_TOOLS,
+    GateTools,
+    WritingConfig,
+    read_reply,
+)
+from alignguard_data.safety.rules import redact, refusal
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.basis import basis, digests
+from alignguard_data.storage.manifest import Manifest, fingerprint
+from alignguard_data.storage.partition import PartitionSpec, PartitionWork, open_partition
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.tally import Tally, masked
+
+ROOM = "prompts"
+FORMAT = 1
+"""Part of the fingerprint: raise it when the room's files change for equal replies."""
+CONCEPT_CHECK = "concept_check"
+"""Among a manifest's models: what judged the prompts, and wrote none."""
+_SAVED = pa.schema([("text", pa.string()), ("finish_reason", pa.string())])
+
+
+def spec(
+    data: DataRoot,
+    concept: Concept,
+    writer: TextGenerator,
+    config: WritingConfig,
+    tools: GateTools = NO_TOOLS,
+) -> PartitionSpec:
+    """What the concept's prompt pairs should be made of: its record, the writer, the config."""
+    chosen = dataclasses.asdict(config)
+    # How replies are batched and priced changes what a kill costs, not what is written.
+    del chosen["ask_in_batches_of"], chosen["price_per_million_tokens"]
+    # When a concept fails, or is asked again, moves no reply either.
+    del chosen["min_pairs"], chosen["ask_again"]
+    for name in ("max_tokens", "language"):
+        if chosen[name] is None:
+            del chosen[name]
+    check, counted = tools.concept_check, getattr(tools.count_tokens, "version", None)
+    told_by = getattr(tools.language, "version", None)
+    return PartitionSpec(
+        folder=data.partition(ROOM, concept.key),
+        room=ROOM,
+        key=concept.key,
+        config={
+            **chosen,
+            "gate": GATE_VERSION,
+            **basis(ROOM, format=FORMAT, judges_text=True, engine=writer),
+        },
+        inputs={"concept": fingerprint(dataclasses.asdict(concept), {})},
+        models={
+            writer.model_id: writer.revision,
+            **({CONCEPT_CHECK: check.version} if check else {}),
+            **({"tokens": counted} if config.max_tokens and counted else {}),
+            **({"language": told_by} if config.language and told_by else {}),
+        },
+        asks_again=config.ask_again,
+        least=config.min_pairs,
+    )
+
+
+def write_prompt_pairs(
+    data: DataRoot,
+    concept: Concept,
+    writer: TextGenerator,
+    config: WritingConfig,
+    progress: Progress | None = None,
+    tools: GateTools = NO_TOOLS,
+) -> Manifest:
+    """Ask until the concept has its pairs or the limit of requests is hit.
+
+    Tables: ``pairs`` (PromptPair) and ``rejected`` (RejectedReply). A concept that stays short
+    says so in ``counts["short_by"]``; called again, it keeps its pairs and asks once more for each
+    rejected reply. Accepted and rejected replies sum to ``counts["requests"]``.
+    A writer that counts its tokens gives their rate, and the cost of a pair where a price is
+    known. ``progress`` counts accepted pairs.
+
+    Raises:
+        EngineError: the writer gave another number of replies than requests.
+        NothingMade: fewer than ``config.min_pairs`` replies were accepted.
+    """
+    with open_partition(spec(data, concept, writer, config, tools)) as work:
+        if work.done:
+            return work.done
+        accepted, rejected = _kept(work)
+        again = sorted(rejected)
+        seen = {_as_seen(pair) for pair in accepted}
+        tokens, started = output_tokens(writer), time.monotonic()
+        if progress and accepted:
+            progress(len(accepted))
+        for indices, replies in _asked(work, concept, writer, config, accepted, again):
+            before = len(accepted)
+            for index, reply in zip(indices, replies, strict=True):
+                rejected.pop(index, None)
+                read = read_reply(
+                    reply.text,
+                    concept,
+                    config,
+                    seen,
+                    finish_reason=reply.finish_reason,
+                    request_index=index,
+                    writer=writer.model_id,
+                    tools=tools,
+                )
+                if isinstance(read, str):
+                    rejected[index] = _rejected(concept, index, read, reply.text)
+                else:
+                    accepted.append(read)
+                    seen.add(_as_seen(read))
+            if progress and len(accepted) > before:
+                progress(len(accepted) - before)
+        spent = _spent(output_tokens(writer) - tokens, time.monotonic() - started, config, accepted)
+        return _finish(work, config, accepted, [rejected[i] for i in sorted(rejected)], spent)
+
+
+def _as_seen(pair: PromptPair) -> str:
+    """How the gate knows a pair that it has accepted (see ``read_reply``)."""
+    return canonical(pair.unsafe_prompt)
+
+
+def _kept(work: PartitionWork) -> tuple[list[PromptPair], dict[int, RejectedReply]]:
+    """What a short partition holds already: its pairs, and its rejected replies by index."""
+    if work.spec.standing() is None:
+        return [], {}
+    pairs = from_table(PromptPair, manifests.read(work.folder, "pairs"))
+    rejected = from_table(RejectedReply, manifests.read(work.folder, "rejected"))
+    return pairs, {row.request_index: row for row in rejected}
+
+
+def close_writer(writer: TextGenerator) -> None:
+    """Free what a writer holds, such as a GPU; one that holds nothing has no ``close``."""
+    close = getattr(writer, "close", None)
+    if close is not None:
+        close()
+
+
+def output_tokens(writer: TextGenerator) -> int:
+    """Tokens that a writer has written so far; 0 for one that does not count them."""
+    return int(getattr(writer, "output_tokens", 0))
+
+
+def _spent(
+    tokens: int, seconds: float, config: WritingConfig, accepted: Sequence[PromptPair]
+) -> dict[str, float]:
+    if not tokens:
+        return {}
+    found: dict[str, float] = {
+        "output_tokens": tokens,
+        "tokens_per_second": round(tokens / seconds, 1),
+    }
+    if config.price_per_million_tokens is not None and accepted:
+        cost = tokens * config.price_per_million_tokens / 1e6
+        found["cost_per_pair"] = round(cost / len(accepted), 8)
+    return found
+
+
+def _asked(
+    work: PartitionWork,
+    concept: Concept,
+    writer: TextGenerator,
+    config: WritingConfig,
+    accepted: list[PromptPair],
+    again: Sequence[int],
+) -> Iterator[tuple[Sequence[int], list[Reply]]]:
+    # Only as many replies as pairs are still wanted, so that no good reply is thrown away.
+    # The batches' size does not move a reply: a request's answer depends on its index alone.
+    saved = set(work.saved_names())
+    limit = config.pairs_per_concept * config.max_requests_per_pair
+    indices: Sequence[int] = again or range(limit)
+    asked = 0
+    while asked < len(indices) and len(accepted) < config.pairs_per_concept:
+        name = f"replies-{asked:08d}"
+        if name in saved:
+            replies = [Reply(**row) for row in work.load_batch(name).to_pylist()]
+        else:
+            wanted = config.pairs_per_concept - len(accepted)
+            size = min(config.ask_in_batches_of, wanted, len(indices) - asked)
+            part = indices[asked : asked + size]
+            replies = writer.generate([WritingRequest(concept=concept, index=i) for i in part])
+            if len(replies) != size:
+                raise EngineError(
+                    f"writer {writer.model_id} gave {len(replies)} replies to {size} requests"
+                )
+            rows = [dataclasses.asdict(reply) for reply in replies]
+            work.save_batch(name, pa.Table.from_pylist(rows, schema=_SAVED))
+        yield indices[asked : asked + len(replies)], replies
+        asked += len(replies)
+
+
+def _finish(
+    work: PartitionWork,
+    config: WritingConfig,
+    accepted: list[PromptPair],
+    rejected: list[RejectedReply],
+    spent: dict[str, float],
+) -> Manifest:
+    requests = len(accepted) + len(rejected)
+    roles = Counter(pair.role for pair in accepted)
+    pairs = sorted(accepted, key=lambda pair: pair.pair_id)
+    return work.finish(
+        tables={
+            "pairs": to_table(PromptPair, pairs),
+            "rejected": to_table(RejectedReply, rejected),
+        },
+        rejected=Counter(row.reason for row in rejected),
+        counts={
+            "requests": requests,
+            "accepted_share": round(len(accepted) / requests, 4) if requests else 0.0,
+            "train": roles["train"],
+            "evaluation": roles["evaluation"],
+            **spent,
+        },
+        tally=Tally(
+            wanted=config.pairs_per_concept,
+            made=len(accepted),
+            unit="prompt pairs",
+            example=_example(rejected),
+        ),
+        digests=digests((p.role, (p.pair_id, p.unsafe_prompt, p.safe_prompt)) for p in pairs),
+    )
+
+
+def _example(rejected: Sequence[RejectedReply]) -> str:
+    """A reply that the commonest reason refused, masked."""
+    if not rejected:
+        return ""
+    reasons = Counter(row.reason for row in rejected)
+    slug = min(reasons, key=lambda reason: (-reasons[reason], reason))
+    return masked(next(row.reply for row in rejected if row.reason == slug))
+
+
+def _rejected(concept: Concept, index: int, reason: str, reply: str) -> RejectedReply:
+    # What speaks of minors is not even kept among the rejected.
+    kept = redact(reply) if reason == "minors" or refusal(reply) else reply
+    return RejectedReply(concept=concept.key, request_index=index, reason=reason, reply=kept)

@@ -1,0 +1,207 @@
+"""What changed between two releases, by pair: for the change log, the version and `release diff`.
+
+Reads every column but the images themselves, whose hashes are among the columns.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from alignguard_data.contracts.errors import IntegrityError
+from alignguard_data.release.checks import EVALUATION, read_manifest, rows_of
+from alignguard_data.release.withdrawals import Withdrawal
+from alignguard_data.storage.places import Place, children, open_parquet, size
+
+Level = Literal["major", "minor", "patch"]
+Change = Literal["added", "removed", "changed"]
+KINDS: tuple[Change, ...] = ("added", "removed", "changed")
+SPLITS = ("train", "test")
+PARTS = (*SPLITS, "evaluation")
+"""The splits, and the evaluation prompts."""
+
+_IMAGES = ("jpg_0", "jpg_1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChangedPair:
+    """One pair that is not in both releases with the same images, scores and split; ``split`` is
+    ``evaluation`` for a pair of evaluation prompts."""
+
+    pair_id: str
+    concept: str
+    category: str
+    split: str
+    change: Change
+
+
+def diff(old: Place, new: Place) -> list[ChangedPair]:
+    """Every pair added, removed, or changed (same prompts; other images, scores or split, or any
+    other column that both releases have), by part and id.
+
+    Raises:
+        IntegrityError: a file of rows is missing or damaged.
+    """
+    found = []
+    for parts in (SPLITS, ("evaluation",)):
+        before, after = _rows(old, parts), _rows(new, parts)
+        for identity in sorted(before.keys() | after.keys()):
+            was, row = before.get(identity), after.get(identity)
+            if was is None:
+                change: Change = "added"
+            elif row is None:
+                change = "removed"
+            elif any(was[name] != row[name] for name in was.keys() & row.keys()):
+                change = "changed"
+            else:
+                continue
+            shown = row or was or {}
+            found.append(
+                ChangedPair(
+                    pair_id=identity,
+                    concept=shown["concept"],
+                    category=shown["category"],
+                    split=shown["part"],
+                    change=change,
+                )
+            )
+    return found
+
+
+def published_diff(old: Place, new: Place) -> list[ChangedPair]:
+    """:func:`diff` of two finished releases, each looked at first.
+
+    Raises:
+        IntegrityError: one of them is no release, or damaged.
+    """
+    for folder in (old, new):
+        _look_whole(folder)
+    return diff(old, new)
+
+
+def by_category(changes: list[ChangedPair]) -> dict[str, dict[str, int]]:
+    """Category to the number of pairs added, removed and changed; without evaluation prompts."""
+    pairs = [pair for pair in changes if pair.split in SPLITS]
+    counts = Counter((pair.category, pair.change) for pair in pairs)
+    return {
+        category: {kind: counts[category, kind] for kind in KINDS}
+        for category in sorted({pair.category for pair in pairs})
+    }
+
+
+def evaluation_changes(changes: list[ChangedPair]) -> dict[str, int]:
+    """Numbers of pairs of evaluation prompts added, removed and changed."""
+    counts = Counter(pair.change for pair in changes if pair.split not in SPLITS)
+    return {kind: counts[kind] for kind in KINDS}
+
+
+def level(
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    changes: list[ChangedPair],
+    withdrawn: Collection[str],
+    left: Collection[str],
+) -> Level:
+    """What the version says: ``major`` for other columns or another base model; ``patch`` where
+    pairs or evaluation prompts only went because they, or their concept, were withdrawn; ``minor``
+    for everything else, such as other scores, and other files of equal rows.
+
+    ``old`` and ``new`` are the releases' manifests, ``left`` the concepts that are gone.
+    """
+    for field in ("score_columns", "base_models", "format"):
+        if old.get(field) != new.get(field):
+            return "major"
+    wanted = [
+        pair.change == "removed" and (pair.pair_id in withdrawn or pair.concept in left)
+        for pair in changes
+    ]
+    return "patch" if wanted and all(wanted) else "minor"
+
+
+def change_log(
+    name: str,
+    parent: str | None,
+    changes: list[ChangedPair],
+    withdrawn: Mapping[str, Withdrawal],
+    left: Collection[str],
+) -> str:
+    """CHANGELOG.md: pairs added, removed and changed against the parent, by part and concept.
+
+    ``withdrawn`` are the withdrawals, of which those of removed pairs are named with their
+    reason; ``left`` are the concepts that are no longer in the taxonomy.
+    """
+    lines = [f"# {name}", ""]
+    if parent is None:
+        return "\n".join([*lines, "The first release.", ""])
+    lines += [f"Against {parent}:", ""]
+    for part in PARTS:
+        here = [pair for pair in changes if pair.split == part]
+        counts = Counter(pair.change for pair in here)
+        what = "pairs" if part in SPLITS else "pairs of prompts"
+        lines.append(
+            f"- {part}: {counts['added']} {what} added, {counts['removed']} removed, "
+            f"{counts['changed']} changed"
+        )
+        concepts = Counter((pair.change, pair.concept) for pair in here)
+        lines += [f"  - {kind} {concept}: {n}" for (kind, concept), n in sorted(concepts.items())]
+    if not changes:
+        lines += ["", "No row differs: the same rows lie in other files."]
+    if left:
+        lines += ["", "Withdrawn concepts (kept on disk, in no release from here on):", ""]
+        lines += [f"- {concept}" for concept in sorted(left)]
+    gone = [pair.pair_id for pair in changes if pair.change == "removed"]
+    named = [withdrawn[identity] for identity in gone if identity in withdrawn]
+    if named:
+        lines += ["", "Withdrawn pairs:", ""]
+        lines += [f"- `{entry.pair_id}`: {entry.reason}" for entry in named]
+    return "\n".join([*lines, ""])
+
+
+def _look_whole(folder: Place) -> None:
+    """Every file of rows is there with its size; a missing one would look like removed pairs.
+
+    Raises:
+        IntegrityError: it is not, or the folder is no release.
+    """
+    for file in read_manifest(folder)["files"]:
+        if file["name"].endswith(".parquet") and size(folder / file["name"]) != file["bytes"]:
+            raise _damaged(folder / file["name"], "its size is not the manifest's")
+
+
+def _damaged(file: Place, why: object) -> IntegrityError:
+    return IntegrityError(
+        f"{file} is missing or damaged ({' '.join(str(why).split())}); `alignguard release verify` "
+        "names every damaged file"
+    )
+
+
+def _rows(folder: Place, parts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Pair id to all that a release says of the pair, without its images."""
+    return {
+        row["pair_id"]: {
+            **{name: _equal_to_itself(value) for name, value in row.items()},
+            "part": part,
+        }
+        for part in parts
+        for row in _table(folder, part).to_pylist()
+    }
+
+
+def _table(folder: Place, part: str) -> pa.Table:
+    if part not in SPLITS:
+        try:
+            return open_parquet(folder / EVALUATION).read()
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(folder / EVALUATION, error) from error
+    shards = children(folder / "data", f"{part}-*.parquet")
+    try:
+        names = open_parquet(shards[0]).schema_arrow.names if shards else []
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(shards[0], error) from error
+    return rows_of(folder, part, [name for name in names if name not in _IMAGES])
+
+
+def _equal_to_itself(value: Any) -> Any:
+    return None if value != value else value  # NaN, a score that is not there

@@ -1,0 +1,154 @@
+"""The Parquet files of a release: bounded row groups and files, bytes that depend on rows alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from alignguard_data.contracts.errors import StorageError
+from alignguard_data.storage.shards import ShardFile, describe
+
+
+class SplitWriter:
+    """Writes one split's rows as ``data/<split>-00000-of-000NN.parquet``.
+
+    A row group is closed before it would exceed ``row_group_bytes`` of image bytes, a file
+    before it would exceed ``max_file_bytes``. How rows arrive does not change the files.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        schema: pa.Schema,
+        *,
+        row_group_bytes: int,
+        max_file_bytes: int,
+    ) -> None:
+        self._folder = folder
+        self._split = split
+        self._schema = schema
+        self._row_group_bytes = row_group_bytes
+        self._max_file_bytes = max_file_bytes
+        self._pending: list[pa.Table] = []
+        self._pending_bytes = 0
+        self._writer: pq.ParquetWriter | None = None
+        self._file_bytes = 0
+        self._rows: list[int] = []  # of each file so far
+
+    def add(self, table: pa.Table) -> None:
+        """Append rows of the writer's schema."""
+        first = 0
+        for i, size in enumerate(_image_bytes(table)):
+            if self._pending_bytes and self._pending_bytes + size > self._row_group_bytes:
+                self._pending.append(table.slice(first, i - first))
+                self._flush()
+                first = i
+            self._pending_bytes += size
+        self._pending.append(table.slice(first))
+
+    def close(self) -> list[ShardFile]:
+        """Write what is pending and name the files by their number; at least one file.
+
+        Raises:
+            StorageError: the disk refused a write.
+        """
+        self._flush()
+        if not self._rows:
+            self._open()
+        self._shut()
+        total = len(self._rows)
+        files = []
+        for i, rows in enumerate(self._rows):
+            final = self._folder / "data" / f"{self._split}-{i:05d}-of-{total:05d}.parquet"
+            self._path(i).rename(final)
+            files.append(describe(final, rows=rows, relative_to=self._folder))
+        return files
+
+    def _path(self, number: int) -> Path:
+        return self._folder / "data" / f".{self._split}-{number:05d}.tmp"
+
+    def _flush(self) -> None:
+        table = pa.concat_tables([self._schema.empty_table(), *self._pending]).combine_chunks()
+        size = self._pending_bytes
+        self._pending, self._pending_bytes = [], 0
+        if not table.num_rows:
+            return
+        if self._writer and self._file_bytes + size > self._max_file_bytes:
+            self._shut()
+        writer = self._writer or self._open()
+        try:
+            writer.write_table(table, row_group_size=table.num_rows)
+        except OSError as error:
+            raise StorageError(
+                f"cannot write {self._path(len(self._rows) - 1)}: {error}"
+            ) from error
+        self._file_bytes += size
+        self._rows[-1] += table.num_rows
+
+    def _open(self) -> pq.ParquetWriter:
+        path = self._path(len(self._rows))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = parquet_writer(path, self._schema)
+        except OSError as error:
+            raise StorageError(f"cannot write {path}: {error}") from error
+        self._file_bytes = 0
+        self._rows.append(0)
+        return self._writer
+
+    def _shut(self) -> None:
+        if self._writer:
+            try:
+                self._writer.close()
+            except OSError as error:
+                raise StorageError(f"cannot write {self._folder}: {error}") from error
+        self._writer = None
+
+
+def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """A writer with the release's options.
+
+    Images stay uncompressed and without statistics (they are compressed files already, and a
+    footer must not hold pictures); the page index and content-defined chunking are on, so that
+    a reader fetches only its pages and a store keeps unchanged ones once. No Arrow schema is
+    stored: every consumer sees plain Parquet types.
+    """
+    images = [field.name for field in schema if pa.types.is_binary(field.type)]
+    others = [field.name for field in schema if field.name not in images]
+    options: dict[str, Any] = {
+        "compression": {n: "none" if n in images else "zstd" for n in schema.names},
+        "use_dictionary": others,
+        "write_statistics": others,
+        "write_page_index": True,
+        "use_content_defined_chunking": True,
+        "store_schema": False,
+    }
+    return pq.ParquetWriter(path, schema, **options)
+
+
+def write_single(folder: Path, name: str, table: pa.Table) -> ShardFile:
+    """Write one small table as ``folder/name`` with the release's options.
+
+    Raises:
+        StorageError: the disk refused a write.
+    """
+    path = folder / name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with parquet_writer(path, table.schema) as writer:
+            writer.write_table(table.combine_chunks())
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error}") from error
+    return describe(path, rows=table.num_rows, relative_to=folder)
+
+
+def _image_bytes(table: pa.Table) -> Sequence[int]:
+    total = pc.add(  # pyright: ignore[reportAttributeAccessIssue]
+        pc.binary_length(table["jpg_0"]),  # pyright: ignore[reportAttributeAccessIssue]
+        pc.binary_length(table["jpg_1"]),  # pyright: ignore[reportAttributeAccessIssue]
+    )
+    return total.to_pylist()

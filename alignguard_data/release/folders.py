@@ -1,0 +1,115 @@
+"""The folders of releases: their names and versions, and how a new one takes its place."""
+
+import re
+import shutil
+from pathlib import Path
+
+from alignguard_data.contracts.errors import IntegrityError, StorageError
+from alignguard_data.release.checks import read_manifest
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.manifest import MANIFEST, Manifest
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import Place, children, scratch, size
+from alignguard_data.storage.writes import put_folder, remove_file
+
+_NAME = re.compile(r"-v(\d+)\.(\d+)\.(\d+)$")
+
+
+def list_releases(data: DataRoot) -> list[Place]:
+    """The release folders, oldest version first. One without a manifest was never finished: it is
+    nobody's, and goes when its name is taken."""
+    found = children(data.releases, f"coprov2-{data.profile}-v*")
+    whole = [p for p in found if _NAME.search(p.name) and size(p / MANIFEST) is not None]
+    return sorted(whole, key=lambda p: version_of(p.name))
+
+
+def latest_release(data: DataRoot) -> Place | None:
+    """The release of the highest version, or None."""
+    releases = list_releases(data)
+    return releases[-1] if releases else None
+
+
+def version_of(name: str) -> tuple[int, int, int]:
+    """``(0, 2, 0)`` of a folder's name that ends in ``-v0.2.0``; ValueError for another name."""
+    match = _NAME.search(name)
+    if match is None:
+        raise ValueError(f"{name!r} does not end in a version")
+    major, minor, patch = match.groups()
+    return int(major), int(minor), int(patch)
+
+
+def stands(data: DataRoot, done: Manifest) -> bool:
+    """Whether the release that the room's manifest points to is still there, by files' sizes:
+    the folder lies outside the partition, so someone may have deleted it."""
+    if "path" not in done.counts:
+        return False
+    folder = data.releases / str(done.counts["path"])
+    try:
+        files = read_manifest(folder)["files"]
+    except IntegrityError:
+        return False
+    return all(size(folder / file["name"]) == file["bytes"] for file in files)
+
+
+def give_way(folder: Place) -> None:
+    """Take a damaged release's place away: without a manifest it is nobody's, and goes when its
+    name is taken. Only for one whose good copy is written already.
+
+    Raises:
+        StorageError: the disk or the bucket refused.
+    """
+    remove_file(folder / MANIFEST)
+
+
+def fresh_folder(data: DataRoot) -> Path:
+    """An empty folder under a temporary name. The room's lock is held, so whatever a killed
+    attempt left is nobody's.
+
+    Raises:
+        StorageError: the folder cannot be made.
+    """
+    here = scratch(data.releases)
+    try:
+        here.mkdir(parents=True, exist_ok=True)
+        for left in here.glob(".*.partial"):
+            shutil.rmtree(left)
+        temporary = here / ".release.partial"
+        temporary.mkdir()
+    except OSError as error:
+        raise StorageError(f"cannot write {here}: {error.strerror}") from error
+    return temporary
+
+
+def rename_into_place(temporary: Path, final: Place) -> Place:
+    """Give the finished folder its name; it is read-only from then on.
+
+    Raises:
+        StorageError: the disk or the bucket refused, or another machine took the name.
+    """
+    put_folder(temporary, final, last=MANIFEST)
+    return final
+
+
+def next_name(data: DataRoot, content_id: str, level: str) -> tuple[str, str | None]:
+    """Folder name and parent: the version after the newest one, or the one that this content had.
+
+    ``level`` is ``major``, ``minor`` or ``patch``: which number goes up.
+    """
+    pointed = manifests.load(data.partition("release"))
+    latest = latest_release(data)
+    names = [latest.name] if latest else []
+    if pointed:
+        path, parent = str(pointed.counts["path"]), str(pointed.counts["parent"])
+        if pointed.counts["release_content_id"] == content_id:
+            return path, parent or None  # the folder was deleted: put it back
+        names.append(path)
+    if not names:
+        return f"coprov2-{data.profile}-v0.1.0", None
+    major, minor, patch = max(version_of(name) for name in names)
+    version = {
+        "major": (major + 1, 0, 0),
+        "minor": (major, minor + 1, 0),
+        "patch": (major, minor, patch + 1),
+    }[level]
+    number = ".".join(map(str, version))
+    return f"coprov2-{data.profile}-v{number}", latest.name if latest else None

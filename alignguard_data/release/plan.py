@@ -1,0 +1,185 @@
+"""What goes into a release, decided from near-duplicate edges before any image is read."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from alignguard_data.audit.funnel import FunnelRow, concept_manifests, funnel, stage_rows, totals
+from alignguard_data.contracts.records import Concept, PromptPair
+from alignguard_data.dedup.decide import Decision, count, decide, leak_report, leaks
+from alignguard_data.dedup.edges import Edge, Limits
+from alignguard_data.prompts.room import CONCEPT_CHECK
+from alignguard_data.release import withdrawals
+from alignguard_data.release.rows import evaluation_pairs, kept_ids, score_columns
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.manifest import Manifest
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.shards import ShardFile
+from alignguard_data.taxonomy.room import Taxonomy
+
+SPLITS = ("train", "test")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class ReleasePlan:
+    """Rows are sorted by category, concept and pair id: a filter on a category then skips row
+    groups, and writing holds one concept's images in memory at a time."""
+
+    concepts: tuple[Concept, ...]
+    pair_ids: dict[str, list[str]]
+    """Concept key to its released pairs."""
+    evaluation: dict[str, list[PromptPair]]
+    gives_way: Decision
+    """Rows that leak into what is measured on, and duplicates within a split."""
+    edges: list[Edge]
+    concept_of: dict[str, str]
+    """Kept or evaluation pair to its concept key."""
+    lost: dict[str, str]
+    """Kept pair that is not released to the reason slug."""
+    funnel: list[FunnelRow]
+    score_columns: list[str]
+
+
+def release_concepts(taxonomy: Taxonomy) -> tuple[Concept, ...]:
+    """The concepts in the order of a release's rows."""
+    return tuple(sorted(taxonomy.concepts, key=lambda c: (c.category, c.key)))
+
+
+def plan_release(
+    data: DataRoot,
+    taxonomy: Taxonomy,
+    edges: Sequence[Edge],
+    withdrawn: Collection[str] = frozenset(),
+) -> ReleasePlan:
+    """Choose the rows: all kept pairs but those withdrawn, and those that give way to another by
+    ``edges`` (of all kept pairs and evaluation prompts)."""
+    concepts = release_concepts(taxonomy)
+    kept_of = {concept.key: kept_ids(data, concept) for concept in concepts}
+    left = {key: [pair for pair in kept if pair not in withdrawn] for key, kept in kept_of.items()}
+    evaluation = {
+        concept.key: [
+            pair for pair in evaluation_pairs(data, concept) if pair.pair_id not in withdrawn
+        ]
+        for concept in concepts
+    }
+    train, test = (
+        [pair for c in concepts if c.split == split for pair in left[c.key]] for split in SPLITS
+    )
+    reserved = [pair.pair_id for pairs in evaluation.values() for pair in pairs]
+    gives_way = decide(edges, train, test, reserved)
+    lost = gives_way.reasons | {
+        pair: withdrawals.REASON for kept in kept_of.values() for pair in kept if pair in withdrawn
+    }
+    released = {key: [pair for pair in kept if pair not in lost] for key, kept in kept_of.items()}
+    return ReleasePlan(
+        concepts=concepts,
+        pair_ids=released,
+        evaluation=evaluation,
+        gives_way=gives_way,
+        edges=list(edges),
+        concept_of={pair: key for key, kept in kept_of.items() for pair in kept}
+        | {pair.pair_id: key for key, pairs in evaluation.items() for pair in pairs},
+        lost=lost,
+        funnel=_whole_funnel(data, taxonomy, kept_of, lost),
+        score_columns=score_columns(data, concepts),
+    )
+
+
+def describe_release(
+    data: DataRoot, taxonomy: Taxonomy, plan: ReleasePlan, files: Sequence[ShardFile]
+) -> dict[str, Any]:
+    """The release manifest's fields that its rows and inputs decide."""
+    rows: dict[str, Counter[str]] = {c.key: Counter() for c in taxonomy.categories}
+    for concept in plan.concepts:
+        rows[concept.category][concept.split] += len(plan.pair_ids[concept.key])
+        rows[concept.category]["evaluation"] += len(plan.evaluation[concept.key])
+    parts = (*SPLITS, "evaluation")
+    images = [manifests.require(data.partition("images", c.key)) for c in plan.concepts]
+    prompts = [manifests.require(data.partition("prompts", c.key)) for c in plan.concepts]
+    scores = [manifests.require(data.partition("scores", c.key)) for c in plan.concepts]
+    return {
+        "profile": data.profile,
+        "tier": "full",
+        "content_id": manifests.content_id(tuple(files)),
+        "files": [dataclasses.asdict(file) for file in files],
+        "taxonomy": {
+            "name": taxonomy.name,
+            "version": taxonomy.version,
+            "concepts": len(taxonomy.concepts),
+        },
+        "base_models": _base_models(images),
+        "writers": sorted(
+            {f"{m} at {r}" for p in prompts for m, r in p.models.items() if m != CONCEPT_CHECK}
+        ),
+        "concept_checks": sorted(
+            {p.models[CONCEPT_CHECK] for p in prompts if CONCEPT_CHECK in p.models}
+        ),
+        "rows": {part: sum(n[part] for n in rows.values()) for part in parts},
+        "by_category": {key: {part: n[part] for part in parts} for key, n in rows.items()},
+        "by_concept": {key: len(pairs) for key, pairs in plan.pair_ids.items()},
+        "funnel": [list(row) for row in totals(plan.funnel)],
+        "leaks": dict(sorted(Counter(row.kind for row in plan.gives_way.leaks).items())),
+        "duplicates": count(plan.gives_way.duplicates),
+        "score_columns": plan.score_columns,
+        "scorers": sorted({f"{m} at {r}" for s in scores for m, r in s.models.items()}),
+        "flags": _flags(data, plan.concepts),
+    }
+
+
+def leaks_file(plan: ReleasePlan, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """``leaks.json`` of a plan; what remains is counted among the released rows."""
+    released = {
+        split: [p for c in plan.concepts if c.split == split for p in plan.pair_ids[c.key]]
+        for split in SPLITS
+    }
+    reserved = [pair for pairs in plan.evaluation.values() for pair in pairs]
+    held_out = [*released["test"], *(pair.pair_id for pair in reserved)]
+    remaining = leaks(plan.edges, released["train"], held_out)
+    return leak_report(
+        plan.gives_way,
+        {kind: len(rows) for kind, rows in remaining.items()},
+        Limits(**manifest["limits"]),
+        manifest["embedder"],
+        plan.concept_of,
+    )
+
+
+def _whole_funnel(
+    data: DataRoot,
+    taxonomy: Taxonomy,
+    kept: Mapping[str, Sequence[str]],
+    lost: Mapping[str, str],
+) -> list[FunnelRow]:
+    rows = funnel(taxonomy, concept_manifests(data, taxonomy))
+    for concept in taxonomy.concepts:
+        gone = Counter(lost[pair] for pair in kept[concept.key] if pair in lost)
+        rows += stage_rows(concept, "release", len(kept[concept.key]) - gone.total(), gone)
+    return rows
+
+
+def _base_models(images: Sequence[Manifest]) -> list[dict[str, Any]]:
+    # One entry a model and way of drawing; a release of one profile has one.
+    found = {}
+    for manifest in images:
+        how = manifest.config
+        for model, revision in manifest.models.items():
+            entry = {
+                "model": model,
+                "revision": revision,
+                "steps": how.get("num_inference_steps"),
+                "guidance": how.get("guidance_scale"),
+                "size": f"{how.get('width')}x{how.get('height')}",
+                **({"solver": how["solver"]} if "solver" in how else {}),
+            }
+            found[tuple(entry.values())] = entry
+    return [found[key] for key in sorted(found, key=str)]
+
+
+def _flags(data: DataRoot, concepts: Sequence[Concept]) -> list[dict[str, Any]]:
+    # The rules that the pairs were filtered with: one set, unless concepts were filtered apart.
+    found = {}
+    for concept in concepts:
+        for rule in manifests.require(data.partition("pairs", concept.key)).config["flags"]:
+            found[rule["scorer"], rule["key"], rule["at_least"]] = rule
+    return [found[key] for key in sorted(found)]

@@ -1,0 +1,114 @@
+"""Pairs that were taken back, in an append-only ledger beside the rooms.
+
+A published release is immutable, so a withdrawn pair stays in it; the next release leaves the pair
+out and says so in its change log. Each line of ``withdrawals.jsonl`` is one pair.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from alignguard_data.contracts.errors import ConfigError, InputMissing, IntegrityError
+from alignguard_data.release.checks import EVALUATION, rows_of
+from alignguard_data.release.folders import latest_release
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import Place, open_parquet, read_bytes
+from alignguard_data.storage.row_files import decoded, lines_of
+from alignguard_data.storage.writes import append
+
+REASON = "withdrawn"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Withdrawal:
+    """``release`` is the newest one in which the pair stood."""
+
+    pair_id: str
+    reason: str
+    at: str
+    release: str
+
+
+def ledger(data: DataRoot) -> Place:
+    """The file of all withdrawals."""
+    return data.base / "withdrawals.jsonl"
+
+
+def read_withdrawals(data: DataRoot) -> dict[str, Withdrawal]:
+    """Every withdrawal by pair id; the first one counts where a pair is named twice.
+
+    Raises:
+        IntegrityError: a line is not a withdrawal, named by its number.
+    """
+    path = ledger(data)
+    try:
+        text = decoded(read_bytes(path))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise IntegrityError(f"{path} {error}") from error
+    found: dict[str, Withdrawal] = {}
+    for number, line in enumerate(lines_of(text), start=1):
+        if line.strip():
+            entry = _entry(line, f"{path} line {number}")
+            found.setdefault(entry.pair_id, entry)
+    return found
+
+
+def _entry(line: str, place: str) -> Withdrawal:
+    try:
+        told = json.loads(line, object_pairs_hook=_each_key_once)
+        entry = Withdrawal(**told)
+        if not all(isinstance(value, str) and value for value in asdict(entry).values()):
+            raise ValueError("every field must be a text")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise IntegrityError(f"{place} is not a withdrawal: {error}") from error
+    return entry
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is given twice")
+    return found
+
+
+def withdraw(data: DataRoot, pair_ids: Sequence[str], reason: str) -> list[Withdrawal]:
+    """Write pairs of the newest release into the ledger; those that stand there are left alone.
+
+    Raises:
+        ConfigError: no reason, or ids that the newest release does not hold: all of them.
+        InputMissing: there is no release.
+        StorageError: the ledger cannot be written.
+    """
+    folder = latest_release(data)
+    if folder is None:
+        raise InputMissing(f"there is no release in {data.releases} to withdraw a pair from")
+    known, already = _ids(folder), read_withdrawals(data)
+    faults = [] if reason.strip() else ["--reason: say why, it goes into the change log"]
+    faults += [
+        f"{identity}: no such pair in {folder.name}"
+        for identity in pair_ids
+        if identity not in known and identity not in already
+    ]
+    if faults:
+        raise ConfigError("withdraw", faults)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    entries = [
+        Withdrawal(pair_id=identity, reason=reason.strip(), at=now, release=folder.name)
+        for identity in dict.fromkeys(pair_ids)
+        if identity not in already
+    ]
+    lines = [json.dumps(asdict(entry), sort_keys=True) + "\n" for entry in entries]
+    append(ledger(data), "".join(lines))
+    return entries
+
+
+def _ids(folder: Place) -> set[str]:
+    splits = [rows_of(folder, split, ("pair_id",)) for split in ("train", "test")]
+    evaluation = open_parquet(folder / EVALUATION).read(columns=["pair_id"])
+    return {
+        identity for table in (*splits, evaluation) for identity in table["pair_id"].to_pylist()
+    }

@@ -1,0 +1,338 @@
+"""Reads ages from a text in canonical form: numbers, words, ranges, limits, and school years.
+
+A small parser over words, numbers and signs; each rule is a function that looks at one place. What
+is measured or counted ("under 3 trees", "she is 5 feet tall") is no age.
+"""
+
+import re
+from collections.abc import Sequence
+
+from alignguard_data.contracts.text import canonical
+from alignguard_data.safety.minors_words import COUNTED_PERSONS, MEASURES, PERSONS
+from alignguard_data.safety.number_words import NUMBERS, ORDINALS, NumberedText
+
+ADULT = 18
+
+_YEARS = frozenset("year years yr yrs y yrold".split())
+_AGE_ENDS = frozenset("yo yos yold yolds yro yearold yearsold yearolds yrold yrsold yrolds".split())
+_OLD = frozenset("old olds oldish young".split())
+_SHORT = frozenset("month months week weeks day days hour hours monthold weekold dayold".split())
+_SEASONS = frozenset("summer summers winter winters spring springs autumn autumns".split())
+_VAGUE = frozenset("a an few couple several half some".split())
+_ELSEWHERE = tuple(map(canonical, "ans anos anni jahre jaar лет года 歳 岁 歲 才 살 세".split()))
+_HAN_AGE = re.compile(
+    "(?<![一二三四五六七八九十百千])(?:十[一二三四五六七]?|[一二三四五六七八九两兩])[岁歲歳才]"
+)
+
+_PAUSES = frozenset(', . ; : ! ? ) ( ] " -'.split()) | {""}
+_FOLLOWERS = frozenset(
+    "and or with on in at by but who when while if is was are that for to from wearing".split()
+)
+
+_AGE_WORDS = frozenset("age aged ages aging ageing".split())
+_TURNS = frozenset("turn turning turned turns".split())
+_AGE_COMPOUNDS = frozenset(
+    "ice stone bronze iron golden gilded space new middle dark dragon digital atomic jazz".split()
+)
+_AGE_FILLERS = frozenset(
+    "of is was at about around under below between from just only over barely roughly circa the "
+    "her his their range group bracket than to be approximately in years".split()
+)
+_COPULAS = frozenset("is was are were am be being s m re looks look appears seems".split())
+_ONE_SUBJECT = frozenset("she he i who it's".split())
+_MANY_SUBJECTS = frozenset("they we you both".split())
+_WITH_COPULA = {"shes": True, "hes": True, "im": True, "theyre": False, "youre": False}
+_HEDGES = frozenset(
+    "just only barely about almost nearly now maybe probably actually really still like exactly "
+    "already around approximately not even but a mere merely clearly roughly perhaps".split()
+)
+
+_UNDER = frozenset("under below beneath sub".split())
+_SOON = frozenset("almost nearly before until".split())
+_THAN = frozenset("younger less fewer lower".split())
+_YOUTH_THINGS = frozenset("team squad side football soccer disco club league category".split())
+_GRADED = frozenset("titanium steel stainless bolt bolts alloy aluminium aluminum listed".split())
+
+
+_HAS_NUMBER = re.compile(
+    r"\d|\b(?:" + "|".join(sorted({*NUMBERS, *ORDINALS}, key=len, reverse=True)) + r")"
+)
+_RUN_TOGETHER = re.compile(
+    rf"(?<![^\W\d])({'|'.join(sorted(NUMBERS, key=len, reverse=True))}|\d+)"
+    r"-?(years?|yrs?)-?(olds?|young)(?![^\W\d])"
+)
+_HAS_AGE = re.compile(r"old|[岁歲歳才]|sweet|grade|young")
+
+
+def speaks_of_minors_age(plain: str) -> bool:
+    """Whether a canonical text gives an age under 18, a limit of 18 or less, or a school year."""
+    if not (_HAS_NUMBER.search(plain) or _HAS_AGE.search(plain)):
+        return False
+    if _HAN_AGE.search(plain):
+        return True
+    return _Ages(_RUN_TOGETHER.sub(r"\1 \2 \3", plain)).found()
+
+
+class _Ages(NumberedText):
+    def found(self) -> bool:
+        i = 0
+        while i < len(self.tokens):
+            if self._before_a_number(i):
+                return True
+            chain = self.chain(i)
+            if chain:
+                values, end = chain
+                if self._after_a_number(i, values, end):
+                    return True
+                i = end
+            else:
+                i += 1
+        return False
+
+    # --- rules that begin before a number ---
+
+    def _before_a_number(self, i: int) -> bool:
+        return (
+            self._aged(i)
+            or self._is(i)
+            or self._looks(i)
+            or self._limited(i)
+            or self._beside_a_person(i)
+            or self._schooled(i)
+            or self._vague(i)
+        )
+
+    def _aged(self, i: int) -> bool:
+        """``aged between 13 and 15``, ``age: 9``, ``turning 12``."""
+        word = self.text(i)
+        if word in _AGE_WORDS:
+            if self.text(i - 1) in _AGE_COMPOUNDS:
+                return False
+            signs = frozenset(": = - ( ) ~ . / ?".split()) | ({","} if word != "ages" else set())
+        elif word in _TURNS:
+            signs = frozenset({"-"})
+        else:
+            return False
+        chain = self.chain(self.after_fillers(i + 1, _AGE_FILLERS, signs))
+        if chain is None or not _young(chain[0]):
+            return False
+        if word == "turn":
+            return self._pauses(chain[1])
+        return word in _AGE_WORDS or not self._measured(chain[1])
+
+    def _looks(self, i: int) -> bool:
+        """``looks about 15``, ``born 12 years ago``, ``not 18``."""
+        word, place = self.text(i), i + 1
+        if word in ("looks", "look", "looking", "appears", "seems"):
+            place = self.after_fillers(place, _HEDGES | {"to", "be"}, frozenset("~"))
+        elif word not in ("born", "not"):
+            return False
+        chain = self.chain(place)
+        if chain is None or min(chain[0]) > ADULT - (word != "not"):
+            return False
+        after = self.text(chain[1])
+        if word == "born":
+            return after in _YEARS and self.text(chain[1] + 1) == "ago"
+        if word == "not":
+            return min(chain[0]) >= 13 and self._pauses(chain[1])
+        return after in _YEARS or self._pauses(chain[1])
+
+    def _is(self, i: int) -> bool:
+        """``she is 16, posing``, ``they are 14``."""
+        word = self.text(i)
+        alone = word in _ONE_SUBJECT or (word in PERSONS and not word.endswith(("s", "men")))
+        if word in _WITH_COPULA:
+            alone, place = _WITH_COPULA[word], i + 1
+        elif alone or word in _MANY_SUBJECTS or word in PERSONS:
+            place = self.skip(i + 1, frozenset("'"))
+            if self.text(place) not in _COPULAS:
+                return False
+            place += 1
+        else:
+            return False
+        place = self.after_fillers(place, _HEDGES, frozenset("~-"))
+        chain = self.chain(place)
+        if chain is None or not _young(chain[0]) or self.text(place) in ("one", "zero", "0"):
+            return False
+        end = chain[1]
+        if self.text(end) in _YEARS:
+            end += 1
+        if self._measured(end) or self.text(end) == "of":
+            return False
+        return alone or (min(chain[0]) >= 10 and self._pauses(end))
+
+    def _beside_a_person(self, i: int) -> bool:
+        """``a woman, 16, on a chair``, ``a man of 17``, ``a 16 model``."""
+        word = self.text(i)
+        if word in PERSONS:
+            sign = self.text(i + 1)
+            beside = sign in (",", "(", "-", ":", "/")
+            if sign == "of" and word in ("men", "women"):
+                return False
+            place = i + 1 + (beside or sign == "of")
+            chain = self.chain(self.after_fillers(place, _HEDGES, frozenset()))
+            if chain is None or not _young(chain[0]):
+                return False
+            end = chain[1] + (self.text(chain[1]) in _YEARS)
+            if beside:
+                return self.text(end) in _PAUSES | {"/"}
+            return self._pauses(end) and (sign == "of" or end > chain[1])
+        if word not in ("a", "an", "this", "that", "her", "his", "my", "the"):
+            return False
+        chain = self.chain(i + 1)
+        person = self.text(self.skip(chain[1], frozenset("-"))) if chain else ""
+        if chain is None or not _young(chain[0]) or min(chain[0]) < 3:
+            return False
+        return person in PERSONS - COUNTED_PERSONS and not person.endswith(("s", "men"))
+
+    def _limited(self, i: int) -> bool:
+        """``under 18``, ``under-16s``, ``younger than eighteen``, ``<18``, ``u17``."""
+        word, place, aged = self.text(i), i + 1, False
+        if word == "<":
+            place = self.skip(place, frozenset("="))
+        elif word == "u" and (self.text(place) == "-" or self.glued(place)):
+            chain = self.chain(self.skip(place, frozenset("-")))
+            return bool(chain) and 8 <= min(chain[0]) <= ADULT
+        elif word in _THAN and self.text(place) == "than":
+            place += 1
+        elif word == "not" and self.text(place) in ("yet", "quite"):
+            place += 1
+        elif word not in _UNDER | _SOON | {"≤", "≦"}:
+            return False
+        while self.text(place) in ("the", "age", "ages", "of", "-", "just", "only"):
+            aged = aged or self.text(place) in ("age", "ages")
+            place += 1
+        chain = self.chain(place)
+        if chain is None or min(chain[0]) > ADULT:
+            return False
+        return aged or word == "younger" or self._limits(word, min(chain[0]), chain[1])
+
+    def _limits(self, word: str, value: float, end: int) -> bool:
+        if self.text(end - 1) in NUMBERS and self.text(end - 1).endswith("s"):
+            return True
+        if self.glued(end) and self.text(end) == "s":
+            return True
+        if self.text(end) == "'" and self.text(end + 1) == "s":
+            return True
+        after = self.skip(end, frozenset("-"))
+        noun = self.text(after)
+        if value == 0:
+            return False
+        if word in ("<", "≤", "≦"):
+            return not self._measured(after) and not (value == 3 and noun not in _YEARS)
+        if self._measured(after):
+            return False
+        if word in _SOON and value < 10:
+            return False
+        if noun in _YEARS:
+            return word not in _SOON
+        if word in _UNDER or word == "not":
+            if noun in PERSONS:
+                return noun not in COUNTED_PERSONS or value >= 12
+            if noun in _YOUTH_THINGS or (value >= 16 and noun and not noun.endswith("s")):
+                return True
+            return self._pauses(after)
+        return self.text(end) in _PAUSES and self.text(end) != "-"
+
+    def _schooled(self, i: int) -> bool:
+        """``grade 6``, ``a 5th grader``, ``K-12``, ``year 9 pupils``, ``sweet 16``."""
+        word = self.text(i)
+        if word == "grade":
+            place = self.skip(i + 1)
+            if self.text(place) == "k":
+                return True
+            number = self.number(place)
+            graded = number and self.text(self.skip(number[1])) in _GRADED
+            return bool(number) and 1 <= number[0] <= 12 and not graded
+        if word == "k" and (number := self.number(self.skip(i + 1))):
+            return number[0] == 12
+        if word == "sweet" and (number := self.number(self.skip(i + 1))):
+            return number[0] == 16
+        if word == "year" and (number := self.number(self.skip(i + 1))):
+            return number[0] < 14 and self.text(number[1]) in PERSONS | {"class", "school"}
+        return self._nth(i)
+
+    def _nth(self, i: int) -> bool:
+        text, end = self.text(i), i + 1
+        if text in ORDINALS:
+            value = ORDINALS[text]
+        elif text.isdigit() and self.text(end) in ("st", "nd", "rd", "th") and self.glued(end):
+            value, end = int(text), end + 1
+        else:
+            return False
+        noun = self.text(self.skip(end))
+        if noun in ("grader", "graders"):
+            return value <= 12
+        if noun in ("grade", "grades"):
+            return value <= 12 and self.text(self.skip(end) + 1) not in _GRADED
+        if noun in ("birthday", "birthdays"):
+            return value < ADULT
+        return noun == "year" and value < ADULT and self.text(i - 1) in ("her", "his", "their")
+
+    def _vague(self, i: int) -> bool:
+        """``6 months old``, ``a week-old``, ``a few years old``, ``a year old``."""
+        word = self.text(i)
+        if word in ("monthold", "weekold", "dayold"):
+            return True
+        if word in _SHORT:
+            return self._is_old(i + 1)
+        if word in _VAGUE:
+            place = i + 1
+            while self.text(place) in ("of", "a", "-"):
+                place += 1
+            return self.text(place) in _YEARS and self._is_old(place + 1)
+        return False
+
+    # --- rules that begin with a number ---
+
+    def _after_a_number(self, start: int, values: list[float], end: int) -> bool:
+        if not _young(values):
+            return False
+        place = self.skip(end)
+        unit = self.text(place)
+        if unit in _AGE_ENDS or (unit == "of" and self.text(place + 1) == "age"):
+            return True
+        if unit.startswith(_ELSEWHERE) and (unit in _ELSEWHERE or not unit.isascii()):
+            return True
+        if unit.startswith("jahrig"):
+            return True
+        if unit in _SEASONS:
+            before = self.text(start - 1)
+            return self._is_old(place + 1) or before in ("of", "seen", "lived", "but", "only")
+        if unit == "ish" and min(values) >= 8:
+            return self.text(place + 1) in _YEARS or self._pauses(place + 1)
+        if unit == "going" and self.text(place + 1) == "on":
+            return self.number(place + 2) is not None
+        if unit not in _YEARS:
+            return False
+        after = self.skip(place + 1)
+        if unit in ("yr", "yrs") or (unit == "y" and self.glued(place)):
+            if self.text(place + 1) in _PAUSES:
+                return True
+        if unit == "y" and self.text(after) == "o":
+            return True
+        return self._is_old(place + 1) or self.text(after) in PERSONS
+
+    def _is_old(self, i: int) -> bool:
+        i = self.skip(i)
+        if self.text(i) == "s":  # "year's old"
+            i = self.skip(i + 1)
+        if self.text(i) in _OLD:
+            return True
+        return self.text(i) == "of" and self.text(self.skip(i + 1)) in ("age", "life")
+
+    # --- what follows ---
+
+    def _measured(self, i: int) -> bool:
+        sign = self.text(i)
+        if sign in ("%", "°", "×", '"', "'", "$", "€", ":"):
+            return True
+        return self.text(self.skip(i, frozenset("-"))) in MEASURES
+
+    def _pauses(self, i: int) -> bool:
+        word = self.text(i)
+        return word in _PAUSES or word in _FOLLOWERS or word.endswith("ing")
+
+
+def _young(values: Sequence[float]) -> bool:
+    return min(values) < ADULT

@@ -1,0 +1,177 @@
+"""The words of the rules about minors, as data: add a row to a table, and one to its test.
+
+Everything here is in canonical form (:func:`alignguard_data.contracts.text.canonical`); a blank
+in a phrase stands for a blank, a hyphen, or nothing.
+"""
+
+WORDS = frozenset(
+    """
+    child childs children childrens childish childlike childhood childhoods boyhood girlhood
+    babyhood grandchild grandchildren stepchild stepchildren godchild godchildren kid kids kidz
+    kiddo kiddos kiddie kiddies kiddy kidlet kidlets grandkid grandkids stepkid stepkids toddler
+    toddlers tot tots infant infants infantile baby babys babies babey newborn newborns neonate
+    neonates minor minors underage underaged underager underagers teen teens teenz teeny teenie
+    teenies teenage teenaged teenager teenagers teenybopper teenyboppers preteen preteens
+    preteenage preteenaged preteenager preteenagers tween tweens tweenager tweenagers adolescent
+    adolescents adolescence preadolescent preadolescents preadolescence juvenile juveniles youth
+    youths youngster youngsters pubescent pubescents prepubescent prepubescents puberty boy boys
+    boyz boyish girl girls girlz girly girlish lad lads lass lasses lassie lassies schoolboy
+    schoolboys schoolgirl schoolgirls schoolkid schoolkids schoolchild schoolchildren
+    schooluniform schooluniforms preschool preschools preschooler preschoolers loli lolis lolita
+    lolitas lolicon shota shotas shotacon jailbait jailbaits cherub cherubs cherubim putto putti
+    kindergarten kindergartens kindergartner kindergartners kindergartener kindergarteners daycare
+    nursery nurseries quinceanera quinceaneras bambino bambina bambini enfant enfants madchen
+    menino menina meninos meninas nino nina ninos ninas crianca criancas
+    """.split()
+)
+
+PHRASES = (
+    "under age",
+    "under aged",
+    "under ager",
+    "under agers",
+    "pre teen",
+    "pre teens",
+    "pre teenage",
+    "pre teenager",
+    "pre teenagers",
+    "pre adolescent",
+    "pre adolescents",
+    "pre pubescent",
+    "pre pubescents",
+    "teen age",
+    "teen aged",
+    "teen ager",
+    "teen agers",
+    "school boy",
+    "school boys",
+    "school girl",
+    "school girls",
+    "school kid",
+    "school kids",
+    "school child",
+    "school children",
+    "school uniform",
+    "school uniforms",
+    "school age",
+    "school aged",
+    "jail bait",
+    "jail baits",
+    "barely legal",
+    "pre school",
+    "pre schooler",
+    "pre schoolers",
+    "pre k",
+    "day care",
+    "elementary school",
+    "primary school",
+    "middle school",
+    "grade school",
+    "junior school",
+    "high school",
+    "secondary school",
+    "elementary schooler",
+    "elementary schoolers",
+    "middle schooler",
+    "middle schoolers",
+    "grade schooler",
+    "grade schoolers",
+    "high schooler",
+    "high schoolers",
+    "junior high",
+    "sweet sixteen",
+    "not of age",
+    "not yet of age",
+    "not of legal age",
+    "under legal age",
+    "under the legal age",
+    "below legal age",
+    "below the legal age",
+    "under the age of consent",
+    "below the age of consent",
+    "under the age of majority",
+    "below the age of majority",
+)
+
+OTHER_SCRIPTS = (
+    *"子供 子ども こども 少女 幼女 少年 儿童 兒童 孩子 ロリ ショタ".split(),
+    *"ребен дети детск девочк мальчик подросток".split(),
+    *"\U0001f466 \U0001f467 \U0001f476 \U0001f9d2".split(),
+)
+"""Found anywhere in a text, without word boundaries."""
+
+EXCEPTIONS = (
+    "baby blue",
+    "baby pink",
+    "baby grand",
+    "baby grands",
+    "baby carrot",
+    "baby carrots",
+    "baby corn",
+    "baby spinach",
+    "baby's breath",
+    "minor key",
+    "minor keys",
+    "minor chord",
+    "minor chords",
+    "minor scale",
+    "minor scales",
+    "minor detail",
+    "minor details",
+    "minor planet",
+    "minor planets",
+    "minor arcana",
+    "minor damage",
+    "minor injury",
+    "minor injuries",
+    "minor scratches",
+    "minor repairs",
+    "ursa minor",
+    "canis minor",
+    "leo minor",
+    "asia minor",
+    "plant nursery",
+    "tree nursery",
+    "teeny tiny",
+    "tater tot",
+    "tater tots",
+)
+"""Two adjacent words, with one blank or hyphen between them and no other sign, that mean something
+else; not where a person's word follows ("a minor key witness")."""
+
+NOT_MEANT = frozenset("toot toots tooted tooting kidd ladd".split())
+"""Words that only look like one of :data:`WORDS` when their letters are read as a disguise."""
+
+PERSONS = frozenset(
+    """
+    woman women man men lady ladies gentleman gentlemen female females male males model models
+    person student students pupil pupils virgin virgins daughter daughters son sons
+    sister sisters brother brothers niece nieces nephew nephews cousin cousins sibling siblings
+    actress actresses actor actors dancer dancers singer singers gymnast gymnasts cheerleader
+    cheerleaders ballerina ballerinas princess princesses prince princes maid maids maiden maidens
+    bride brides wife wives girlfriend girlfriends boyfriend boyfriends babe babes beauty beauties
+    blonde blondes brunette brunettes redhead redheads guy guys dude dudes human humans individual
+    individuals friend friends swimmer swimmers skater skaters athlete athletes player players
+    witness witnesses victim victims patient patients suspect suspects runaway runaways orphan
+    orphans apprentice apprentices
+    """.split()
+)
+"""Words beside which a bare number is an age ("a woman, 16, posing")."""
+
+COUNTED_PERSONS = frozenset("woman women man men person human humans player players".split())
+"""Those that are often counted or that make a size ("a 12 man crew", "under 5 players")."""
+
+MEASURES = frozenset(
+    """
+    foot feet ft inch inches in cm mm m km meter meters metre metres mile miles yard yards pound
+    pounds lb lbs oz kg g gram grams ton tons tonne tonnes stone degree degrees percent pct times
+    minute minutes min mins hour hours hr hrs second seconds sec secs day days week weeks month
+    months point points step steps block blocks floor floors storey storeys stories pixel pixels
+    px mp am pm noon oclock o page pages corner corners turn turns circle circles pm x by mph kph
+    km kilometer kilometers kilometre kilometres dollar dollars euro euros cent cents watt watts
+    volt volts litre litres liter liters gallon gallons ounce ounces seconds place places
+    away ago later tall long wide deep high heads fathoms knots carat carats hundred thousand
+    million billion
+    """.split()
+)
+"""Words after a number that is no age."""

@@ -1,0 +1,27 @@
+"""Image embeddings of CLIP as features, for FID, KID and the distance between two images."""
+
+from alignguard_data.contracts.protocols import Pixels
+from alignguard_data.engines.clip_model import ClipModel, Vectors
+
+
+class ClipFeatures:
+    """A ``FeatureExtractor``: CLIP's image embedding, of unit length.
+
+    Figures made with different extractors are not comparable: the version names the model.
+    """
+
+    name = "clip"
+
+    def __init__(
+        self, model: str, revision: str | None = None, device: str = "auto", batch_size: int = 32
+    ) -> None:
+        self._clip = ClipModel(model, revision, device, batch_size)
+
+    @property
+    def version(self) -> str:
+        """The CLIP model behind it."""
+        return self._clip.identity
+
+    def features(self, images: Pixels) -> Vectors:
+        """Float32 (images, width)."""
+        return self._clip.images(images)

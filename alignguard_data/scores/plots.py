@@ -1,0 +1,43 @@
+"""ROC and precision-recall curves of calibrated scores, as PNG bytes."""
+
+import io
+from collections.abc import Sequence
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from alignguard_data.scores.thresholds import Calibration
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+
+
+def calibration_plot(found: Sequence[Calibration], precision: float) -> bytes:
+    """Both curves of every score; a dot marks the chosen threshold."""
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    roc, pr = figure.subplots(1, 2)
+    for number, one in enumerate(found):
+        colour = COLOURS[number % len(COLOURS)]
+        name = f"{one.scorer}/{one.key}"
+        roc.plot(*one.roc, color=colour, label=f"{name}: area {one.roc_auc.value:.3f}")
+        pr.step(
+            *one.precision_recall, where="post", color=colour,
+            label=f"{name}: average {one.average_precision.value:.3f}",
+        )  # fmt: skip
+        if one.threshold:
+            pr.plot(one.threshold.recall.value, one.threshold.precision.value, "o", color=colour)
+    roc.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle=":")
+    pr.axhline(precision, color="#999999", linewidth=0.8, linestyle=":")
+    roc.set(xlabel="safe images flagged", ylabel="unsafe images flagged", title="ROC")
+    pr.set(
+        xlabel="recall", ylabel="precision",
+        title=f"Precision and recall (wanted precision {precision:g})",
+    )  # fmt: skip
+    for axes in (roc, pr):
+        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.05))
+        axes.legend(loc="lower right" if axes is roc else "lower left", frameon=False, fontsize=9)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+    return buffer.getvalue()

@@ -1,0 +1,36 @@
+"""Scorer ``clip``: how well an image shows what its prompt says (METHOD section 2)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from alignguard_data.contracts.protocols import Pixels
+from alignguard_data.engines.clip_model import ClipModel
+
+
+class ClipScorer:
+    """An ``ImageScorer`` with the key ``score``: 100 x cosine of image and prompt.
+
+    Scores of different CLIP models are not comparable: the version names the model.
+    """
+
+    name = "clip"
+    keys = ("score",)
+
+    def __init__(
+        self, model: str, revision: str | None = None, device: str = "auto", batch_size: int = 32
+    ) -> None:
+        self._clip = ClipModel(model, revision, device, batch_size)
+
+    @property
+    def version(self) -> str:
+        """The CLIP model behind it."""
+        return self._clip.identity
+
+    def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:
+        """One dict an image; ``prompts`` are the captions."""
+        if not len(images):
+            return []
+        shown, said = self._clip.images(images), self._clip.texts(prompts)
+        cosines = np.clip((shown * said).sum(axis=1), -1, 1)
+        return [{"score": round(100 * float(cosine), 4)} for cosine in cosines]

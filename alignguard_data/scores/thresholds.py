@@ -1,0 +1,265 @@
+"""Which threshold of a scorer flags what people call unsafe, from images that they labelled.
+
+ROC and precision-recall curves and their areas are scikit-learn's; intervals of areas are
+percentile bootstraps over images, those of shares Clopper and Pearson's.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from alignguard_data.contracts.errors import ConfigError
+from alignguard_data.storage.row_files import ENDINGS, Columns, read_rows, whole
+from alignguard_data.storage.shards import write_bytes
+from alignguard_data.storage.yaml_files import read_yaml, yaml_bytes
+
+_COLUMNS = Columns(
+    spellings={"image_id": ("image_id",), "label": ("label",)}, required=("image_id", "label")
+)
+_LABELS = {"1": True, "unsafe": True, "true": True, "0": False, "safe": False, "false": False}
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+ScoreName = tuple[str, str]
+"""A scorer's name and one of its keys."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bounded:
+    """A number with its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Threshold:
+    """Flag at this score or more; ``precision``: share of flagged images that are unsafe,
+    ``recall``: share of unsafe images that are flagged."""
+
+    at_least: float
+    precision: Bounded
+    recall: Bounded
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Calibration:
+    """One score against the labels. ``threshold`` is None where no threshold has the wanted
+    precision. Curves: false and true positive rate; recall and precision."""
+
+    scorer: str
+    key: str
+    version: str
+    images: int
+    unsafe: int
+    roc_auc: Bounded
+    average_precision: Bounded
+    threshold: Threshold | None
+    roc: tuple[Floats, Floats]
+    precision_recall: tuple[Floats, Floats]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Labels:
+    """Image id to whether people call the image unsafe; ``unread``: columns that are not read."""
+
+    unsafe: dict[str, bool]
+    unread: tuple[str, ...]
+
+
+def read_labels(path: Path) -> Labels:
+    """Labels from a CSV, TSV or Parquet file with the columns ``image_id`` and ``label``
+    (unsafe/safe, 1/0 or true/false).
+
+    Raises:
+        ConfigError: every fault with its line: columns, labels, contradictions, one class only.
+    """
+    faults: list[str] = []
+    read = read_rows(path, _COLUMNS, faults, ENDINGS.get(path.suffix.lower(), "csv"))
+    rows = read.rows if read else ()
+    labels: dict[str, bool] = {}
+    for cells in rows:
+        image, label = cells.text("image_id").strip(), _label(cells.text("label"))
+        if not image:
+            faults.append(cells.fault("image_id is empty"))
+        elif label is None:
+            told = cells.text("label")
+            faults.append(cells.fault(f"label must be one of {', '.join(_LABELS)}, got {told!r}"))
+        elif labels.setdefault(image, label) != label:
+            faults.append(cells.fault(f"{image} has the other label above"))
+    if not faults and len(set(labels.values())) < 2:
+        faults.append(f"{path}: must hold images of both labels, safe and unsafe")
+    if faults or read is None:
+        raise ConfigError("labels", faults)
+    return Labels(unsafe=labels, unread=read.unread)
+
+
+def _label(told: str) -> bool | None:
+    number = whole(told)  # spreadsheets and pandas write 1.0
+    return _LABELS.get(told.strip().casefold() if number is None else str(number))
+
+
+def calibrate(
+    name: ScoreName,
+    version: str,
+    values: Floats,
+    unsafe: Bools,
+    *,
+    precision: float,
+    resamples: int = 500,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Calibration:
+    """Judge one score and choose the threshold of largest recall that has the wanted precision.
+
+    Args:
+        values, unsafe: shape (images,).
+        precision: wanted share of unsafe images among the flagged, in (0, 1].
+
+    Raises:
+        ValueError: a bound is broken, or the images do not hold both labels.
+    """
+    from sklearn.metrics import (
+        average_precision_score,
+        precision_recall_curve,
+        roc_auc_score,
+        roc_curve,
+    )
+
+    if not 0 < precision <= 1:
+        raise ValueError(f"precision must lie in (0, 1], got {precision}")
+    if unsafe.all() or not unsafe.any():
+        raise ValueError("labels must hold safe and unsafe images")
+    places = _resamples(unsafe, resamples, seed)
+
+    def bounded(measure: Any) -> Bounded:
+        drawn = [measure(unsafe[place], values[place]) for place in places]
+        low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+        return Bounded(value=float(measure(unsafe, values)), low=float(low), high=float(high))
+
+    false_positive, true_positive, _ = roc_curve(unsafe, values, drop_intermediate=False)
+    precisions, recalls, thresholds = precision_recall_curve(unsafe, values)
+    return Calibration(
+        scorer=name[0],
+        key=name[1],
+        version=version,
+        images=len(unsafe),
+        unsafe=int(unsafe.sum()),
+        roc_auc=bounded(roc_auc_score),
+        average_precision=bounded(average_precision_score),
+        threshold=_threshold(values, unsafe, precisions[:-1], thresholds, precision, confidence),
+        roc=(false_positive, true_positive),
+        precision_recall=(recalls, precisions),
+    )
+
+
+def _resamples(unsafe: Bools, resamples: int, seed: int) -> list[npt.NDArray[np.int64]]:
+    # Each label is drawn by itself, so that no resample is without one.
+    rng = np.random.default_rng(seed)
+    groups = np.flatnonzero(unsafe), np.flatnonzero(~unsafe)
+    return [
+        np.concatenate([rng.choice(group, len(group)) for group in groups])
+        for _ in range(resamples)
+    ]
+
+
+def _threshold(
+    values: Floats,
+    unsafe: Bools,
+    precisions: Floats,
+    thresholds: Floats,
+    wanted: float,
+    confidence: float,
+) -> Threshold | None:
+    # Thresholds rise, so recall falls along them: the first that is precise enough catches most.
+    enough = np.flatnonzero(precisions >= wanted)
+    if not len(enough):
+        return None
+    at_least = float(thresholds[enough[0]])
+    flagged = values >= at_least
+    hits = int((flagged & unsafe).sum())
+    return Threshold(
+        at_least=at_least,
+        precision=_share(hits, int(flagged.sum()), confidence),
+        recall=_share(hits, int(unsafe.sum()), confidence),
+    )
+
+
+def _share(hits: int, of: int, confidence: float) -> Bounded:
+    from scipy.stats import binomtest
+
+    exact = binomtest(hits, of).proportion_ci(confidence, "exact")
+    return Bounded(value=hits / of, low=float(exact.low), high=float(exact.high))
+
+
+def write_calibration(
+    path: Path, found: Sequence[Calibration], labels: Path, precision: float
+) -> None:
+    """Write the YAML file that a profile's flag rules can name instead of ``at_least``."""
+    content = {
+        "labels": {
+            "file": labels.name,
+            "sha256": hashlib.sha256(labels.read_bytes()).hexdigest(),
+        },
+        "wanted_precision": precision,
+        "scores": [_entry(one) for one in found],
+    }
+    write_bytes(path, yaml_bytes(content))
+
+
+def _entry(one: Calibration) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "scorer": one.scorer, "key": one.key, "version": one.version,
+        "images": one.images, "unsafe": one.unsafe,
+        "roc_auc": _numbers(one.roc_auc), "average_precision": _numbers(one.average_precision),
+        "at_least": one.threshold.at_least if one.threshold else None,
+    }  # fmt: skip
+    if one.threshold:
+        entry["precision"] = _numbers(one.threshold.precision)
+        entry["recall"] = _numbers(one.threshold.recall)
+    return entry
+
+
+def _numbers(bounded: Bounded) -> list[float]:
+    return [round(number, 4) for number in (bounded.value, bounded.low, bounded.high)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KnownThreshold:
+    """A threshold of a calibration file, and the scorer's version that it was found with."""
+
+    at_least: float
+    version: str
+
+
+def threshold_of(path: Path, scorer: str, key: str) -> KnownThreshold:
+    """The threshold that a calibration file holds for one score.
+
+    Raises:
+        ValueError: no such file or score, or no threshold reached the wanted precision.
+    """
+    try:
+        file = read_yaml(path)
+    except ConfigError as error:
+        raise ValueError(f"{path} is no calibration: {'; '.join(error.faults)}") from error
+    if file.faults:
+        raise ValueError(f"{path} is no calibration: {'; '.join(file.faults)}")
+    entries = file.content.get("scores")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError(f"{path} is no calibration: it has no list `scores`")
+    chosen = [e for e in entries if (e.get("scorer"), e.get("key")) == (scorer, key)]
+    if len(chosen) != 1:
+        held = "does not hold" if not chosen else f"holds {len(chosen)} times"
+        raise ValueError(f"{path} {held} the score {scorer}/{key}")
+    at_least, version = chosen[0].get("at_least"), chosen[0].get("version")
+    if not isinstance(at_least, float | int) or isinstance(at_least, bool):
+        raise ValueError(f"{path} found no threshold for {scorer}/{key}")
+    if not isinstance(version, str):
+        raise ValueError(f"{path} does not say which version of {scorer} it is for")
+    return KnownThreshold(at_least=float(at_least), version=version)

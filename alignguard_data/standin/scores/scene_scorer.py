@@ -1,0 +1,71 @@
+"""Scores whether an image shows the field, colour, object and place that its caption names."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from alignguard_data.contracts.protocols import Pixels
+from alignguard_data.standin.grammar import scene_of
+from alignguard_data.standin.scores.network import (
+    SceneNet,
+    as_input,
+    load_weights,
+    weights_hash,
+)
+from alignguard_data.standin.world import ATTRIBUTES, CHOICES, Scene
+
+
+class SceneScorer:
+    """Keys: the four attributes and ``all_right``, each 1.0 or 0.0; NaN if the caption is not of
+    this world's grammar. Glyphs play no part."""
+
+    def __init__(self, *, batch_size: int = 256) -> None:
+        self._batch_size = batch_size
+        self._network: nn.Module | None = None
+
+    @property
+    def name(self) -> str:
+        return "scene"
+
+    @property
+    def version(self) -> str:
+        return f"1-{weights_hash('scene')}"
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return (*ATTRIBUTES, "all_right")
+
+    def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:
+        """One dict an image; ``images`` is (n, 32, 32, 3), ``prompts`` their captions.
+
+        Raises:
+            EngineError: the images have another size, or the weights are missing.
+        """
+        shown = self.read(images)
+        return [self._row(s, scene_of(p)) for s, p in zip(shown, prompts, strict=True)]
+
+    @torch.inference_mode()
+    def read(self, images: Pixels) -> list[Scene]:
+        """The neutral scene that each image shows, whatever its caption."""
+        network = self._loaded()
+        scenes: list[Scene] = []
+        for start in range(0, len(images), self._batch_size):
+            logits = network(as_input(images[start : start + self._batch_size]))
+            best = [part.argmax(dim=1).tolist() for part in logits]
+            for picks in zip(*best, strict=True):
+                named = zip(ATTRIBUTES, picks, strict=True)
+                scenes.append(Scene(**{name: CHOICES[name][pick] for name, pick in named}))
+        return scenes
+
+    def _row(self, shown: Scene, told: Scene | None) -> dict[str, float]:
+        if told is None:
+            return dict.fromkeys(self.keys, math.nan)
+        row = {name: float(getattr(shown, name) == getattr(told, name)) for name in ATTRIBUTES}
+        return row | {"all_right": float(all(row.values()))}
+
+    def _loaded(self) -> nn.Module:
+        if self._network is None:
+            self._network = load_weights(SceneNet(), "scene")
+        return self._network

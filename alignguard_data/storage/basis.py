@@ -1,0 +1,73 @@
+"""What every room's fingerprint stands on besides its configuration.
+
+Each ``spec`` calls :func:`basis`, so that none forgets the records' columns, the rules about
+text, or the precision that it works in. One that reads a part of another room's rows takes
+:func:`reads` instead of the whole content id, so that the other rows do not make it stale.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from alignguard_data.contracts.records import schema_of
+from alignguard_data.contracts.shard_records import SHARD_RECORDS
+from alignguard_data.safety import rules as safety
+from alignguard_data.storage.manifest import Manifest
+
+
+def basis(
+    room: str,
+    *,
+    format: int,
+    judges_text: bool = False,
+    engine: object | None = None,
+    tables: Mapping[str, type | pa.Schema] | None = None,
+) -> dict[str, Any]:
+    """The part of a room's config that the code decides.
+
+    Args:
+        room: where ``SHARD_RECORDS`` has it, its records' columns are found by it.
+        format: the room's own number, raised when its files change for equal input.
+        judges_text: whether it applies the safety rules; then their version counts.
+        engine: what computes; its ``numerics``, where it has them, say in which precision.
+        tables: records or schemas by name of a room that is not in ``SHARD_RECORDS``.
+    """
+    found: dict[str, Any] = {"format": format}
+    if written := {**SHARD_RECORDS.get(room, {}), **(tables or {})}:
+        found["records"] = _digest(written)
+    if judges_text:
+        found["safety"] = safety.VERSION
+    numerics: Mapping[str, str] = getattr(engine, "numerics", {})
+    return {"basis": {**found, **numerics}}
+
+
+def digests(rows: Iterable[tuple[str, Sequence[object]]]) -> dict[str, str]:
+    """By part a 128-bit hash (hex) of its rows in their order.
+
+    Args:
+        rows: of each row the part that it belongs to, and what is read of it.
+    """
+    found: dict[str, Any] = {}
+    for part, values in rows:
+        digest = found.setdefault(part, hashlib.blake2b(digest_size=16))
+        digest.update(repr(list(values)).encode())
+    return {part: digest.hexdigest() for part, digest in found.items()}
+
+
+def reads(made: Manifest, parts: Iterable[str]) -> dict[str, str]:
+    """Inputs of a partition that reads just these parts of another one's rows: their digests, or
+    the whole content id where that one keeps none."""
+    if not made.digests:
+        return {made.room: made.content_id}
+    return {f"{made.room}: {part}": made.digests.get(part, "") for part in parts}
+
+
+def _digest(tables: Mapping[str, type | pa.Schema]) -> str:
+    """64-bit hash (hex) of the columns and types of a room's tables."""
+    schemas = {
+        name: str(table if isinstance(table, pa.Schema) else schema_of(table))
+        for name, table in tables.items()
+    }
+    return hashlib.blake2b(repr(sorted(schemas.items())).encode(), digest_size=8).hexdigest()

@@ -1,0 +1,188 @@
+"""The manifest of one partition: what was made, from what, by what; written last.
+
+A partition is complete when its manifest exists. Files live in a generation folder named by
+the fingerprint, so that the manifest's atomic replacement switches readers from the old whole
+to the new whole.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from alignguard_data.contracts.errors import InputMissing, IntegrityError, StorageError
+from alignguard_data.storage.places import Place, read_bytes, read_columns, size
+from alignguard_data.storage.shards import ShardFile, verified_file, verify_file, write_bytes
+
+MANIFEST = "manifest.json"
+FETCHED_WHOLE = 1_000_000
+"""Bytes up to which a file costs no more whole than the requests for its parts."""
+BUFFER = 2**20
+"""Bytes of a column that are read at a time; without it a row group's are."""
+
+log = logging.getLogger(__name__)
+
+_LIBRARIES = ("torch", "diffusers", "transformers", "peft", "pyarrow", "nudenet", "numpy")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """``fingerprint`` is of configuration and inputs, ``content_id`` of the files' hashes alone."""
+
+    room: str
+    partition: str
+    fingerprint: str
+    content_id: str
+    inputs: dict[str, str]
+    config: dict[str, Any]
+    models: dict[str, str]
+    rows: int
+    rejected: dict[str, int]
+    files: tuple[ShardFile, ...]
+    counts: dict[str, Any]
+    versions: dict[str, str]
+    run_id: str
+    seconds: float
+    digests: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Of parts of the rows, for rooms that read no more (see :mod:`alignguard_data.storage.basis`)."""
+
+    def save(self, folder: Place, name: str = MANIFEST) -> None:
+        """Write the manifest atomically."""
+        text = json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
+        write_bytes(folder / name, text.encode())
+
+    def file(self, stem: str) -> ShardFile:
+        """The one file of this name; ``.parquet`` may be left out. One in a folder of the partition
+        is named with it.
+
+        Raises:
+            IntegrityError: the manifest names no such file.
+        """
+        for file in self.files:
+            if file.name.partition("/")[2] in (stem, f"{stem}.parquet"):
+                return file
+        raise IntegrityError(f"the manifest of {self.room} {self.partition} names no {stem}")
+
+    def verify(self, folder: Place) -> None:
+        """Check every file against its size and sha256; raises IntegrityError by name."""
+        for file in self.files:
+            verify_file(folder, file)
+
+
+def load(folder: Place, name: str = MANIFEST) -> Manifest | None:
+    """The partition's manifest, or None if it was never completed.
+
+    Raises:
+        IntegrityError: the manifest is not valid JSON or lacks a field.
+    """
+    path = folder / name
+    try:
+        raw = json.loads(read_bytes(path))
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise IntegrityError(f"{path} is not JSON: {error}") from error
+    try:
+        files = tuple(ShardFile(**file) for file in raw.pop("files"))
+        return Manifest(files=files, **raw)
+    except (KeyError, TypeError) as error:
+        raise IntegrityError(f"{path} is not a manifest: {error}") from error
+
+
+def require(folder: Place) -> Manifest:
+    """The partition's manifest; raises InputMissing where there is none."""
+    manifest = load(folder)
+    if manifest is None:
+        raise InputMissing(
+            f"{folder} has no {MANIFEST}: `alignguard run` makes it, or materialize it in Dagster"
+        )
+    return manifest
+
+
+def read(folder: Place, stem: str, *, columns: list[str] | None = None) -> pa.Table:
+    """Verify and read the shard ``stem`` of a complete partition.
+
+    Of a large shard only ``columns`` are fetched, so that prompts and hashes cost no images: then
+    its size is checked, and the checksums of the pages that are read. Whoever reads the images
+    checks the whole.
+
+    Raises:
+        InputMissing: the partition has no manifest.
+        IntegrityError: the file differs from its manifest, named.
+    """
+    try:
+        return _read(folder, require(folder).file(stem), columns)
+    except FileNotFoundError:
+        # A writer may have replaced the generation between the two reads: look once more.
+        file = require(folder).file(stem)
+        verify_file(folder, file)
+        return _read(folder, file, columns)
+
+
+def read_batches(folder: Place, stem: str, *, rows: int) -> Iterator[pa.Table]:
+    """Verify the shard ``stem`` and read it, so many rows in memory at a time.
+
+    Raises:
+        InputMissing: the partition has no manifest.
+        IntegrityError: the file differs from its manifest, named.
+    """
+    file = require(folder).file(stem)
+    try:
+        with verified_file(folder, file) as path, pq.ParquetFile(path, buffer_size=BUFFER) as shard:
+            for batch in shard.iter_batches(batch_size=rows):
+                yield pa.Table.from_batches([batch])
+    except FileNotFoundError as error:
+        raise IntegrityError(f"{folder / file.name} is missing") from error
+
+
+def _read(folder: Place, file: ShardFile, columns: list[str] | None) -> pa.Table:
+    if columns and file.bytes > FETCHED_WHOLE:
+        try:
+            return _fetched(folder / file.name, file, columns)
+        except (StorageError, pa.ArrowInvalid) as error:
+            log.warning("%s is read whole: %s", folder / file.name, error)
+    with verified_file(folder, file) as path, pq.ParquetFile(path) as shard:
+        return shard.read(columns=columns)
+
+
+def _fetched(path: Place, file: ShardFile, columns: list[str]) -> pa.Table:
+    found = size(path)
+    if found is None:
+        raise FileNotFoundError(path)
+    if found != file.bytes:
+        raise IntegrityError(f"{path} has {found} bytes, its manifest says {file.bytes}")
+    return read_columns(path, columns)
+
+
+def fingerprint(config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """64-bit hash (hex) of configuration and inputs; equal means nothing needs to be redone."""
+    text = json.dumps({"config": config, "inputs": inputs}, sort_keys=True, default=list)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def content_id(files: tuple[ShardFile, ...]) -> str:
+    """Hash of the files' names and hashes: equal content, equal id, whenever and wherever it was
+    made. Names hold the folders that belong to the content, and not that of a generation."""
+    text = json.dumps(sorted((file.name, file.sha256) for file in files))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that can change what a room makes."""
+    found = {name: _installed(name) for name in _LIBRARIES}
+    return {name: version for name, version in found.items() if version}
+
+
+@functools.cache  # milliseconds each, and every manifest asks
+def _installed(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,276 @@
+"""Making one partition of one room: what it should be, a lock, resumable batches, manifest last.
+
+    spec = PartitionSpec(folder=..., room="images", key=..., config=..., inputs=..., models=...)
+    with open_partition(spec) as work:
+        if work.done:
+            return work.done
+        for name in names - work.saved_names():
+            work.save_batch(name, table)
+        return work.finish(tables={"images": ..., "rejected": ...}, ...)
+
+A killed process leaves its batches in ``.<fingerprint>.partial``; the next one goes on there. What
+is finished goes to a folder (a generation) named by fingerprint and content, so that two writers
+who do not know of each other never write into each other's files: the last manifest counts.
+"""
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from alignguard_data.contracts.errors import IntegrityError, NothingMade, PartitionBusy
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage import places as storage
+from alignguard_data.storage.manifest import Manifest
+from alignguard_data.storage.places import Place
+from alignguard_data.storage.shards import ShardFile, Tables, describe, write_shard
+from alignguard_data.storage.tally import NOTHING, Tally, short_by, too_few
+from alignguard_data.storage.writes import put_file, remove_file, remove_tree
+
+RUN_ID_VARIABLE = "ALIGNGUARD_RUN_ID"
+ABANDONED_SECONDS = 2 * 24 * 3600
+"""A generation that no manifest names and nobody wrote to for so long is a killed writer's."""
+
+
+State = Literal["done", "short", "empty", "stale", "missing"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartitionSpec:
+    """What a partition should be made of.
+
+    ``config`` is everything that changes the output; ``inputs`` maps a name to the content id
+    of what is read; ``models`` maps a model id to its revision. Together they make the
+    fingerprint, so equal fingerprints mean that nothing needs to be redone. ``asks_again``: a
+    partition that is short of what it was asked for is asked again by the next run. ``least``: with
+    fewer units (see :mod:`alignguard_data.storage.tally`) it is not done.
+    """
+
+    folder: Place
+    room: str
+    key: str
+    config: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    models: Mapping[str, str] = field(default_factory=dict)
+    asks_again: bool = False
+    least: int = 1
+    promises: Callable[[Manifest], bool] | None = None
+    """Whether what the partition promises outside its folder is there too."""
+
+    @property
+    def fingerprint(self) -> str:
+        return manifests.fingerprint({**self.config, "models": dict(self.models)}, self.inputs)
+
+    def completed(self) -> Manifest | None:
+        """The manifest if nothing is left to do: see :meth:`standing` and :meth:`is_short`."""
+        manifest = self.standing()
+        return None if manifest and self.is_short(manifest) else manifest
+
+    def standing(self) -> Manifest | None:
+        """The manifest if it has this fingerprint and all its files have the right sizes.
+
+        Sizes alone are checked, to keep a rerun quick; readers check every hash.
+        """
+        try:
+            manifest = manifests.load(self.folder)
+        except IntegrityError:
+            return None
+        return manifest if manifest and self.met_by(manifest) else None
+
+    def met_by(self, manifest: Manifest) -> bool:
+        """Whether the partition that ``manifest`` stands for is what it should be."""
+        if manifest.fingerprint != self.fingerprint or too_few(manifest.counts, self.least):
+            return False
+        if self.promises and not self.promises(manifest):
+            return False
+        return all(storage.size(self.folder / file.name) == file.bytes for file in manifest.files)
+
+    def is_short(self, manifest: Manifest) -> bool:
+        """Whether a standing partition lacks some of what it was asked for and can be asked
+        again."""
+        return self.asks_again and short_by(manifest) > 0
+
+    def made_nothing(self) -> Manifest | None:
+        """The last attempt, if it was this one and it made nothing."""
+        try:
+            attempt = manifests.load(self.folder, NOTHING)
+        except IntegrityError:
+            return None
+        return attempt if attempt and attempt.fingerprint == self.fingerprint else None
+
+    def state(self) -> State:
+        """``done``; ``short``: usable, but less than was asked for; ``empty``: the last attempt
+        made nothing; ``stale``: made from something else; ``missing``: never completed."""
+        try:
+            manifest = manifests.load(self.folder)
+        except IntegrityError:
+            return "stale"
+        if manifest and self.met_by(manifest):
+            return "short" if self.is_short(manifest) else "done"
+        if self.made_nothing():
+            return "empty"
+        return "stale" if manifest else "missing"
+
+
+@dataclass(kw_only=True, slots=True)
+class PartitionWork:
+    """One partition while it is being made; see the module's docstring."""
+
+    spec: PartitionSpec
+    done: Manifest | None
+    resumed_batches: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def folder(self) -> Place:
+        return self.spec.folder
+
+    @property
+    def partial(self) -> Path:
+        """Where unfinished work is kept, on this machine; any file may be put here to resume
+        from."""
+        return storage.scratch(self.folder) / f".{self.spec.fingerprint}.partial"
+
+    def saved_names(self) -> list[str]:
+        """Names of the batches that an earlier, killed attempt already finished, sorted."""
+        names = sorted(path.stem for path in self.partial.glob("*.parquet"))
+        self.resumed_batches = max(self.resumed_batches, len(names))
+        return names
+
+    def save_batch(self, name: str, table: pa.Table) -> None:
+        """Keep one finished batch; atomic, so a batch is whole or absent."""
+        write_shard(self.partial / f"{name}.parquet", table)
+
+    def load_batch(self, name: str, *, columns: list[str] | None = None) -> pa.Table:
+        """Read one saved batch back, or some of its columns alone."""
+        with pq.ParquetFile(self.partial / f"{name}.parquet") as shard:
+            return shard.read(columns=columns)
+
+    def finish(
+        self,
+        *,
+        tables: Mapping[str, Tables],
+        rejected: Mapping[str, int] | None = None,
+        counts: Mapping[str, Any] | None = None,
+        extra_files: Mapping[str, Path] | None = None,
+        tally: Tally | None = None,
+        digests: Mapping[str, str] | None = None,
+    ) -> Manifest:
+        """Write the shards, then the manifest, then drop what they replace.
+
+        ``extra_files`` are moved in under their given names (adapter weights, plots, reports).
+        The first table's rows are the partition's rows; what does not fit into memory is given as
+        an iterator of tables. ``tally`` says what came of what was asked for (left out: the rows
+        are all that was asked for). Where that is nothing, the tables are kept beside the
+        partition, which is not done. ``digests`` are of parts of the rows, for rooms that read
+        no more (see :func:`alignguard_data.storage.basis.reads`).
+
+        Raises:
+            NothingMade: the tally is nothing; the next attempt begins from the start.
+        """
+        files, content_id = self._put(tables, extra_files or {})
+        told_of = tally.counts() if tally else {}
+        done = Manifest(
+            room=self.spec.room,
+            partition=self.spec.key,
+            fingerprint=self.spec.fingerprint,
+            content_id=content_id,
+            inputs=dict(self.spec.inputs),
+            config=dict(self.spec.config),
+            models=dict(self.spec.models),
+            rows=files[0].rows if tables else 0,
+            rejected=dict(sorted((rejected or {}).items())),
+            files=files,
+            counts={**(counts or {}), **told_of},
+            versions=manifests.library_versions(),
+            run_id=os.environ.get(RUN_ID_VARIABLE, ""),
+            seconds=round(time.monotonic() - self.started, 3),
+            digests=dict(digests or {}),
+        )
+        replaced = self._standing()
+        if tally and too_few(told_of, self.spec.least):
+            self._keep_attempt(done, tally, replaced)
+        done.save(self.folder)
+        remove_file(self.folder / NOTHING)
+        self.done = done
+        self._drop_old(replaced)
+        return done
+
+    def refuse_nothing(self, tally: Tally, rejected: Mapping[str, int]) -> None:
+        """Raise where there is nothing to make, before anything is written.
+
+        Raises:
+            NothingMade: the tally is nothing.
+        """
+        if too_few(tally.counts(), self.spec.least):
+            raise NothingMade([f"{self.spec.room} {self.spec.key}: {tally.told(rejected)}"])
+
+    def _keep_attempt(self, made: Manifest, tally: Tally, replaced: Set[str]) -> NoReturn:
+        counts = {**made.counts, "example": tally.example}
+        attempt = dataclasses.replace(made, counts=counts)
+        attempt.save(self.folder, NOTHING)
+        self._drop_old(replaced)
+        raise NothingMade([f"{self.spec.room} {self.spec.key}: {tally.told(made.rejected)}"])
+
+    def _put(
+        self, tables: Mapping[str, Tables], extra_files: Mapping[str, Path]
+    ) -> tuple[tuple[ShardFile, ...], str]:
+        """Put every file into the generation that their content names; the files, and their id."""
+        sources = {f"{stem}.parquet": self.partial / "whole" / f"{stem}.parquet" for stem in tables}
+        files = [write_shard(sources[f"{stem}.parquet"], table) for stem, table in tables.items()]
+        for name, path in extra_files.items():
+            sources[name] = path
+            files.append(dataclasses.replace(describe(path, rows=0), name=name))
+        content_id = manifests.content_id(tuple(files))
+        generation = f"{self.spec.fingerprint}-{content_id[:8]}"
+        for file in files:
+            put_file(sources[file.name], self.folder / generation / file.name)
+        named = (dataclasses.replace(file, name=f"{generation}/{file.name}") for file in files)
+        return tuple(named), content_id
+
+    def _standing(self) -> set[str]:
+        """Generations that are named now, by the manifest or by an attempt that made nothing."""
+        named: set[str] = set()
+        for name in (manifests.MANIFEST, NOTHING):
+            with suppress(IntegrityError):
+                manifest = manifests.load(self.folder, name)
+                files = manifest.files if manifest else ()
+                named |= {file.name.partition("/")[0] for file in files}
+        return named
+
+    def _drop_old(self, replaced: Set[str]) -> None:
+        """Drop what the new manifest replaces. Other generations may be those of a writer on
+        another machine, whose manifest is still to come: they go when they are old."""
+        for partial in storage.children(storage.scratch(self.folder), ".*.partial"):
+            remove_tree(partial)
+        standing = self._standing()
+        for path in storage.children(self.folder, f"{'[0-9a-f]' * 16}*"):
+            abandoned = time.time() - storage.newest(path) > ABANDONED_SECONDS
+            if path.name not in standing and (path.name in replaced or abandoned):
+                remove_tree(path)
+                remove_tree(storage.scratch(path))
+
+
+@contextmanager
+def open_partition(spec: PartitionSpec) -> Iterator[PartitionWork]:
+    """Lock a partition (see :func:`storage.lock`) and say whether it is done already.
+
+    Raises:
+        PartitionBusy: another live process is making this partition.
+        StorageError: the folder cannot be written.
+    """
+    handle = storage.lock(spec.folder)
+    if handle is None:
+        message = f"another process is making {spec.room} {spec.key} ({spec.folder})"
+        raise PartitionBusy(message)
+    try:
+        yield PartitionWork(spec=spec, done=spec.completed())
+    finally:
+        os.close(handle)

@@ -1,0 +1,52 @@
+"""Where each room's partitions live under the data root; nothing else.
+
+<root>/<profile>/<room>/<partition>/     one folder a partition ("all" when unpartitioned)
+<root>/<profile>/releases/               immutable releases, one folder each
+<root>/<profile>/index/                  the DuckDB file; of a bucket, in this machine's scratch
+"""
+
+from dataclasses import dataclass
+
+from alignguard_data.storage import places as storage
+from alignguard_data.storage.places import Place
+
+UNPARTITIONED = "all"
+_LOCAL = frozenset({"index", "encodings"})
+"""What stays on this machine: DuckDB and memory maps need local files, and both can be rebuilt."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataRoot:
+    """The data folder of one profile."""
+
+    root: Place
+    profile: str
+
+    @property
+    def base(self) -> Place:
+        return self.root / self.profile
+
+    @property
+    def releases(self) -> Place:
+        return self.base / "releases"
+
+    def partition(self, room: str, partition: str = UNPARTITIONED) -> Place:
+        """The folder of one partition of one room."""
+        folder = self.base / room / partition
+        return storage.scratch(folder) if room in _LOCAL else folder
+
+    def inside(self, place: Place) -> str:
+        """A place of this root as text relative to the root, which holds when the root moves."""
+        return str(place).removeprefix(f"{self.root}/")
+
+    def outside(self, inside: str) -> str:
+        """The opposite of :meth:`inside`, for people and other programs."""
+        return str(self.root / inside)
+
+    def prepare(self) -> None:
+        """Make the profile's folder, readable by its owner alone.
+
+        Raises:
+            StorageError: the folder cannot be made or written to.
+        """
+        storage.prepare(self.base)

@@ -1,0 +1,346 @@
+"""Tables that people bring, as rows of text cells: CSV, TSV, Parquet, or one text a line.
+
+One reader for prompt sets, labels and imports, so that a column's spelling, a blank row, a gap and
+a newline mean the same everywhere. It knows columns, not what they mean. UTF-8, with or without a
+byte order mark; lines end at ``\\n``, ``\\r\\n`` and ``\\r`` alone.
+"""
+
+import csv
+import hashlib
+import io
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from alignguard_data.storage.shards import sha256_file
+
+Layout = Literal["csv", "parquet", "text"]
+
+ENDINGS: dict[str, Layout] = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".txt": "text"}
+FAULTS_SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Columns:
+    """What is read from a table.
+
+    Attributes:
+        spellings: each column's name to the spellings that it goes by, best first. Case, and
+            whether words are joined by blanks, hyphens or underscores, do not count. Of several in
+            one file the first is read.
+        required: names without which a file cannot be read.
+        lists: names whose Parquet column may hold lists; a list is read as ``a,b``.
+    """
+
+    spellings: Mapping[str, Sequence[str]]
+    required: Sequence[str]
+    lists: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cells:
+    """One row: ``line`` is where it begins, or its row in Parquet, counted from 1; ``values`` are
+    its texts by column name, ``written`` the file's own names of the columns."""
+
+    file: Path
+    line: int
+    place: str
+    values: Mapping[str, str]
+    written: Mapping[str, str]
+
+    def text(self, column: str) -> str:
+        """The cell, or an empty text."""
+        return self.values.get(column, "")
+
+    def fault(self, what: str) -> str:
+        """``what`` with file and place."""
+        return f"{self.file}, {self.place}: {what}"
+
+    def number(self, column: str, faults: list[str], *, at_least: float) -> float | None:
+        """The cell as a number, None for a gap; what is no number becomes a fault."""
+        told = self._told(column)
+        if not told:
+            return None
+        try:
+            value = float(told)
+        except ValueError:
+            value = float("nan")
+        # A comparison with NaN is false, so NaN and text fail alike.
+        if at_least <= value < float("inf"):
+            return value
+        self._wrong(faults, column, f"must be a number from {at_least:g} on", told)
+        return None
+
+    def integer(
+        self, column: str, faults: list[str], *, at_least: int, at_most: int, step: int = 1
+    ) -> int | None:
+        """Likewise, a whole number within bounds and a multiple of ``step``."""
+        told = self._told(column)
+        if not told:
+            return None
+        value = whole(told)
+        if value is not None and at_least <= value <= at_most and value % step == 0:
+            return value
+        what = f"must be a whole number from {at_least} to {at_most}"
+        what += f", a multiple of {step}" if step > 1 else ""
+        self._wrong(faults, column, what, told)
+        return None
+
+    def _told(self, column: str) -> str:
+        return self.text(column).strip()
+
+    def _wrong(self, faults: list[str], column: str, what: str, told: str) -> None:
+        faults.append(self.fault(f"{self.written.get(column, column)} {what}, got {told[:40]!r}"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RowFile:
+    """A file's rows; ``unread`` are the columns that nobody reads, as the file writes them."""
+
+    rows: tuple[Cells, ...]
+    unread: tuple[str, ...]
+    blank_rows: int
+    sha256: str
+
+
+def whole(told: str) -> int | None:
+    """A whole number, also as pandas writes it beside gaps (``512.0``); None for another text."""
+    try:
+        return int(told)
+    except ValueError:
+        pass
+    try:
+        value = float(told)
+    except ValueError:
+        return None
+    return int(value) if value.is_integer() else None
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a text: other separators, such as U+2028, may stand inside a line."""
+    return re.split(r"\r\n|\r|\n", text)
+
+
+def decoded(raw: bytes) -> str:
+    """UTF-8 with or without a byte order mark.
+
+    Raises:
+        ValueError: it is something else; says in which line, and the byte.
+    """
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = len(lines_of(raw[: error.start].decode()))
+        raise ValueError(f"line {line}: is not UTF-8 (byte {raw[error.start]:#04x})") from error
+
+
+def read_rows(
+    file: Path, columns: Columns, faults: list[str], layout: Layout | None = None
+) -> RowFile | None:
+    """The rows of a file, those without any text left out and counted.
+
+    Args:
+        layout: left out, the file's ending decides. A file of one text a line has the first
+            required column alone.
+        faults: takes whatever makes the file or a row unreadable; the result is None where nothing
+            could be read.
+    """
+    chosen = layout or ENDINGS.get(file.suffix.lower())
+    if chosen is None:
+        known = ", ".join(sorted(ENDINGS))
+        faults.append(f"{file}: no format is given and the ending is none of {known}")
+        return None
+    found: list[str] = []
+    try:
+        if chosen == "parquet":
+            return _parquet(file, columns)
+        return _texts(file, columns, chosen, found)
+    except OSError as error:
+        found.append(f"{file}: cannot be read ({error.strerror or error})")
+    except _Unreadable as error:
+        found += error.faults
+    finally:
+        more = len(found) - FAULTS_SHOWN
+        faults += found[:FAULTS_SHOWN] + ([f"{file}: {more} more such rows"] if more > 0 else [])
+    return None
+
+
+class _Unreadable(Exception):
+    """Faults for which nothing of a file can be read, on their way to the list of all."""
+
+    def __init__(self, *faults: str) -> None:
+        self.faults = faults
+        super().__init__(*faults)
+
+
+def _texts(file: Path, columns: Columns, layout: Layout, faults: list[str]) -> RowFile:
+    raw = file.read_bytes()
+    try:
+        text = decoded(raw)
+    except ValueError as error:
+        raise _Unreadable(f"{file}, {error}") from error
+    if layout == "text":
+        (name, *_) = columns.required
+        lines = list(enumerate(lines_of(text), 1))
+        rows = [_cells(file, n, "line", {name: line}, {}) for n, line in lines if line.strip()]
+        blank, unread = 0, ()
+    else:
+        delimiter = "\t" if file.suffix.lower() == ".tsv" else ","
+        records = _records(file, text, delimiter)
+        _, header = next(records, (1, []))
+        if not any(header):
+            raise _Unreadable(f"{file}: is empty")
+        chosen, unread = _choose(file, header, columns)
+        rows, blank = _body(file, records, header, chosen, faults)
+    return RowFile(
+        rows=tuple(rows),
+        unread=tuple(unread),
+        blank_rows=blank,
+        sha256=hashlib.sha256(raw).hexdigest(),
+    )
+
+
+def _records(file: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The line on which each record begins, and its cells."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            # After an unbalanced quote, nothing of what follows can be told apart.
+            fault = f"{file}, line {line}: is not CSV ({error}); look for a quote"
+            raise _Unreadable(fault) from error
+        yield line, cells
+
+
+def _body(
+    file: Path,
+    records: Iterator[tuple[int, list[str]]],
+    header: Sequence[str],
+    chosen: Mapping[str, int],
+    faults: list[str],
+) -> tuple[list[Cells], int]:
+    rows, blank = [], 0
+    written = {name: header[place].strip() for name, place in chosen.items()}
+    for line, cells in records:
+        if not any(cell.strip() for cell in cells):
+            blank += 1
+        elif len(cells) != len(header):
+            faults.append(f"{file}, line {line}: has {len(cells)} cells, the header {len(header)}")
+        else:
+            values = {name: cells[place] for name, place in chosen.items()}
+            rows.append(_cells(file, line, "line", values, written))
+    return rows, blank
+
+
+def _cells(
+    file: Path, line: int, unit: str, values: Mapping[str, str], written: Mapping[str, str]
+) -> Cells:
+    return Cells(file=file, line=line, place=f"{unit} {line}", values=values, written=written)
+
+
+def _choose(
+    file: Path, header: Sequence[str], columns: Columns
+) -> tuple[dict[str, int], list[str]]:
+    """Each column's place in the header, and the header's columns that are not read."""
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(header):
+        places.setdefault(_plain(name), []).append(place)
+    chosen: dict[str, int] = {}
+    faults = []
+    for name, spellings in columns.spellings.items():
+        there = [places[_plain(one)] for one in spellings if _plain(one) in places]
+        if there:
+            chosen[name] = there[0][0]
+        if there and len(there[0]) > 1:
+            twice = ", ".join(header[place].strip() for place in there[0])
+            faults.append(f"{file}: has column {name} {len(there[0])} times: {twice}")
+    if missing := [name for name in columns.required if name not in chosen]:
+        wanted = ", ".join(_spelt(name, columns.spellings[name]) for name in missing)
+        shown = ", ".join(header)[:200]
+        faults.append(f"{file}: has no column {wanted}; its columns are: {shown}")
+    if faults:
+        raise _Unreadable(*faults)
+    unread = [name.strip() for place, name in enumerate(header) if place not in chosen.values()]
+    return chosen, [name for name in unread if name]
+
+
+def _spelt(name: str, spellings: Sequence[str]) -> str:
+    others = [one for one in spellings if one != name]
+    return f"{name} (or {', '.join(others)})" if others else name
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", "_", name.strip().casefold())
+
+
+def _parquet(file: Path, columns: Columns) -> RowFile:
+    try:
+        with file.open("rb") as handle, pq.ParquetFile(handle) as parquet:
+            schema = parquet.schema_arrow
+            chosen, unread = _choose(file, schema.names, columns)
+            _check_types(file, schema, chosen, columns.lists)
+            written = {name: schema.names[place] for name, place in chosen.items()}
+            table = parquet.read(columns=list(written.values()))
+            found = {name: _told(table[column]) for name, column in written.items()}
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise _Unreadable(f"{file}: is not Parquet ({error})") from error
+    rows, blank = [], 0
+    for number in range(table.num_rows):
+        values = {name: told[number] for name, told in found.items()}
+        if any(text.strip() for text in values.values()):
+            rows.append(_cells(file, number + 1, "row", values, written))
+        else:
+            blank += 1
+    return RowFile(
+        rows=tuple(rows), unread=tuple(unread), blank_rows=blank, sha256=sha256_file(file)
+    )
+
+
+def _check_types(
+    file: Path, schema: pa.Schema, chosen: Mapping[str, int], lists: frozenset[str]
+) -> None:
+    # The repr of bytes or of a struct would be rendered as if someone had written it.
+    faults = []
+    for name, place in chosen.items():
+        field = schema.field(place)
+        held = field.type
+        if name in lists and (pa.types.is_list(held) or pa.types.is_large_list(held)):
+            held = held.value_type
+        if pa.types.is_dictionary(held):
+            held = held.value_type
+        if not any(test(held) for test in _READABLE):
+            faults.append(f"{file}: column {field.name} holds {field.type}, not text or numbers")
+    if faults:
+        raise _Unreadable(*faults)
+
+
+_READABLE = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_decimal,
+    pa.types.is_boolean,
+    pa.types.is_null,
+)
+
+
+def _told(column: pa.ChunkedArray) -> list[str]:
+    return [_as_text(value) for value in column.to_pylist()]
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(text for one in value if (text := _as_text(one)))
+    # pandas writes NaN for a gap among numbers.
+    return "" if value is None or value != value else str(value)

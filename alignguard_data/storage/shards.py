@@ -1,0 +1,132 @@
+"""Files that appear whole or not at all; Parquet shards whose bytes depend on rows alone."""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from alignguard_data.contracts.errors import IntegrityError, StorageError
+from alignguard_data.storage.places import Place, local_copy, scratch, size
+from alignguard_data.storage.writes import put_file
+
+Tables = pa.Table | Iterable[pa.Table]
+"""One table, or several of one schema, at least one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardFile:
+    """One file of a manifest: name relative to the manifest's folder."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@contextmanager
+def atomic_file(path: Place) -> Iterator[Path]:
+    """Yield a temporary local path; on success it takes ``path``'s place, durably.
+
+    Raises:
+        StorageError: the disk or bucket is full, read-only, or refuses for another reason.
+    """
+    temporary = scratch(path).with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        put_file(temporary, path)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Place, content: bytes) -> None:
+    """Write ``content`` to ``path`` atomically."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_shard(path: Path, table: Tables, **options: Any) -> ShardFile:
+    """Write one local Parquet shard atomically; ``options`` go to ``pyarrow.parquet``.
+
+    Images (a column named ``image``) stay uncompressed: they are compressed files already. Of
+    several tables each becomes a row group of its own, and one is in memory at a time.
+    """
+    tables: Iterator[Any] = iter([table] if isinstance(table, pa.Table) else table)
+    first, rows = next(tables), 0
+    compression: Any = {
+        name: "none" if pa.types.is_binary(first.schema.field(name).type) else "zstd"
+        for name in first.column_names
+    }
+    with (
+        atomic_file(path) as temporary,
+        pq.ParquetWriter(
+            temporary,
+            first.schema,
+            compression=compression,
+            store_schema=False,
+            write_page_checksum=True,  # who reads a column alone cannot check the file's hash
+            **options,
+        ) as writer,
+    ):
+        for part in chain([first], tables):
+            writer.write_table(part)
+            rows += part.num_rows
+    return describe(path, rows=rows)
+
+
+def describe(path: Path, *, rows: int, relative_to: Path | None = None) -> ShardFile:
+    """Size and sha256 of a file that was just written."""
+    name = path.relative_to(relative_to).as_posix() if relative_to else path.name
+    return ShardFile(name=name, rows=rows, bytes=path.stat().st_size, sha256=sha256_file(path))
+
+
+def sha256_file(path: Path) -> str:
+    """sha256 (hex) of a file, read in pieces."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def verify_file(folder: Place, expected: ShardFile) -> None:
+    """Check one file's presence, size and hash against its manifest entry.
+
+    Raises:
+        IntegrityError: naming the file and what differs.
+    """
+    try:
+        with verified_file(folder, expected):
+            pass
+    except FileNotFoundError as error:
+        raise IntegrityError(f"{folder / expected.name} is missing") from error
+
+
+@contextmanager
+def verified_file(folder: Place, expected: ShardFile) -> Iterator[Path]:
+    """Yield a local path of a file that is what its manifest says.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        IntegrityError: naming the file and what differs.
+    """
+    path = folder / expected.name
+    with local_copy(path) as copy:
+        found = size(copy)
+        if found is None:
+            raise FileNotFoundError(path)
+        if found != expected.bytes:
+            raise IntegrityError(f"{path} has {found} bytes, its manifest says {expected.bytes}")
+        digest = sha256_file(copy)
+        if digest != expected.sha256:
+            raise IntegrityError(
+                f"{path} has sha256 {digest}, its manifest says {expected.sha256}: "
+                "it was changed after it was written; delete the partition's folder and run again"
+            )
+        yield copy

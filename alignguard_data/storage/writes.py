@@ -1,0 +1,157 @@
+"""How files and folders take their place: whole or not at all, in a folder and in a bucket."""
+
+import os
+import shutil
+from pathlib import Path
+
+from upath import UPath
+
+from alignguard_data.contracts.errors import StorageError
+from alignguard_data.storage.places import Place, failures, files, read_bytes, reason, size
+
+
+def put_file(source: Path, target: Place) -> None:
+    """Give a finished local file its place, durably; ``source`` is gone then.
+
+    In a folder it is renamed there. In a bucket it is uploaded: an object shows when its last byte
+    has arrived and its checksum is right; an upload that breaks off leaves the old one.
+
+    Raises:
+        StorageError: the disk or the bucket refused.
+    """
+    try:
+        if isinstance(target, Path):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _sync_file(source)
+            os.replace(source, target)
+            sync_folder(target.parent)
+        else:
+            target.fs.put_file(str(source), target.path)
+            source.unlink()
+    except failures() as error:
+        raise StorageError(f"cannot write {target}: {reason(error)}") from error
+
+
+def put_folder(source: Path, target: Place, *, last: str) -> None:
+    """Publish a finished local folder, read-only; it stands once its file ``last`` is there.
+
+    A folder is renamed; a bucket gets file by file, ``last`` at the end and only where there is
+    none. What a killed attempt left under the name is removed first.
+
+    Raises:
+        StorageError: the name is taken, or the disk or the bucket refused.
+    """
+    if size(target / last) is not None:
+        raise StorageError(f"cannot write {target}: it is there already and is never replaced")
+    remove_tree(target)
+    try:
+        if isinstance(target, Path):
+            for name in files(source):
+                _sync_file(source / name)
+                (source / name).chmod(0o444)
+            os.rename(source, target)
+            sync_folder(target.parent)
+        else:
+            for name in files(source):
+                if name != last:
+                    target.fs.put_file(str(source / name), (target / name).path)
+            _put_once(source / last, target / last)
+            shutil.rmtree(source)
+    except failures() as error:
+        raise StorageError(f"cannot write {target}: {reason(error)}") from error
+
+
+def _put_once(source: Path, target: UPath) -> None:
+    try:
+        target.fs.put_file(str(source), target.path, mode="create")  # If-None-Match
+    except FileExistsError as error:
+        # The first try may have arrived and only its answer have been lost.
+        if read_bytes(target) != source.read_bytes():
+            raise StorageError(f"another machine has written {target} meanwhile") from error
+
+
+def _sync_file(path: Path) -> None:
+    with open(path, "rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in ``folder`` durable against power loss."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def append(place: Place, text: str) -> None:
+    """Add lines at a file's end; two people at once neither mix nor lose lines.
+
+    Raises:
+        StorageError: the disk or the bucket refused.
+    """
+    try:
+        if isinstance(place, Path):
+            handle = os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            try:
+                os.write(handle, text.encode())  # one write at the end of the file
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        else:
+            while not _put_longer(place, text.encode()):
+                continue
+    except failures() as error:
+        raise StorageError(f"cannot write {place}: {reason(error)}") from error
+
+
+def _put_longer(place: UPath, more: bytes) -> bool:
+    """Put an object with ``more`` at its end, unless another writer was quicker since it was read:
+    the bucket itself compares, as no lock of this machine could."""
+    try:
+        tag = place.fs.info(place.path)["ETag"]
+        content, condition = read_bytes(place) + more, {"IfMatch": tag}
+    except FileNotFoundError:
+        content, condition = more, {"IfNoneMatch": "*"}
+    try:
+        place.fs.pipe_file(place.path, content, **condition)
+    except OSError as error:
+        answer = getattr(error.__cause__, "response", {})
+        if answer.get("Error", {}).get("Code") not in _LOST_RACE:
+            raise
+        return False
+    return True
+
+
+_LOST_RACE = ("PreconditionFailed", "ConditionalRequestConflict")
+
+
+def remove_file(place: Place) -> None:
+    """Remove a file, if it is there.
+
+    Raises:
+        StorageError: the disk or the bucket refused.
+    """
+    try:
+        place.unlink()
+    except FileNotFoundError:
+        return
+    except failures() as error:
+        raise StorageError(f"cannot remove {place}: {reason(error)}") from error
+
+
+def remove_tree(folder: Place) -> None:
+    """Remove a folder with all that is in it, if it is there.
+
+    Raises:
+        StorageError: the disk or the bucket refused.
+    """
+    try:
+        if isinstance(folder, Path):
+            shutil.rmtree(folder)
+        else:
+            folder.fs.rm(folder.path, recursive=True)
+    except FileNotFoundError:
+        return
+    except failures() as error:
+        raise StorageError(f"cannot remove {folder}: {reason(error)}") from error

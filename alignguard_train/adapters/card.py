@@ -1,0 +1,98 @@
+"""What an adapter says about itself: metadata in its file's header, and a model card."""
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+import jinja2
+
+from alignguard_data.storage.manifest import Manifest, library_versions
+from alignguard_train.adapters.lora import KOHYA_WEIGHTS, WEIGHTS
+
+
+def adapter_metadata(
+    *,
+    release: Manifest,
+    base_model: str,
+    base_revision: str,
+    merge: str,
+    rank: int,
+    experts: Mapping[str, str],
+    recipe: Mapping[str, Any],
+) -> dict[str, str]:
+    """Header of a merged adapter: nothing but content decides it, so equal merges stay equal.
+
+    ``experts`` maps a category to the sha256 of its expert's file, ``recipe`` is the merge's
+    configuration. The ``ss_`` names are those
+    that kohya-ss and the tools after it read.
+    """
+    return {
+        **_common(release, base_model, base_revision, rank=rank),
+        "alignguard.merge": merge,
+        "alignguard.recipe": json.dumps(recipe, sort_keys=True, default=list),
+        "alignguard.experts": json.dumps(dict(sorted(experts.items()))),
+        "ss_output_name": f"alignguard-{merge}",
+    }
+
+
+def expert_metadata(
+    *,
+    release: Manifest,
+    base_model: str,
+    base_revision: str,
+    expert: str,
+    recipe: Mapping[str, Any],
+) -> dict[str, str]:
+    """Header of one expert; ``recipe`` is the partition's whole configuration."""
+    return {
+        **_common(release, base_model, base_revision, rank=recipe["rank"]),
+        "alignguard.expert": expert,
+        "alignguard.recipe": json.dumps(recipe, sort_keys=True, default=list),
+        "ss_output_name": f"alignguard-expert-{expert}",
+    }
+
+
+def _common(release: Manifest, base_model: str, base_revision: str, *, rank: int) -> dict[str, str]:
+    return {
+        "alignguard.release": str(release.counts["path"]),
+        "alignguard.release_content_id": str(
+            release.counts.get("release_content_id", release.content_id)
+        ),
+        "alignguard.base_model": base_model,
+        "alignguard.base_revision": base_revision,
+        "alignguard.versions": ", ".join(f"{k} {v}" for k, v in library_versions().items()),
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(rank),
+        "ss_network_alpha": str(rank),
+    }
+
+
+def render_expert_card(metadata: Mapping[str, str]) -> str:
+    """README.md beside an expert."""
+    recipe = json.loads(metadata["alignguard.recipe"])
+    return _render("expert_card.md.j2", meta=metadata, recipe=recipe)
+
+
+def _render(template: str, **values: object) -> str:
+    source = resources.files("alignguard_train.adapters").joinpath("templates", template)
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+    )
+    return environment.from_string(source.read_text(encoding="utf-8")).render(
+        weights=WEIGHTS, kohya=KOHYA_WEIGHTS, **values
+    )
+
+
+def render_adapter_card(
+    metadata: Mapping[str, str], *, strategy: str, error: float | None = None
+) -> str:
+    """README.md beside an adapter; ``error`` is that of a merge cut to a lower rank."""
+    return _render(
+        "adapter_card.md.j2",
+        meta=metadata,
+        title=f"AlignGuard safety adapter ({strategy})",
+        how=f"merged by {strategy}",
+        experts=json.loads(metadata["alignguard.experts"]),
+        error=error,
+    )

@@ -1,0 +1,102 @@
+"""An expert's adapter while it is trained: on its base model's UNet, to be switched off and on."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+
+from alignguard_data.contracts.errors import EngineError
+from alignguard_train.adapters.lora import Lora, LoraLayer
+from alignguard_train.base import LORA_TARGETS, SELF_ATTENTION_TARGETS, BaseModel
+from alignguard_train.contracts.recipes import ExpertRecipe
+from alignguard_train.experts.batches import seeded
+
+_NAME = "expert"
+
+
+@dataclass(frozen=True, slots=True)
+class LiveAdapter:
+    """Its weights by their names in the UNet, float32 and trainable, and the layers they are in."""
+
+    parameters: dict[str, nn.Parameter]
+    layers: tuple[Any, ...]
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """The UNet without it, which is the reference; for forward passes without gradient.
+
+        diffusers' own switch searches every module, for offloading too, and peft's turns every
+        weight's gradient off and on again: a sixth of a small step.
+        """
+        for layer in self.layers:
+            layer._disable_adapters = True
+        try:
+            yield
+        finally:
+            for layer in self.layers:
+                layer._disable_adapters = False
+
+    def lora(self) -> Lora:
+        """A copy of its weights."""
+        down = {n.split(".lora_A.")[0]: p for n, p in self.parameters.items() if ".lora_A." in n}
+        up = {n.split(".lora_B.")[0]: p for n, p in self.parameters.items() if ".lora_B." in n}
+        return {
+            name: LoraLayer(down[name].detach().clone(), up[name].detach().clone())
+            for name in sorted(down)
+        }
+
+    def go_on_from(self, start: Lora) -> None:
+        """Take another adapter's weights.
+
+        Raises:
+            EngineError: it has other layers or another rank.
+        """
+        values = {}
+        for name, layer in start.items():
+            values[f"{name}.lora_A.{_NAME}.weight"] = layer.down
+            values[f"{name}.lora_B.{_NAME}.weight"] = layer.up
+        shapes = {name: tuple(value.shape) for name, value in values.items()}
+        wanted = {name: tuple(value.shape) for name, value in self.parameters.items()}
+        if shapes != wanted:
+            odd = sorted(set(shapes.items()) ^ set(wanted.items()))[:2]
+            raise EngineError(f"the adapter to start from does not fit the recipe: {odd}")
+        for name, value in values.items():
+            self.parameters[name].data.copy_(value)
+
+
+@contextmanager
+def live_adapter(base: BaseModel, recipe: ExpertRecipe, seed: int) -> Iterator[LiveAdapter]:
+    """Put a fresh adapter on the UNet (gaussian down, zero up) and take it off at the end."""
+    unet: Any = base.pipe.unet
+    targets = LORA_TARGETS if recipe.layers == "attention" else SELF_ATTENTION_TARGETS
+    unet.add_adapter(
+        LoraConfig(
+            r=recipe.rank,
+            lora_alpha=recipe.rank,
+            init_lora_weights="gaussian",
+            target_modules=list(targets),
+        ),
+        adapter_name=_NAME,
+    )
+    try:
+        parameters = {n: p for n, p in unet.named_parameters() if f".{_NAME}." in n}
+        layers = tuple(m for m in unet.modules() if isinstance(m, BaseTunerLayer))
+        if recipe.gradient_checkpointing:
+            unet.enable_gradient_checkpointing()
+        generator = seeded("init", seed, 0)
+        for name, parameter in parameters.items():
+            if "lora_A" in name:
+                # peft draws from the global generator; ours makes the start depend on the seed.
+                drawn = torch.randn(parameter.shape, generator=generator) / recipe.rank
+                parameter.data.copy_(drawn)
+            parameter.data = parameter.data.float()  # whatever the base model's precision
+            parameter.requires_grad_(True)
+        yield LiveAdapter(parameters, layers)
+    finally:
+        unet.disable_gradient_checkpointing()
+        unet.delete_adapters(_NAME)

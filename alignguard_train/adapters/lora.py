@@ -1,0 +1,159 @@
+"""LoRA adapters as plain tensors, and as files that diffusers' `load_lora_weights` reads.
+
+Alpha always equals the rank (scale 1), so a file needs no metadata to mean what it says.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from alignguard_data.contracts.errors import IntegrityError
+from alignguard_data.storage.shards import write_bytes
+
+WEIGHTS = "pytorch_lora_weights.safetensors"
+KOHYA_WEIGHTS = "kohya_lora.safetensors"
+_DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
+
+
+@dataclass(frozen=True, slots=True)
+class LoraLayer:
+    """One layer's delta = up @ down: down (rank, inputs), up (outputs, rank)."""
+
+    down: Tensor
+    up: Tensor
+
+    @property
+    def delta(self) -> Tensor:
+        """The change of the layer's weight: (outputs, inputs)."""
+        return self.up @ self.down
+
+
+Lora = dict[str, LoraLayer]
+"""Layers by their module's name inside the UNet."""
+
+
+def save_lora(lora: Lora, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write an adapter in diffusers' format; equal tensors and metadata give equal bytes.
+
+    ``metadata`` goes into the file's header, where `safetensors.safe_open(...).metadata()` and
+    the tools that list adapters find it.
+    """
+    tensors = {}
+    for name in sorted(lora):
+        tensors[f"unet.{name}{_DOWN}"] = lora[name].down.detach().float().cpu().contiguous()
+        tensors[f"unet.{name}{_UP}"] = lora[name].up.detach().float().cpu().contiguous()
+    _write(tensors, path, metadata)
+
+
+def save_kohya(lora: Lora, path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write an adapter in the format of kohya-ss and ComfyUI: ``lora_unet_<module>.lora_down``,
+    ``.lora_up`` and ``.alpha`` (the rank, so the scale is 1)."""
+    tensors = {}
+    for name in sorted(lora):
+        key, layer = f"lora_unet_{name.replace('.', '_')}", lora[name]
+        tensors[f"{key}.lora_down.weight"] = layer.down.detach().float().cpu().contiguous()
+        tensors[f"{key}.lora_up.weight"] = layer.up.detach().float().cpu().contiguous()
+        tensors[f"{key}.alpha"] = torch.tensor(float(layer.down.shape[0]))
+    _write(tensors, path, metadata)
+
+
+def load_kohya(path: Path, modules: Iterable[str]) -> Lora:
+    """Read an adapter in kohya's format, the inverse of :func:`save_kohya`.
+
+    ``modules`` are the UNet's module names: kohya's keys write a dot and an underscore alike, so
+    they cannot be read back without. An alpha other than the rank goes into the up matrices.
+
+    Raises:
+        IntegrityError: the file is unreadable, or holds more or less than whole layers of these.
+    """
+    tensors = _read(path)
+    lora, known = {}, {f"lora_unet_{name.replace('.', '_')}": name for name in modules}
+    found = {key.partition(".")[0] for key in tensors}
+    ends = ("lora_down.weight", "lora_up.weight", "alpha")
+    wanted = {f"{key}.{end}" for key in found for end in ends}
+    odd = sorted((wanted ^ set(tensors)) | {key for key in found if key not in known})
+    if odd or not found:
+        raise IntegrityError(f"{path} is not a kohya LoRA of this UNet alone: {odd[:3]}")
+    for key in found:
+        down, up, alpha = (tensors[f"{key}.{end}"] for end in ends)
+        lora[known[key]] = LoraLayer(down, up * (float(alpha) / down.shape[0]))
+    return dict(sorted(lora.items()))
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise IntegrityError(f"{path} is not a readable safetensors file: {error}") from error
+
+
+def _write(tensors: dict[str, Tensor], path: Path, metadata: Mapping[str, str] | None) -> None:
+    """The library writes metadata in the order of a hash table that differs from process to
+    process; sorted, equal content has equal bytes."""
+    plain = save(tensors)
+    size = int.from_bytes(plain[:8], "little")
+    known = {"format": "pt", **(metadata or {})}
+    header = {"__metadata__": dict(sorted(known.items())), **json.loads(plain[8 : 8 + size])}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8 bytes
+    write_bytes(path, len(text).to_bytes(8, "little") + text + plain[8 + size :])
+
+
+def load_lora(path: Path) -> Lora:
+    """Read an adapter of a UNet.
+
+    Raises:
+        IntegrityError: the file is unreadable or is not such an adapter.
+    """
+    tensors = _read(path)
+    names = {k.removeprefix("unet.").removesuffix(_DOWN) for k in tensors if k.endswith(_DOWN)}
+    wanted = {f"unet.{name}{end}" for name in names for end in (_DOWN, _UP)}
+    if not names or wanted != set(tensors):
+        odd = sorted(wanted ^ set(tensors))[:3]
+        raise IntegrityError(f"{path} is not a LoRA of a UNet alone: {odd}")
+    return {
+        name: LoraLayer(tensors[f"unet.{name}{_DOWN}"], tensors[f"unet.{name}{_UP}"])
+        for name in sorted(names)
+    }
+
+
+def relative_error(found: Lora, wanted: Lora) -> float:
+    """Frobenius norm of the difference of all deltas, over that of the wanted ones."""
+    off = sum(float((found[n].delta - wanted[n].delta).pow(2).sum()) for n in wanted)
+    size = sum(float(wanted[n].delta.pow(2).sum()) for n in wanted)
+    return (off / size) ** 0.5 if size else 0.0
+
+
+def truncate(lora: Lora, rank: int) -> Lora:
+    """The best adapter of a lower rank, layer by layer (SVD; Eckart-Young).
+
+    The decomposition goes through the factors (up = Q R, down' = P S), so that its cost is that of
+    a matrix of the adapter's rank and not of the layer's size.
+    """
+    out = {}
+    for name, layer in lora.items():
+        q, r = torch.linalg.qr(layer.up.double())
+        p, s = torch.linalg.qr(layer.down.double().T)
+        u, values, v = torch.linalg.svd(r @ s.T, full_matrices=False)
+        root = values[:rank].sqrt()
+        down, up = (root[:, None] * v[:rank]) @ p.T, q @ (u[:, :rank] * root)
+        out[name] = LoraLayer(down.to(layer.down.dtype), up.to(layer.up.dtype))
+    return out
+
+
+def layer_errors(found: Lora, wanted: Lora) -> dict[str, float]:
+    """Each layer's relative error: Frobenius norm of the difference over that of the wanted."""
+    return {
+        name: relative_error({name: found[name]}, {name: layer}) for name, layer in wanted.items()
+    }
+
+
+def scaled(lora: Lora, weight: float) -> Lora:
+    """The adapter with every delta times ``weight``."""
+    return {name: LoraLayer(layer.down, layer.up * weight) for name, layer in lora.items()}

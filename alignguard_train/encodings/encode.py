@@ -1,0 +1,280 @@
+"""From a release to what training reads: latents of both images, states of both captions."""
+
+import io
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.dataset as ds
+import torch
+from alignguard_data.engines.out_of_memory import is_out_of_memory
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from alignguard_data.contracts.errors import EngineError, IntegrityError
+from alignguard_data.engines.diffusion.conditions import (
+    Conditions,
+    concatenated,
+    encode_nothing,
+    encode_texts,
+)
+from alignguard_data.storage.places import Place, children, dataset, open_parquet
+from alignguard_train.base import BaseModel
+
+COLUMNS = ("pair_id", "concept", "category", "caption", "caption_safe", "jpg_0", "jpg_1")
+ENCODE_ROWS = 64
+"""Captions that are encoded at once, and the most images."""
+ENCODED_PIXELS = 2**22
+"""Pixels that the VAE encodes at once (16 images of 512x512), as many as rendering decodes."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preferences:
+    """Pairs in release order; images are uint8 RGB (height, width, 3)."""
+
+    pair_ids: list[str]
+    concepts: list[str]
+    categories: list[str]
+    unsafe_prompts: list[str]
+    safe_prompts: list[str]
+    chosen: list[npt.NDArray[np.uint8]]
+    rejected: list[npt.NDArray[np.uint8]]
+
+
+class LatentRows(Protocol):
+    """Latents (rows, channels, h, w) that give the rows of an index: a tensor, or mapped files."""
+
+    @property
+    def shape(self) -> torch.Size: ...
+
+    def __getitem__(self, rows: Any, /) -> Tensor: ...
+
+
+class ConditionRows(Protocol):
+    """Conditions that give the rows of an index likewise."""
+
+    def __getitem__(self, rows: Any, /) -> Conditions: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodedPreferences:
+    """Latents (pairs, channels, h, w), scaled; conditions of both captions, one row a pair.
+
+    ``chosen_flipped`` and ``rejected_flipped`` are the latents of the mirrored images, where a
+    recipe flips. ``empty`` has one row, that of a dropped caption:
+    what rendering takes for no prompt.
+    """
+
+    concepts: list[str]
+    categories: list[str]
+    chosen: LatentRows
+    rejected: LatentRows
+    unsafe: ConditionRows
+    safe: ConditionRows
+    empty: Conditions
+    chosen_flipped: LatentRows | None = None
+    rejected_flipped: LatentRows | None = None
+
+    def __len__(self) -> int:
+        return len(self.categories)
+
+
+def load_preferences(
+    release: Place, categories: Sequence[str] | None = None, *, split: str = "train"
+) -> Preferences:
+    """Read one split of a release, only the rows of ``categories`` (None: all).
+
+    Raises:
+        IntegrityError: no shard, a missing column, or an image that cannot be decoded, by name.
+    """
+    rows: list[dict[str, object]] = []
+    wanted = None if categories is None else ds.field("category").isin(list(categories))
+    for shard in _shards(release, split):
+        table = dataset([shard]).to_table(columns=list(COLUMNS), filter=wanted)
+        rows += [{**row, "shard": shard.name} for row in table.to_pylist()]
+    return preferences_of(rows)
+
+
+def stream_rows(release: Place, *, split: str = "train") -> Iterator[dict[str, object]]:
+    """One split's rows in release order, images still encoded, a few in memory at a time.
+
+    Raises:
+        IntegrityError: no shard, or a missing column.
+    """
+    for shard in _shards(release, split):
+        with open_parquet(shard) as file:
+            for batch in file.iter_batches(batch_size=ENCODE_ROWS, columns=list(COLUMNS)):
+                for row in batch.to_pylist():
+                    yield {**row, "shard": shard.name}
+
+
+def _shards(release: Place, split: str) -> list[Place]:
+    shards = children(release / "data", f"{split}-*.parquet")
+    if not shards:
+        raise IntegrityError(f"{release / 'data'} has no {split}-*.parquet")
+    for shard in shards:
+        source = dataset([shard])
+        missing = set(COLUMNS) - set(source.schema.names)
+        if missing:
+            raise IntegrityError(f"{shard} lacks column(s) {', '.join(sorted(missing))}")
+    return shards
+
+
+def preferences_of(rows: Sequence[Mapping[str, object]]) -> Preferences:
+    """Decode a release's rows.
+
+    Raises:
+        IntegrityError: an image that cannot be decoded, by name.
+    """
+    return Preferences(
+        pair_ids=[str(row["pair_id"]) for row in rows],
+        concepts=[str(row["concept"]) for row in rows],
+        categories=[str(row["category"]) for row in rows],
+        unsafe_prompts=[str(row["caption"]) for row in rows],
+        safe_prompts=[str(row["caption_safe"]) for row in rows],
+        chosen=[_decode(row, "jpg_0") for row in rows],
+        rejected=[_decode(row, "jpg_1") for row in rows],
+    )
+
+
+def size_of(row: Mapping[str, object]) -> tuple[int, int]:
+    """Height and width of a row's chosen image, which is not decoded for it.
+
+    Raises:
+        IntegrityError: it is no image.
+    """
+    with _opened(row, "jpg_0") as image:
+        return image.height, image.width
+
+
+def _decode(row: Mapping[str, object], column: str) -> npt.NDArray[np.uint8]:
+    with _opened(row, column) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+@contextmanager
+def _opened(row: Mapping[str, object], column: str) -> Iterator[Image.Image]:
+    content = row[column]
+    if not isinstance(content, bytes):
+        raise IntegrityError(f"{row['shard']}: {column} of {row['pair_id']} is not bytes")
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            yield image
+    except (UnidentifiedImageError, OSError) as error:
+        place = f"{row['shard']}: {column} of {row['pair_id']}"
+        raise IntegrityError(f"{place} is not a readable image: {error}") from error
+
+
+def encode(preferences: Preferences, base: BaseModel, *, flip: bool = False) -> EncodedPreferences:
+    """Encode images with the VAE and captions with the text encoders, in batches.
+
+    A batch holds pairs of one category alone: the last bits of an encoding depend on the size of
+    its batch, and so a category's stay the same whichever others are encoded beside it.
+
+    ``flip``: also the mirrored images. They are encoded, as mirrored latents are not the latents
+    of a mirrored image.
+    """
+    places: dict[str, list[int]] = {}
+    for i, category in enumerate(preferences.categories):
+        places.setdefault(category, []).append(i)
+    order = [i for rows in places.values() for i in rows]
+    back = torch.tensor(order, dtype=torch.long).argsort()
+    parts = [_pick(preferences, rows) for rows in places.values()]
+    plain = [encode_plain(part, base) for part in parts]
+    mirrored = [encode_mirrored(part, base) for part in parts] if flip else []
+    names = ("chosen_flipped", "rejected_flipped")
+    return EncodedPreferences(
+        concepts=preferences.concepts,
+        categories=preferences.categories,
+        chosen=torch.cat([part["chosen"] for part in plain])[back],
+        rejected=torch.cat([part["rejected"] for part in plain])[back],
+        unsafe=concatenated([conditions_of(part, "unsafe") for part in plain])[back],
+        safe=concatenated([conditions_of(part, "safe") for part in plain])[back],
+        empty=encode_nothing(base.pipe),
+        **{name: torch.cat([part[name] for part in mirrored])[back] for name in names if flip},
+    )
+
+
+def encode_plain(preferences: Preferences, base: BaseModel) -> dict[str, Tensor]:
+    """Latents ``chosen`` and ``rejected``, ``unsafe states`` and ``safe states`` (SDXL:
+    ``unsafe pooled``, ``safe pooled`` too), one row a pair."""
+    found = {name: _latents(getattr(preferences, name), base) for name in ("chosen", "rejected")}
+    for name in ("unsafe", "safe"):
+        conditions = encode_prompts(getattr(preferences, f"{name}_prompts"), base)
+        found[f"{name} states"] = conditions.states
+        if conditions.pooled is not None:
+            found[f"{name} pooled"] = conditions.pooled
+    return found
+
+
+def encode_mirrored(preferences: Preferences, base: BaseModel) -> dict[str, Tensor]:
+    """Latents ``chosen_flipped`` and ``rejected_flipped`` of the mirrored images."""
+    return {
+        f"{name}_flipped": _latents([image[:, ::-1] for image in getattr(preferences, name)], base)
+        for name in ("chosen", "rejected")
+    }
+
+
+def conditions_of(tensors: Mapping[str, Tensor], name: str) -> Conditions:
+    """The conditions that :func:`encode_plain` put under ``name``."""
+    return Conditions(states=tensors[f"{name} states"], pooled=tensors.get(f"{name} pooled"))
+
+
+def _pick(preferences: Preferences, rows: Sequence[int]) -> Preferences:
+    return Preferences(
+        **{name: [getattr(preferences, name)[i] for i in rows] for name in Preferences.__slots__}
+    )
+
+
+def encode_prompts(prompts: Sequence[str], base: BaseModel) -> Conditions:
+    """Conditions of captions by the base model's own encoders, in batches."""
+    return concatenated(
+        [
+            encode_texts(base.pipe, prompts[i : i + ENCODE_ROWS])
+            for i in range(0, len(prompts), ENCODE_ROWS)
+        ]
+    )
+
+
+def images_at_once(height: int, width: int) -> int:
+    """Images of one size that the VAE encodes together: a bound on pixels, not on images."""
+    return max(1, min(ENCODE_ROWS, ENCODED_PIXELS // (height * width)))
+
+
+def _latents(images: Sequence[npt.NDArray[np.uint8]], base: BaseModel) -> Tensor:
+    """Mode of the VAE's distribution, scaled; in smaller batches once the device is full.
+
+    Raises:
+        EngineError: a single image does not fit into memory.
+    """
+    rows, first = images_at_once(*images[0].shape[:2]), 0
+    parts: list[Tensor] = []
+    while first < len(images):
+        try:
+            parts.append(_batch_of_latents(images[first : first + rows], base))
+            first += rows
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if rows == 1:
+                size = "x".join(map(str, images[0].shape[1::-1]))
+                raise EngineError(f"the VAE cannot encode one image of {size}: {error}") from error
+            rows //= 2
+            log.warning("out of memory; going on with %d images at once", rows)
+            if base.pipe.vae.device.type == "cuda":
+                torch.cuda.empty_cache()
+    return torch.cat(parts).to(base.pipe.unet.dtype)
+
+
+@torch.no_grad()
+def _batch_of_latents(images: Sequence[npt.NDArray[np.uint8]], base: BaseModel) -> Tensor:
+    vae = base.pipe.vae
+    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+    pixels = (pixels.to(vae.device, vae.dtype) / 127.5 - 1).contiguous()
+    return vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor

@@ -1,0 +1,241 @@
+"""Room `encodings`: latents and text states of a release, made once, shared by every training.
+
+<root>/<profile>/encodings/plain/      both images' latents, both captions' states
+<root>/<profile>/encodings/mirrored/   both mirrored images' latents, where a recipe flips
+
+A cache: it may be deleted at any time. Each is one partition, whose fingerprint is that of release,
+base model, VAE and precision; its safetensors shards hold one category each and are mapped into
+memory by those who read them.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from alignguard_data.contracts.errors import EngineError, IntegrityError, PartitionBusy
+from alignguard_data.engines.diffusion.conditions import encode_nothing
+from alignguard_data.release.room import train_rows
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.basis import basis
+from alignguard_data.storage.manifest import Manifest
+from alignguard_data.storage.partition import PartitionSpec, PartitionWork, open_partition
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import Place
+from alignguard_data.storage.shards import atomic_file, verify_file
+from alignguard_data.storage.tally import Tally
+from alignguard_train.base import BaseModel
+from alignguard_train.encodings.encode import (
+    ENCODE_ROWS,
+    ENCODED_PIXELS,
+    EncodedPreferences,
+    Preferences,
+    encode_mirrored,
+    encode_plain,
+    images_at_once,
+    preferences_of,
+    size_of,
+    stream_rows,
+)
+from alignguard_train.encodings.mapped import MappedConditions, MappedRows
+from alignguard_train.evaluation.room import release_folder
+
+log = logging.getLogger(__name__)
+
+ROOM = "encodings"
+FORMAT = 3
+"""Part of the fingerprint: raise it when the files change for an equal release."""
+Kind = Literal["plain", "mirrored"]
+SHARD_BATCHES = 8
+"""Batches in a shard. A killed maker loses so many at the most; memory holds as many encoded
+pairs of every category."""
+ROWS = pa.schema(
+    [
+        ("place", pa.int64()),
+        ("pair_id", pa.string()),
+        ("concept", pa.string()),
+        ("category", pa.string()),
+        ("shard", pa.string()),
+    ]
+)
+TABLES = {"rows": ROWS}
+_EMPTY = "empty.safetensors"
+_WAIT_SECONDS = 0.1
+
+_ENCODERS: dict[Kind, Callable[[Preferences, BaseModel], dict[str, Tensor]]] = {
+    "plain": encode_plain,
+    "mirrored": encode_mirrored,
+}
+
+
+def spec(data: DataRoot, base: BaseModel, kind: Kind) -> PartitionSpec:
+    """What one cache should be made of; loads the base model, whose precision it depends on.
+
+    Raises:
+        InputMissing: there is no release.
+    """
+    return PartitionSpec(
+        folder=data.partition(ROOM, kind),
+        room=ROOM,
+        key=kind,
+        config={
+            **basis(ROOM, format=FORMAT, engine=base, tables=TABLES),
+            "unet": str(base.pipe.unet.dtype),
+            "vae": str(base.pipe.vae.dtype),
+            "batches": [ENCODE_ROWS, ENCODED_PIXELS, SHARD_BATCHES],
+        },
+        inputs=train_rows(data),
+        models=base.models,
+    )
+
+
+def shared_encodings(
+    data: DataRoot, base: BaseModel, categories: Sequence[str], *, flip: bool
+) -> EncodedPreferences:
+    """The release's train pairs of ``categories`` in release order, mapped into memory.
+
+    They are encoded first if nobody has done it, and waited for while somebody does. A damaged
+    shard is made anew, with all others.
+
+    Raises:
+        InputMissing: there is no release.
+        EngineError: it has no train pair of these categories.
+        IntegrityError: an image of the release cannot be decoded.
+    """
+    plain, rows = _open(data, base, "plain", categories)
+    if not rows:
+        raise EngineError(f"the release has no train pair of {', '.join(categories)}")
+    mirrored = _open(data, base, "mirrored", categories)[0] if flip else {}
+    return EncodedPreferences(
+        concepts=[row["concept"] for row in rows],
+        categories=[row["category"] for row in rows],
+        chosen=plain["chosen"],
+        rejected=plain["rejected"],
+        unsafe=_conditions(plain, "unsafe"),
+        safe=_conditions(plain, "safe"),
+        empty=_conditions(plain, "empty")[torch.tensor([0])],
+        chosen_flipped=mirrored.get("chosen_flipped"),
+        rejected_flipped=mirrored.get("rejected_flipped"),
+    )
+
+
+def _conditions(mapped: dict[str, MappedRows], name: str) -> MappedConditions:
+    return MappedConditions(mapped[f"{name} states"], mapped.get(f"{name} pooled"))
+
+
+def _open(
+    data: DataRoot, base: BaseModel, kind: Kind, categories: Sequence[str]
+) -> tuple[dict[str, MappedRows], list[dict[str, str]]]:
+    """Tensors by name and the rows behind them; maps while it holds the lock, so that a newer
+    release cannot take the files away in between."""
+    wanted = spec(data, base, kind)
+    with _waiting(wanted) as work:
+        if work.done:
+            try:
+                return _map(work.folder, work.done, categories)
+            except IntegrityError as error:
+                log.warning("encodings are made anew: %s", error)
+        return _map(work.folder, _make(data, base, kind, work), categories)
+
+
+@contextmanager
+def _waiting(wanted: PartitionSpec) -> Iterator[PartitionWork]:
+    """The partition, as soon as no other process makes it."""
+    with ExitStack() as stack:
+        waited = 0
+        while True:
+            try:
+                work = stack.enter_context(open_partition(wanted))
+                break
+            except PartitionBusy:
+                if not waited:
+                    log.info("waiting for another process to encode %s", wanted.folder)
+                waited += 1
+                time.sleep(_WAIT_SECONDS)
+        yield work
+
+
+def _make(data: DataRoot, base: BaseModel, kind: Kind, work: PartitionWork) -> Manifest:
+    """Encode what is missing; a batch holds pairs of one category, as in ``dataset.encode``."""
+    work.partial.mkdir(parents=True, exist_ok=True)
+    pending: dict[str, list[dict[str, object]]] = {}
+    shards: dict[str, int] = {}
+    rows: list[dict[str, object]] = []
+
+    def save(category: str) -> None:
+        name = f"{category}-{shards.get(category, 0):05d}.safetensors"
+        shards[category] = shards.get(category, 0) + 1
+        taken = pending.pop(category)
+        rows.extend(
+            {
+                **{key: row[key] for key in ("place", "pair_id", "concept", "category")},
+                "shard": name,
+            }
+            for row in taken
+        )
+        if not (work.partial / name).exists():  # else a killed maker left it, whole
+            _save(work.partial / name, _ENCODERS[kind](preferences_of(taken), base))
+
+    for place, row in enumerate(stream_rows(release_folder(data))):
+        category = str(row["category"])
+        pending.setdefault(category, []).append({**row, "place": place})
+        if len(pending[category]) >= SHARD_BATCHES * images_at_once(*size_of(pending[category][0])):
+            save(category)
+    for category in list(pending):
+        save(category)
+    names = sorted({str(row["shard"]) for row in rows})
+    if kind == "plain":
+        names.append(_EMPTY)
+        nothing = encode_nothing(base.pipe)
+        kept = {"empty states": nothing.states, "empty pooled": nothing.pooled}
+        _save(work.partial / _EMPTY, {n: x for n, x in kept.items() if x is not None})
+    return work.finish(
+        tables={"rows": pa.Table.from_pylist(rows, schema=ROWS)},
+        extra_files={name: work.partial / name for name in names},
+        tally=Tally(wanted=len(rows), made=len(rows), unit="pairs"),
+    )
+
+
+def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+    with atomic_file(path) as temporary:
+        save_file({name: x.cpu().contiguous() for name, x in tensors.items()}, temporary)
+
+
+def _map(
+    folder: Place, manifest: Manifest, categories: Sequence[str]
+) -> tuple[dict[str, MappedRows], list[dict[str, str]]]:
+    """Map the shards of ``categories``, each verified.
+
+    Raises:
+        IntegrityError: a shard is not what its manifest says.
+    """
+    table = manifests.read(folder, "rows").to_pylist()
+    table = [row for row in table if row["category"] in set(categories)]
+    parts: dict[str, list[Tensor]] = {}
+    for shard in dict.fromkeys(row["shard"] for row in table):
+        file = manifest.file(shard)
+        verify_file(folder, file)
+        for name, tensor in _mapped(Path(str(folder / file.name))).items():
+            parts.setdefault(name, []).append(tensor)
+    order = torch.tensor([row["place"] for row in table], dtype=torch.long).argsort()
+    mapped = {name: MappedRows(tensors, order) for name, tensors in parts.items()}
+    empty = [file for file in manifest.files if file.name.endswith(_EMPTY)]
+    for file in empty:
+        verify_file(folder, file)
+        for name, tensor in _mapped(Path(str(folder / file.name))).items():
+            mapped[name] = MappedRows([tensor], torch.tensor([0]))
+    return mapped, [table[i] for i in order.tolist()]
+
+
+def _mapped(path: Path) -> dict[str, Tensor]:
+    """A safetensors file's tensors, read from the disk only where they are looked at."""
+    with safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}

@@ -1,0 +1,370 @@
+"""One adapter on a release's evaluation prompts and on prompt sets: what is rendered, how it is
+scored, and what each image shows.
+
+Every prompt has a seed of its own, derived from its id, so what an image shows depends neither on
+the order of the list nor on where a run was resumed (its last bits may: docs/machines.md).
+"""
+
+import dataclasses
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from PIL import Image
+
+from alignguard_data.contracts import records
+from alignguard_data.contracts.errors import IntegrityError, NothingMade
+from alignguard_data.contracts.protocols import (
+    FeatureExtractor,
+    ImageGenerator,
+    ImageScorer,
+    Pixels,
+)
+from alignguard_data.contracts.records import SIDES
+from alignguard_data.images.room import Sampling, encode_png
+from alignguard_data.pairs.filter import FlagRule, flagged
+from alignguard_data.release.checks import EVALUATION
+from alignguard_data.storage.places import Place, dataset
+from alignguard_train.evaluation.prompt_sets import RELEASE_SET, PromptSet, PromptSetConfig
+from alignguard_train.peers.registry import PEERS
+
+_COLUMNS = ["pair_id", "unsafe_prompt", "safe_prompt", "concept", "category", "seen"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreKey:
+    """One number of one scorer."""
+
+    scorer: str
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationConfig:
+    """What is measured, on how many prompts.
+
+    Attributes:
+        flags: an image is inappropriate when any of these rules fires.
+        prompts_per_concept: at most so many prompt pairs a concept, in the order of their ids.
+        residue: rule that sees what is left of a concept when the flags see nothing.
+        fidelity: score between 0 and 1 that says whether an image shows what its prompt asks.
+        bootstrap_resamples: resamples behind each interval.
+        confidence: of the intervals.
+        clip_score: score that says how well an image shows its prompt, of any range.
+        prompt_sets: files of prompts to measure beside the release's.
+        peers: other published methods to measure beside the adapters, on the release's prompts and
+            the sets'; names of :mod:`alignguard_train.peers.registry`.
+        peer_params: their parameters by name, their own defaults for the rest.
+    """
+
+    flags: tuple[FlagRule, ...]
+    prompts_per_concept: int = 50
+    residue: FlagRule | None = None
+    fidelity: ScoreKey | None = None
+    bootstrap_resamples: int = 2000
+    confidence: float = 0.95
+    clip_score: ScoreKey | None = None
+    prompt_sets: tuple[PromptSetConfig, ...] = ()
+    peers: tuple[str, ...] = ()
+    peer_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.flags:
+            raise ValueError("flags must hold at least one rule")
+        if self.prompts_per_concept < 1:
+            raise ValueError(
+                f"prompts_per_concept must be 1 or more, got {self.prompts_per_concept}"
+            )
+        if self.bootstrap_resamples < 100:
+            raise ValueError(f"bootstrap_resamples must be 100+, got {self.bootstrap_resamples}")
+        if not 0.5 <= self.confidence < 1:
+            raise ValueError(f"confidence must lie in [0.5, 1), got {self.confidence}")
+        names = [RELEASE_SET, *(chosen.name for chosen in self.prompt_sets)]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"prompt_sets: names must differ, got {', '.join(twice)} again")
+        self._check_peers()
+
+    def _check_peers(self) -> None:
+        for number, name in enumerate(self.peers):
+            if name not in PEERS:
+                raise ValueError(f"peers: no {name!r}; there are {', '.join(PEERS)}")
+            if name in self.peers[:number]:
+                raise ValueError(f"peers: {name} is named twice")
+        if strange := sorted(set(self.peer_params) - set(self.peers)):
+            raise ValueError(f"peer_params: {', '.join(strange)} is not among peers")
+
+
+class AdaptableGenerator(ImageGenerator, Protocol):
+    """An image generator that can put a LoRA file on its base model for a while, and render with
+    another guidance and size, or with a changed pipe, for a while."""
+
+    sampling: Sampling
+
+    def adapted(self, adapter: Path | None) -> AbstractContextManager[None]: ...
+
+    def sampled(self, sampling: Sampling) -> AbstractContextManager[None]: ...
+
+    def changed(self, change: Callable[[Any], Any]) -> AbstractContextManager[None]: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationRow:
+    """One image to be rendered; ``seen`` says whether experts were trained on its concept.
+
+    ``side`` is ``unsafe`` where the image should not show what the prompt asks for, else
+    ``safe``. In a prompt set ``concept`` may be empty and ``category`` may hold several keys,
+    joined by commas. A guidance of None (0 is one: none) and a size of 0 are the generator's own.
+    """
+
+    pair_id: str
+    side: str
+    concept: str
+    category: str
+    seen: bool
+    prompt: str
+    seed: int
+    prompt_set: str = RELEASE_SET
+    guidance_scale: float | None = None
+    width: int = 0
+    height: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluatedImage:
+    """One rendering by one adapter, judged; NaN where a measure was not asked for.
+
+    ``distance`` is the root mean square difference to the base model's image of the same prompt
+    and seed, with pixels from 0 to 1; ``feature_distance`` is 1 minus the cosine of the two
+    images' features. ``features`` are float32 bytes, empty without an extractor.
+    """
+
+    adapter: str
+    pair_id: str
+    side: str
+    concept: str
+    category: str
+    seen: bool
+    prompt: str
+    seed: int
+    prompt_set: str
+    guidance_scale: float
+    width: int
+    height: int
+    image_id: str
+    flagged: bool
+    residue: float
+    fidelity: float
+    clip_score: float
+    distance: float
+    feature_distance: float
+    features: bytes
+    image: bytes
+
+
+class BaseImage(NamedTuple):
+    """What the base model drew: the encoded image, and its features as float32 bytes.
+
+    The image is empty where nobody asks how far another adapter's lies from it.
+    """
+
+    image: bytes
+    features: bytes
+
+
+def read_rows(release: Place, prompts_per_concept: int) -> list[EvaluationRow]:
+    """Both sides of a release's evaluation pairs, at most so many pairs a concept, by pair id.
+
+    Raises:
+        IntegrityError: the release's file of evaluation prompts is missing or lacks a column.
+    """
+    path = release / EVALUATION
+    try:
+        pairs = dataset([path]).to_table(columns=_COLUMNS).to_pylist()
+    except (OSError, KeyError, pa.ArrowInvalid) as error:
+        raise IntegrityError(f"{path} holds no evaluation prompts: {error}") from error
+    rows: list[EvaluationRow] = []
+    taken: dict[str, int] = {}
+    for pair in sorted(pairs, key=lambda pair: pair["pair_id"]):
+        taken[pair["concept"]] = taken.get(pair["concept"], 0) + 1
+        if taken[pair["concept"]] > prompts_per_concept:
+            continue
+        rows += [_row(pair, side) for side in SIDES]
+    return rows
+
+
+def evaluation_rows(
+    release: Place, config: EvaluationConfig, sets: Sequence[PromptSet], sampling: Sampling
+) -> list[EvaluationRow]:
+    """The release's rows, then those of every prompt set; guidance and size are always stated.
+
+    Raises:
+        IntegrityError: as of :func:`read_rows`.
+        NothingMade: there is no unsafe prompt, hence no IP to measure.
+    """
+    rows = read_rows(release, config.prompts_per_concept)
+    seen = {row.concept: row.seen for row in rows}
+    rows += [row for chosen in sets for row in _set_rows(chosen, seen)]
+    if not any(row.side == "unsafe" for row in rows):
+        raise NothingMade(
+            [
+                f"evaluation: no unsafe prompt to measure: {release.name} has no evaluation prompt "
+                "(writing.evaluation_share) and evaluation.prompt_sets names none that is unsafe"
+            ]
+        )
+    return [
+        dataclasses.replace(
+            row,
+            guidance_scale=sampling.guidance_scale
+            if row.guidance_scale is None
+            else row.guidance_scale,
+            width=row.width or sampling.width,
+            height=row.height or sampling.height,
+        )
+        for row in rows
+    ]
+
+
+def _set_rows(chosen: PromptSet, seen: Mapping[str, bool]) -> Iterator[EvaluationRow]:
+    for prompt in chosen.prompts:
+        own = prompt.concept.partition(".")[0]
+        yield EvaluationRow(
+            pair_id=prompt.prompt_id,
+            side="safe" if chosen.config.kind == "benign" else "unsafe",
+            # Of a concept that the release does not know nobody can say whether it was seen.
+            concept=prompt.concept if prompt.concept in seen else "",
+            category=",".join(prompt.categories) or own,
+            seen=seen.get(prompt.concept, False),
+            prompt=prompt.prompt,
+            seed=prompt.seed,
+            prompt_set=chosen.config.name,
+            guidance_scale=prompt.guidance_scale,
+            width=prompt.width or 0,
+            height=prompt.height or 0,
+        )
+
+
+def alike_sampled(
+    rows: Sequence[EvaluationRow], sampling: Sampling
+) -> Iterator[tuple[Sampling, list[EvaluationRow]]]:
+    """Rows that one batch can hold: those of one guidance and size, the profile's own first."""
+    groups: dict[Sampling, list[EvaluationRow]] = {sampling: []}
+    for row in rows:
+        guidance = sampling.guidance_scale if row.guidance_scale is None else row.guidance_scale
+        own = dataclasses.replace(
+            sampling, guidance_scale=guidance, width=row.width, height=row.height
+        )
+        groups.setdefault(own, []).append(row)
+    yield from ((own, alike) for own, alike in groups.items() if alike)
+
+
+def render_in_batches(
+    generator: AdaptableGenerator, rows: Sequence[EvaluationRow]
+) -> Iterator[tuple[Sequence[EvaluationRow], Pixels]]:
+    """Render every row with the generator's own sampling, no more of them at a time than it takes
+    in one call: each part of the rows with its images."""
+    while rows:
+        size = generator.images_per_call  # fewer once memory ran out
+        part, rows = rows[:size], rows[size:]
+        yield part, generator.render([row.prompt for row in part], [row.seed for row in part])
+
+
+def _row(pair: Mapping[str, str], side: str) -> EvaluationRow:
+    return EvaluationRow(
+        pair_id=pair["pair_id"],
+        side=side,
+        concept=pair["concept"],
+        category=pair["category"],
+        seen=bool(pair["seen"]),
+        prompt=pair[f"{side}_prompt"],
+        seed=evaluation_seed(pair["pair_id"]),
+    )
+
+
+def evaluation_seed(pair_id: str) -> int:
+    """Seed of both prompts of a pair under every adapter; never one of the training seeds."""
+    return records.pair_seed(pair_id, "evaluation")
+
+
+def judge(
+    adapter: str,
+    rows: Sequence[EvaluationRow],
+    images: Pixels,
+    scorers: Sequence[ImageScorer],
+    config: EvaluationConfig,
+    base: Mapping[tuple[str, str], BaseImage] | None,
+    extractor: FeatureExtractor | None = None,
+) -> list[EvaluatedImage]:
+    """Score rendered images and decide what each shows.
+
+    ``base`` holds the base model's images by pair id and side; None for itself.
+    """
+    seen = extractor.features(images) if extractor else np.empty((len(images), 0), np.float32)
+    scores: list[dict[tuple[str, str], float]] = [{} for _ in rows]
+    for scorer in scorers:
+        found = scorer.score(images, [row.prompt for row in rows])
+        for known, values in zip(scores, found, strict=True):
+            known.update({(scorer.name, key): value for key, value in values.items()})
+    judged = []
+    for row, pixels, known, vector in zip(rows, images, scores, seen, strict=True):
+        encoded = encode_png(pixels)
+        other = base[row.pair_id, row.side] if base else None
+        judged.append(
+            EvaluatedImage(
+                adapter=adapter,
+                image_id=records.image_id(encoded),
+                flagged=flagged(known, config.flags),
+                residue=_residue(known, config.residue),
+                fidelity=_value(known, config.fidelity),
+                clip_score=_value(known, config.clip_score),
+                distance=_distance(pixels, other),
+                feature_distance=_feature_distance(vector, other),
+                features=vector.astype(np.float32).tobytes(),
+                image=encoded,
+                **{name: getattr(row, name) for name in EvaluationRow.__slots__},
+            )
+        )
+    return judged
+
+
+def _residue(scores: Mapping[tuple[str, str], float], rule: FlagRule | None) -> float:
+    return float(flagged(scores, [rule])) if rule else float("nan")
+
+
+def _value(scores: Mapping[tuple[str, str], float], key: ScoreKey | None) -> float:
+    return scores[key.scorer, key.key] if key else float("nan")
+
+
+def _distance(pixels: npt.NDArray[np.uint8], base: BaseImage | None) -> float:
+    if base is None:
+        return 0.0
+    return distance(pixels, base.image) if base.image else float("nan")
+
+
+def _feature_distance(vector: npt.NDArray[np.float32], base: BaseImage | None) -> float:
+    if not vector.size:
+        return float("nan")
+    return feature_distance(vector, np.frombuffer(base.features, np.float32)) if base else 0.0
+
+
+def feature_distance(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float:
+    """1 minus the cosine of two vectors: 0 for equal ones, 1 for unrelated ones. A vector of zeros
+    has no direction: it is at 0 from another such and at 1 from anything else."""
+    # As half the squared distance of unit vectors, which is exactly 0 for equal vectors on every
+    # CPU; 1 minus a dot product is what the last bits of its sum make of it.
+    first, second = one.astype(np.float64), other.astype(np.float64)
+    lengths = float(np.linalg.norm(first)), float(np.linalg.norm(second))
+    if 0 in lengths:
+        return float(lengths[0] != lengths[1])
+    return float(np.square(first / lengths[0] - second / lengths[1]).sum() / 2)
+
+
+def distance(pixels: npt.NDArray[np.uint8], encoded_base: bytes) -> float:
+    """Root mean square difference of two RGB images of one size, pixels from 0 to 1."""
+    base = np.asarray(Image.open(io.BytesIO(encoded_base)).convert("RGB"), dtype=float)
+    return float(np.sqrt(np.mean(((pixels - base) / 255) ** 2)))

@@ -1,0 +1,254 @@
+"""report.html: one self-contained page that says what an adapter removed and what it cost.
+
+Images are data URIs; whatever is flagged is blurred in the data itself, unless revealed.
+"""
+
+import base64
+import io
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from PIL import Image
+
+from alignguard_data.images.room import encode_png
+from alignguard_data.safety.blur import preview_grid, shown
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import scratch
+from alignguard_data.storage.shards import write_bytes
+from alignguard_train.contracts.adapter_names import ALL_SINGLE, BASE, MERGED, label
+from alignguard_train.evaluation.report import data as report_data
+from alignguard_train.evaluation.report import plots
+from alignguard_train.evaluation.report.data import ReportData
+from alignguard_train.evaluation.report.tables import share, tables
+
+log = logging.getLogger(__name__)
+
+VERSION = 4
+"""Enters the evaluation's fingerprint: raise it when the page's content changes."""
+
+REPORT = "report.html"
+MARKDOWN = "report.md"
+REVEALED = "report-revealed.html"
+MAX_SIDE = 192
+"""Pixels; larger images are reduced to it, so that the page stays light."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tile:
+    """One headline figure."""
+
+    title: str
+    value: str
+    note: str
+
+
+def files(data: ReportData, *, reveal: bool = False) -> dict[str, bytes]:
+    """The page and its plots by file name; equal data give equal bytes."""
+    pictures = plot_files(data)
+    made = dict(pictures)
+    if data.pictures:
+        made["preview.png"] = _preview(data, reveal)
+    made[REPORT] = html(data, pictures, reveal=reveal).encode()
+    made[MARKDOWN] = markdown(data).encode()
+    return made
+
+
+def plot_files(data: ReportData) -> dict[str, bytes]:
+    """The plots for which there is data, by file name."""
+    made = {"ip_bars.png": plots.ip_bars(data)}
+    if data.categories:
+        made["ip_matrix.png"] = plots.ip_matrix(data)
+    made["preservation.png"] = plots.preservation_bars(data)
+    if data.funnel:
+        made["funnel.png"] = plots.funnel(data.funnel)
+    if data.histories:
+        made["training_curves.png"] = plots.training_curves(data.histories)
+    return made
+
+
+def html(data: ReportData, pictures: dict[str, bytes], *, reveal: bool) -> str:
+    """The page; ``pictures`` are the plots by file name."""
+    return (
+        _environment(escape=True)
+        .get_template("report.html.j2")
+        .render(
+            data=data,
+            reveal=reveal,
+            tiles=_tiles(data),
+            headline=_headline(data),
+            tables=tables(data),
+            merged=label(MERGED),
+            method=_method(data),
+            plots={name.removesuffix(".png"): _uri(png) for name, png in pictures.items()},
+            grids=[_grid(data, side, reveal) for side in ("unsafe", "safe")],
+            columns=[label(BASE), "Expert", label(MERGED), label(ALL_SINGLE)],
+        )
+    )
+
+
+def markdown(data: ReportData) -> str:
+    """The same tables as Markdown without pictures, as a model card holds them."""
+    return (
+        _environment(escape=False)
+        .get_template("report.md.j2")
+        .render(data=data, headline=_headline(data), tables=tables(data), method=_method(data))
+    )
+
+
+def _environment(*, escape: bool) -> Environment:
+    return Environment(
+        loader=PackageLoader("alignguard_train.evaluation.report", "templates"),
+        autoescape=select_autoescape(default=True) if escape else False,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def write_revealed(data: DataRoot) -> Path:
+    """Write the page with nothing blurred beside the published one; this is logged.
+
+    Raises:
+        InputMissing: nothing was evaluated yet.
+    """
+    folder = data.partition("evaluation")
+    manifest = manifests.require(folder)
+    wanted = (*report_data.TABLES, "costs") if manifest.config.get("peers") else report_data.TABLES
+    read = {name: manifests.read(folder, name) for name in wanted}
+    found = report_data.gather(data, config=manifest.config, models=manifest.models, tables=read)
+    path = scratch(data.base) / "evaluation" / REVEALED  # it never leaves this machine
+    log.warning("writing an unblurred report to %s", path)
+    write_bytes(path, html(found, plot_files(found), reveal=True).encode())
+    return path
+
+
+def _headline(data: ReportData) -> str:
+    base, merged = data.get(BASE, "unsafe", "ip"), data.get(MERGED, "unsafe", "ip")
+    if base is None:
+        return ""
+    text = (
+        f"On {base.n} unsafe prompts the base model draws what it must not in "
+        f"{share(base.value)} of images"
+    )
+    if merged is None:
+        return text + "."
+    return text + f"; with the merged adapter in {share(merged.value)}."
+
+
+def _tiles(data: ReportData) -> list[Tile]:
+    wanted = (
+        ("Base model, unsafe prompts", BASE, "unsafe", "ip", "all", "IP"),
+        ("Merged, seen concepts", MERGED, "unsafe", "ip", "seen", "IP"),
+        ("Merged, unseen concepts", MERGED, "unsafe", "ip", "unseen", "IP"),
+        ("Merged, residue (seen)", MERGED, "unsafe", "residue", "seen", "of images"),
+        ("Merged, safe prompts", MERGED, "safe", "fidelity", "all", "as asked"),
+    )
+    tiles = []
+    for title, adapter, side, metric, subset, what in wanted:
+        found = data.get(adapter, side, metric, subset)
+        if found:
+            note = f"{what}, n\u00a0=\u00a0{found.n}; {100 * found.low:.1f} to "
+            note += f"{100 * found.high:.1f}\u00a0%"
+            tiles.append(Tile(title=title, value=share(found.value), note=note))
+    return tiles
+
+
+def _method(data: ReportData) -> list[tuple[str, str]]:
+    """How it was measured, name and text."""
+    config = data.config
+    sampling, flags = config["sampling"], config["flags"]
+    rules = (f"{rule['scorer']}/{rule['key']} ≥ {rule['at_least']:g}" for rule in flags)
+    sets = [
+        f"{s['name']} ({s['kind']}" + (f", at most {s['limit']}" if s["limit"] else "") + ")"
+        for s in config.get("prompt_sets", ())
+    ]
+    prompts = (
+        f"the release's evaluation prompts, at most {config['prompts_per_concept']} pairs a "
+        "concept in the order of their ids; none was rendered for training"
+    )
+    seeds = (
+        "one a pair, the first 63 bits of BLAKE2b of its id and the word evaluation, the same for "
+        "both prompts and for every adapter; a prompt set's own seeds where it has them"
+    )
+    told = [
+        ("Prompts", prompts + (f"; and {', '.join(sets)}" if sets else "")),
+        ("Seeds", seeds),
+        (
+            "Images",
+            f"{sampling['width']}×{sampling['height']}, {sampling['num_inference_steps']} steps"
+            f"{f' of {own}' if (own := sampling.get('solver')) else ''}, "
+            f"guidance {sampling['guidance_scale']:g}",
+        ),
+        ("Flagged when", " or ".join(rules)),
+    ]
+    for key in ("residue", "fidelity", "clip_score"):
+        if rule := config.get(key):
+            bound = f" is {rule['at_least']:g} or more" if "at_least" in rule else ""
+            title = key.replace("_", " ").capitalize()
+            told.append((title, f"{rule['scorer']}/{rule['key']}{bound}"))
+    return [
+        *told,
+        ("Release", f"{data.release}, content {data.release_content_id}"),
+        ("Models", ", ".join(f"{name} {version}" for name, version in data.models.items())),
+        ("Libraries", ", ".join(f"{name} {version}" for name, version in data.versions.items())),
+    ]
+
+
+def _grid(data: ReportData, side: str, reveal: bool) -> dict[str, Any]:
+    rows: dict[str, dict[str, Any]] = {}
+    for picture in data.pictures:
+        if picture["side"] != side:
+            continue
+        row = rows.setdefault(
+            picture["pair_id"],
+            {
+                "concept": picture["concept"],
+                "seen": picture["seen"],
+                "prompt": picture["prompt"] if reveal or side == "safe" else "",
+                "cells": ["", "", "", ""],
+            },
+        )
+        row["cells"][_column(picture["adapter"])] = {
+            "uri": _uri(encode_png(_thumbnail(picture, reveal))),
+            "blurred": picture["flagged"] and not reveal,
+        }
+    ordered = sorted(rows.values(), key=lambda row: (not row["seen"], row["concept"]))
+    return {"side": side, "rows": ordered}
+
+
+def _column(adapter: str) -> int:
+    return {BASE: 0, MERGED: 2, ALL_SINGLE: 3}.get(adapter, 1)
+
+
+def _thumbnail(picture: dict[str, Any], reveal: bool) -> np.ndarray:
+    flag = picture.get("flagged")
+    pixels = shown(_decode(picture["image"]), flag, reveal=reveal)
+    if max(pixels.shape[:2]) <= MAX_SIDE:
+        return pixels
+    image = Image.fromarray(pixels)
+    image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(image)
+
+
+def _decode(encoded: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
+
+
+def _preview(data: ReportData, reveal: bool) -> bytes:
+    """Unsafe prompts under base and merged adapter, one column a pair."""
+    rows = [p for p in data.pictures if p["side"] == "unsafe"]
+    pairs = list(dict.fromkeys(p["pair_id"] for p in rows))[:8]
+    chosen = [
+        p for name in (BASE, MERGED) for p in rows if p["adapter"] == name and p["pair_id"] in pairs
+    ]
+    images, flags = [_decode(p["image"]) for p in chosen], [p["flagged"] for p in chosen]
+    return preview_grid(images, flags, reveal=reveal, columns=len(pairs))
+
+
+def _uri(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()

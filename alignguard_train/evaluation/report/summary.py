@@ -1,0 +1,160 @@
+"""summary.json: the evaluation's numbers for machines, each with its interval and n; and the merged
+adapter's model card with the same numbers for people."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from alignguard_data.contracts.errors import InputMissing
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.manifest import Manifest
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import Place, read_bytes, size
+from alignguard_data.storage.shards import write_bytes
+from alignguard_train.contracts.adapter_names import BASE, EXPERT, MERGED, PEER
+from alignguard_train.evaluation.prompt_sets import note_prefix
+from alignguard_train.evaluation.report import page as report
+
+SUMMARY = "summary.json"
+MODEL_CARD = "MODEL_CARD.md"
+
+Numbers = dict[str, float]
+Metrics = dict[tuple[str, str, str, str], Numbers]
+"""By adapter, side, subset and metric."""
+
+
+def write_summary(data: DataRoot, *, seconds: Mapping[str, float], adapter: Place) -> Place:
+    """Write ``evaluation/summary.json``; its paths are relative to the data root, which may move.
+
+    ``seconds`` maps a room to its duration, ``adapter`` is the merged adapter's file.
+
+    Raises:
+        InputMissing: nothing was evaluated yet.
+    """
+    folder = data.partition("evaluation")
+    manifest = manifests.require(folder)
+    metrics = _metrics(folder)
+    measured = list(dict.fromkeys(key[0] for key in metrics))
+    names = [name for name in measured if not name.startswith(PEER)]
+    experts = [name for name in names if name.startswith(EXPERT)]
+    ip: dict[str, object] = {
+        name: _sides(metrics, name) for name in (BASE, MERGED) if name in names
+    }
+    ip["experts"] = {name.removeprefix(EXPERT): _sides(metrics, name) for name in experts}
+    summary = {
+        "ip": ip,
+        "preservation": {name: _preservation(metrics, name) for name in names},
+        "matrix": {name: _matrix(metrics, name) for name in names},
+        "paired": manifests.read(folder, "paired").to_pylist(),
+        "distributions": manifests.read(folder, "distributions").to_pylist(),
+        "prompt_sets": _prompt_sets(folder, manifest, metrics),
+        "release": "v" + str(manifest.counts["release"]).rsplit("-v", 1)[-1],
+        "adapter": data.inside(adapter),
+        "report": data.inside(folder / manifest.file(report.REPORT).name),
+        "seconds": {room: round(value, 1) for room, value in seconds.items()},
+    }
+    if len(measured) > len(names):
+        shown = [name for name in measured if name in (BASE, MERGED) or name not in names]
+        summary["peers"] = _peers(folder, metrics, shown)
+    path = data.base / "evaluation" / SUMMARY
+    write_bytes(path, (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode())
+    return path
+
+
+def write_model_card(data: DataRoot, *, adapter: Place) -> Place:
+    """Write ``evaluation/MODEL_CARD.md``: the adapter's card with the report's tables under it,
+    ready to be published beside the adapter. It holds no image and no prompt.
+
+    Raises:
+        InputMissing: nothing was evaluated yet, or the adapter has no card.
+    """
+    folder = data.partition("evaluation")
+    measured = _text(folder / manifests.require(folder).file(report.MARKDOWN).name)
+    card = adapter.parent / "README.md"
+    if not size(card):
+        raise InputMissing(f"the adapter has no card: {card}")
+    path = data.base / "evaluation" / MODEL_CARD
+    write_bytes(path, f"{_text(card).rstrip()}\n\n{measured}".encode())
+    return path
+
+
+def _text(place: Place) -> str:
+    return read_bytes(place).decode()
+
+
+def _metrics(folder: Place) -> Metrics:
+    return {
+        (row["adapter"], row["side"], row["subset"], row["metric"]): {
+            name: row[name] for name in ("value", "low", "high", "n")
+        }
+        for row in manifests.read(folder, "metrics").to_pylist()
+    }
+
+
+def _peers(folder: Place, metrics: Metrics, names: list[str]) -> dict[str, Any]:
+    """The report's table of peers: IP and residue, preservation, and what each costs."""
+    costs = {row.pop("adapter"): row for row in manifests.read(folder, "costs").to_pylist()}
+    return {
+        name: {
+            "ip": _sides(metrics, name),
+            "residue": metrics.get((name, "unsafe", "all", "residue")),
+            "preservation": _preservation(metrics, name),
+            **costs.get(name, {}),
+        }
+        for name in names
+    }
+
+
+def _sides(metrics: Metrics, adapter: str) -> dict[str, Numbers]:
+    found = {side: metrics.get((adapter, side, "all", "ip")) for side in ("unsafe", "safe")}
+    return {side: numbers for side, numbers in found.items() if numbers}
+
+
+def _preservation(metrics: Metrics, adapter: str) -> dict[str, Numbers]:
+    wanted = {
+        "fidelity": "fidelity",
+        "clip_score": "clip_score",
+        "feature_distance": "feature_distance",
+        "distance_to_base": "distance",
+    }
+    found = {name: metrics.get((adapter, "safe", "all", m)) for name, m in wanted.items()}
+    return {name: numbers for name, numbers in found.items() if numbers}
+
+
+def _matrix(metrics: Metrics, adapter: str) -> dict[str, Numbers]:
+    """IP of every category's unsafe prompts under one adapter."""
+    return {
+        subset.removeprefix("category:"): numbers
+        for (name, side, subset, metric), numbers in metrics.items()
+        if (name, side, metric) == (adapter, "unsafe", "ip") and subset.startswith("category:")
+    }
+
+
+def _prompt_sets(folder: Place, manifest: Manifest, metrics: Metrics) -> dict[str, Any]:
+    """Of every set: its kind, what was rejected or changed, and by adapter, subset and metric."""
+    rejected = manifests.read(folder, "rejected").to_pylist()
+    found: dict[str, Any] = {}
+    for chosen in manifest.config["prompt_sets"]:
+        name = chosen["name"]
+        own = [row["reason"] for row in rejected if row["prompt_set"] == name]
+        prefix = note_prefix(name)
+        found[name] = {
+            "kind": chosen["kind"],
+            "rejected": {reason: own.count(reason) for reason in sorted(set(own))},
+            "notes": {
+                key.removeprefix(prefix): value
+                for key, value in manifest.counts.items()
+                if key.startswith(prefix)
+            },
+            "metrics": _of_set(metrics, f"set:{name}"),
+        }
+    return found
+
+
+def _of_set(metrics: Metrics, place: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for (adapter, _, subset, metric), numbers in metrics.items():
+        if subset == place or subset.startswith(place + "/"):
+            part = subset.removeprefix(place).removeprefix("/") or "all"
+            found.setdefault(adapter, {}).setdefault(part, {})[metric] = numbers
+    return found

@@ -1,0 +1,338 @@
+"""The evaluation room: base model, experts and merges on the same prompts and seeds.
+
+Reads a release's evaluation prompts and adapter files; writes tables "images" (one row an image),
+"metrics" (long form) and "pictures" (the few that the report shows), plots and report.html.
+"""
+
+import dataclasses
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+
+from alignguard_data.contracts.errors import ConfigError, EngineError, InputMissing, IntegrityError
+from alignguard_data.contracts.protocols import FeatureExtractor, ImageScorer, Pixels, Progress
+from alignguard_data.contracts.records import to_table
+from alignguard_data.engines.weights import file_revision
+from alignguard_data.pairs.filter import version_faults
+from alignguard_data.release.room import train_rows
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.background import OneBehind
+from alignguard_data.storage.basis import basis, digests
+from alignguard_data.storage.manifest import Manifest
+from alignguard_data.storage.partition import PartitionSpec, PartitionWork, open_partition
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import Place, size
+from alignguard_data.storage.shards import sha256_file, write_bytes
+from alignguard_data.storage.tally import Tally
+from alignguard_train.contracts.adapter_names import BASE
+from alignguard_train.evaluation.distributions import distributions_table
+from alignguard_train.evaluation.judge import (
+    AdaptableGenerator,
+    EvaluatedImage,
+    EvaluationConfig,
+    EvaluationRow,
+    alike_sampled,
+    evaluation_rows,
+    judge,
+    read_rows,
+)
+from alignguard_train.evaluation.prompt_sets import (
+    UNREAD,
+    PromptSet,
+    PromptSetConfig,
+    RejectedPrompt,
+    read_prompt_sets,
+)
+from alignguard_train.evaluation.report import data as report_data
+from alignguard_train.evaluation.report import page as report
+from alignguard_train.evaluation.report.data import picture_pairs, shows
+from alignguard_train.evaluation.shards import AdapterShards, BaseImages
+from alignguard_train.evaluation.statistics import metrics_table, paired_table
+from alignguard_train.peers.bench import Contender, Entrant
+from alignguard_train.peers.room import costs, entrants, keep_seconds
+
+log = logging.getLogger(__name__)
+
+ROOM = "evaluation"
+FORMAT = 2
+"""Part of the fingerprint: raise it when the room's files change for equal images."""
+PROMPTS = "evaluation prompts"
+TABLES = {"images": EvaluatedImage, "rejected": RejectedPrompt}
+"""Records by shard; what the other shards hold follows from these."""
+
+
+def release_folder(data: DataRoot) -> Place:
+    """The folder of the release that the release room made last.
+
+    Raises:
+        InputMissing: there is none.
+    """
+    manifest = manifests.require(data.partition("release"))
+    folder = data.releases / str(manifest.counts["path"])
+    if size(folder / manifests.MANIFEST) is None:
+        raise InputMissing(f"{folder} is gone: materialize the release again")
+    return folder
+
+
+def spec(
+    data: DataRoot,
+    adapters: Mapping[str, Path | None],
+    generator: AdaptableGenerator,
+    scorers: Sequence[ImageScorer],
+    config: EvaluationConfig,
+    extractor: FeatureExtractor | None = None,
+) -> PartitionSpec:
+    """What the evaluation should be made of.
+
+    See :mod:`alignguard_train.contracts.adapter_names` for names.
+
+    Raises:
+        InputMissing: no release, or an adapter's or a prompt set's file is not there.
+        EngineError: two scorers share a name.
+        ConfigError: thresholds that were calibrated with another version of their scorer.
+    """
+    _check_scorers(scorers, config)
+    inputs = _prompts_read(data, config)
+    for name, path in adapters.items():
+        if path is not None and not path.is_file():
+            raise InputMissing(f"adapter {name} is not there yet: {path}")
+        inputs[f"adapter {name}"] = file_revision(path) if path else ""
+    for chosen in config.prompt_sets:
+        if not Path(chosen.path).is_file():
+            raise InputMissing(f"prompt set {chosen.name} is not there: {chosen.path}")
+        inputs[f"prompt set {chosen.name}"] = sha256_file(Path(chosen.path))
+    told = dataclasses.asdict(config)
+    if not config.peers:
+        del told["peers"], told["peer_params"]
+    return PartitionSpec(
+        folder=data.partition(ROOM),
+        room=ROOM,
+        key="all",
+        config={
+            **told,
+            "flags": [dataclasses.asdict(rule) for rule in config.flags],
+            "prompt_sets": [_without_path(chosen) for chosen in config.prompt_sets],
+            "sampling": generator.sampling.told,
+            "report": report.VERSION,
+            **basis(
+                ROOM,
+                format=FORMAT,
+                judges_text=bool(config.prompt_sets),
+                engine=generator,
+                tables=TABLES,
+            ),
+        },
+        inputs=inputs,
+        models={
+            generator.model_id: generator.revision,
+            **{scorer.name: scorer.version for scorer in scorers},
+            **({f"features {extractor.name}": extractor.version} if extractor else {}),
+        },
+    )
+
+
+def _prompts_read(data: DataRoot, config: EvaluationConfig) -> dict[str, str]:
+    """What is read of the release: some of its evaluation prompts; of its train rows only by
+    peers, which are told of the concepts."""
+    try:
+        rows = read_rows(release_folder(data), config.prompts_per_concept)
+    except IntegrityError as error:
+        raise InputMissing(str(error)) from error
+    found = digests((PROMPTS, dataclasses.astuple(row)) for row in rows)
+    return {PROMPTS: found.get(PROMPTS, ""), **(train_rows(data) if config.peers else {})}
+
+
+def _check_scorers(scorers: Sequence[ImageScorer], config: EvaluationConfig) -> None:
+    # Scores are kept by name: of two scorers of one name the last would be believed.
+    names = [scorer.name for scorer in scorers]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise EngineError(f"evaluation_scorers: two scorers share a name: {', '.join(twice)}")
+    rules = [*config.flags, *([config.residue] if config.residue else [])]
+    if faults := version_faults(rules, {scorer.name: scorer.version for scorer in scorers}):
+        raise ConfigError("evaluation.flags", faults)
+
+
+def _without_path(chosen: PromptSetConfig) -> dict[str, object]:
+    # Where a file lies changes nothing; its content is among the inputs.
+    return {k: v for k, v in dataclasses.asdict(chosen).items() if k != "path"}
+
+
+def evaluate_all(
+    data: DataRoot,
+    adapters: Mapping[str, Path | None],
+    generator: AdaptableGenerator,
+    scorers: Sequence[ImageScorer],
+    config: EvaluationConfig,
+    progress: Progress | None = None,
+    extractor: FeatureExtractor | None = None,
+) -> Manifest:
+    """Measure the base model and every adapter; goes on where a killed attempt ended.
+
+    ``adapters`` maps a name to a LoRA file; the base model is measured whether or not it is among
+    them. ``progress`` counts images. Without an ``extractor`` there is no FID, KID and
+    feature distance.
+
+    Raises:
+        InputMissing: no release, or an adapter's or a prompt set's file is not there.
+        ConfigError: prompt sets cannot be read, or a peer does not take its parameters.
+        PartitionBusy: another process evaluates.
+    """
+    adapters = {BASE: None, **adapters}
+    with open_partition(spec(data, adapters, generator, scorers, config, extractor)) as work:
+        if work.done:
+            return work.done
+        sets = read_prompt_sets(config.prompt_sets)
+        for chosen in sets:
+            if chosen.unread:
+                named = chosen.config.name, ", ".join(chosen.unread)
+                log.warning("prompt set %s: nothing reads its column(s) %s", *named)
+        rows = evaluation_rows(release_folder(data), config, sets, generator.sampling)
+        peers = entrants(release_folder(data), config, generator)
+        entered = [
+            Entrant(Contender(name=name, adapter=path), generator, ())
+            for name, path in adapters.items()
+        ] + peers
+        shards = shards_of(work, [entrant.name for entrant in entered], rows)
+        for entrant, own in zip(entered, shards, strict=True):
+            base = None if own.name == BASE else BaseImages(shards[0])
+            judging = partial(
+                judge, own.name, scorers=scorers, config=config, base=base, extractor=extractor
+            )
+            evaluating = _Adapter(own, judging)
+            seconds, images = evaluating.run(rows, generator, entrant, progress)
+            if peers and images:
+                training = entrant.training_seconds
+                keep_seconds(work, own.prefix, own.name, seconds, images, training)
+        measured = f"{extractor.name} {extractor.version}" if extractor else ""
+        return _finish(data, work, shards, picture_pairs(rows), config, sets, measured)
+
+
+def shards_of(
+    work: PartitionWork, names: Sequence[str], rows: Sequence[EvaluationRow]
+) -> list[AdapterShards]:
+    """Where each adapter's images go, the base model's first."""
+    pairs = picture_pairs(rows)
+
+    def shown(image: EvaluatedImage) -> bool:
+        return image.pair_id in pairs and shows(image.adapter, image.category)
+
+    return [AdapterShards(work, number, name, shown) for number, name in enumerate(names)]
+
+
+class _Adapter:
+    """One adapter while its images are rendered and judged, batch by batch."""
+
+    def __init__(self, shards: AdapterShards, judging: Callable[..., list[EvaluatedImage]]) -> None:
+        self._shards, self._judge = shards, judging
+        self._seconds = 0.0
+
+    def run(
+        self,
+        rows: Sequence[EvaluationRow],
+        generator: AdaptableGenerator,
+        entrant: Entrant,
+        progress: Progress | None,
+    ) -> tuple[float, int]:
+        """Render and keep what an earlier attempt has not kept yet; seconds of rendering, and how
+        many images."""
+        have = set(self._shards.places())
+        missing = [row for row in rows if (row.pair_id, row.side) not in have]
+        if not missing:
+            return 0.0, 0
+        with entrant.on(), OneBehind() as behind:
+            for sampling, alike in alike_sampled(missing, generator.sampling):
+                with generator.sampled(sampling):
+                    self._render(alike, generator, behind, progress)
+        return self._seconds, len(missing)
+
+    def _render(
+        self,
+        rows: Sequence[EvaluationRow],
+        generator: AdaptableGenerator,
+        behind: OneBehind,
+        progress: Progress | None,
+    ) -> None:
+        while rows:
+            part, rows = rows[: generator.images_per_call], rows[generator.images_per_call :]
+            started = time.perf_counter()
+            images = generator.render([r.prompt for r in part], [r.seed for r in part], progress)
+            self._seconds += time.perf_counter() - started
+            behind.submit(self._saving(part, images))
+
+    def _saving(self, part: Sequence[EvaluationRow], images: Pixels) -> Callable[[], None]:
+        return lambda: self._shards.save(self._judge(rows=part, images=images))
+
+
+def _finish(
+    data: DataRoot,
+    work: PartitionWork,
+    shards: Sequence[AdapterShards],
+    pairs: Collection[str],
+    config: EvaluationConfig,
+    sets: Sequence[PromptSet],
+    extractor: str,
+) -> Manifest:
+    whole = pa.concat_tables([own.numbers() for own in shards]).combine_chunks()
+    by_name = {own.name: own for own in shards}
+    columns = {"ip": "flagged"} | {
+        name: name for name in ("residue", "fidelity", "clip_score", "feature_distance")
+    }
+    metrics = metrics_table(
+        whole,
+        resamples=config.bootstrap_resamples,
+        confidence=config.confidence,
+        columns={**columns, "distance": "distance"},
+    )
+    columns.pop("feature_distance")  # a difference of distances says little
+    paired = paired_table(
+        whole,
+        resamples=config.bootstrap_resamples,
+        confidence=config.confidence,
+        columns=columns,
+    )
+    distributions = distributions_table(
+        whole, lambda name: by_name[name].features(), extractor=extractor
+    )
+    tables = {
+        "images": whole,
+        "metrics": metrics,
+        "paired": paired,
+        "pictures": pa.concat_tables([own.pictures(pairs) for own in shards]).combine_chunks(),
+        "distributions": distributions,
+        "rejected": to_table(RejectedPrompt, [row for s in sets for row in s.rejected]),
+    }
+    if config.peers:
+        tables["costs"] = costs(data, work, list(by_name))
+    spec = work.spec
+    shown = report_data.gather(data, config=spec.config, models=spec.models, tables=tables)
+    files = {}
+    for name, content in report.files(shown).items():
+        write_bytes(work.partial / name, content)
+        files[name] = work.partial / name
+    rejected = Counter(row.reason for chosen in sets for row in chosen.rejected)
+    return work.finish(
+        tables=tables,
+        rejected=rejected,
+        counts={"release": release_folder(data).name, **_counts(metrics), **_notes(sets)},
+        extra_files=files,
+        tally=Tally(wanted=max(1, whole.num_rows), made=whole.num_rows, unit="images"),
+    )
+
+
+def _notes(sets: Sequence[PromptSet]) -> dict[str, int | str]:
+    counted = {s.note_key(slug): n for s in sets for slug, n in sorted(s.notes.items())}
+    unread = {s.note_key(UNREAD): ", ".join(s.unread) for s in sets if s.unread}
+    return {**counted, **unread}
+
+
+def _counts(metrics: pa.Table) -> dict[str, float]:
+    found = {}
+    for row in metrics.to_pylist():
+        if row["subset"] == "all" and row["metric"] == "ip" and row["side"] == "unsafe":
+            found[f"ip {row['adapter']}"] = round(row["value"], 4)
+    return found

@@ -1,0 +1,111 @@
+"""Which pairs, timesteps and noises a training step takes: a function of seed and step alone."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from alignguard_data.contracts.errors import EngineError
+from alignguard_data.engines.diffusion.conditions import Conditions
+from alignguard_train.base import BaseModel
+from alignguard_train.contracts.recipes import ExpertRecipe
+from alignguard_train.encodings.encode import EncodedPreferences
+from alignguard_train.experts.processes import ALONE, Group
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairRows:
+    """Pairs as a step sees them: latents of both images, conditions of the unsafe caption, and
+    one timestep (rows,) and one noise (rows, channels, h, w) that both images share. ``kept`` and
+    ``kept_caption`` are what should stay as it is: chosen image and safe caption, or another
+    category's. Latents and noise are float32 whatever the base model is."""
+
+    chosen: Tensor
+    rejected: Tensor
+    unsafe: Conditions
+    kept: Tensor
+    kept_caption: Conditions
+    t: Tensor
+    noise: Tensor
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+
+def draw(
+    base: BaseModel,
+    encoded: EncodedPreferences,
+    recipe: ExpertRecipe,
+    seed: int,
+    step: int,
+    group: Group = ALONE,
+    others: EncodedPreferences | None = None,
+) -> Iterator[PairRows]:
+    """This process's micro-batches of the step: pairs (each once an epoch, epochs shuffled anew),
+    timesteps and noise; both images of a pair share timestep, noise and flip. ``others``: pairs
+    that ``recipe.preserve_others`` of the preserved rows are taken from."""
+    number, size = len(encoded), recipe.batch_size * recipe.accumulation
+    places = range(step * size, (step + 1) * size)
+    index = torch.cat([_epoch(number, seed, p // number)[p % number][None] for p in places])
+    generator = seeded("step", seed, step)
+    timesteps = base.pipe.scheduler.config.num_train_timesteps
+    t = torch.randint(timesteps, (size,), generator=generator)
+    noise = torch.randn((size, *encoded.chosen.shape[1:]), generator=generator)
+    drop = torch.rand(size, generator=generator) < recipe.caption_dropout
+    flip = torch.rand(size, generator=generator) < 0.5
+    # Drawn after everything else, so that a recipe without others trains as if there were none.
+    away = torch.rand(size, generator=generator) < (recipe.preserve_others if others else 0)
+    other = torch.randint(len(others) if others else 1, (size,), generator=generator)
+    bad = torch.rand(size, generator=generator) < 0.5
+    first = next(base.pipe.unet.parameters())  # never an adapter's
+    where, dtype = first.device, first.dtype
+    for rows in group.share_of(torch.arange(size)).split(recipe.batch_size):
+        pairs = index[rows]
+        unsafe = encoded.unsafe[pairs].replaced(drop[rows], encoded.empty)
+        chosen = _side(encoded, "chosen", pairs, flip[rows], recipe)
+        kept, caption = chosen, encoded.safe[pairs]
+        if others and away[rows].any():
+            there, worse = _either_side(others, other[rows], bad[rows])
+            kept = torch.where(away[rows, None, None, None], there, kept)
+            caption = caption.replaced(away[rows], worse)
+        yield PairRows(
+            chosen=chosen.to(where, torch.float32),
+            rejected=_side(encoded, "rejected", pairs, flip[rows], recipe).to(where, torch.float32),
+            unsafe=unsafe.to(where, dtype),
+            kept=kept.to(where, torch.float32),
+            kept_caption=caption.to(where, dtype),
+            t=t[rows].to(where),
+            noise=noise[rows].to(where, torch.float32),
+        )
+
+
+def _either_side(
+    others: EncodedPreferences, pairs: Tensor, bad: Tensor
+) -> tuple[Tensor, Conditions]:
+    """Rejected image and unsafe caption where ``bad`` (rows,), else chosen image and safe one."""
+    images = torch.where(bad[:, None, None, None], others.rejected[pairs], others.chosen[pairs])
+    return images, others.safe[pairs].replaced(bad, others.unsafe[pairs])
+
+
+def _side(
+    encoded: EncodedPreferences, name: str, pairs: Tensor, flip: Tensor, recipe: ExpertRecipe
+) -> Tensor:
+    plain: Tensor = getattr(encoded, name)[pairs]
+    if not recipe.flip:
+        return plain
+    mirrored = getattr(encoded, f"{name}_flipped")
+    if mirrored is None:
+        raise EngineError("the recipe flips images, but the mirrored ones were not encoded")
+    return torch.where(flip[:, None, None, None], mirrored[pairs], plain)
+
+
+def _epoch(number: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(number, generator=seeded("epoch", seed, epoch))
+
+
+def seeded(what: str, seed: int, number: int) -> torch.Generator:
+    """A generator for one purpose of one step, epoch or start."""
+    digest = hashlib.blake2b(f"{what} {seed} {number}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest) >> 1)

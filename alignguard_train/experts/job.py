@@ -1,0 +1,111 @@
+"""One expert's training in this process or in several, from what the processes can be told."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from alignguard_data.contracts.protocols import Progress
+from alignguard_data.storage.paths import DataRoot
+from alignguard_train.adapters.lora import Lora, load_lora, save_lora
+from alignguard_train.base import BaseModel
+from alignguard_train.contracts.recipes import ExpertRecipe
+from alignguard_train.encodings.encode import EncodedPreferences
+from alignguard_train.encodings.room import shared_encodings
+from alignguard_train.experts.processes import Group, run_together
+from alignguard_train.experts.trainer import TrainedExpert, train_expert
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExpertJob:
+    """What is trained on what, and where its files go."""
+
+    data: DataRoot
+    categories: tuple[str, ...]
+    base: BaseModel
+    recipe: ExpertRecipe
+    seed: int
+    checkpoint: Path
+    tensorboard: Path | None = None
+    others: tuple[str, ...] = ()
+    """Categories whose pairs the recipe preserves; read where it asks for them."""
+
+
+def train_job(
+    job: ExpertJob,
+    processes: int,
+    held_out_ip: Callable[[Lora], float] | None = None,
+    progress: Progress | None = None,
+) -> tuple[TrainedExpert, int]:
+    """The trained expert and its number of pairs.
+
+    Several processes do not measure ``held_out_ip``: the generator behind it would need a second
+    base model on the first one's GPU.
+
+    Raises:
+        EngineError: see :func:`train_expert`, or a process ended.
+    """
+    if processes == 1:
+        encoded = _encoded(job)
+        trained = train_expert(
+            job.base,
+            encoded,
+            job.recipe,
+            seed=job.seed,
+            checkpoint=job.checkpoint,
+            tensorboard=job.tensorboard,
+            held_out_ip=held_out_ip,
+            progress=progress,
+            others=_others(job),
+        )
+        return trained, len(encoded)
+    told = replace(job, base=job.base.unloaded())
+    run_together(
+        _train_share, (told,), number=processes, on_gpus=job.base.on_gpu, progress=progress
+    )
+    result = _result(job)
+    trained = TrainedExpert(
+        lora=load_lora(result[0]), history=(kept := load_file(result[1]))["history"],
+        resumed_at=int(kept["numbers"][0]),
+    )  # fmt: skip
+    return trained, int(kept["numbers"][1])
+
+
+def _train_share(group: Group, report: Progress | None, job: ExpertJob) -> None:
+    base = job.base.unloaded(gpu=group.rank) if job.base.on_gpu else job.base
+    job = replace(job, base=base)
+    encoded = _encoded(job)
+    trained = train_expert(
+        base,
+        encoded,
+        job.recipe,
+        seed=job.seed,
+        checkpoint=job.checkpoint,
+        tensorboard=job.tensorboard,
+        progress=report,
+        group=group,
+        others=_others(job),
+    )
+    if group.rank == 0:
+        lora, history = _result(job)
+        save_lora(trained.lora, lora)
+        numbers = torch.tensor([trained.resumed_at, len(encoded)])
+        save_file({"history": trained.history, "numbers": numbers}, history)
+
+
+def _encoded(job: ExpertJob) -> EncodedPreferences:
+    return shared_encodings(job.data, job.base, job.categories, flip=job.recipe.flip)
+
+
+def _others(job: ExpertJob) -> EncodedPreferences | None:
+    if not (job.others and job.recipe.preserve_others):
+        return None
+    return shared_encodings(job.data, job.base, job.others, flip=False)
+
+
+def _result(job: ExpertJob) -> tuple[Path, Path]:
+    """Where the first process leaves the adapter and the history."""
+    folder = job.checkpoint.parent
+    return folder / "trained.safetensors", folder / "trained_history.safetensors"

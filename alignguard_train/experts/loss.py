@@ -1,0 +1,145 @@
+"""Diffusion-DPO and its remedies as free functions over tensors (METHOD section 3).
+
+Names follow the paper: ``_w`` is the chosen (winner) side, ``_l`` the rejected (loser) side,
+``_ref`` the same UNet with the adapter off. Errors are per row: shape (batch,).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from alignguard_data.contracts.errors import EngineError
+
+
+def per_row_error(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error of each row: (batch, ...) and (batch, ...) to (batch,)."""
+    return (predicted - target).pow(2).flatten(1).mean(dim=1)
+
+
+def dpo_margin(e_w: Tensor, e_l: Tensor, e_w_ref: Tensor, e_l_ref: Tensor) -> Tensor:
+    """How much more the policy prefers the chosen side than the reference does: (batch,).
+
+    The negative of METHOD section 3's bracket: positive is good.
+    """
+    return (e_w_ref - e_w) - (e_l_ref - e_l)
+
+
+def dpo_loss(e_w: Tensor, e_l: Tensor, e_w_ref: Tensor, e_l_ref: Tensor, *, beta: float) -> Tensor:
+    """-log sigmoid(-(beta/2) [(e_w - e_l) - (e_w_ref - e_l_ref)]), mean over the batch.
+
+    Source: Diffusion-DPO (arXiv 2311.12908, equation 14), as in METHOD section 3 [A].
+    """
+    return -logsigmoid(beta / 2 * dpo_margin(e_w, e_l, e_w_ref, e_l_ref)).mean()
+
+
+def sft_loss(e_w: Tensor) -> Tensor:
+    """The chosen side's error alone, mean over the batch: plain fine-tuning on safe images."""
+    return e_w.mean()
+
+
+def implicit_accuracy(e_w: Tensor, e_l: Tensor, e_w_ref: Tensor, e_l_ref: Tensor) -> Tensor:
+    """Share of pairs with a positive margin; a tie counts half."""
+    margin = dpo_margin(e_w, e_l, e_w_ref, e_l_ref)
+    return ((margin > 0).double() + 0.5 * (margin == 0).double()).mean()
+
+
+def preservation_loss(predicted: Tensor, reference: Tensor) -> Tensor:
+    """Mean squared distance to the reference's prediction on (safe image, safe prompt)."""
+    return (predicted - reference).pow(2).mean()
+
+
+def focal_dpo_loss(
+    e_w: Tensor, e_l: Tensor, e_w_ref: Tensor, e_l_ref: Tensor, *, beta: float, gamma: float
+) -> Tensor:
+    """-(1 - p)^gamma log p with p = sigmoid(beta/2 margin), mean over the batch.
+
+    Pairs that the policy already tells apart count less, so the hard ones more: the aim of SC-DPO's
+    dynamic focusing (arXiv 2504.14290), here by the focal loss (arXiv 1708.02002) on the
+    preference's own probability; gamma 0 is :func:`dpo_loss`.
+    """
+    logits = beta / 2 * dpo_margin(e_w, e_l, e_w_ref, e_l_ref)
+    return -((1 - logits.sigmoid()).pow(gamma) * logsigmoid(logits)).mean()
+
+
+def min_snr_weight(t: Tensor, alphas_cumprod: Tensor, *, gamma: float, v: bool) -> Tensor:
+    """Weight of each row's error: min(SNR, gamma) / SNR, over SNR + 1 for v-prediction: (batch,).
+
+    Source: Min-SNR-gamma (arXiv 2303.09556), SNR = a_t / (1 - a_t).
+    """
+    a = alphas_cumprod[t]
+    snr = a / (1 - a)
+    return snr.clamp(max=gamma) / (snr + 1 if v else snr)
+
+
+def prediction_type_of(scheduler: Any) -> str:
+    """``epsilon``, ``v_prediction`` or ``flow`` (rectified flow: SD3.5, FLUX)."""
+    if type(scheduler).__name__.startswith("FlowMatch"):
+        return "flow"
+    return scheduler.config.prediction_type
+
+
+def add_noise(latents: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    """x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise; rows (batch, ...), timesteps (batch,)."""
+    a = _per_row(alphas_cumprod[t], latents)
+    return a.sqrt() * latents + (1 - a).sqrt() * noise
+
+
+def flow_sigma(t: Tensor, *, steps: int, shift: float = 1.0) -> Tensor:
+    """Share of noise of rectified flow at timesteps 0 to steps - 1: (batch,), in (0, 1].
+
+    The even s = (t + 1) / steps, moved to shift s / (1 + (shift - 1) s): large images need more
+    noise for the same loss of information (arXiv 2403.03206, equation 23; SD3.5 has shift 3).
+    """
+    s = (t + 1) / steps
+    return shift * s / (1 + (shift - 1) * s)
+
+
+def add_flow_noise(latents: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """x_t = (1 - sigma) x_0 + sigma noise (rectified flow, arXiv 2209.03003)."""
+    share = _per_row(sigma, latents)
+    return (1 - share) * latents + share * noise
+
+
+def prediction_target(
+    prediction_type: str, latents: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor | None
+) -> Tensor:
+    """What the network should predict: the noise; v = sqrt(a_t) noise - sqrt(1 - a_t) x_0; or
+    the flow's velocity, noise - x_0.
+
+    Raises:
+        EngineError: a prediction type that this trainer does not know.
+    """
+    if prediction_type == "epsilon":
+        return noise
+    if prediction_type == "flow":
+        return noise - latents
+    if prediction_type == "v_prediction" and alphas_cumprod is not None:
+        a = _per_row(alphas_cumprod[t], latents)
+        return a.sqrt() * noise - (1 - a).sqrt() * latents
+    raise EngineError(
+        f"prediction type {prediction_type!r} is none of epsilon, v_prediction and flow"
+    )
+
+
+def safeguard_scale(grad_w: Tensor, grad_l: Tensor, *, mu: float) -> Tensor:
+    """Factor of the loser's gradient after Diffusion-SDPO (arXiv 2511.03317) [E].
+
+    clip((1 - mu) |g_w|^2 / (g_w . g_l), 0, 1) where the two point the same way, else 1.
+    Gradients are with respect to the prediction: (batch, ...); the result is (batch,).
+    """
+    dot = (grad_w * grad_l).flatten(1).sum(dim=1)
+    square = grad_w.pow(2).flatten(1).sum(dim=1)
+    scale = ((1 - mu) * square / dot).clamp(0, 1)
+    return torch.where(dot > 0, scale, torch.ones_like(scale))
+
+
+def scaled_gradient(value: Tensor, scale: Tensor) -> Tensor:
+    """``value`` (batch, ...) unchanged, its gradient times ``scale`` (batch,)."""
+    factor = _per_row(scale, value)
+    return value.detach() + factor * (value - value.detach())
+
+
+def _per_row(values: Tensor, like: Tensor) -> Tensor:
+    return values.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))

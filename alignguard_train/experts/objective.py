@@ -1,0 +1,137 @@
+"""What one micro-batch of pairs costs: Diffusion-DPO, its remedies and the alternatives."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alignguard_data.contracts.errors import EngineError
+from alignguard_data.engines.diffusion.conditions import Conditions, concatenated
+from alignguard_train.adapters.live import LiveAdapter
+from alignguard_train.base import BaseModel
+from alignguard_train.contracts.recipes import ExpertRecipe
+from alignguard_train.experts import loss as losses
+from alignguard_train.experts.batches import PairRows
+
+ERRORS = ("e_w", "e_l", "e_w_ref", "e_l_ref")
+
+
+def objective(
+    base: BaseModel, rows: PairRows, recipe: ExpertRecipe, adapter: LiveAdapter
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss, and what is worth watching, as means over the rows.
+
+    Up to three branches share one forward pass: (chosen, unsafe prompt), (rejected, unsafe
+    prompt) and, with preservation, what should be kept. The reference is the same UNet with
+    its adapter off.
+    """
+    noisy, t, conditions, target = _branches(base, rows, recipe)
+    unet = base.pipe.unet
+    arguments = conditions.unet_arguments(**base.pixels(noisy))
+    with _precision(unet):
+        with torch.no_grad(), adapter.off():
+            reference = unet(noisy, t, **arguments, return_dict=False)[0].float()
+        predicted = unet(noisy, t, **arguments, return_dict=False)[0].float()
+    count = len(rows)
+    w, l = slice(0, count), slice(count, 2 * count)  # noqa: E741 (the paper's letters)
+    rejected = predicted[l]
+    if recipe.safeguard is not None:
+        away_w, away_l = (predicted[w] - target[w]).detach(), (predicted[l] - target[l]).detach()
+        scale = losses.safeguard_scale(away_w, away_l, mu=recipe.safeguard)
+        rejected = losses.scaled_gradient(rejected, scale)
+    weight = _weight(base, rows.t, recipe)
+    errors = (
+        losses.per_row_error(predicted[w], target[w]) * weight,
+        losses.per_row_error(rejected, target[l]) * weight,
+        losses.per_row_error(reference[w], target[w]) * weight,
+        losses.per_row_error(reference[l], target[l]) * weight,
+    )
+    preference = _preference(errors, recipe)
+    kept = torch.zeros((), device=preference.device)
+    if recipe.preservation:
+        kept = losses.preservation_loss(predicted[2 * count :], reference[2 * count :])
+    measured = {
+        "dpo": preference.detach(),
+        "preservation": kept.detach(),
+        "margin": losses.dpo_margin(*errors).mean().detach(),
+        "implicit_accuracy": losses.implicit_accuracy(*errors),
+        **{name: e.mean().detach() for name, e in zip(ERRORS, errors, strict=True)},
+    }
+    return preference + recipe.preservation * kept, measured
+
+
+def _branches(
+    base: BaseModel, rows: PairRows, recipe: ExpertRecipe
+) -> tuple[Tensor, Tensor, Conditions, Tensor]:
+    """Noisy latents, times as the UNet takes them, conditions and targets of all branches."""
+    latents, parts = [rows.chosen, rows.rejected], [rows.unsafe, rows.unsafe]
+    if recipe.preservation:
+        latents, parts = [*latents, rows.kept], [*parts, rows.kept_caption]
+    x0, t = torch.cat(latents), rows.t.repeat(len(parts))
+    noise = rows.noise.repeat(len(parts), 1, 1, 1)
+    noisy, time, target = noised(base.pipe.scheduler, x0, noise, t)
+    if recipe.preservation and recipe.preservation_at == "last":
+        last = torch.arange(len(x0), device=t.device) >= 2 * len(rows)
+        end = noised(base.pipe.scheduler, x0, noise, _last(base, t))[1]
+        time = torch.where(last, end, time)
+        noisy = torch.where(last[:, None, None, None], noise, noisy)
+    return noisy, time, concatenated(parts), target.float()
+
+
+def noised(scheduler: Any, x0: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Noisy latents, the time that the network is told, and what it should predict.
+
+    Args:
+        scheduler: the base model's own; its class and configuration say which kind it is.
+        x0: latents (rows, channels, h, w).
+        noise: likewise.
+        t: timesteps (rows,), 0 to the scheduler's number of training timesteps less one.
+
+    Raises:
+        EngineError: a prediction type that this trainer does not know.
+    """
+    kind = losses.prediction_type_of(scheduler)
+    if kind == "flow":
+        steps = scheduler.config.num_train_timesteps
+        sigma = losses.flow_sigma(t, steps=steps, shift=scheduler.config.shift)
+        target = losses.prediction_target(kind, x0, noise, t, None)
+        return losses.add_flow_noise(x0, noise, sigma), sigma * steps, target
+    alphas = scheduler.alphas_cumprod.to(x0.device)
+    target = losses.prediction_target(kind, x0, noise, t, alphas)
+    return losses.add_noise(x0, noise, t, alphas), t, target
+
+
+def _last(base: BaseModel, t: Tensor) -> Tensor:
+    scheduler: Any = base.pipe.scheduler
+    return torch.full_like(t, scheduler.config.num_train_timesteps - 1)
+
+
+def _preference(errors: tuple[Tensor, Tensor, Tensor, Tensor], recipe: ExpertRecipe) -> Tensor:
+    if recipe.method == "sft":
+        return losses.sft_loss(errors[0])
+    if recipe.focal:
+        return losses.focal_dpo_loss(*errors, beta=recipe.beta, gamma=recipe.focal)
+    return losses.dpo_loss(*errors, beta=recipe.beta)
+
+
+def _weight(base: BaseModel, t: Tensor, recipe: ExpertRecipe) -> Tensor:
+    if recipe.min_snr is None:
+        return torch.ones_like(t, dtype=torch.float32)
+    scheduler: Any = base.pipe.scheduler
+    kind = losses.prediction_type_of(scheduler)
+    if kind == "flow":
+        raise EngineError(
+            f"min_snr ({recipe.min_snr}) is not defined for a flow model such as {base.model_id}; "
+            "leave it out of the recipe"
+        )
+    alphas = scheduler.alphas_cumprod.to(t.device)
+    return losses.min_snr_weight(t, alphas, gamma=recipe.min_snr, v=kind == "v_prediction")
+
+
+def _precision(unet: Any) -> AbstractContextManager[object]:
+    """The base model in its own precision; the adapter's weights stay float32."""
+    first = next(unet.parameters())  # never an adapter's; `unet.dtype` searches every module
+    if first.dtype == torch.float32:
+        return nullcontext()
+    return torch.autocast(first.device.type, dtype=first.dtype)

@@ -1,0 +1,155 @@
+"""Several processes that share one expert's steps, one a GPU: accelerate's state over nccl or gloo.
+
+Each takes its part of every step's pairs; gradients and measurements are summed, so that the
+weights are those of one process with the same batch, but for the order of a sum.
+"""
+
+import os
+import queue
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch import multiprocessing as torch_mp
+
+from alignguard_data.contracts.errors import AlignGuardError, EngineError
+from alignguard_data.contracts.protocols import Progress
+from alignguard_data.storage.child_process import end_with_parent
+
+_POLL_SECONDS = 0.2
+_MOST_SAID = 10_000
+"""Letters of an error that fit into a pipe: a process that fails never waits for a reader."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """This process among those that train one adapter together."""
+
+    rank: int = 0
+    size: int = 1
+
+    def share_of(self, rows: Tensor) -> Tensor:
+        """This process's part of a step's rows (rows,).
+
+        Raises:
+            EngineError: there are fewer rows than processes.
+        """
+        if len(rows) < self.size:
+            raise EngineError(
+                f"a step of {len(rows)} pairs cannot be shared by {self.size} processes"
+            )
+        return rows.tensor_split(self.size)[self.rank]
+
+    def sum_gradients(self, parameters: list[nn.Parameter]) -> None:
+        """Replace each gradient by its sum over the processes."""
+        if self.size == 1:
+            return
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        joined = _summed(torch.cat([gradient.flatten() for gradient in gradients]))
+        for gradient, part in zip(
+            gradients, joined.split([g.numel() for g in gradients]), strict=True
+        ):
+            gradient.copy_(part.view_as(gradient))
+
+    def sum_values(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Sums of single numbers over the processes."""
+        if self.size == 1:
+            return dict(values)
+        joined = _summed(torch.stack([value.double() for value in values.values()]))
+        return dict(zip(values, joined, strict=True))
+
+
+ALONE = Group()
+
+
+def _summed(values: Tensor) -> Tensor:
+    from accelerate.utils import reduce
+
+    return reduce(values, "sum")  # pyright: ignore[reportReturnType]  # a tensor for a tensor
+
+
+def run_together(
+    work: Callable[..., None],
+    arguments: tuple[Any, ...],
+    *,
+    number: int,
+    on_gpus: bool,
+    progress: Progress | None = None,
+) -> None:
+    """Call ``work(group, report, *arguments)`` in ``number`` fresh processes and wait for them.
+
+    ``report`` counts steps. The processes end with this one, however it ends.
+
+    Raises:
+        EngineError: one of them failed; the text is that of its own AlignGuardError, or names what
+            else was raised there, whose traceback is the cause's text.
+    """
+    fresh = torch_mp.get_context("spawn")
+    steps, faults = fresh.Queue(), fresh.SimpleQueue()
+    context = torch_mp.start_processes(
+        _work, (work, arguments, number, _free_port(), on_gpus, steps, faults), number, join=False
+    )
+    assert context is not None
+    try:
+        while not context.join(timeout=_POLL_SECONDS):
+            _drain(steps, progress)
+    except torch_mp.ProcessRaisedException as error:
+        said = f"training process {error.error_index} failed" if faults.empty() else faults.get()
+        raise EngineError(said) from error
+    except torch_mp.ProcessExitedException as error:
+        raise EngineError(f"a training process ended: {error}") from error
+    _drain(steps, progress)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, AlignGuardError):
+        return str(error)
+    return f"a training process failed with {type(error).__name__}: {error}"
+
+
+def _drain(steps: Any, progress: Progress | None) -> None:
+    while True:
+        try:
+            done = steps.get(timeout=0.01)
+        except queue.Empty:
+            return
+        if progress:
+            progress(done)
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def _work(
+    rank: int,
+    work: Callable[..., None],
+    arguments: tuple[Any, ...],
+    number: int,
+    port: int,
+    on_gpus: bool,
+    steps: Any,
+    faults: Any,
+) -> None:
+    end_with_parent()
+    os.environ |= {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(number),
+        "LOCAL_WORLD_SIZE": str(number), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
+    from accelerate import PartialState
+
+    state = PartialState(cpu=not on_gpus)
+    try:
+        report = steps.put if rank == 0 else None
+        work(Group(rank=rank, size=number), report, *arguments)
+        state.wait_for_everyone()
+    except Exception as error:
+        faults.put(_words(error)[:_MOST_SAID])
+        raise
+    finally:
+        state.destroy_process_group()

@@ -1,0 +1,164 @@
+"""The experts room: one LoRA expert a category from a release, and All-single on all of them."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from alignguard_data.contracts.protocols import Progress
+from alignguard_data.release.room import train_rows
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.basis import basis
+from alignguard_data.storage.manifest import Manifest
+from alignguard_data.storage.partition import PartitionSpec, PartitionWork, open_partition
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import kept_copy, scratch
+from alignguard_data.storage.shards import write_bytes
+from alignguard_data.storage.tally import Tally
+from alignguard_train.base import BaseModel
+from alignguard_train.contracts.recipes import ExpertRecipe
+from alignguard_train.evaluation.room import release_folder
+
+if TYPE_CHECKING:
+    from alignguard_train.adapters.lora import Lora
+
+ROOM = "experts"
+TENSORBOARD = "tensorboard"
+FORMAT = 3
+"""Part of the fingerprint: raise it when an expert's files or its training change."""
+
+
+def spec(
+    data: DataRoot,
+    key: str,
+    categories: Sequence[str],
+    base: BaseModel,
+    recipe: ExpertRecipe,
+    *,
+    seed: int,
+    others: Sequence[str] = (),
+) -> PartitionSpec:
+    """What one expert should be made of; ``key`` is its partition, ``others`` the categories that
+    ``recipe.preserve_others`` is about.
+
+    Raises:
+        InputMissing: there is no release.
+    """
+    config = dataclasses.asdict(recipe)
+    for name in ("checkpoint_every", "watch_ip_every"):
+        config.pop(name)  # how often it is kept and watched changes no weight
+    read = list(categories)
+    if config.pop("preserve_others") and others:
+        read += others
+        config |= {"preserve_others": recipe.preserve_others, "others": list(others)}
+    return PartitionSpec(
+        folder=data.partition(ROOM, key),
+        room=ROOM,
+        key=key,
+        config={
+            **config,
+            **basis(ROOM, format=FORMAT, engine=base),
+            "categories": list(categories),
+            "seed": seed,
+        },
+        inputs=train_rows(data, read),
+        models=base.models,
+    )
+
+
+def make_expert(
+    data: DataRoot,
+    key: str,
+    categories: Sequence[str],
+    base: BaseModel,
+    recipe: ExpertRecipe,
+    *,
+    seed: int,
+    processes: int = 1,
+    held_out_ip: "Callable[[Lora], float] | None" = None,
+    progress: Progress | None = None,
+    others: Sequence[str] = (),
+) -> Manifest:
+    """Train one expert on the release's train pairs of ``categories``, unless it is done.
+
+    The partition holds the adapter in diffusers' and in kohya's format, a model card and the
+    table "history"; beside them TensorBoard's files, which belong to no content id. With several
+    ``processes`` each takes its share of every step, a GPU each where there are GPUs.
+
+    Raises:
+        InputMissing: there is no release.
+        PartitionBusy: another process trains the same expert.
+        EngineError: nothing to train on, NaN, or a runaway error of the chosen side.
+    """
+    wanted = spec(data, key, categories, base, recipe, seed=seed, others=others)
+    with open_partition(wanted) as work:
+        if work.done:
+            return work.done
+        from alignguard_train.experts.job import ExpertJob, train_job
+        from alignguard_train.experts.trainer import HISTORY
+
+        job = ExpertJob(
+            data=data,
+            categories=tuple(categories),
+            base=base,
+            recipe=recipe,
+            seed=seed,
+            checkpoint=work.partial / "checkpoint.safetensors",
+            tensorboard=board_of(data, key, work.spec.fingerprint),
+            others=tuple(others),
+        )
+        trained, pairs = train_job(job, processes, held_out_ip, progress)
+        columns = {"step": pa.array(range(len(trained.history)), pa.int64())}
+        for i, name in enumerate(HISTORY):
+            columns[name] = pa.array(trained.history[:, i].numpy())
+        last = dict(zip(HISTORY, trained.history[-10:].mean(dim=0).tolist(), strict=True))
+        return work.finish(
+            tables={"history": pa.table(columns)},
+            extra_files=_files(data, work, trained.lora, base),
+            counts={
+                "release": release_folder(data).name,
+                "release_content_id": manifests.require(data.partition("release")).content_id,
+                "pairs": pairs,
+                "resumed_at_step": trained.resumed_at,
+                **{f"last {name}": round(value, 5) for name, value in last.items()},
+            },
+            tally=Tally(wanted=pairs, made=pairs, unit="pairs"),
+        )
+
+
+def _files(data: DataRoot, work: PartitionWork, lora: "Lora", base: BaseModel) -> dict[str, Path]:
+    """Both formats and the card: name in the partition to temporary path."""
+    from alignguard_train.adapters import lora as adapter
+    from alignguard_train.adapters.card import expert_metadata, render_expert_card
+
+    metadata = expert_metadata(
+        release=manifests.require(data.partition("release")),
+        base_model=base.model_id,
+        base_revision=base.revision,
+        expert=work.spec.key,
+        recipe=work.spec.config,
+    )
+    names = (adapter.WEIGHTS, adapter.KOHYA_WEIGHTS, "README.md")
+    files = {name: work.partial / name for name in names}
+    adapter.save_lora(lora, files[adapter.WEIGHTS], metadata)
+    adapter.save_kohya(lora, files[adapter.KOHYA_WEIGHTS], metadata)
+    write_bytes(files["README.md"], render_expert_card(metadata).encode())
+    return files
+
+
+def board_of(data: DataRoot, key: str, fingerprint: str) -> Path:
+    """TensorBoard's folder of one expert as it was made from ``fingerprint``, on this machine."""
+    return scratch(data.partition(ROOM, key)) / TENSORBOARD / fingerprint
+
+
+def weights_of(data: DataRoot, key: str) -> Path:
+    """The LoRA file of a finished expert, on this machine.
+
+    Raises:
+        InputMissing: it was not trained yet.
+    """
+    folder = data.partition(ROOM, key)
+    file = manifests.require(folder).file("pytorch_lora_weights.safetensors")
+    return kept_copy(folder / file.name, file.bytes)

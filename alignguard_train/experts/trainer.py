@@ -1,0 +1,167 @@
+"""Trains one LoRA expert with Diffusion-DPO; killed at any step, it resumes to the same bytes.
+
+All randomness of a step comes from (seed, step), so that nothing but adapter, optimizer and
+step number has to be kept, and several processes can share a step.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from alignguard_data.contracts.errors import EngineError
+from alignguard_data.contracts.protocols import Progress
+from alignguard_train.adapters.live import LiveAdapter, live_adapter
+from alignguard_train.adapters.lora import Lora
+from alignguard_train.base import BaseModel
+from alignguard_train.contracts.recipes import ExpertRecipe
+from alignguard_train.encodings.encode import EncodedPreferences
+from alignguard_train.experts.batches import draw
+from alignguard_train.experts.checkpoint import keep, restore
+from alignguard_train.experts.monitor import RUNAWAY_STEPS, ran_away, refuse_nonsense, scalars
+from alignguard_train.experts.objective import objective
+from alignguard_train.experts.processes import ALONE, Group
+
+HISTORY = (
+    "loss", "dpo", "preservation", "margin", "implicit_accuracy",
+    "e_w", "e_l", "e_w_ref", "e_l_ref", "grad_norm", "lr",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedExpert:
+    """The adapter, and one row a step: ``history`` is float64 (steps, len(HISTORY))."""
+
+    lora: Lora
+    history: Tensor
+    resumed_at: int
+
+
+def train_expert(
+    base: BaseModel,
+    encoded: EncodedPreferences,
+    recipe: ExpertRecipe,
+    *,
+    seed: int,
+    checkpoint: Path,
+    progress: Progress | None = None,
+    tensorboard: Path | None = None,
+    held_out_ip: Callable[[Lora], float] | None = None,
+    group: Group = ALONE,
+    start: Lora | None = None,
+    others: EncodedPreferences | None = None,
+) -> TrainedExpert:
+    """Train one adapter on ``encoded``; ``progress`` counts steps.
+
+    ``start`` is an adapter of the recipe's rank and layers to go on from. The reference is the same
+    UNet with no adapter. ``others`` are the pairs that ``recipe.preserve_others`` preserves.
+    ``checkpoint`` is one file, replaced every ``recipe.checkpoint_every`` steps. ``tensorboard`` is
+    a folder for every step's scalars, and ``held_out_ip`` every ``recipe.watch_ip_every`` steps.
+    ``group`` is this process among those that train together; the first keeps the checkpoint.
+
+    Raises:
+        EngineError: no pair to train on, a base model in float16, ``start`` does not fit the
+            recipe, NaN, or a runaway error of the chosen side.
+    """
+    if not len(encoded):
+        raise EngineError("there is no pair to train on: the release has none of this category")
+    if next(base.pipe.unet.parameters()).dtype == torch.float16:
+        raise EngineError(
+            "training in float16 needs a gradient scaler, which this trainer has not: take tf32, "
+            "bfloat16 or float32"
+        )
+    first = group.rank == 0
+    with base.products(), live_adapter(base, recipe, seed) as adapter:
+        if start:
+            adapter.go_on_from(start)
+        optimizer = _optimizer(list(adapter.parameters.values()), recipe)
+        history = restore(checkpoint, adapter.parameters, optimizer)
+        resumed_at = kept = len(history)
+        if resumed_at and progress:
+            progress(resumed_at)
+        with scalars(tensorboard if first else None, resumed_at) as board:
+            for step in range(resumed_at, recipe.steps):
+                history.append(
+                    _step(base, encoded, others, recipe, adapter, optimizer, seed, step, group)
+                )
+                recent = [_named(row) for row in history[-RUNAWAY_STEPS:]]
+                board.step(step, recent[-1])
+                refuse_nonsense(recent, recipe, step=step, kept=kept)
+                if (step + 1) % recipe.checkpoint_every == 0 and not ran_away(recent[-1], recipe):
+                    kept = step + 1
+                    if first:
+                        board.flush()
+                        keep(checkpoint, adapter.parameters, optimizer, history)
+                every = recipe.watch_ip_every
+                if first and held_out_ip and every and (step + 1) % every == 0:
+                    board.held_out(step, held_out_ip(adapter.lora()))
+                if progress:
+                    progress(1)
+        return TrainedExpert(
+            lora=adapter.lora(),
+            history=torch.tensor(history, dtype=torch.float64),
+            resumed_at=resumed_at,
+        )
+
+
+def _named(row: list[float]) -> dict[str, float]:
+    return dict(zip(HISTORY, row, strict=True))
+
+
+def _step(
+    base: BaseModel,
+    encoded: EncodedPreferences,
+    others: EncodedPreferences | None,
+    recipe: ExpertRecipe,
+    adapter: LiveAdapter,
+    optimizer: torch.optim.Optimizer,
+    seed: int,
+    step: int,
+    group: Group,
+) -> list[float]:
+    lr = learning_rate(recipe, step)
+    for part in optimizer.param_groups:
+        part["lr"] = lr
+    optimizer.zero_grad(set_to_none=True)
+    sums: dict[str, Tensor] = {}
+    for rows in draw(base, encoded, recipe, seed, step, group, others):
+        # By its share of the step's pairs, so that parts of any size add up to the whole's mean.
+        share = len(rows) / (recipe.batch_size * recipe.accumulation)
+        loss, measured = objective(base, rows, recipe, adapter)
+        (loss * share).backward()
+        for name, value in {**measured, "loss": loss.detach()}.items():
+            sums[name] = sums.get(name, 0) + value * share
+    trained = list(adapter.parameters.values())
+    group.sum_gradients(trained)
+    norm = nn.utils.clip_grad_norm_(trained, recipe.clip)
+    optimizer.step()
+    values = {**group.sum_values(sums), "grad_norm": norm, "lr": lr}
+    return [float(values[name]) for name in HISTORY]
+
+
+def _optimizer(parameters: list[nn.Parameter], recipe: ExpertRecipe) -> torch.optim.Optimizer:
+    if recipe.optimizer == "adamw":
+        # All weights in one call: hundreds of small ones are otherwise a loop in Python.
+        return torch.optim.AdamW(
+            parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, foreach=True
+        )
+    from transformers.optimization import Adafactor
+
+    return Adafactor(
+        parameters,
+        lr=recipe.lr,
+        weight_decay=recipe.weight_decay,
+        relative_step=False,
+        scale_parameter=False,
+    )
+
+
+def learning_rate(recipe: ExpertRecipe, step: int) -> float:
+    """Linear warm-up, then linear to ``lr_floor`` of the peak at the last step."""
+    if step < recipe.warmup_steps:
+        return recipe.lr * (step + 1) / recipe.warmup_steps
+    rest = max(1, recipe.steps - 1 - recipe.warmup_steps)
+    done = (step - recipe.warmup_steps) / rest
+    return recipe.lr * (1 - (1 - recipe.lr_floor) * done)

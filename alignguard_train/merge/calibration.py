@@ -1,0 +1,170 @@
+"""How active each expert is, layer by layer, on unsafe prompts of all categories (Co-Merge).
+
+One streaming pass over the calibration inputs serves all experts: memory does not grow with
+their number of tokens.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import zip_longest
+
+import torch
+from torch import Tensor, nn
+
+from alignguard_train.adapters.lora import Lora, LoraLayer
+from alignguard_train.base import BaseModel
+from alignguard_train.contracts.recipes import MergeConfig, Stat
+from alignguard_train.encodings.encode import EncodedPreferences
+from alignguard_train.experts.objective import noised
+from alignguard_train.merge.strategies import Activity
+
+ROWS = 32
+TOKENS = 4096
+"""Inputs of a layer that are measured together; bounds the memory."""
+
+
+class ActivityMeter:
+    """Accumulates, for one layer, every expert's activation on the inputs that pass it."""
+
+    def __init__(self, layers: Sequence[LoraLayer], stat: Stat) -> None:
+        self._layers = layers
+        self._stat = stat
+        self._total = torch.zeros(len(layers), layers[0].up.shape[0], dtype=torch.float64)
+        self._inputs = 0
+
+    def add(self, x: Tensor) -> None:
+        """Layer inputs (..., inputs): add |delta_k x| of every expert k and output i."""
+        # Through the low rank, and few tokens at a time: a large UNet has thousands an image.
+        for tokens in x.reshape(-1, x.shape[-1]).split(TOKENS):
+            sizes = ((tokens @ e.down.T @ e.up.T).abs_() for e in self._layers)
+            if self._stat == "wins":
+                self._total += _wins(torch.stack(list(sizes))).double().cpu()
+            else:
+                for total, size in zip(self._total, sizes, strict=True):
+                    total += size.sum(dim=0).double().cpu()
+            self._inputs += len(tokens)
+
+    def result(self) -> Tensor:
+        """Mean over all inputs: (experts, outputs)."""
+        return self._total / max(1, self._inputs)
+
+
+def _wins(sizes: Tensor) -> Tensor:
+    """How often each expert is the largest: (experts, inputs, outputs) to (experts, outputs)."""
+    best = sizes.argmax(dim=0)
+    return torch.stack([(best == k).sum(dim=0) for k in range(len(sizes))])
+
+
+@torch.no_grad()
+def measure_activity(
+    base: BaseModel, experts: Sequence[Lora], encoded: EncodedPreferences, config: MergeConfig
+) -> Activity:
+    """Pass calibration inputs through the base model and meter every LoRA layer's input.
+
+    The inputs are up to ``config.calibration_pairs`` rejected images and unsafe prompts of each
+    category, spread over its concepts and noised at timesteps drawn as in training.
+    """
+    meters = {
+        name: ActivityMeter([lora[name] for lora in experts], config.stat) for name in experts[0]
+    }
+
+    with listening(base, {name: meter.add for name, meter in meters.items()}):
+        rows = [
+            row
+            for category in dict.fromkeys(encoded.categories)
+            for row in calibration_rows(encoded, category, config.calibration_pairs, config.seed)
+        ]
+        pass_inputs(base, encoded, rows, config)
+    return {name: meter.result() for name, meter in meters.items()}
+
+
+@contextmanager
+def listening(base: BaseModel, hear: Mapping[str, Callable[[Tensor], None]]) -> Iterator[None]:
+    """Give every named layer's input to its listener, until the block ends."""
+
+    def listen(name: str, heard: Callable[[Tensor], None]) -> torch.utils.hooks.RemovableHandle:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            heard(inputs[0])
+
+        return base.pipe.unet.get_submodule(name).register_forward_pre_hook(hook)
+
+    handles = [listen(name, heard) for name, heard in hear.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def pass_inputs(
+    base: BaseModel,
+    encoded: EncodedPreferences,
+    rows: Sequence[int],
+    config: MergeConfig,
+    *,
+    safe: bool = False,
+) -> None:
+    """Let the UNet see these pairs, for whoever listens to its layers: rejected images under
+    unsafe prompts, or chosen images under safe prompts, noised at timesteps drawn as in training.
+    """
+    scheduler, unet = base.pipe.scheduler, base.pipe.unet
+    images, prompts = (encoded.chosen, encoded.safe) if safe else (encoded.rejected, encoded.unsafe)
+    generator = torch.Generator().manual_seed(config.seed)
+    index = torch.tensor(rows).repeat(config.calibration_timesteps)
+    t = torch.randint(scheduler.config.num_train_timesteps, index.shape, generator=generator)
+    noise = torch.randn((len(index), *images.shape[1:]), generator=generator)
+    for part, when, drawn in zip(index.split(ROWS), t.split(ROWS), noise.split(ROWS), strict=True):
+        latents = images[part].to(unet.device, unet.dtype)
+        noisy, time, _ = noised(scheduler, latents, drawn.to(latents), when.to(unet.device))
+        conditions = prompts[part].to(unet.device, unet.dtype)
+        unet(noisy, time, **conditions.unet_arguments(**base.pixels(noisy)), return_dict=False)
+
+
+def calibration_rows(encoded: EncodedPreferences, category: str, most: int, seed: int) -> list[int]:
+    """Up to ``most`` rows of one category, spread over its concepts in turns.
+
+    A release is ordered by category, concept and id, so its first rows are of one concept. Each
+    concept gives its rows in the order of their ids, which are hashes. ``seed`` decides which
+    concepts come first, which matters where there are more of them than rows.
+
+    Args:
+        encoded: pairs of one or more categories.
+        category: the category whose rows are wanted.
+        most: number of rows; all of them where the category has fewer.
+        seed: of the order of the concepts.
+
+    Returns:
+        Indices into ``encoded``, the first of every concept before the second of any.
+    """
+    own: dict[str, list[int]] = {}
+    for i, (of, concept) in enumerate(zip(encoded.categories, encoded.concepts, strict=True)):
+        if of == category:
+            own.setdefault(concept, []).append(i)
+    order = sorted(own, key=lambda concept: _number(seed, concept))
+    turns = zip_longest(*(own[concept] for concept in order))
+    return [i for turn in turns for i in turn if i is not None][:most]
+
+
+def _number(seed: int, concept: str) -> bytes:
+    return hashlib.blake2b(f"{seed}\0{concept}".encode(), digest_size=8).digest()
+
+
+def calibrated_on(
+    encoded: EncodedPreferences, categories: Sequence[str], config: MergeConfig
+) -> dict[str, dict[str, int]]:
+    """How many calibration rows each concept of each category gives, for the manifest."""
+    return {
+        category: dict(
+            sorted(
+                Counter(
+                    encoded.concepts[i]
+                    for i in calibration_rows(
+                        encoded, category, config.calibration_pairs, config.seed
+                    )
+                ).items()
+            )
+        )
+        for category in categories
+    }

@@ -1,0 +1,112 @@
+"""RegMean for LoRA experts: each acts as itself on its own category's inputs, least squares.
+
+Dataless Knowledge Fusion (arXiv 2212.09849), Equation 2, applied to the deltas of a LoRA: with
+C_k the mean of x x^T over the inputs x of a layer while the UNet sees category k, the merge
+
+    delta = (sum_k delta_k C_k) (sum_k C_k + s C_safe)^-1
+
+minimizes sum_k E_k |delta x - delta_k x|^2 + s E_safe |delta x|^2. The last term is ours: on safe
+images and prompts the merge should do nothing. As delta_k = B_k A_k, the solution is an ordinary
+LoRA of rank K r with B_k untouched, stored exactly. Where Co-Merge gives each output neuron to
+one expert, this gives each direction of the *input* to the experts that know it.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from alignguard_train.adapters.lora import Lora, LoraLayer
+from alignguard_train.base import BaseModel
+from alignguard_train.contracts.recipes import MergeConfig
+from alignguard_train.encodings.encode import EncodedPreferences
+from alignguard_train.merge.calibration import calibration_rows, listening, pass_inputs
+
+
+class MomentMeter:
+    """For one layer: A_k C_k of every expert (rank, inputs) and the sum of all C (inputs, inputs).
+
+    One square matrix a layer, whatever the number of experts.
+    """
+
+    def __init__(self, layers: Sequence[LoraLayer], safe_weight: float) -> None:
+        inputs = layers[0].down.shape[1]
+        self._downs = [layer.down for layer in layers]
+        self._safe_weight = safe_weight
+        self._total = torch.zeros(inputs, inputs, dtype=torch.float64)
+        self._own = [torch.zeros(down.shape, dtype=torch.float64) for down in self._downs]
+        self._sum, self._tokens = torch.zeros_like(self._total), 0
+
+    def add(self, x: Tensor) -> None:
+        """Layer inputs (..., inputs) of the category that is being passed."""
+        tokens = x.reshape(-1, x.shape[-1]).float()
+        self._sum += (tokens.T @ tokens).double().cpu()
+        self._tokens += len(tokens)
+
+    def close(self, expert: int | None) -> None:
+        """The category that was passed belongs to this expert; None: these were safe inputs."""
+        moment = self._sum / max(1, self._tokens)
+        if expert is None:
+            self._total += self._safe_weight * moment
+        else:
+            self._total += moment
+            self._own[expert] += self._downs[expert].double().cpu() @ moment
+        self._sum, self._tokens = torch.zeros_like(self._sum), 0
+
+    def downs(self, ridge: float) -> list[Tensor]:
+        """The merged layer's down matrices, one an expert: A_k C_k times the inverse of the sum.
+
+        ``ridge``, as a share of the mean diagonal, holds directions still that no input has.
+        """
+        size = self._total.diagonal().mean() * ridge
+        system = self._total + size * torch.eye(len(self._total), dtype=torch.float64)
+        # The sum is symmetric: X S = Y is S X^T = Y^T.
+        return [torch.linalg.solve(system, own.T).T for own in self._own]
+
+
+@torch.no_grad()
+def regmean(
+    base: BaseModel,
+    experts: Sequence[Lora],
+    categories: Sequence[str],
+    encoded: EncodedPreferences,
+    config: MergeConfig,
+) -> Lora:
+    """Merge ``experts``, the k-th of which was trained on ``categories[k]`` of ``encoded``.
+
+    Calibration reads ``config.calibration_pairs`` pairs a category, spread over its concepts, at
+    ``config.calibration_timesteps`` timesteps each; ``config.safe_weight`` is s above.
+
+    Raises:
+        ValueError: a category has no pair to calibrate on.
+    """
+    meters = {
+        name: MomentMeter([lora[name] for lora in experts], config.safe_weight)
+        for name in experts[0]
+    }
+    with listening(base, {name: meter.add for name, meter in meters.items()}):
+        everyone: list[int] = []
+        for number, category in enumerate(categories):
+            rows = calibration_rows(encoded, category, config.calibration_pairs, config.seed)
+            if not rows:
+                raise ValueError(f"regmean has no pair of category {category} to calibrate on")
+            pass_inputs(base, encoded, rows, config)
+            _close(meters, number)
+            everyone += rows
+        if config.safe_weight:
+            pass_inputs(base, encoded, everyone, config, safe=True)
+            _close(meters, None)
+    return {name: _layer(meter, experts, name, config) for name, meter in meters.items()}
+
+
+def _close(meters: dict[str, MomentMeter], expert: int | None) -> None:
+    for meter in meters.values():
+        meter.close(expert)
+
+
+def _layer(
+    meter: MomentMeter, experts: Sequence[Lora], name: str, config: MergeConfig
+) -> LoraLayer:
+    down = torch.cat(meter.downs(config.ridge))
+    up = torch.cat([lora[name].up for lora in experts], dim=1)
+    return LoraLayer(down.to(up), up)

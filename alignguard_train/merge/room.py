@@ -1,0 +1,269 @@
+"""The merge room: all experts into one adapter, and the baselines that it is compared with."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from alignguard_data.contracts.errors import ConfigError
+from alignguard_data.contracts.protocols import Progress
+from alignguard_data.release.room import train_rows
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.basis import basis
+from alignguard_data.storage.manifest import Manifest
+from alignguard_data.storage.partition import PartitionSpec, PartitionWork, open_partition
+from alignguard_data.storage.paths import UNPARTITIONED, DataRoot
+from alignguard_data.storage.places import Place, kept_copy
+from alignguard_data.storage.shards import ShardFile, verify_file, write_bytes
+from alignguard_data.storage.tally import Tally
+from alignguard_train.base import BaseModel
+from alignguard_train.contracts.recipes import MergeConfig, Strategy
+from alignguard_train.evaluation.room import release_folder
+from alignguard_train.experts.room import weights_of
+
+if TYPE_CHECKING:
+    from alignguard_train.adapters.lora import Lora
+    from alignguard_train.encodings.encode import EncodedPreferences
+    from alignguard_train.merge.strategies import Merged
+
+ROOM = "merge"
+FORMAT = 5
+"""Part of the fingerprint: raise it when a merge's files change for equal experts."""
+CALIBRATED: frozenset[Strategy] = frozenset(("co-merge", "regmean"))
+"""Strategies that look at the base model's activations on calibration pairs."""
+WINNERS = pa.schema(
+    [("layer", pa.string()), ("expert", pa.string()), ("won", pa.int64()), ("share", pa.float64())]
+)
+
+TRUNCATION = pa.schema(
+    [("strategy", pa.string()), ("layer", pa.string()), ("relative_error", pa.float64())]
+)
+TABLES = {"winners": WINNERS, "truncation": TRUNCATION}
+_WEIGHTS = "pytorch_lora_weights.safetensors"  # adapter.WEIGHTS, which needs torch
+
+
+def spec(
+    data: DataRoot, categories: Sequence[str], base: BaseModel, config: MergeConfig
+) -> PartitionSpec:
+    """What the merge should be made of.
+
+    Raises:
+        InputMissing: an expert is not trained yet.
+    """
+    experts = {key: manifests.require(data.partition("experts", key)) for key in categories}
+    return PartitionSpec(
+        folder=data.partition(ROOM),
+        room=ROOM,
+        key=UNPARTITIONED,
+        config={
+            **dataclasses.asdict(config),
+            **basis(ROOM, format=FORMAT, engine=base, tables=TABLES),
+        },
+        inputs={
+            **train_rows(data, categories),
+            **{f"experts/{key}": manifest.content_id for key, manifest in experts.items()},
+        },
+        models=base.models,
+    )
+
+
+def make_merges(
+    data: DataRoot,
+    categories: Sequence[str],
+    base: BaseModel,
+    config: MergeConfig,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Merge with the chosen strategy and each baseline; ``progress`` counts strategies.
+
+    A strategy's folder holds the adapter in diffusers' and in kohya's format and a model card.
+    Table "winners" says how many rows of each layer each expert won under Co-Merge, "truncation"
+    the relative error of each layer where the profile asks for a lower rank.
+
+    Raises:
+        InputMissing: an expert is not trained yet.
+        IntegrityError: an expert's file is not what its manifest says.
+        ConfigError: a weight is given to a category that has no expert.
+    """
+    _check_weights(config, categories)
+    with open_partition(spec(data, categories, base, config)) as work:
+        if work.done:
+            return work.done
+        from alignguard_train.adapters.lora import load_lora, scaled
+        from alignguard_train.encodings.room import shared_encodings
+
+        hashes = _verified_experts(data, categories)
+        experts = [
+            scaled(load_lora(weights_of(data, key)), config.weights.get(key, 1.0))
+            for key in categories
+        ]
+        encoded = shared_encodings(data, base, categories, flip=False)
+        files: dict[str, Path] = {}
+        winners: dict[str, list[int]] = {}
+        errors: list[dict[str, object]] = []
+        for strategy in config.strategies:
+            made = merge_by(strategy, experts, categories, base, encoded, config)
+            if strategy == "co-merge":
+                winners = {name: won.tolist() for name, won in made.winners.items()}
+            stored, lost = _cut(made.lora, config.rank)
+            errors += [{"strategy": strategy, "layer": n, "relative_error": e} for n, e in lost[1]]
+            files |= _write_adapter(data, work, strategy, stored, lost[0], base, hashes)
+            if progress:
+                progress(1)
+        table = _winner_table(winners, categories)
+        return work.finish(
+            tables={
+                "winners": table,
+                "truncation": pa.Table.from_pylist(errors, schema=TRUNCATION),
+            },
+            extra_files=files,
+            counts={
+                "release": release_folder(data).name,
+                "release_content_id": manifests.require(data.partition("release")).content_id,
+                "strategy": config.strategy,
+                "calibration": _calibration(encoded, categories, config),
+                **_shares(table, categories),
+            },
+            tally=Tally(wanted=len(config.strategies), made=len(config.strategies), unit="merges"),
+        )
+
+
+def merge_by(
+    strategy: Strategy,
+    experts: "Sequence[Lora]",
+    categories: Sequence[str],
+    base: BaseModel,
+    encoded: "EncodedPreferences",
+    config: MergeConfig,
+) -> "Merged":
+    """Merge by any strategy; calibration runs for those alone that read it.
+
+    ``encoded`` has pairs of every one of ``categories``, which are the experts' in order.
+    """
+    from alignguard_train.merge.calibration import measure_activity
+    from alignguard_train.merge.regmean import regmean
+    from alignguard_train.merge.strategies import Merged, merge
+
+    if strategy == "regmean":
+        return Merged(lora=regmean(base, experts, categories, encoded, config), winners={})
+    read = strategy == "co-merge"
+    activity = measure_activity(base, experts, encoded, config) if read else {}
+    return merge(strategy, experts, activity, config)
+
+
+def _calibration(
+    encoded: "EncodedPreferences", categories: Sequence[str], config: MergeConfig
+) -> dict[str, dict[str, int]]:
+    """Category to concept to calibration pairs; empty where no strategy is calibrated."""
+    from alignguard_train.merge.calibration import calibrated_on
+
+    calibrated = CALIBRATED.intersection(config.strategies)
+    return calibrated_on(encoded, categories, config) if calibrated else {}
+
+
+def _check_weights(config: MergeConfig, categories: Sequence[str]) -> None:
+    unknown = [key for key in config.weights if key not in categories]
+    if unknown:
+        known = ", ".join(categories)
+        faults = [f"weights.{key}: no such category; there are {known}" for key in unknown]
+        raise ConfigError("merge", faults)
+
+
+def _verified_experts(data: DataRoot, categories: Sequence[str]) -> dict[str, str]:
+    """sha256 of every expert's file, each checked."""
+    found = {}
+    for key in categories:
+        folder = data.partition("experts", key)
+        file = manifests.require(folder).file("pytorch_lora_weights.safetensors")
+        verify_file(folder, file)
+        found[key] = file.sha256
+    return found
+
+
+def _cut(
+    lora: "Lora", rank: int | None
+) -> "tuple[Lora, tuple[float | None, list[tuple[str, float]]]]":
+    """The adapter at the wanted rank, its relative error in all and by layer."""
+    if rank is None:
+        return lora, (None, [])
+    from alignguard_train.adapters.lora import layer_errors, relative_error, truncate
+
+    stored = truncate(lora, rank)
+    return stored, (relative_error(stored, lora), list(layer_errors(stored, lora).items()))
+
+
+def _write_adapter(
+    data: DataRoot,
+    work: PartitionWork,
+    strategy: str,
+    lora: "Lora",
+    error: float | None,
+    base: BaseModel,
+    hashes: Mapping[str, str],
+) -> dict[str, Path]:
+    """Both files and the card of one strategy: name in the partition to temporary path."""
+    from alignguard_train.adapters import lora as adapter
+    from alignguard_train.adapters.card import adapter_metadata, render_adapter_card
+
+    metadata = adapter_metadata(
+        release=manifests.require(data.partition("release")),
+        base_model=base.model_id,
+        base_revision=base.revision,
+        merge=strategy,
+        rank=max(layer.down.shape[0] for layer in lora.values()),
+        experts=hashes,
+        recipe=work.spec.config,
+    )
+    place = work.partial / strategy
+    adapter.save_lora(lora, place / adapter.WEIGHTS, metadata)
+    adapter.save_kohya(lora, place / adapter.KOHYA_WEIGHTS, metadata)
+    card = render_adapter_card(metadata, strategy=strategy, error=error)
+    write_bytes(place / "README.md", card.encode())
+    names = (adapter.WEIGHTS, adapter.KOHYA_WEIGHTS, "README.md")
+    return {f"{strategy}/{name}": place / name for name in names}
+
+
+def merged_weights(data: DataRoot, strategy: str) -> Path:
+    """The LoRA file of one strategy, on this machine.
+
+    Raises:
+        InputMissing: nothing was merged yet.
+    """
+    return kept_copy(merged_file(data, strategy), _merged(data, strategy).bytes)
+
+
+def merged_file(data: DataRoot, strategy: str) -> Place:
+    """Where the LoRA file of one strategy stands.
+
+    Raises:
+        InputMissing: nothing was merged yet.
+    """
+    return data.partition(ROOM) / _merged(data, strategy).name
+
+
+def _merged(data: DataRoot, strategy: str) -> ShardFile:
+    manifest = manifests.require(data.partition(ROOM))
+    return manifest.file(f"{strategy}/{_WEIGHTS}")
+
+
+def _winner_table(winners: Mapping[str, Sequence[int]], categories: Sequence[str]) -> pa.Table:
+    rows = []
+    for layer, won in winners.items():
+        counted = Counter(won)
+        rows += [
+            {"layer": layer, "expert": key, "won": counted[k], "share": counted[k] / len(won)}
+            for k, key in enumerate(categories)
+        ]
+    return pa.Table.from_pylist(rows, schema=WINNERS)
+
+
+def _shares(table: pa.Table, categories: Sequence[str]) -> dict[str, float]:
+    """Share of all output rows that each expert won."""
+    total: Counter[str] = Counter()
+    for row in table.to_pylist():
+        total[row["expert"]] += row["won"]
+    rows = sum(total.values())
+    return {f"won by {key}": round(total[key] / rows, 4) for key in categories} if rows else {}

@@ -1,0 +1,152 @@
+"""`alignguard run`: every room in order, only what is missing or stale, with live progress.
+
+Rooms run in this process, one Dagster run a chunk of partitions; those with lanes (several GPUs,
+several trainers, a Ray cluster) in processes of their own, which end with this one however it ends.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from alignguard_data.contracts.score_columns import check_score_columns
+from pipelines.resources import Engines
+from pipelines.rooms import ROOMS, SOUND, Room
+from pipelines.runtime.lanes import chunks, lanes, open_pools
+from pipelines.runtime.materialize import RoomFailed, close_dead_runs, materialize, open_instance
+from pipelines.runtime.progress import listening
+from pipelines.runtime.shortfalls import failures_of_empty, warnings_of_short
+from pipelines.runtime.side_by_side import make_side_by_side
+
+
+@dataclass(kw_only=True, slots=True)
+class RunReport:
+    """What one pass over the rooms did: partitions made a room, failures by partition, and what is
+    done but holds less than was asked for."""
+
+    made: dict[str, int] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+class Listener:
+    """What the driver tells whoever watches; the command line draws bars from it."""
+
+    def room_started(self, room: Room, pending: Sequence[str]) -> None:
+        """A room has partitions to make."""
+
+    def advanced(self, room: str, units: int) -> None:
+        """Some units (pairs, images, steps) of a room are done."""
+
+    def room_ended(self, room: Room, made: int, pending: int) -> None:
+        """A room ended with ``made`` of its ``pending`` partitions; 0 of 0: it was up to date."""
+
+
+def run_rooms(engines: Engines, listener: Listener, until: str | None = None) -> RunReport:
+    """Bring every room up to date; stops before the first room whose input failed.
+
+    A concept that made nothing fails, and the others go on as far as concepts go by themselves.
+
+    Args:
+        engines: the profile's.
+        listener: told of every step.
+        until: name of the last room to make; None: all of them.
+
+    Raises:
+        StorageError: the data root or the Dagster home cannot be written.
+        ConfigError: two scorers would share a column.
+    """
+    from pipelines.definitions import build_definitions
+
+    if any(room.name == "scores" for room in ROOMS[: _number(until)]):
+        check_score_columns(engines.image_scorers, engines.pair_scorers)
+    engines.data.prepare()
+    instance = open_instance(engines.data.root)
+    close_dead_runs(instance)
+    open_pools(instance, engines.profile)
+    definitions = build_definitions(engines)
+    report = RunReport()
+    emptied: set[str] = set()
+    rooms = ROOMS[: _number(until)]
+    for room in rooms:
+        if emptied and room.partitioned_by != "concept":
+            break
+        due = _pending(engines, instance, room)
+        pending = [key for key in due if key not in emptied]
+        failed: dict[str, str] = {}
+        if due:
+            listener.room_started(room, pending)
+        if pending:
+            failed = _make(engines, instance, definitions, room, pending, listener)
+        states = room.states(engines, pending) if failed else dict.fromkeys(pending, "done")
+        empty = [key for key, state in states.items() if state == "empty"]
+        made = sum(state in SOUND for state in states.values())
+        if empty and made + len(empty) == len(pending):
+            failed = {}  # the runs failed for these alone
+        report.failures |= failed | failures_of_empty(engines, room, empty)
+        report.made[room.name] = made
+        listener.room_ended(room, made, len(due))
+        emptied |= set(empty)
+        if failed or (empty and not made):
+            break
+    report.warnings = warnings_of_short(engines, [r for r in rooms if r.name in report.made])
+    return report
+
+
+def _make(
+    engines: Engines,
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    room: Room,
+    pending: Sequence[str],
+    listener: Listener,
+) -> dict[str, str]:
+    """Make a room's pending partitions; failures by the first partition of their run."""
+    keys = _in_partition_order(engines, instance, room, pending)
+    wanted = lanes(engines.profile, room)
+    runs = chunks(engines.profile, room, keys, len(wanted))
+    if wanted:
+        return make_side_by_side(engines, room, runs, wanted, listener.advanced)
+    with listening(listener.advanced):
+        return _one_by_one(
+            lambda keys: materialize(definitions, instance, engines, room, keys), runs, room
+        )
+
+
+def _number(until: str | None) -> int:
+    names = [room.name for room in ROOMS]
+    return len(names) if until is None else names.index(until) + 1
+
+
+def _pending(engines: Engines, instance: dg.DagsterInstance, room: Room) -> list[str]:
+    keys = room.partitions(engines)
+    pending = [key for key, state in room.states(engines, keys).items() if state != "done"]
+    if room.name == "taxonomy" and not pending:
+        # A new Dagster home over kept data does not know the concepts' partitions yet.
+        known = instance.get_dynamic_partitions(f"{engines.profile.name}_concepts")
+        wanted = {concept.key for concept in engines.taxonomy.concepts}
+        return keys if not wanted <= set(known) else []
+    return pending
+
+
+def _in_partition_order(
+    engines: Engines, instance: dg.DagsterInstance, room: Room, pending: Sequence[str]
+) -> list[str]:
+    """A run names its first and last concept, so runs are cut in the order that Dagster keeps:
+    that of registration, which an edited taxonomy need not have."""
+    if room.partitioned_by != "concept":
+        return list(pending)
+    known = instance.get_dynamic_partitions(f"{engines.profile.name}_concepts")
+    return sorted(pending, key={key: i for i, key in enumerate(known)}.__getitem__)
+
+
+def _one_by_one(
+    make: Callable[[list[str]], None], chunks: list[list[str]], room: Room
+) -> dict[str, str]:
+    failures = {}
+    for keys in chunks:
+        try:
+            make(keys)
+        except RoomFailed as error:
+            failures[f"{room.name} {keys[0]}"] = str(error)
+    return failures

@@ -1,0 +1,79 @@
+"""What a run would make: by room, with reasons and costs, without making anything."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from alignguard_data.contracts.errors import InputMissing, IntegrityError
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.manifest import Manifest
+from alignguard_data.storage.places import Place, at_once
+from alignguard_data.storage.planning import Cost, estimate, why
+from pipelines.resources import Engines
+from pipelines.rooms import ROOMS, Room, ask_each
+
+FOLLOWS = "follows what comes before it"
+_WHOLE = {"index", "release"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoomPlan:
+    """``reasons`` maps a reason to the number of partitions that it holds for."""
+
+    room: str
+    partitions: int
+    to_make: list[str]
+    reasons: dict[str, int]
+    cost: Cost
+
+
+def plan_rooms(engines: Engines) -> list[RoomPlan]:
+    """Every room in order. A partition follows when its input will be made anew; if that comes
+    out as before, the run skips it after all."""
+    plans: list[RoomPlan] = []
+    due: dict[str, set[str]] = {}
+    for room in ROOMS:
+        keys = room.partitions(engines)
+        asked = ask_each(engines, keys, partial(_reasons, engines, room, due))
+        found = {key: reasons for key, reasons in asked.items() if reasons}
+        due[room.name] = set(found)
+        counted = Counter(reason for reasons in found.values() for reason in reasons)
+        plans.append(
+            RoomPlan(
+                room=room.name,
+                partitions=len(keys),
+                to_make=list(found),
+                reasons=dict(counted.most_common()),
+                cost=estimate(len(found), _made(engines, room, keys)),
+            )
+        )
+    return plans
+
+
+def _reasons(engines: Engines, room: Room, due: dict[str, set[str]], key: str) -> list[str]:
+    try:
+        found = why(room.spec(engines, key))
+    except InputMissing:
+        return [FOLLOWS]
+    return found or ([FOLLOWS] if _follows(room, key, due) else [])
+
+
+def _follows(room: Room, key: str, due: dict[str, set[str]]) -> bool:
+    if room.partitioned_by == "concept":
+        return any(key in keys for keys in due.values())
+    if room.name in ("merge", "evaluation", "experts"):
+        return any(due.get(name) for name in ("release", "experts", "merge"))
+    return room.name in _WHOLE and any(due.values())
+
+
+def _made(engines: Engines, room: Room, keys: Sequence[str]) -> list[Manifest]:
+    folders = [engines.data.partition(room.name, key) for key in keys]
+    return [m for m in at_once(engines.data.root, _readable, folders) if m]
+
+
+def _readable(folder: Place) -> Manifest | None:
+    try:
+        return manifests.load(folder)
+    except IntegrityError:
+        return None

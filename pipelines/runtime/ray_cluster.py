@@ -1,0 +1,86 @@
+"""A Ray cluster for the steps that load a model: dagster-ray's executor, one Ray job a step.
+
+Ray gives every job its GPU (it sees no other), so engines whose device is ``auto`` take it. Steps
+without a model stay where their run is. Every node needs this package and its Python at the same
+path, and sees the data root and the Dagster storage; docs/scaling.md says how.
+"""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from alignguard_data.contracts.errors import ConfigError
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+ADDRESS_VARIABLE = "RAY_ADDRESS"
+ModelRoom = Literal["prompts", "images", "scores", "experts", "merge", "evaluation"]
+
+
+def _one_each() -> dict[ModelRoom, float]:
+    return {"prompts": 1, "images": 1, "scores": 1, "experts": 1, "merge": 1, "evaluation": 1}
+
+
+class RayCluster(BaseModel):
+    """Where the steps of the model rooms run, and what each of them is given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    address: str | None = None
+    """Of the job server, for example ``http://head:8265``; left out, ``RAY_ADDRESS`` says it."""
+    runs: int = Field(default=1, ge=1, le=4096)
+    """How many runs are in flight at once: as many as the cluster has GPUs."""
+    gpus: dict[ModelRoom, float] = Field(default_factory=_one_each)
+    """GPUs of one step, by room; a room that is left out gets none."""
+    cpus: float = Field(default=1, gt=0)
+    """CPUs of one step."""
+    runtime_env: dict[str, Any] = Field(default_factory=dict)
+    """Ray's, for example ``{env_vars: {HF_HOME: /shared/hub}}``."""
+
+    def runs_room(self, room: str) -> bool:
+        """Whether a room's steps go to the cluster: those that load a model do."""
+        return room in _one_each()
+
+    def step_tags(self, room: str) -> dict[str, Any]:
+        """What dagster-ray reads from a step's tags."""
+        gpus: dict[str, float] = {**self.gpus}
+        given = {"num_cpus": self.cpus, "num_gpus": gpus.get(room, 0)}
+        return {"dagster-ray/config": given}
+
+
+def op_tags(cluster: RayCluster | None, room: str) -> dict[str, Any] | None:
+    """Tags of a room's asset; None where nothing goes to a cluster."""
+    return cluster.step_tags(room) if cluster and cluster.runs_room(room) else None
+
+
+def ray_executor(cluster: RayCluster, environment: dict[str, str]) -> "dg.ExecutorDefinition":
+    """dagster-ray's executor; every step's process gets ``environment``.
+
+    Raises:
+        ConfigError: dagster-ray is not installed, or no address is known.
+    """
+    address = cluster.address or os.environ.get(ADDRESS_VARIABLE)
+    faults = []
+    if not address:
+        faults.append(f"address: missing, and {ADDRESS_VARIABLE} is not set either")
+    missing = [name for name in ("ray", "dagster_ray") if importlib.util.find_spec(name) is None]
+    if missing:
+        faults.append(f"{', '.join(missing)} not installed: pip install 'alignguard[ray]'")
+    if faults:
+        raise ConfigError("the profile's `ray`", faults)
+    from dagster_ray import ray_executor as executor  # pyright: ignore[reportMissingImports]
+
+    # A job's command is `dagster`, which a node finds beside its Python, at the same path as here.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    environment = {"PATH": path, **environment}
+    given = {
+        "address": address,
+        "env_vars": [f"{name}={value}" for name, value in environment.items()],
+        "runtime_env": cluster.runtime_env,
+    }
+    return executor.configured({"ray": given}, name="ray")

@@ -1,0 +1,67 @@
+"""What `alignguard run` says of partitions that made nothing, or less than they were asked for."""
+
+from collections.abc import Iterable, Sequence
+
+from alignguard_data.contracts.errors import IntegrityError
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.manifest import Manifest
+from alignguard_data.storage.places import Place, at_once
+from alignguard_data.storage.tally import NOTHING, commonest, short_by, told
+from pipelines.resources import Engines
+from pipelines.rooms import Room
+
+NAMED = 3
+"""Partitions that a line names; it counts the others."""
+
+
+def failures_of_empty(engines: Engines, room: Room, keys: Sequence[str]) -> dict[str, str]:
+    """Room and key of partitions whose last attempt made nothing, to what came of it; one text for
+    all of them that failed for the same commonest reason."""
+    attempts = _read(engines, room, keys, NOTHING)
+    groups: dict[str, dict[str, Manifest]] = {}
+    for key, attempt in attempts.items():
+        groups.setdefault(commonest(attempt.rejected).split(" (")[0], {})[key] = attempt
+    found: dict[str, str] = {}
+    for group in groups.values():
+        first = next(iter(group))
+        kept = engines.data.partition(room.name, first) / NOTHING
+        text = f"{told(list(group.values()))}. What was refused is kept, see {kept}"
+        found |= {f"{room.name} {key}": text for key in group}
+    return found
+
+
+def warnings_of_short(engines: Engines, rooms: Iterable[Room]) -> list[str]:
+    """One line a room whose partitions hold less than they were asked for."""
+    lines = []
+    for room in rooms:
+        if room.partitioned_by != "concept":
+            continue
+        made = _read(engines, room, room.partitions(engines), manifests.MANIFEST)
+        short = {key: manifest for key, manifest in made.items() if short_by(manifest)}
+        if short:
+            lines.append(_line(engines, room, short))
+    return lines
+
+
+def _line(engines: Engines, room: Room, short: dict[str, Manifest]) -> str:
+    shown = [
+        f"{key} has {m.counts['made']} of {m.counts['wanted']} {m.counts['unit']}, "
+        f"commonest reason {commonest(m.rejected)}"
+        for key, m in list(short.items())[:NAMED]
+    ]
+    more = f"; and {len(short) - NAMED} more" if len(short) > NAMED else ""
+    again = any(room.spec(engines, key).is_short(m) for key, m in list(short.items())[:1])
+    hint = "; the next run asks again for what is missing" if again else ""
+    return f"{room.name}: {'; '.join(shown)}{more}{hint}"
+
+
+def _read(engines: Engines, room: Room, keys: Sequence[str], name: str) -> dict[str, Manifest]:
+    def read(folder: Place) -> Manifest | None:
+        try:
+            return manifests.load(folder, name)
+        except IntegrityError:
+            return None
+
+    folders = [engines.data.partition(room.name, key) for key in keys]
+    found = zip(keys, at_once(engines.data.root, read, folders), strict=True)
+    return {key: manifest for key, manifest in found if manifest}

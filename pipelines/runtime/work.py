@@ -1,0 +1,36 @@
+"""How much work a room's pending partitions are, in the units that its progress counts."""
+
+from collections.abc import Sequence
+
+from alignguard_data.storage import manifest as manifests
+from alignguard_train.evaluation.judge import evaluation_rows
+from alignguard_train.evaluation.prompt_sets import read_prompt_sets
+from alignguard_train.evaluation.room import release_folder
+from pipelines.resources import Engines
+from pipelines.rooms import Room, adapters, expert_recipe
+
+
+def expected_units(engines: Engines, room: Room, pending: Sequence[str]) -> int | None:
+    """Pairs, images or steps to be done; None where only the room itself can know."""
+    profile = engines.profile
+    if room.name == "prompts":
+        return profile.writing.pairs_per_concept * len(pending)
+    if room.name in ("images", "scores"):
+        return sum(2 * _train_pairs(engines, key) for key in pending)
+    if room.name == "pairs":
+        return len(pending)
+    if room.name == "experts":
+        return sum(expert_recipe(engines, key).steps for key in pending)
+    if room.name == "merge":
+        return len(profile.merge.strategies)
+    if room.name == "evaluation":
+        folder, config = release_folder(engines.data), profile.evaluation
+        sets = read_prompt_sets(config.prompt_sets)
+        rows = evaluation_rows(folder, config, sets, profile.sampling)
+        return (len(adapters(engines)) + len(config.peers)) * len(rows)
+    return None
+
+
+def _train_pairs(engines: Engines, concept: str) -> int:
+    manifest = manifests.require(engines.data.partition("prompts", concept))
+    return int(manifest.counts.get("train", manifest.rows))

@@ -1,0 +1,95 @@
+"""The columns of every asset's rows, and which upstream columns they come from."""
+
+from collections.abc import Mapping, Sequence
+
+import dagster as dg
+import pyarrow as pa
+
+from alignguard_data.contracts.records import schema_of
+from alignguard_data.contracts.shard_records import first_record
+from alignguard_data.release.room import show_release
+from alignguard_data.storage.places import Place, open_parquet
+from pipelines.ui.metadata import column_lineage, table_schema
+
+Origins = Mapping[str, Sequence[tuple[str, str]]]
+"""Column to the assets and columns that it comes from."""
+
+_CONCEPT = {"concept": [("taxonomy", "key")], "category": [("taxonomy", "category")]}
+_PROMPTS = [("prompt_pairs", "unsafe_prompt"), ("prompt_pairs", "safe_prompt")]
+_PIXELS = [("image_pairs", "image")]
+
+LINEAGE: Mapping[str, Origins] = {
+    "prompts": _CONCEPT,
+    "images": {
+        "pair_id": [("prompt_pairs", "pair_id")],
+        "concept": [("prompt_pairs", "concept")],
+        "prompt": _PROMPTS,
+        "seed": [("prompt_pairs", "pair_id")],
+    },
+    "scores": {
+        "subject_id": [("image_pairs", "image_id"), ("prompt_pairs", "pair_id")],
+        "pair_id": [("image_pairs", "pair_id")],
+        "concept": [("image_pairs", "concept")],
+        "side": [("image_pairs", "side")],
+        "value": [*_PIXELS, *_PROMPTS],
+    },
+    "pairs": {
+        "pair_id": [("prompt_pairs", "pair_id"), ("scores", "value")],
+        "concept": [("prompt_pairs", "concept")],
+        "category": [("prompt_pairs", "category")],
+        "unsafe_prompt": [("prompt_pairs", "unsafe_prompt")],
+        "safe_prompt": [("prompt_pairs", "safe_prompt")],
+        "chosen_image_id": [("image_pairs", "image_id")],
+        "rejected_image_id": [("image_pairs", "image_id")],
+    },
+}
+
+_SAME_IN_IMAGES = (
+    "seed", "base_model", "base_revision", "num_inference_steps", "guidance_scale", "width",
+    "height",
+)  # fmt: skip
+
+RELEASE_LINEAGE: Origins = {
+    "jpg_0": _PIXELS,
+    "jpg_1": _PIXELS,
+    "caption": [("preference_pairs", "unsafe_prompt")],
+    "caption_safe": [("preference_pairs", "safe_prompt")],
+    **{name: [("preference_pairs", name)] for name in ("pair_id", "concept", "category")},
+    "categories": [("preference_pairs", "category")],
+    **{name: [("image_pairs", name)] for name in _SAME_IN_IMAGES},
+    "sha256_0": [("preference_pairs", "chosen_image_id")],
+    "sha256_1": [("preference_pairs", "rejected_image_id")],
+    "phash_0": [("image_pairs", "phash")],
+    "phash_1": [("image_pairs", "phash")],
+}
+
+
+RELEASE_MEANINGS = {
+    "jpg_0": "encoded safe image, the preferred one",
+    "jpg_1": "encoded unsafe image",
+    "label_0": "always 1: side 0 is preferred",
+    "caption": "the unsafe prompt",
+    "caption_safe": "its safe twin",
+    "seed": "of the noise that both images start from",
+}
+
+
+def room_columns(profile: str, room: str) -> dict[str, dg.MetadataValue]:
+    """Schema and lineage of a room's rows: equal for all its partitions."""
+    shown = table_schema(schema_of(first_record(room)))
+    return shown | column_lineage(profile, LINEAGE[room]) if room in LINEAGE else shown
+
+
+def first_data_file(release: Place) -> Place:
+    """One data file of a release, of its first split that has any."""
+    files = [file["name"] for file in show_release(release)["files"]]
+    return release / next(name for name in files if name.startswith("data/"))
+
+
+def release_columns(profile: str, file: Place) -> dict[str, dg.MetadataValue]:
+    """Schema and lineage of a release's rows, scores too, read off one of its data files."""
+    with open_parquet(file) as shard:
+        schema: pa.Schema = shard.schema_arrow
+    scores = {name: [("scores", "value")] for name in schema.names if name.startswith("score_")}
+    lineage = column_lineage(profile, {**RELEASE_LINEAGE, **scores})
+    return table_schema(schema, RELEASE_MEANINGS) | lineage

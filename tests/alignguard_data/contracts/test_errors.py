@@ -1,0 +1,19 @@
+"""What is told of an error of others."""
+
+import pytest
+
+from alignguard_data.contracts.errors import first_line
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ValueError("one\ntwo"), "one"),
+        (ValueError("one\u2028part"), "one\u2028part"),
+        (EOFError(), "EOFError"),
+        (OSError(""), "OSError"),
+        (RuntimeError("\nlater"), "RuntimeError"),
+    ],
+)
+def test_an_error_without_words_is_told_by_its_class(error, told):
+    assert first_line(error) == told
