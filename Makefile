@@ -1,7 +1,7 @@
 # make run    the whole stand-in loop, from nothing to report.html
 # make smol   the same with prompts by a real language model (SmolLM2); docs/smol.md
 # make test   lint, types, the default tests, and those of the real vLLM engine where it installs
-# make check  lint and types alone
+# make check  lint, who may import whom, and types
 # make study  the method's claims measured anew, resumable: docs/study.md
 # make ui     the Dagster UI over the same runs, on 127.0.0.1:3000
 
@@ -35,6 +35,7 @@ ui: $(VENV)/.installed
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/basedpyright --level error
 
 test: export OMP_NUM_THREADS = 1
@@ -59,7 +60,7 @@ bench: $(VENV)/.installed-dev
 
 # Goes on from docs/study/results.jsonl; stop it when you like. About four hours in all.
 study: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.study
+	OMP_NUM_THREADS=1 $(BIN)/python -m research.study
 
 standin-base: $(VENV)/.installed
 	$(BIN)/python -m alignguard_data.standin.engines.train_base

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from alignguard_data.contracts.protocols import ImageScorer, Pixels, Progress
+from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.images import room as images
 from alignguard_data.pairs import room as pairs
 from alignguard_data.prompts.room import write_prompt_pairs
 from alignguard_data.scores.room import score_concept
 from alignguard_data.storage.paths import DataRoot
-from alignguard_data.taxonomy.room import Taxonomy, write_taxonomy
+from alignguard_data.taxonomy.parse import Taxonomy
+from alignguard_data.taxonomy.room import write_taxonomy
 from pipelines.profile import load_profile
 from pipelines.resources import Engines
 
@@ -51,7 +53,7 @@ def build(folder: Path, *, pairs_per_concept: int, size: int) -> tuple[DataRoot,
     data.prepare()
     write_taxonomy(data, taxonomy)
     writing = dataclasses.replace(engines.profile.writing, pairs_per_concept=pairs_per_concept)
-    sampling = images.Sampling(num_inference_steps=1, width=size, height=size)
+    sampling = Sampling(num_inference_steps=1, width=size, height=size)
     scorers: list[ImageScorer] = [SideScorer([t for c in taxonomy.concepts for t in c.terms])]
     rules = pairs.FilterRules(
         flags=(pairs.FlagRule(scorer="side", key="unsafe", at_least=0.5),),

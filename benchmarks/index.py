@@ -16,12 +16,13 @@ import duckdb
 
 from alignguard_data.audit.funnel import FunnelRow, concept_manifests, funnel
 from alignguard_data.contracts.records import to_table
-from alignguard_data.index.room import build_index, connect
+from alignguard_data.index.query import connect
+from alignguard_data.index.room import build_index
 from alignguard_data.index.tables import SHARD_TABLES
 from alignguard_data.index.views import VIEWS
 from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.writes import remove_tree
-from alignguard_data.taxonomy.room import Taxonomy
+from alignguard_data.taxonomy.parse import Taxonomy
 from benchmarks import synthetic
 from benchmarks.index_pandas import PANDAS, Shards
 from benchmarks.peak import peak_bytes

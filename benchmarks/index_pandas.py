@@ -10,7 +10,7 @@ from alignguard_data.audit.funnel import concept_manifests
 from alignguard_data.index.tables import SHARD_TABLES
 from alignguard_data.index.views import NEAR
 from alignguard_data.storage.paths import DataRoot
-from alignguard_data.taxonomy.room import Taxonomy
+from alignguard_data.taxonomy.parse import Taxonomy
 from benchmarks.synthetic import FLAGS
 
 

@@ -15,21 +15,23 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from alignguard_data.release.reader import release_folder
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.places import parse_root
 from alignguard_train.contracts.adapter_names import BASE, MERGED, label
+from alignguard_train.contracts.peer_methods import PEERS, TITLES
+from alignguard_train.evaluation.contenders import Contender
 from alignguard_train.evaluation.judge import EvaluationRow
-from alignguard_train.evaluation.room import release_folder
 from alignguard_train.merge.room import merged_weights
-from alignguard_train.peers.bench import Contender, Measured, bench
 from alignguard_train.peers.concept import Concept
-from alignguard_train.peers.registry import PEERS, TITLES, make_peer
+from alignguard_train.peers.registry import make_peer
 from alignguard_train.peers.release_concepts import release_concepts
 from benchmarks.fresh_prompts import fresh_rows
-from benchmarks.study.world import SAMPLING
 from pipelines.profile import Engine, load_profile
 from pipelines.resources import Engines, data_root
 from pipelines.rooms import merged_keys
+from research.bench import Measured, bench
+from research.study.world import SAMPLING
 
 STUDY = Path(__file__).parent.parent / "docs" / "study"
 TUNING, SCORES = STUDY / "peers_tuning.jsonl", STUDY / "peers.jsonl"

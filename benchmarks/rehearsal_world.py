@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from alignguard_data.audit.rooms import AuditBounds
+from alignguard_data.contracts.flags import FlagRule
 from alignguard_data.contracts.protocols import Pixels, Progress, Reply, WritingRequest
 from alignguard_data.contracts.records import Concept, PromptPair
-from alignguard_data.images.room import Sampling, render_pairs
+from alignguard_data.contracts.sampling import Sampling
+from alignguard_data.images.room import render_pairs
 from alignguard_data.index.room import build_index
-from alignguard_data.pairs.filter import FlagRule
 from alignguard_data.pairs.room import FilterRules, filter_pairs
 from alignguard_data.prompts.gate import WritingConfig
 from alignguard_data.prompts.room import write_prompt_pairs
@@ -25,7 +26,8 @@ from alignguard_data.release.room import ReleaseConfig, build_release
 from alignguard_data.scores.room import score_concept
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.paths import DataRoot
-from alignguard_data.taxonomy.room import Category, Taxonomy, write_taxonomy
+from alignguard_data.taxonomy.parse import Category, Taxonomy
+from alignguard_data.taxonomy.room import write_taxonomy
 from alignguard_train.adapters.lora import WEIGHTS, LoraLayer, save_lora
 from alignguard_train.evaluation.judge import EvaluationConfig
 from alignguard_train.evaluation.room import evaluate_all

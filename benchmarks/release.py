@@ -12,7 +12,7 @@ from alignguard_data.release.room import ReleaseConfig, build_release, latest_re
 from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.places import scratch
 from alignguard_data.storage.writes import remove_tree
-from alignguard_data.taxonomy.room import Taxonomy
+from alignguard_data.taxonomy.parse import Taxonomy
 from benchmarks.dataset import build
 
 

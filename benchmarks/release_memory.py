@@ -32,7 +32,7 @@ from alignguard_data.contracts.records import (
 from alignguard_data.release.room import ReleaseConfig, build_release
 from alignguard_data.storage.partition import PartitionSpec, open_partition
 from alignguard_data.storage.paths import DataRoot
-from alignguard_data.taxonomy.room import Category, Taxonomy
+from alignguard_data.taxonomy.parse import Category, Taxonomy
 from benchmarks.peak import peak_bytes as own_peak
 
 PAIRS = (1_000, 10_000, 100_000)

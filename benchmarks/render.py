@@ -20,9 +20,9 @@ from transformers import CLIPTokenizer
 from alignguard_data.contracts import records
 from alignguard_data.contracts.protocols import Pixels, Progress
 from alignguard_data.contracts.records import PromptPair, from_table
+from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.engines.diffusion.generator import DiffusersImageGenerator
 from alignguard_data.images import room as images
-from alignguard_data.images.room import Sampling
 from alignguard_data.prompts.room import write_prompt_pairs
 from alignguard_data.storage import manifest
 from alignguard_data.storage.paths import DataRoot

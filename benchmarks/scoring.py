@@ -18,9 +18,9 @@ from nudenet import NudeDetector
 from safetensors.numpy import save_file
 from transformers import CLIPTokenizer
 
+from alignguard_data.contracts.pixels import encode_png
 from alignguard_data.contracts.protocols import Pixels
 from alignguard_data.contracts.records import RenderedImage, image_id
-from alignguard_data.images.room import encode_png
 from alignguard_data.scores.room import decode
 from alignguard_data.scores.scorers.clip import ClipScorer
 from alignguard_data.scores.scorers.nudenet import NudeNetScorer

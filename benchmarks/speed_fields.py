@@ -15,9 +15,9 @@ from typing import Any
 from transformers import CLIPTokenizer
 
 from alignguard_data.contracts.errors import EngineError
+from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.engines.diffusion.generator import DiffusersImageGenerator
 from alignguard_data.engines.speed import Speed
-from alignguard_data.images.room import Sampling
 from alignguard_data.standin.factory import base_model_folder
 from tests.alignguard_data.engines.tiny import tiny_pipe
 

@@ -30,7 +30,8 @@ from alignguard_data.contracts.records import (
 )
 from alignguard_data.storage.partition import PartitionSpec, open_partition
 from alignguard_data.storage.paths import DataRoot
-from alignguard_data.taxonomy.room import Category, Taxonomy, write_taxonomy
+from alignguard_data.taxonomy.parse import Category, Taxonomy
+from alignguard_data.taxonomy.room import write_taxonomy
 
 CATEGORIES = 7
 WRITERS = 8

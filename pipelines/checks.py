@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import dagster as dg
 
-from alignguard_data.audit.rooms import Finding, audit_release, audit_rooms
+from alignguard_data.audit.rooms import audit_rooms
+from alignguard_data.contracts.findings import Finding
+from alignguard_data.release.checks import audit_release
 from alignguard_data.release.freshness import release_freshness
 from alignguard_data.release.room import latest_release
 from pipelines.resources import Engines

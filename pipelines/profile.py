@@ -25,9 +25,9 @@ from pydantic import (
 
 from alignguard_data.audit.rooms import AuditBounds
 from alignguard_data.contracts.errors import ConfigError
+from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.engines.reaching import url_fault
 from alignguard_data.engines.speed import Speed
-from alignguard_data.images.room import Sampling
 from alignguard_data.pairs.room import FilterRules
 from alignguard_data.prompts.gate import WritingConfig
 from alignguard_data.release.room import ReleaseConfig

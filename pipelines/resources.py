@@ -19,7 +19,7 @@ from alignguard_data.engines.tokens import TokenCounter
 from alignguard_data.prompts.gate import GateTools
 from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.places import Place, parse_root
-from alignguard_data.taxonomy.room import Taxonomy, load_taxonomy
+from alignguard_data.taxonomy.parse import Taxonomy, load_taxonomy
 from alignguard_train.base import BaseModel
 from pipelines.profile import Engine, Profile
 from pipelines.profile_paths import resolve_model

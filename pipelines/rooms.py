@@ -25,8 +25,9 @@ from alignguard_train.contracts import adapter_names as names
 from alignguard_train.contracts.adapter_names import ALL_SINGLE
 from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.evaluation import room as evaluation_room
+from alignguard_train.evaluation.watch import HeldOutIP
 from alignguard_train.experts import room as experts
-from alignguard_train.experts.watch import HeldOutIP
+from alignguard_train.experts.reader import weights_of
 from alignguard_train.merge import room as merge_room
 from pipelines.resources import Engines
 
@@ -129,12 +130,12 @@ def adapters(engines: Engines) -> dict[str, Path | None]:
     data, config = engines.data, engines.profile.merge
     named: dict[str, Path | None] = {names.BASE: None}
     for key in merged_keys(engines):
-        named[names.expert_name(key)] = experts.weights_of(data, key)
+        named[names.expert_name(key)] = weights_of(data, key)
     named[names.MERGED] = merge_room.merged_weights(data, config.strategy)
     for strategy in config.strategies[1:]:
         named[names.merge_name(strategy)] = merge_room.merged_weights(data, strategy)
     if engines.profile.training.all_single:
-        named[names.ALL_SINGLE] = experts.weights_of(data, ALL_SINGLE)
+        named[names.ALL_SINGLE] = weights_of(data, ALL_SINGLE)
     return named
 
 

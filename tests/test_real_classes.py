@@ -21,7 +21,7 @@ from transformers import CLIPTokenizer
 from alignguard_data.contracts.protocols import WritingRequest
 from alignguard_data.scores.scorers.q16 import VECTORS
 from alignguard_data.standin.factory import base_model_folder
-from alignguard_data.taxonomy.room import load_taxonomy
+from alignguard_data.taxonomy.parse import load_taxonomy
 from pipelines.profile import Engine
 from tests.alignguard_data.engines.text.tiny_chat import (
     CPU_ENVIRONMENT,

@@ -12,7 +12,7 @@ from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.places import at_once
-from alignguard_data.taxonomy.room import Taxonomy
+from alignguard_data.taxonomy.parse import Taxonomy
 
 KEPT = "kept"
 STAGES = ("prompts", "roles", "images", "scores", "pairs", "release")

@@ -18,18 +18,17 @@ from alignguard_data.audit.funnel import (
     sum_faults,
 )
 from alignguard_data.contracts.errors import IntegrityError
-from alignguard_data.contracts.findings import Finding, finding, prompt_faults, schema_fault
+from alignguard_data.contracts.findings import Finding, finding, schema_fault
 from alignguard_data.contracts.records import schema_of
 from alignguard_data.contracts.shard_records import SHARD_RECORDS
 from alignguard_data.contracts.terms import term_keys
-from alignguard_data.contracts.text import words
-from alignguard_data.release.checks import audit_release as audit_release
+from alignguard_data.contracts.text import word_jaccard, words
 from alignguard_data.safety.rules import concept_refusal
-from alignguard_data.scores.scorers.twins import word_jaccard
+from alignguard_data.safety.tables import prompt_faults
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.places import open_parquet
-from alignguard_data.taxonomy.room import Taxonomy
+from alignguard_data.taxonomy.parse import Taxonomy
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

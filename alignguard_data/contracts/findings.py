@@ -7,8 +7,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from alignguard_data.safety.rules import redact, refusal
-
 _SHOWN = 5  # faults named in a message; the numbers count all
 
 
@@ -20,13 +18,6 @@ class Finding:
     passed: bool
     numbers: dict[str, float]
     message: str
-
-
-def prompt_faults(table: pa.Table) -> list[str]:
-    """The texts of a table that a safety gate refuses, redacted."""
-    parts = (chunk for column in table.columns for chunk in column.iterchunks())
-    texts = (text for part in parts for text in part.to_pylist())
-    return [f"{redact(text)} is refused ({reason})" for text in texts if (reason := refusal(text))]
 
 
 def schema_fault(actual: pa.Schema, expected: pa.Schema) -> str | None:

@@ -146,3 +146,10 @@ def _needs_marks(base: str) -> bool:
     if not base.isalpha():
         return False
     return not unicodedata.name(base, "").startswith(("LATIN", "GREEK", "CYRILLIC"))
+
+
+def word_jaccard(one: str, other: str) -> float:
+    """Share of the words of both texts that stand in each, 1.0 for two empty texts."""
+    first, second = set(words(canonical(one))), set(words(canonical(other)))
+    together = first | second
+    return len(first & second) / len(together) if together else 1.0

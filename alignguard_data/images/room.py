@@ -5,23 +5,20 @@ and "rejected" (RejectedImage), both sorted by pair and side.
 """
 
 import dataclasses
-import io
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
 
-import imagehash
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from PIL import Image
 
 from alignguard_data.contracts import records
 from alignguard_data.contracts.errors import EngineError, NothingMade
+from alignguard_data.contracts.pixels import encode_png, phash_hex, reject_reason
 from alignguard_data.contracts.protocols import ImageGenerator, Pixels, Progress
 from alignguard_data.contracts.records import (
     SIDES,
@@ -32,6 +29,7 @@ from alignguard_data.contracts.records import (
     from_table,
     to_table,
 )
+from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.contracts.shard_records import FILES, LOOKS, TRAIN
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.background import OneBehind
@@ -47,64 +45,9 @@ ROOM = "images"
 FORMAT = 1
 """Part of the fingerprint: raise it when the room's files change for equal pixels."""
 
-SIDE_STEP = 8
-"""Pixels of a side that one value of the latents stands for: diffusers refuses what is between."""
-
-PNG_LEVEL = 1
-"""zlib level: PNGs of 512x512 grow by a few percent and are written several times as fast."""
-
-Solver = Literal["checkpoint", "dpm++2m"]
 
 PIXELS_PER_PART = 2**25
 """Pixels of a row group of the shard: 128 images of 512x512, 100 MB before PNG."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sampling:
-    """How the base model turns noise into an image; ``batch_size`` is rows of one forward pass.
-
-    ``width`` and ``height`` are pixels, multiples of 8. ``guidance_scale`` of 1 or less renders
-    without classifier-free guidance. ``solver``: the checkpoint's own scheduler, or ``dpm++2m``,
-    the multistep DPM-Solver++, which needs fewer steps for the same picture.
-    """
-
-    num_inference_steps: int = 50
-    guidance_scale: float = 7.5
-    width: int = 512
-    height: int = 512
-    batch_size: int = 16
-    negative_prompt: str = ""
-    solver: Solver = "checkpoint"
-
-    def __post_init__(self) -> None:
-        faults = [
-            f"{name} must be at least 1, got {getattr(self, name)}"
-            for name in ("num_inference_steps", "batch_size")
-            if getattr(self, name) < 1
-        ]
-        for name in ("width", "height"):
-            pixels = getattr(self, name)
-            if pixels < SIDE_STEP or pixels % SIDE_STEP:
-                below = max(SIDE_STEP, pixels // SIDE_STEP * SIDE_STEP)
-                faults.append(
-                    f"{name} must be a multiple of {SIDE_STEP}, for example {below}, got {pixels}"
-                )
-        if not 0 <= self.guidance_scale < 100:
-            faults.append(f"guidance_scale must lie in [0, 100), got {self.guidance_scale}")
-        if self.solver not in get_args(Solver):
-            one_of = ", ".join(get_args(Solver))
-            faults.append(f"solver must be one of {one_of}, got {self.solver!r}")
-        if faults:
-            raise ValueError("; ".join(faults))
-
-    @property
-    def told(self) -> dict[str, Any]:
-        """What a fingerprint says of it. The checkpoint's own solver is left out, so that images
-        which were made before there was a choice are still up to date."""
-        found = dataclasses.asdict(self)
-        if self.solver == "checkpoint":
-            del found["solver"]
-        return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -116,29 +59,6 @@ class _Row:
     side: Side
     prompt: str
     seed: int
-
-
-def encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """One RGB image (height, width, 3) as a PNG; equal pixels give equal bytes."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=PNG_LEVEL)
-    return buffer.getvalue()
-
-
-def phash_hex(pixels: npt.NDArray[np.uint8]) -> str:
-    """64-bit perceptual hash (hex) of one RGB image (height, width, 3)."""
-    return str(imagehash.phash(Image.fromarray(pixels)))
-
-
-def reject_reason(pixels: npt.NDArray[np.uint8]) -> str | None:
-    """Why a rendering cannot be used, or None.
-
-    ``black_image``: every value is 0, which is what a decoder makes of latents that are not
-    finite. ``constant_image``: one other colour all over.
-    """
-    if not pixels.any():
-        return "black_image"
-    return "constant_image" if (pixels == pixels[0, 0]).all() else None
 
 
 def spec(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from alignguard_data.contracts.errors import ConfigError
 from alignguard_data.contracts.text import canonical
-from alignguard_data.taxonomy.room import CATEGORY_SETS
+from alignguard_data.taxonomy.parse import CATEGORY_SETS
 
 CATEGORIES = CATEGORY_SETS["i2p"]
 """The keys, in the taxonomy's order."""

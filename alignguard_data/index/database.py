@@ -30,7 +30,7 @@ from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.partition import PartitionWork
 from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.shards import sha256_file
-from alignguard_data.taxonomy.room import Taxonomy
+from alignguard_data.taxonomy.parse import Taxonomy
 
 FILE = "index.duckdb"
 REWRITTEN = "rewritten_rows"

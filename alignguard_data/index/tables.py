@@ -16,7 +16,7 @@ from alignguard_data.contracts.shard_records import SHARD_RECORDS
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.paths import DataRoot
-from alignguard_data.taxonomy.room import Taxonomy
+from alignguard_data.taxonomy.parse import Taxonomy
 
 READERS = 4
 """Partitions that are read at once: hashing and waiting for a bucket leave the processor free."""

@@ -1,9 +1,10 @@
 """Which pair can teach a preference: thresholds over raw scores, pure and in a fixed order."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from alignguard_data.contracts.flags import FlagRule, Scores, flagged
 from alignguard_data.contracts.records import PromptPair
 from alignguard_data.contracts.terms import names_concept
 from alignguard_data.dedup.near import ImageIndex, PromptIndex
@@ -23,20 +24,6 @@ REASONS = (
 """Reason slugs in the order of their tests; ``image_missing``: not rendered, or not scored."""
 
 TWIN_COSINE = ("twins", "cosine")
-
-Scores = Mapping[tuple[str, str], float]
-"""Scorer name and key to the raw value."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class FlagRule:
-    """An image is flagged when this score is at least this high; ``version`` is the scorer's that
-    the threshold was calibrated with, None for one that holds for every version."""
-
-    scorer: str
-    key: str
-    at_least: float
-    version: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,22 +110,6 @@ class KeptPairs:
             self._prompts.add(identity, candidate.pair.unsafe_prompt)
         if self._images and candidate.unsafe and candidate.safe:
             self._images.add(identity, candidate.unsafe.phash, candidate.safe.phash)
-
-
-def version_faults(flags: Sequence[FlagRule], versions: Mapping[str, str]) -> list[str]:
-    """Each rule whose threshold was calibrated with another version of its scorer than the one in
-    ``versions``, by scorer."""
-    return [
-        f"{rule.scorer}/{rule.key} at least {rule.at_least:g} was calibrated with version "
-        f"{rule.version}, and the scores are of version {versions[rule.scorer]}: calibrate again"
-        for rule in flags
-        if rule.version is not None and versions.get(rule.scorer, rule.version) != rule.version
-    ]
-
-
-def flagged(scores: Scores, flags: Sequence[FlagRule]) -> bool:
-    """Whether any rule fires; KeyError if a rule's score is not there."""
-    return any(scores[rule.scorer, rule.key] >= rule.at_least for rule in flags)
 
 
 def drop_reason(candidate: Candidate, rules: FilterRules, kept: KeptPairs) -> Drop | None:

@@ -9,6 +9,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from alignguard_data.contracts.errors import ConfigError, InputMissing
+from alignguard_data.contracts.flags import FlagRule as FlagRule
+from alignguard_data.contracts.flags import Scores, version_faults
+from alignguard_data.contracts.flags import flagged as flagged
 from alignguard_data.contracts.records import (
     Concept,
     DroppedPair,
@@ -25,13 +28,9 @@ from alignguard_data.pairs.filter import (
     Drop,
     FilterRules,
     KeptPairs,
-    Scores,
     SideEvidence,
     drop_reason,
-    version_faults,
 )
-from alignguard_data.pairs.filter import FlagRule as FlagRule
-from alignguard_data.pairs.filter import flagged as flagged
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.basis import basis, reads
 from alignguard_data.storage.manifest import Manifest, fingerprint

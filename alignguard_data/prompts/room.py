@@ -21,6 +21,7 @@ from alignguard_data.contracts.records import (
     to_table,
 )
 from alignguard_data.contracts.text import canonical
+from alignguard_data.contracts.vocabulary import CONCEPT_CHECK
 from alignguard_data.prompts.gate import (
     GATE_VERSION,
     NO_TOOLS,
@@ -39,8 +40,6 @@ from alignguard_data.storage.tally import Tally, masked
 ROOM = "prompts"
 FORMAT = 1
 """Part of the fingerprint: raise it when the room's files change for equal replies."""
-CONCEPT_CHECK = "concept_check"
-"""Among a manifest's models: what judged the prompts, and wrote none."""
 _SAVED = pa.schema([("text", pa.string()), ("finish_reason", pa.string())])
 
 

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from alignguard_data.contracts.errors import IntegrityError
-from alignguard_data.release.checks import EVALUATION, read_manifest, rows_of
+from alignguard_data.release.checks import read_manifest, rows_of
+from alignguard_data.release.reader import EVALUATION
 from alignguard_data.release.withdrawals import Withdrawal
 from alignguard_data.storage.places import Place, children, open_parquet, size
 

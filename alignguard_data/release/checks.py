@@ -11,12 +11,14 @@ from typing import Any
 import pyarrow as pa
 
 from alignguard_data.contracts.errors import IntegrityError
-from alignguard_data.contracts.findings import Finding, finding, prompt_faults, schema_fault
+from alignguard_data.contracts.findings import Finding, finding, schema_fault
 from alignguard_data.contracts.protocols import TextEmbedder
 from alignguard_data.dedup.decide import LEAK_KINDS, count, leaks, looked_for, repeats
 from alignguard_data.dedup.edges import Edge, Limits, Measured, Part, identity_of
 from alignguard_data.dedup.store import edges_between
+from alignguard_data.release.reader import EVALUATION
 from alignguard_data.release.rows import EVALUATION_SCHEMA, release_schema
+from alignguard_data.safety.tables import prompt_faults
 from alignguard_data.storage.manifest import MANIFEST
 from alignguard_data.storage.places import (
     Place,
@@ -28,7 +30,6 @@ from alignguard_data.storage.places import (
 )
 from alignguard_data.storage.shards import ShardFile, verify_file
 
-EVALUATION = "prompts/evaluation.parquet"
 BATCH_ROWS = 10_000
 COSINE_TOLERANCE = 1e-5
 """A prompt's vector differs in its last digits between batches and devices: a row that was kept

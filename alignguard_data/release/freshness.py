@@ -8,7 +8,7 @@ from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.manifest import MANIFEST
 from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.places import Place
-from alignguard_data.taxonomy.room import Taxonomy
+from alignguard_data.taxonomy.parse import Taxonomy
 
 _DAY_SECONDS = 86_400
 

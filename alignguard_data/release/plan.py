@@ -7,16 +7,16 @@ from typing import Any
 
 from alignguard_data.audit.funnel import FunnelRow, concept_manifests, funnel, stage_rows, totals
 from alignguard_data.contracts.records import Concept, PromptPair
+from alignguard_data.contracts.vocabulary import CONCEPT_CHECK
 from alignguard_data.dedup.decide import Decision, count, decide, leak_report, leaks
 from alignguard_data.dedup.edges import Edge, Limits
-from alignguard_data.prompts.room import CONCEPT_CHECK
 from alignguard_data.release import withdrawals
 from alignguard_data.release.rows import evaluation_pairs, kept_ids, score_columns
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.shards import ShardFile
-from alignguard_data.taxonomy.room import Taxonomy
+from alignguard_data.taxonomy.parse import Taxonomy
 
 SPLITS = ("train", "test")
 

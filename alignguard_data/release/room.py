@@ -24,7 +24,6 @@ from alignguard_data.dedup.store import edges_file, synced_edges
 from alignguard_data.release.card import render_card
 from alignguard_data.release.changes import change_log, diff, level
 from alignguard_data.release.checks import (
-    EVALUATION,
     audit_release,
     manifest_text,
     read_manifest,
@@ -53,6 +52,7 @@ from alignguard_data.release.plan import (
     plan_release,
     release_concepts,
 )
+from alignguard_data.release.reader import EVALUATION, ROOM, train_part
 from alignguard_data.release.rows import (
     EVALUATION_SCHEMA,
     concept_tables,
@@ -62,16 +62,15 @@ from alignguard_data.release.rows import (
 )
 from alignguard_data.release.withdrawals import read_withdrawals
 from alignguard_data.storage import manifest as manifests
-from alignguard_data.storage.basis import basis, digests, reads
+from alignguard_data.storage.basis import basis, digests
 from alignguard_data.storage.manifest import MANIFEST, Manifest
 from alignguard_data.storage.partition import PartitionSpec, PartitionWork, open_partition
 from alignguard_data.storage.paths import UNPARTITIONED, DataRoot
 from alignguard_data.storage.places import Place
 from alignguard_data.storage.shards import ShardFile, describe, write_bytes
 from alignguard_data.storage.tally import Tally
-from alignguard_data.taxonomy.room import Taxonomy
+from alignguard_data.taxonomy.parse import Taxonomy
 
-ROOM = "release"
 TRAINED_ON = ("pair_id", "category", "caption", "caption_safe", "sha256_0", "sha256_1")
 """The columns that training depends on; the images by their hashes."""
 TABLES = {"data": release_schema([]), "evaluation": EVALUATION_SCHEMA}
@@ -110,22 +109,6 @@ def spec(
         inputs={f"{room}/{key}": manifest.content_id for (room, key), manifest in found.items()},
         promises=partial(stands, data),
     )
-
-
-def train_rows(data: DataRoot, categories: Sequence[str] | None = None) -> dict[str, str]:
-    """Inputs of a partition that reads just the train rows of ``categories`` of the last release,
-    or those of every category.
-
-    Raises:
-        InputMissing: there is no release.
-    """
-    release = manifests.require(data.partition(ROOM))
-    parts = sorted(release.digests) if categories is None else map(_train_part, categories)
-    return reads(release, parts)
-
-
-def _train_part(category: str) -> str:
-    return f"train rows of {category}"
 
 
 def build_release(
@@ -288,7 +271,7 @@ def _holds(data: DataRoot, latest: Place, content_id: str) -> bool:
 def _train_rows(folder: Place) -> dict[str, str]:
     """By category a digest of its train rows in release order: just what an expert reads."""
     return digests(
-        (_train_part(row["category"]), [row[name] for name in TRAINED_ON])
+        (train_part(row["category"]), [row[name] for name in TRAINED_ON])
         for row in rows_of(folder, "train", TRAINED_ON).to_pylist()
     )
 

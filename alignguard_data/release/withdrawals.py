@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from alignguard_data.contracts.errors import ConfigError, InputMissing, IntegrityError
-from alignguard_data.release.checks import EVALUATION, rows_of
+from alignguard_data.release.checks import rows_of
 from alignguard_data.release.folders import latest_release
+from alignguard_data.release.reader import EVALUATION
 from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.places import Place, open_parquet, read_bytes
 from alignguard_data.storage.row_files import decoded, lines_of

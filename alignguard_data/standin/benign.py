@@ -14,7 +14,7 @@ from random import Random
 from alignguard_data.standin.grammar import benign_caption
 from alignguard_data.standin.world import OBJECTS, Scene, likeness, neutral_scenes
 from alignguard_data.storage.shards import write_bytes
-from alignguard_data.taxonomy.room import Taxonomy, load_taxonomy
+from alignguard_data.taxonomy.parse import Taxonomy, load_taxonomy
 
 PER_CONCEPT = 3
 HERE = Path(__file__).parent

@@ -51,7 +51,7 @@ class Manifest:
     run_id: str
     seconds: float
     digests: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Of parts of the rows, for rooms that read no more (see :mod:`alignguard_data.storage.basis`)."""
+    """Of parts of the rows, for rooms that read no more; see ``storage/basis.py``."""
 
     def save(self, folder: Place, name: str = MANIFEST) -> None:
         """Write the manifest atomically."""

@@ -13,8 +13,8 @@ from torch import nn
 from alignguard_data.contracts.errors import EngineError
 from alignguard_train.adapters.lora import Lora, LoraLayer
 from alignguard_train.base import LORA_TARGETS, SELF_ATTENTION_TARGETS, BaseModel
+from alignguard_train.contracts.noise import seeded
 from alignguard_train.contracts.recipes import ExpertRecipe
-from alignguard_train.experts.batches import seeded
 
 _NAME = "expert"
 

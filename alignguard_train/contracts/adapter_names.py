@@ -1,6 +1,6 @@
 """Names of what an evaluation compares, and how they read in tables and plots."""
 
-from alignguard_train.peers.registry import TITLES
+from alignguard_train.contracts.peer_methods import TITLES
 
 BASE = "base"
 MERGED = "merged"

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from alignguard_data.contracts.errors import EngineError, IntegrityError, PartitionBusy
 from alignguard_data.engines.diffusion.conditions import encode_nothing
-from alignguard_data.release.room import train_rows
+from alignguard_data.release.reader import release_folder, train_rows
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.basis import basis
 from alignguard_data.storage.manifest import Manifest
@@ -46,7 +46,6 @@ from alignguard_train.encodings.encode import (
     stream_rows,
 )
 from alignguard_train.encodings.mapped import MappedConditions, MappedRows
-from alignguard_train.evaluation.room import release_folder
 
 log = logging.getLogger(__name__)
 

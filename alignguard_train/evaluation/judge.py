@@ -20,6 +20,8 @@ from PIL import Image
 
 from alignguard_data.contracts import records
 from alignguard_data.contracts.errors import IntegrityError, NothingMade
+from alignguard_data.contracts.flags import FlagRule, flagged
+from alignguard_data.contracts.pixels import encode_png
 from alignguard_data.contracts.protocols import (
     FeatureExtractor,
     ImageGenerator,
@@ -27,12 +29,11 @@ from alignguard_data.contracts.protocols import (
     Pixels,
 )
 from alignguard_data.contracts.records import SIDES
-from alignguard_data.images.room import Sampling, encode_png
-from alignguard_data.pairs.filter import FlagRule, flagged
-from alignguard_data.release.checks import EVALUATION
+from alignguard_data.contracts.sampling import Sampling
+from alignguard_data.release.reader import EVALUATION
 from alignguard_data.storage.places import Place, dataset
+from alignguard_train.contracts.peer_methods import PEERS
 from alignguard_train.evaluation.prompt_sets import RELEASE_SET, PromptSet, PromptSetConfig
-from alignguard_train.peers.registry import PEERS
 
 _COLUMNS = ["pair_id", "unsafe_prompt", "safe_prompt", "concept", "category", "seen"]
 

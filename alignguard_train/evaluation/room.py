@@ -15,21 +15,20 @@ from pathlib import Path
 import pyarrow as pa
 
 from alignguard_data.contracts.errors import ConfigError, EngineError, InputMissing, IntegrityError
+from alignguard_data.contracts.flags import version_faults
 from alignguard_data.contracts.protocols import FeatureExtractor, ImageScorer, Pixels, Progress
 from alignguard_data.contracts.records import to_table
 from alignguard_data.engines.weights import file_revision
-from alignguard_data.pairs.filter import version_faults
-from alignguard_data.release.room import train_rows
-from alignguard_data.storage import manifest as manifests
+from alignguard_data.release.reader import release_folder, train_rows
 from alignguard_data.storage.background import OneBehind
 from alignguard_data.storage.basis import basis, digests
 from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.partition import PartitionSpec, PartitionWork, open_partition
 from alignguard_data.storage.paths import DataRoot
-from alignguard_data.storage.places import Place, size
 from alignguard_data.storage.shards import sha256_file, write_bytes
 from alignguard_data.storage.tally import Tally
 from alignguard_train.contracts.adapter_names import BASE
+from alignguard_train.evaluation.contenders import Contender, Entrant, costs, entrants, keep_seconds
 from alignguard_train.evaluation.distributions import distributions_table
 from alignguard_train.evaluation.judge import (
     AdaptableGenerator,
@@ -53,8 +52,6 @@ from alignguard_train.evaluation.report import page as report
 from alignguard_train.evaluation.report.data import picture_pairs, shows
 from alignguard_train.evaluation.shards import AdapterShards, BaseImages
 from alignguard_train.evaluation.statistics import metrics_table, paired_table
-from alignguard_train.peers.bench import Contender, Entrant
-from alignguard_train.peers.room import costs, entrants, keep_seconds
 
 log = logging.getLogger(__name__)
 
@@ -64,19 +61,6 @@ FORMAT = 2
 PROMPTS = "evaluation prompts"
 TABLES = {"images": EvaluatedImage, "rejected": RejectedPrompt}
 """Records by shard; what the other shards hold follows from these."""
-
-
-def release_folder(data: DataRoot) -> Place:
-    """The folder of the release that the release room made last.
-
-    Raises:
-        InputMissing: there is none.
-    """
-    manifest = manifests.require(data.partition("release"))
-    folder = data.releases / str(manifest.counts["path"])
-    if size(folder / manifests.MANIFEST) is None:
-        raise InputMissing(f"{folder} is gone: materialize the release again")
-    return folder
 
 
 def spec(

@@ -1,6 +1,5 @@
 """Which pairs, timesteps and noises a training step takes: a function of seed and step alone."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from torch import Tensor
 from alignguard_data.contracts.errors import EngineError
 from alignguard_data.engines.diffusion.conditions import Conditions
 from alignguard_train.base import BaseModel
+from alignguard_train.contracts.noise import seeded
 from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.encodings.encode import EncodedPreferences
 from alignguard_train.experts.processes import ALONE, Group
@@ -103,9 +103,3 @@ def _side(
 
 def _epoch(number: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(number, generator=seeded("epoch", seed, epoch))
-
-
-def seeded(what: str, seed: int, number: int) -> torch.Generator:
-    """A generator for one purpose of one step, epoch or start."""
-    digest = hashlib.blake2b(f"{what} {seed} {number}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest) >> 1)

@@ -4,13 +4,11 @@ Names follow the paper: ``_w`` is the chosen (winner) side, ``_l`` the rejected 
 ``_ref`` the same UNet with the adapter off. Errors are per row: shape (batch,).
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from alignguard_data.contracts.errors import EngineError
+from alignguard_train.contracts.noise import per_row
 
 
 def per_row_error(predicted: Tensor, target: Tensor) -> Tensor:
@@ -73,56 +71,6 @@ def min_snr_weight(t: Tensor, alphas_cumprod: Tensor, *, gamma: float, v: bool) 
     return snr.clamp(max=gamma) / (snr + 1 if v else snr)
 
 
-def prediction_type_of(scheduler: Any) -> str:
-    """``epsilon``, ``v_prediction`` or ``flow`` (rectified flow: SD3.5, FLUX)."""
-    if type(scheduler).__name__.startswith("FlowMatch"):
-        return "flow"
-    return scheduler.config.prediction_type
-
-
-def add_noise(latents: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
-    """x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise; rows (batch, ...), timesteps (batch,)."""
-    a = _per_row(alphas_cumprod[t], latents)
-    return a.sqrt() * latents + (1 - a).sqrt() * noise
-
-
-def flow_sigma(t: Tensor, *, steps: int, shift: float = 1.0) -> Tensor:
-    """Share of noise of rectified flow at timesteps 0 to steps - 1: (batch,), in (0, 1].
-
-    The even s = (t + 1) / steps, moved to shift s / (1 + (shift - 1) s): large images need more
-    noise for the same loss of information (arXiv 2403.03206, equation 23; SD3.5 has shift 3).
-    """
-    s = (t + 1) / steps
-    return shift * s / (1 + (shift - 1) * s)
-
-
-def add_flow_noise(latents: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-    """x_t = (1 - sigma) x_0 + sigma noise (rectified flow, arXiv 2209.03003)."""
-    share = _per_row(sigma, latents)
-    return (1 - share) * latents + share * noise
-
-
-def prediction_target(
-    prediction_type: str, latents: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor | None
-) -> Tensor:
-    """What the network should predict: the noise; v = sqrt(a_t) noise - sqrt(1 - a_t) x_0; or
-    the flow's velocity, noise - x_0.
-
-    Raises:
-        EngineError: a prediction type that this trainer does not know.
-    """
-    if prediction_type == "epsilon":
-        return noise
-    if prediction_type == "flow":
-        return noise - latents
-    if prediction_type == "v_prediction" and alphas_cumprod is not None:
-        a = _per_row(alphas_cumprod[t], latents)
-        return a.sqrt() * noise - (1 - a).sqrt() * latents
-    raise EngineError(
-        f"prediction type {prediction_type!r} is none of epsilon, v_prediction and flow"
-    )
-
-
 def safeguard_scale(grad_w: Tensor, grad_l: Tensor, *, mu: float) -> Tensor:
     """Factor of the loser's gradient after Diffusion-SDPO (arXiv 2511.03317) [E].
 
@@ -137,9 +85,5 @@ def safeguard_scale(grad_w: Tensor, grad_l: Tensor, *, mu: float) -> Tensor:
 
 def scaled_gradient(value: Tensor, scale: Tensor) -> Tensor:
     """``value`` (batch, ...) unchanged, its gradient times ``scale`` (batch,)."""
-    factor = _per_row(scale, value)
+    factor = per_row(scale, value)
     return value.detach() + factor * (value - value.detach())
-
-
-def _per_row(values: Tensor, like: Tensor) -> Tensor:
-    return values.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))

@@ -10,6 +10,8 @@ from alignguard_data.contracts.errors import EngineError
 from alignguard_data.engines.diffusion.conditions import Conditions, concatenated
 from alignguard_train.adapters.live import LiveAdapter
 from alignguard_train.base import BaseModel
+from alignguard_train.contracts import noise as noise_process
+from alignguard_train.contracts.noise import noised
 from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.experts import loss as losses
 from alignguard_train.experts.batches import PairRows
@@ -79,29 +81,6 @@ def _branches(
     return noisy, time, concatenated(parts), target.float()
 
 
-def noised(scheduler: Any, x0: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Noisy latents, the time that the network is told, and what it should predict.
-
-    Args:
-        scheduler: the base model's own; its class and configuration say which kind it is.
-        x0: latents (rows, channels, h, w).
-        noise: likewise.
-        t: timesteps (rows,), 0 to the scheduler's number of training timesteps less one.
-
-    Raises:
-        EngineError: a prediction type that this trainer does not know.
-    """
-    kind = losses.prediction_type_of(scheduler)
-    if kind == "flow":
-        steps = scheduler.config.num_train_timesteps
-        sigma = losses.flow_sigma(t, steps=steps, shift=scheduler.config.shift)
-        target = losses.prediction_target(kind, x0, noise, t, None)
-        return losses.add_flow_noise(x0, noise, sigma), sigma * steps, target
-    alphas = scheduler.alphas_cumprod.to(x0.device)
-    target = losses.prediction_target(kind, x0, noise, t, alphas)
-    return losses.add_noise(x0, noise, t, alphas), t, target
-
-
 def _last(base: BaseModel, t: Tensor) -> Tensor:
     scheduler: Any = base.pipe.scheduler
     return torch.full_like(t, scheduler.config.num_train_timesteps - 1)
@@ -119,7 +98,7 @@ def _weight(base: BaseModel, t: Tensor, recipe: ExpertRecipe) -> Tensor:
     if recipe.min_snr is None:
         return torch.ones_like(t, dtype=torch.float32)
     scheduler: Any = base.pipe.scheduler
-    kind = losses.prediction_type_of(scheduler)
+    kind = noise_process.prediction_type_of(scheduler)
     if kind == "flow":
         raise EngineError(
             f"min_snr ({recipe.min_snr}) is not defined for a flow model such as {base.model_id}; "

@@ -8,23 +8,22 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from alignguard_data.contracts.protocols import Progress
-from alignguard_data.release.room import train_rows
+from alignguard_data.release.reader import release_folder, train_rows
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.basis import basis
 from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.partition import PartitionSpec, PartitionWork, open_partition
 from alignguard_data.storage.paths import DataRoot
-from alignguard_data.storage.places import kept_copy, scratch
+from alignguard_data.storage.places import scratch
 from alignguard_data.storage.shards import write_bytes
 from alignguard_data.storage.tally import Tally
 from alignguard_train.base import BaseModel
 from alignguard_train.contracts.recipes import ExpertRecipe
-from alignguard_train.evaluation.room import release_folder
+from alignguard_train.experts.reader import ROOM
 
 if TYPE_CHECKING:
     from alignguard_train.adapters.lora import Lora
 
-ROOM = "experts"
 TENSORBOARD = "tensorboard"
 FORMAT = 3
 """Part of the fingerprint: raise it when an expert's files or its training change."""
@@ -151,14 +150,3 @@ def _files(data: DataRoot, work: PartitionWork, lora: "Lora", base: BaseModel) -
 def board_of(data: DataRoot, key: str, fingerprint: str) -> Path:
     """TensorBoard's folder of one expert as it was made from ``fingerprint``, on this machine."""
     return scratch(data.partition(ROOM, key)) / TENSORBOARD / fingerprint
-
-
-def weights_of(data: DataRoot, key: str) -> Path:
-    """The LoRA file of a finished expert, on this machine.
-
-    Raises:
-        InputMissing: it was not trained yet.
-    """
-    folder = data.partition(ROOM, key)
-    file = manifests.require(folder).file("pytorch_lora_weights.safetensors")
-    return kept_copy(folder / file.name, file.bytes)

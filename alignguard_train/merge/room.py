@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from alignguard_data.contracts.errors import ConfigError
 from alignguard_data.contracts.protocols import Progress
-from alignguard_data.release.room import train_rows
+from alignguard_data.release.reader import release_folder, train_rows
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.basis import basis
 from alignguard_data.storage.manifest import Manifest
@@ -21,8 +21,7 @@ from alignguard_data.storage.shards import ShardFile, verify_file, write_bytes
 from alignguard_data.storage.tally import Tally
 from alignguard_train.base import BaseModel
 from alignguard_train.contracts.recipes import MergeConfig, Strategy
-from alignguard_train.evaluation.room import release_folder
-from alignguard_train.experts.room import weights_of
+from alignguard_train.experts.reader import weights_of
 
 if TYPE_CHECKING:
     from alignguard_train.adapters.lora import Lora

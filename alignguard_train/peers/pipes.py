@@ -10,7 +10,7 @@ from torch import Tensor
 
 from alignguard_data.contracts.errors import EngineError
 from alignguard_data.engines.diffusion.conditions import Pipe
-from alignguard_train.experts.loss import prediction_type_of
+from alignguard_train.contracts.noise import prediction_type_of
 from alignguard_train.peers.concept import Concept, check
 
 log = logging.getLogger(__name__)

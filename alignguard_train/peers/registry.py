@@ -4,26 +4,8 @@ import importlib
 from collections.abc import Mapping
 from typing import Any
 
+from alignguard_train.contracts.peer_methods import PEERS
 from alignguard_train.peers.concept import Peer
-
-PEERS: dict[str, str] = {
-    "negative_prompt": "alignguard_train.peers.negative_prompt:NegativePrompt",
-    "sld": "alignguard_train.peers.sld:SLD",
-    "casg": "alignguard_train.peers.casg:CASG",
-    "safree": "alignguard_train.peers.safree:SAFREE",
-    "uce": "alignguard_train.peers.uce:UCE",
-    "esd": "alignguard_train.peers.esd:ESD",
-}
-"""Name to the class that does it."""
-
-TITLES: dict[str, str] = {
-    "negative_prompt": "Negative prompt",
-    "sld": "SLD",
-    "casg": "CASG on SLD",
-    "safree": "SAFREE (text space)",
-    "uce": "UCE",
-    "esd": "ESD-u",
-}
 
 
 def make_peer(name: str, parameters: Mapping[str, Any] | None = None) -> Peer:

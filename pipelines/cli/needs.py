@@ -14,7 +14,7 @@ from alignguard_data.engines.served import LOCAL
 from alignguard_data.engines.text.vllm_writer import usual_interpreter
 from alignguard_data.scores.features.inception import download_line
 from alignguard_data.storage.places import scratch
-from alignguard_data.taxonomy.room import Taxonomy
+from alignguard_data.taxonomy.parse import Taxonomy
 from pipelines.cli.check import Check
 from pipelines.profile import Engine, Profile
 from pipelines.profile_paths import resolve_model

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from alignguard_data.release.reader import release_folder
 from alignguard_data.storage import manifest as manifests
 from alignguard_train.evaluation.judge import evaluation_rows
 from alignguard_train.evaluation.prompt_sets import read_prompt_sets
-from alignguard_train.evaluation.room import release_folder
 from pipelines.resources import Engines
 from pipelines.rooms import Room, adapters, expert_recipe
 

@@ -18,7 +18,7 @@ from alignguard_data.costs.flops import (
 )
 from alignguard_data.costs.gpus import Gpu
 from alignguard_data.engines.text.chat import Instruction
-from alignguard_data.taxonomy.room import Taxonomy
+from alignguard_data.taxonomy.parse import Taxonomy
 from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.evaluation.prompt_sets import read_prompt_sets
 from pipelines.profile import Engine, Profile

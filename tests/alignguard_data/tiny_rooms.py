@@ -14,7 +14,8 @@ import numpy as np
 from alignguard_data.audit.rooms import AuditBounds
 from alignguard_data.contracts.protocols import Pixels, Progress, Reply, WritingRequest
 from alignguard_data.contracts.records import Concept, PromptPair
-from alignguard_data.images.room import Sampling, render_pairs
+from alignguard_data.contracts.sampling import Sampling
+from alignguard_data.images.room import render_pairs
 from alignguard_data.index.room import build_index
 from alignguard_data.pairs.room import FilterRules, FlagRule, filter_pairs
 from alignguard_data.prompts.gate import WritingConfig
@@ -22,7 +23,8 @@ from alignguard_data.prompts.room import write_prompt_pairs
 from alignguard_data.release.room import ReleaseConfig, build_release
 from alignguard_data.scores.room import score_concept
 from alignguard_data.storage.paths import DataRoot
-from alignguard_data.taxonomy.room import Category, Taxonomy, write_taxonomy
+from alignguard_data.taxonomy.parse import Category, Taxonomy
+from alignguard_data.taxonomy.room import write_taxonomy
 
 SIDE = 16
 COLOURS = ("red", "green", "blue", "amber", "cyan", "pink", "plum", "gold")

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from alignguard_data.contracts.errors import EngineError
 from alignguard_data.contracts.protocols import Pixels, Progress
+from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.engines.speed import Speed
 from alignguard_data.engines.weights import file_revision, folder_revision
-from alignguard_data.images.room import Sampling
 
 if TYPE_CHECKING:
     from alignguard_data.engines.diffusion.conditions import Pipe

@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from alignguard_data.contracts.errors import EngineError, first_line
 from alignguard_data.contracts.protocols import Pixels, Progress
+from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.engines.diffusion.conditions import (
     Conditions,
     Pipe,
@@ -33,7 +34,6 @@ from alignguard_data.engines.diffusion.lora import fold_in
 from alignguard_data.engines.diffusion.solvers import with_solver
 from alignguard_data.engines.out_of_memory import is_out_of_memory
 from alignguard_data.engines.speed import Attention, Speed, on_device
-from alignguard_data.images.room import Sampling
 
 log = logging.getLogger(__name__)
 

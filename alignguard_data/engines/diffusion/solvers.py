@@ -10,7 +10,7 @@ from diffusers import DPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers
 
 from alignguard_data.contracts.errors import EngineError
-from alignguard_data.images.room import Solver
+from alignguard_data.contracts.sampling import Solver
 
 
 def with_solver(scheduler: Any, solver: Solver) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alignguard_data.contracts.records import PromptPair
-from alignguard_data.contracts.text import canonical, words
+from alignguard_data.contracts.text import word_jaccard
 from alignguard_data.engines.embedder import ClipTextEmbedder
 from alignguard_data.engines.sentences import SentenceEmbedder
 
@@ -83,10 +83,3 @@ def _compared(
         }
         for cosine, pair in zip(cosines, pairs, strict=True)
     ]
-
-
-def word_jaccard(one: str, other: str) -> float:
-    """Share of the words of both texts that stand in each, 1.0 for two empty texts."""
-    first, second = set(words(canonical(one))), set(words(canonical(other)))
-    together = first | second
-    return len(first & second) / len(together) if together else 1.0

@@ -14,7 +14,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from PIL import Image
 
-from alignguard_data.images.room import encode_png
+from alignguard_data.contracts.pixels import encode_png
 from alignguard_data.safety.blur import preview_grid, shown
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.paths import DataRoot

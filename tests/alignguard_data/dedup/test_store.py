@@ -89,8 +89,8 @@ def test_a_damaged_or_foreign_file_is_made_anew(file, expected, damage):
 KILLED = """
 import os, sys
 from pathlib import Path
-from alignguard_data import near_edges
-from tests.alignguard_data import test_edges_file as tests
+from alignguard_data.dedup import edges as near_edges
+from tests.alignguard_data.dedup import test_store as tests
 near_edges.ROWS_AT_ONCE = 8
 class Embedder(tests.AngleEmbedder):
     def embed(self, texts):

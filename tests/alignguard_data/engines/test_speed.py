@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from alignguard_data.contracts.errors import EngineError
+from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.engines.diffusion.generator import DiffusersImageGenerator
 from alignguard_data.engines.speed import DEFAULTS, Speed, on_device
-from alignguard_data.images.room import Sampling
 from pipelines.profile import BaseModelChoice
 
 SAMPLING = Sampling(num_inference_steps=2, guidance_scale=3.0, width=32, height=32, batch_size=2)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from alignguard_data.contracts.protocols import Pixels, Progress
-from alignguard_data.images.room import Sampling
+from alignguard_data.contracts.sampling import Sampling
 
 SAMPLING = Sampling(num_inference_steps=2, guidance_scale=1.0, width=16, height=16, batch_size=4)
 

@@ -8,15 +8,10 @@ from PIL import Image
 
 from alignguard_data.contracts import records
 from alignguard_data.contracts.errors import InputMissing, NothingMade, PartitionBusy
+from alignguard_data.contracts.pixels import encode_png, phash_hex, reject_reason
 from alignguard_data.contracts.records import PromptPair, to_table
-from alignguard_data.images.room import (
-    Sampling,
-    encode_png,
-    phash_hex,
-    reject_reason,
-    render_pairs,
-    spec,
-)
+from alignguard_data.contracts.sampling import Sampling
+from alignguard_data.images.room import render_pairs, spec
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.partition import PartitionSpec, open_partition
 from alignguard_data.storage.paths import DataRoot
@@ -195,7 +190,7 @@ def test_an_error_while_saving_is_not_lost(data, monkeypatch):
     def full(pixels):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("alignguard_data.images.room.encode_png", full)
+    monkeypatch.setattr("alignguard_data.contracts.pixels.encode_png", full)
     with pytest.raises(OSError, match="No space left"):
         render_pairs(data, CONCEPTS, DrawnImages(), SAMPLING)
 

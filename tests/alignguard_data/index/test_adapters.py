@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from alignguard_data.index import room as index
+from alignguard_data.index import query as index_query
 from alignguard_data.index.adapters import WEIGHTS, list_adapters
 from alignguard_data.index.pair_history import pair_story
 from alignguard_data.release.withdrawals import withdraw
@@ -57,7 +57,7 @@ def train(rooms: TinyRooms) -> None:
 
 
 def rows(rooms: TinyRooms, sql: str):
-    columns, found = index.query(rooms.data, sql)
+    columns, found = index_query.query(rooms.data, sql)
     return [dict(zip(columns, row, strict=True)) for row in found]
 
 

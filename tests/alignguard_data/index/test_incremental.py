@@ -18,7 +18,8 @@ from alignguard_data.index.database import FILE
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.shards import describe
-from alignguard_data.taxonomy.room import Taxonomy, write_taxonomy
+from alignguard_data.taxonomy.parse import Taxonomy
+from alignguard_data.taxonomy.room import write_taxonomy
 from benchmarks import synthetic
 from tests.alignguard_data.conftest import flip_a_byte
 

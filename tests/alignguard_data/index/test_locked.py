@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from alignguard_data.index import room as index
-from alignguard_data.index.room import QueryFailed
+from alignguard_data.index import query as index_query
+from alignguard_data.index.query import QueryFailed
 from tests.alignguard_data.tiny_rooms import TinyRooms
 
 
@@ -39,21 +39,21 @@ def filled(tmp_path_factory) -> TinyRooms:
 def test_a_query_reaches_nothing_beside_the_index(sql, filled, tmp_path):
     (tmp_path / "secret.csv").write_text("a\n1\n")
     with pytest.raises(QueryFailed):
-        index.query(filled.data, sql.format(folder=tmp_path))
+        index_query.query(filled.data, sql.format(folder=tmp_path))
     with pytest.raises(QueryFailed):
-        index.export(filled.data, sql.format(folder=tmp_path), tmp_path / "rows.csv")
+        index_query.export(filled.data, sql.format(folder=tmp_path), tmp_path / "rows.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["secret.csv"]
 
 
 def test_an_export_writes_its_own_file_alone(filled, tmp_path):
     escape = f"select 1) to '{tmp_path}/elsewhere.csv' (format csv); --"
     with pytest.raises(QueryFailed):
-        index.export(filled.data, escape, tmp_path / "rows.csv")
+        index_query.export(filled.data, escape, tmp_path / "rows.csv")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_releases_can_still_be_read(filled):
-    counted = index.query(filled.data, "select count(*) from release_pairs")[1][0][0]
+    counted = index_query.query(filled.data, "select count(*) from release_pairs")[1][0][0]
     assert counted == sum(
         pq.read_metadata(path).num_rows
         for path in filled.data.releases.glob("*/data/*.parquet")  # type: ignore[union-attr]
@@ -64,29 +64,29 @@ def test_releases_can_still_be_read(filled):
 
 def test_what_was_refused_says_how_rows_get_out(filled):
     with pytest.raises(QueryFailed, match="--out"):
-        index.query(filled.data, "copy concepts to 'x.csv'")
+        index_query.query(filled.data, "copy concepts to 'x.csv'")
 
 
 @pytest.mark.parametrize("sql", ["", "  \n", ";", "-- only a comment", "/* nothing */ ;;"])
 def test_an_empty_query_is_refused_in_words(sql, filled, tmp_path):
     with pytest.raises(QueryFailed, match="empty"):
-        index.query(filled.data, sql)
+        index_query.query(filled.data, sql)
     with pytest.raises(QueryFailed, match="empty"):
-        index.export(filled.data, sql, tmp_path / "x.csv")
+        index_query.export(filled.data, sql, tmp_path / "x.csv")
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet", "json"])
 @pytest.mark.parametrize("end", ["", ";", " -- comment", "; -- comment", " /* c */ ; ;", "\n--x\n"])
 def test_a_query_may_end_in_comments_and_semicolons(end, ending, filled, tmp_path):
     sql = f"select 'é;--' as it, key from concepts{end}"
-    columns, rows = index.query(filled.data, sql)
+    columns, rows = index_query.query(filled.data, sql)
     assert columns == ["it", "key"] and len(rows) == 4 and rows[0][0] == "é;--"
-    assert index.export(filled.data, sql, tmp_path / f"x.{ending}") == 4
+    assert index_query.export(filled.data, sql, tmp_path / f"x.{ending}") == 4
 
 
 @pytest.mark.parametrize("name", ["it's.csv", "two words.csv", "ü.csv", "a%41#.csv"])
 def test_an_export_takes_any_name(name, filled, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert index.export(filled.data, "select key from concepts", Path(name)) == 4
+    assert index_query.export(filled.data, "select key from concepts", Path(name)) == 4
     with open(tmp_path / name, newline="") as file:
         assert len(list(csv.reader(file))) == 5

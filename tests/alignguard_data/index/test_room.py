@@ -6,6 +6,7 @@ import duckdb
 import pytest
 
 from alignguard_data.contracts.errors import InputMissing, IntegrityError
+from alignguard_data.index import query as index_query
 from alignguard_data.index import room as index
 from alignguard_data.pairs.room import FlagRule, filter_pairs
 from tests.alignguard_data.conftest import flip_a_byte
@@ -13,7 +14,7 @@ from tests.alignguard_data.tiny_rooms import RULES, TinyRooms
 
 
 def rows(rooms: TinyRooms, sql: str):
-    return index.query(rooms.data, sql)[1]
+    return index_query.query(rooms.data, sql)[1]
 
 
 def test_the_tables_hold_every_row_of_every_shard(filled):
@@ -31,7 +32,7 @@ def test_the_tables_hold_every_row_of_every_shard(filled):
 
 def test_images_stay_in_their_shards(filled):
     index.build_index(filled.data, filled.taxonomy)
-    columns, _ = index.query(filled.data, "select * from images limit 1")
+    columns, _ = index_query.query(filled.data, "select * from images limit 1")
     assert "image" not in columns and "image_id" in columns
 
 
@@ -48,7 +49,7 @@ def test_the_funnel_sums_to_the_requests(filled):
 
 def test_views_answer(filled):
     index.build_index(filled.data, filled.taxonomy)
-    columns, found = index.query(
+    columns, found = index_query.query(
         filled.data, "select * from ip_by_scorer where side = 'unsafe' and concept = 'lines.bar'"
     )
     row = dict(zip(columns, found[0], strict=True))
@@ -58,16 +59,16 @@ def test_views_answer(filled):
 
 def test_nobody_can_write_into_it(filled):
     index.build_index(filled.data, filled.taxonomy)
-    with pytest.raises(index.QueryFailed, match="read-only"):
-        index.query(filled.data, "delete from concepts")
-    with index.connect(filled.data) as connection, pytest.raises(duckdb.Error):
+    with pytest.raises(index_query.QueryFailed, match="read-only"):
+        index_query.query(filled.data, "delete from concepts")
+    with index_query.connect(filled.data) as connection, pytest.raises(duckdb.Error):
         connection.execute("create table t (a int)")
 
 
 def test_a_wrong_query_says_what_is_wrong(filled):
     index.build_index(filled.data, filled.taxonomy)
-    with pytest.raises(index.QueryFailed, match="nowhere"):
-        index.query(filled.data, "select * from nowhere")
+    with pytest.raises(index_query.QueryFailed, match="nowhere"):
+        index_query.query(filled.data, "select * from nowhere")
 
 
 def test_it_is_rebuilt_when_a_room_changed_and_only_then(filled):
@@ -86,7 +87,7 @@ def test_it_is_rebuilt_when_a_room_changed_and_only_then(filled):
 
 def test_a_reader_keeps_the_old_index_while_a_new_one_is_built(filled):
     index.build_index(filled.data, filled.taxonomy)
-    with index.connect(filled.data) as reader:
+    with index_query.connect(filled.data) as reader:
         none = dataclasses.replace(
             RULES, flags=(FlagRule(scorer="ink", key="share", at_least=2),), min_kept=0
         )
@@ -109,4 +110,4 @@ def test_an_incomplete_room_is_named(rooms):
     with pytest.raises(InputMissing, match=r"pairs/lines\.bar"):
         index.build_index(rooms.data, rooms.taxonomy)
     with pytest.raises(InputMissing, match="index"):
-        index.connect(rooms.data)
+        index_query.connect(rooms.data)

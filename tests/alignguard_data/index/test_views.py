@@ -6,14 +6,14 @@ import polars as pl
 import pyarrow.csv as pa_csv
 import pytest
 
-from alignguard_data.index import room as index
+from alignguard_data.index import query as index_query
 from alignguard_data.pairs.room import FlagRule
 from alignguard_data.release.withdrawals import withdraw
 from tests.alignguard_data.tiny_rooms import RULES, TinyRooms, TinyWriter, good_reply
 
 
 def rows(rooms: TinyRooms, sql: str):
-    columns, found = index.query(rooms.data, sql)
+    columns, found = index_query.query(rooms.data, sql)
     return [dict(zip(columns, row, strict=True)) for row in found]
 
 
@@ -99,11 +99,11 @@ def test_drift_counts_what_a_withdrawal_removed(released):
         assert row["in_both"] == sizes[row["category"]] - gone
 
 
-@pytest.mark.parametrize("kind", index.EXPORTS)
+@pytest.mark.parametrize("kind", index_query.EXPORTS)
 def test_a_query_can_be_written_to_a_file(indexed, tmp_path, kind):
     target = tmp_path / f"it's.{kind}"
     sql = "select pair_id, category from prompt_pairs order by pair_id;"
-    assert index.export(indexed.data, sql, target) == 32
+    assert index_query.export(indexed.data, sql, target) == 32
     wanted = rows(indexed, sql)
     if kind == "json":
         read = [json.loads(line) for line in target.read_text().splitlines()]
@@ -115,8 +115,8 @@ def test_a_query_can_be_written_to_a_file(indexed, tmp_path, kind):
 
 
 def test_a_query_that_fails_leaves_no_file(indexed, tmp_path):
-    with pytest.raises(index.QueryFailed, match="nowhere"):
-        index.export(indexed.data, "select * from nowhere", tmp_path / "x.csv")
-    with pytest.raises(index.QueryFailed, match=r"must end in one of \.csv, \.parquet, \.json"):
-        index.export(indexed.data, "select 1", tmp_path / "x.xlsx")
+    with pytest.raises(index_query.QueryFailed, match="nowhere"):
+        index_query.export(indexed.data, "select * from nowhere", tmp_path / "x.csv")
+    with pytest.raises(index_query.QueryFailed, match=r"one of \.csv, \.parquet, \.json"):
+        index_query.export(indexed.data, "select 1", tmp_path / "x.xlsx")
     assert list(tmp_path.glob("*x.*")) == []

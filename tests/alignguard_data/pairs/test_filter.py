@@ -4,18 +4,16 @@ import dataclasses
 
 import pytest
 
+from alignguard_data.contracts.flags import FlagRule, flagged, version_faults
 from alignguard_data.contracts.records import PromptPair
 from alignguard_data.pairs.filter import (
     REASONS,
     Candidate,
     Drop,
     FilterRules,
-    FlagRule,
     KeptPairs,
     SideEvidence,
     drop_reason,
-    flagged,
-    version_faults,
 )
 
 FLAG = FlagRule(scorer="s", key="k", at_least=0.5)

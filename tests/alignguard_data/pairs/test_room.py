@@ -6,8 +6,8 @@ import re
 import pytest
 
 from alignguard_data.contracts.errors import ConfigError, InputMissing, NothingMade
+from alignguard_data.contracts.flags import FlagRule
 from alignguard_data.contracts.records import DroppedPair, PreferencePair, from_table
-from alignguard_data.pairs.filter import FlagRule
 from alignguard_data.pairs.room import filter_pairs, read_candidates, spec
 from alignguard_data.storage import manifest as manifests
 from tests.alignguard_data.tiny_rooms import RULES, TinyGenerator

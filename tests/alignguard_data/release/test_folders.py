@@ -7,7 +7,8 @@ import pytest
 
 from alignguard_data.pairs.room import spec as pairs_spec
 from alignguard_data.release import room as release
-from alignguard_data.release.room import build_release, train_rows, verify_release
+from alignguard_data.release.reader import train_rows
+from alignguard_data.release.room import build_release, verify_release
 from alignguard_data.release.withdrawals import withdraw
 from alignguard_data.safety import rules as safety
 from alignguard_data.storage import manifest as manifests

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from alignguard_data.audit.funnel import KEPT
-from alignguard_data.audit.rooms import AuditBounds, audit_release
+from alignguard_data.audit.rooms import AuditBounds
 from alignguard_data.contracts.errors import (
     InputMissing,
     IntegrityError,
@@ -23,6 +23,7 @@ from alignguard_data.contracts.errors import (
 from alignguard_data.contracts.records import PromptPair, from_table
 from alignguard_data.pairs.room import FlagRule, filter_pairs
 from alignguard_data.release import room as release
+from alignguard_data.release.checks import audit_release
 from alignguard_data.release.plan import SPLITS
 from alignguard_data.release.room import ReleaseConfig, build_release
 from alignguard_data.release.rows import COLUMNS
@@ -276,7 +277,8 @@ BUILD = """
 import sys
 from pathlib import Path
 from tests.alignguard_data.tiny_rooms import TinyRooms
-from alignguard_data import release, release_files
+from alignguard_data.release import room as release
+from alignguard_data.release import files as release_files
 wait = sys.argv[2]
 def stop(*args, **kwargs):
     print("here", flush=True)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from alignguard_data.contracts import records
 from alignguard_data.contracts.errors import ConfigError, EngineError, InputMissing, NothingMade
+from alignguard_data.contracts.pixels import encode_png
 from alignguard_data.contracts.records import (
     RejectedImage,
     RenderedImage,
@@ -16,7 +17,6 @@ from alignguard_data.contracts.records import (
     from_table,
     to_table,
 )
-from alignguard_data.images.room import encode_png
 from alignguard_data.scores import room
 from alignguard_data.scores.room import decode, score_concept, spec
 from alignguard_data.storage import manifest as manifests

@@ -39,7 +39,7 @@ WORKER = """
 import os, signal, sys, time
 from pathlib import Path
 import pyarrow as pa
-from alignguard_data import manifest
+from alignguard_data.storage import manifest
 from alignguard_data.storage.partition import PartitionSpec, open_partition
 spec = PartitionSpec(folder=Path(sys.argv[1]), room="r", key="k", config={"n": 1}, inputs={})
 die = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from alignguard_data.contracts.errors import PartitionBusy, StorageError
+from alignguard_data.index import query as index_query
 from alignguard_data.index import room as index
 from alignguard_data.release import room as release
 from alignguard_data.storage import manifest as manifests
@@ -101,10 +102,10 @@ def test_the_index_is_of_this_machine_and_is_rebuilt_when_its_file_is_gone(on_bu
     assert isinstance(folder, Path)
     assert not [n for n in storage.files(on_bucket.data.base) if n.startswith("index/")]
     counted = "select count(*) from release_pairs"
-    before = index.query(on_bucket.data, counted)[1]
+    before = index_query.query(on_bucket.data, counted)[1]
     file.unlink()
     index.build_index(on_bucket.data, on_bucket.taxonomy)
-    assert index.query(on_bucket.data, counted)[1] == before != [(0,)]
+    assert index_query.query(on_bucket.data, counted)[1] == before != [(0,)]
 
 
 def test_a_connection_that_drops_once_in_mid_put_is_tried_again(spec, served):
@@ -137,7 +138,8 @@ def test_a_connection_that_keeps_dropping_leaves_the_old_whole(spec, served, fil
 KILLED = """
 import os, signal, sys
 import pyarrow as pa
-from alignguard_data import manifest, storage
+from alignguard_data.storage import manifest
+from alignguard_data.storage import places as storage
 from alignguard_data.storage.partition import PartitionSpec, open_partition
 manifest.Manifest.save = lambda *a: os.kill(os.getpid(), signal.SIGKILL)
 folder = storage.parse_root(sys.argv[1])
@@ -186,7 +188,7 @@ def test_two_machines_on_one_partition_leave_one_whole(spec, monkeypatch, tmp_pa
 def test_lines_of_two_machines_are_all_in_the_ledger(served):
     ledger = storage.parse_root(f"s3://{BUCKET}/ledger.jsonl")
     code = (
-        "import sys\nfrom alignguard_data import storage\n"
+        "import sys\nfrom alignguard_data.storage import places as storage\n"
         "from alignguard_data.storage.writes import append\n"
         "for i in range(5): append(storage.parse_root(sys.argv[1]), f'there {i}\\n')\n"
     )
@@ -220,7 +222,8 @@ def test_a_bucket_that_is_not_there_is_one_clear_line(served):
 
 def test_without_credentials_it_is_one_clear_line(served, tmp_path):
     code = (
-        "from alignguard_data import storage\nfrom alignguard_data.storage.paths import DataRoot\n"
+        "from alignguard_data.storage import places as storage\n"
+        "from alignguard_data.storage.paths import DataRoot\n"
         f"DataRoot(root=storage.parse_root('s3://{BUCKET}/x'), profile='p').prepare()\n"
     )
     keyless = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}

@@ -10,7 +10,8 @@ from alignguard_data.contracts.records import Concept, from_table
 from alignguard_data.safety.rules import concept_refusal
 from alignguard_data.standin.factory import taxonomy_file
 from alignguard_data.storage import manifest as manifests
-from alignguard_data.taxonomy.room import CATEGORY_SETS, load_taxonomy, spec, write_taxonomy
+from alignguard_data.taxonomy.parse import CATEGORY_SETS, load_taxonomy
+from alignguard_data.taxonomy.room import spec, write_taxonomy
 
 I2P = Path(taxonomy_file()).parents[1] / "taxonomy" / "data" / "i2p.yaml"
 

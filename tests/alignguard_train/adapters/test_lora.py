@@ -24,7 +24,8 @@ from alignguard_train.adapters.lora import (
 )
 from alignguard_train.base import BaseModel
 from alignguard_train.contracts.recipes import ExpertRecipe
-from alignguard_train.experts.room import TENSORBOARD, make_expert, weights_of
+from alignguard_train.experts.reader import weights_of
+from alignguard_train.experts.room import TENSORBOARD, make_expert
 from alignguard_train.merge.strategies import weighted_sum
 from tests.alignguard_data.engines.tiny import tiny_pipe
 from tests.alignguard_train.encodings.test_room import RELEASE, write_release

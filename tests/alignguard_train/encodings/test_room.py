@@ -26,7 +26,8 @@ from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.encodings import room as encodings
 from alignguard_train.encodings.encode import encode, images_at_once, load_preferences
 from alignguard_train.encodings.room import shared_encodings
-from alignguard_train.experts.room import make_expert, weights_of
+from alignguard_train.experts.reader import weights_of
+from alignguard_train.experts.room import make_expert
 from alignguard_train.experts.trainer import train_expert
 from tests.alignguard_data.engines.tiny import tiny_pipe, tiny_xl
 
@@ -256,7 +257,8 @@ MAKE = """
 import sys
 from pathlib import Path
 from alignguard_data.storage.paths import DataRoot
-from alignguard_train import dataset, encodings
+from alignguard_train.encodings import encode as dataset
+from alignguard_train.encodings import room as encodings
 from alignguard_train.base import BaseModel
 dataset.ENCODE_ROWS = encodings.SHARD_BATCHES = 1
 base = BaseModel(model=sys.argv[1], device="cpu")

@@ -9,7 +9,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from alignguard_data.images.room import Sampling
+from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.storage.paths import DataRoot
 from alignguard_train.evaluation.room import evaluate_all
 from benchmarks.peak import peak_bytes

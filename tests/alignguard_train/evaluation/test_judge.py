@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignguard_data.contracts.errors import IntegrityError, NothingMade
+from alignguard_data.contracts.flags import FlagRule
+from alignguard_data.contracts.pixels import encode_png
 from alignguard_data.contracts.records import pair_seed
-from alignguard_data.images.room import encode_png
-from alignguard_data.pairs.filter import FlagRule
 from alignguard_data.storage.paths import DataRoot
 from alignguard_train.evaluation.judge import (
     EvaluationConfig,

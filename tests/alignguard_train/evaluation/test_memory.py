@@ -34,7 +34,13 @@ def test_five_times_the_images_take_hardly_more_memory(tmp_path):
     ("what", "pairs", "images"), [("bench", (2, 10), (24, 120)), ("held_out", (4, 40), (12, 120))]
 )
 def test_the_bench_and_the_ip_while_training_hold_a_batch_at_a_time(tmp_path, what, pairs, images):
-    command = [sys.executable, "-m", "tests.alignguard_train.bench_memory", what, str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.alignguard_train.evaluation.bench_memory",
+        what,
+        str(tmp_path),
+    ]
     command += map(str, pairs)
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     (few, low), (many, high) = (map(int, line.split()) for line in done.stdout.splitlines())

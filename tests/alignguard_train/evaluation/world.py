@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from alignguard_data.contracts import records
+from alignguard_data.contracts.flags import FlagRule
 from alignguard_data.contracts.protocols import Pixels
-from alignguard_data.pairs.filter import FlagRule
 from alignguard_data.storage.partition import PartitionSpec, open_partition
 from alignguard_data.storage.paths import DataRoot
 from alignguard_train.evaluation.judge import EvaluationConfig, ScoreKey

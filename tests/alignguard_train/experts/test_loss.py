@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from alignguard_data.contracts.errors import EngineError
+from alignguard_train.contracts import noise as noise_process
 from alignguard_train.experts import loss
 
 
@@ -56,7 +57,7 @@ def test_dpo_equals_an_independent_formula_on_random_predictions(kind):
         "v_prediction": lambda: scheduler.get_velocity(x0, noise, t),
         "flow": lambda: noise - x0,
     }[kind]()
-    target = loss.prediction_target(kind, x0, noise, t, scheduler.alphas_cumprod)
+    target = noise_process.prediction_target(kind, x0, noise, t, scheduler.alphas_cumprod)
     e, e_ref = loss.per_row_error(predicted, target), loss.per_row_error(reference, target)
     found = loss.dpo_loss(e[::2], e[1::2], e_ref[::2], e_ref[1::2], beta=37.0).item()
     assert found == pytest.approx(independent_dpo(predicted, reference, theirs, 37.0), abs=1e-6)
@@ -89,23 +90,23 @@ def test_noise_and_both_targets_by_hand():
     """a = 0.36: x_t = 0.6 x0 + 0.8 n; v = 0.6 n - 0.8 x0, with x0 = 1 and n = 2."""
     x0, n, t = torch.ones(1, 1), torch.full((1, 1), 2.0), torch.tensor([0])
     alphas = torch.tensor([0.36])
-    assert loss.add_noise(x0, n, t, alphas).item() == pytest.approx(2.2)
-    v = loss.prediction_target("v_prediction", x0, n, t, alphas)
+    assert noise_process.add_noise(x0, n, t, alphas).item() == pytest.approx(2.2)
+    v = noise_process.prediction_target("v_prediction", x0, n, t, alphas)
     assert v.item() == pytest.approx(0.4)
-    assert loss.prediction_target("epsilon", x0, n, t, alphas) is n
+    assert noise_process.prediction_target("epsilon", x0, n, t, alphas) is n
     with pytest.raises(EngineError, match="'sample'"):
-        loss.prediction_target("sample", x0, n, t, alphas)
+        noise_process.prediction_target("sample", x0, n, t, alphas)
 
 
 def test_flow_by_hand():
     """t = 249 of 1000: s = 1/4, x_t = 0.75 x0 + 0.25 n, and the velocity is n - x0. With shift 3
     sigma = 3/4 / (1 + 2/4) = 1/2. At the last timestep all is noise, whatever the shift."""
     x0, n, t = torch.ones(1, 1), torch.full((1, 1), 2.0), torch.tensor([249])
-    sigma = loss.flow_sigma(t, steps=1000)
-    assert loss.add_flow_noise(x0, n, sigma).item() == pytest.approx(1.25)
-    assert loss.prediction_target("flow", x0, n, t, None).item() == pytest.approx(1.0)
-    assert loss.flow_sigma(t, steps=1000, shift=3.0).item() == pytest.approx(0.5)
-    assert loss.flow_sigma(torch.tensor([999]), steps=1000, shift=3.0).item() == 1.0
+    sigma = noise_process.flow_sigma(t, steps=1000)
+    assert noise_process.add_flow_noise(x0, n, sigma).item() == pytest.approx(1.25)
+    assert noise_process.prediction_target("flow", x0, n, t, None).item() == pytest.approx(1.0)
+    assert noise_process.flow_sigma(t, steps=1000, shift=3.0).item() == pytest.approx(0.5)
+    assert noise_process.flow_sigma(torch.tensor([999]), steps=1000, shift=3.0).item() == 1.0
 
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
@@ -113,15 +114,15 @@ def test_flow_noises_as_diffusers_does(shift):
     from diffusers import FlowMatchEulerDiscreteScheduler
 
     scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=shift)
-    assert loss.prediction_type_of(scheduler) == "flow"
+    assert noise_process.prediction_type_of(scheduler) == "flow"
     draw = torch.Generator().manual_seed(2)
     x0, n = (torch.randn(5, 4, 8, 8, generator=draw) for _ in range(2))
     t = torch.tensor([0, 17, 249, 700, 999])
     # Its timesteps fall from T to 1, so place T - 1 - t is ours; they are what the network sees.
     theirs = scheduler.timesteps[999 - t]
-    sigma = loss.flow_sigma(t, steps=1000, shift=shift)
+    sigma = noise_process.flow_sigma(t, steps=1000, shift=shift)
     assert torch.allclose(sigma * 1000, theirs, rtol=1e-5)
-    ours = loss.add_flow_noise(x0, n, sigma)
+    ours = noise_process.add_flow_noise(x0, n, sigma)
     assert torch.allclose(ours, scheduler.scale_noise(x0, theirs, n), atol=1e-5)
 
 
@@ -175,9 +176,9 @@ def test_noise_and_velocity_equal_those_of_diffusers():
     draw = torch.Generator().manual_seed(1)
     x0, n = (torch.randn(6, 4, 8, 8, generator=draw) for _ in range(2))
     t = torch.randint(1000, (6,), generator=draw)
-    ours = loss.add_noise(x0, n, t, scheduler.alphas_cumprod)
+    ours = noise_process.add_noise(x0, n, t, scheduler.alphas_cumprod)
     assert torch.allclose(ours, scheduler.add_noise(x0, n, t), atol=1e-6)
-    v = loss.prediction_target("v_prediction", x0, n, t, scheduler.alphas_cumprod)
+    v = noise_process.prediction_target("v_prediction", x0, n, t, scheduler.alphas_cumprod)
     assert torch.allclose(v, scheduler.get_velocity(x0, n, t), atol=1e-6)
 
 
@@ -186,8 +187,8 @@ def test_noised_latents_keep_their_precision(dtype):
     """The schedule is float32; the network wants rows of the type that it was given."""
     x0 = torch.ones(1, 1, dtype=dtype)
     alphas, t = torch.tensor([0.36]), torch.tensor([0])
-    assert loss.add_noise(x0, x0, t, alphas).dtype == dtype
-    assert loss.add_flow_noise(x0, x0, alphas).dtype == dtype
+    assert noise_process.add_noise(x0, x0, t, alphas).dtype == dtype
+    assert noise_process.add_flow_noise(x0, x0, alphas).dtype == dtype
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import torch
 from safetensors import safe_open
 
 from alignguard_data.contracts.errors import ConfigError, IntegrityError
+from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.engines.diffusion.generator import DiffusersImageGenerator
-from alignguard_data.images.room import Sampling
 from alignguard_data.standin.factory import base_model_folder
 from alignguard_data.storage.paths import DataRoot
 from alignguard_train.adapters.card import render_adapter_card

@@ -7,9 +7,10 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from alignguard_data.contracts.errors import EngineError
+from alignguard_train.contracts.peer_methods import PEERS, TITLES
 from alignguard_train.peers.concept import Concept
 from alignguard_train.peers.pipes import epsilon_scale, joined_text
-from alignguard_train.peers.registry import PEERS, TITLES, make_peer
+from alignguard_train.peers.registry import make_peer
 from tests.alignguard_data.engines.tiny import TOKENS, tiny_pipe
 
 

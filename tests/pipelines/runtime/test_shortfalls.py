@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from alignguard_data.taxonomy.room import load_taxonomy
+from alignguard_data.taxonomy.parse import load_taxonomy
 from tests.conftest import command_environment, reduced_profile
 
 SILENT, SHORT = "angular.zigzag", "angular.bolt"

@@ -12,8 +12,8 @@ import pytest
 from dagster_shared.serdes import serialize_value
 from PIL import Image
 
+from alignguard_data.contracts.pixels import encode_png
 from alignguard_data.contracts.shard_records import SHARD_RECORDS
-from alignguard_data.images.room import encode_png
 from alignguard_data.release.room import latest_release, show_release
 from alignguard_data.safety.blur import blurred, preview_grid
 from alignguard_data.storage import manifest as manifests

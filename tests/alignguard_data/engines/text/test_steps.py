@@ -12,7 +12,7 @@ from alignguard_data.engines.text.steps import StepInstruction, load_instruction
 from alignguard_data.prompts.gate import WritingConfig, read_reply
 from alignguard_data.safety.rules import refusal
 from alignguard_data.standin.factory import small_instruction, taxonomy_file
-from alignguard_data.taxonomy.room import load_taxonomy
+from alignguard_data.taxonomy.parse import load_taxonomy
 from tests.alignguard_data.tiny_rooms import concept
 
 BAR = concept("lines.bar")

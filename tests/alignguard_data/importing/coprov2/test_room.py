@@ -165,7 +165,7 @@ def test_only_the_owner_can_read_the_data(published):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from alignguard_data.importing import coprov2
+from alignguard_data.importing.coprov2 import room as coprov2
 from alignguard_data.storage.paths import DataRoot
 coprov2.PAIRS_PER_SHARD = 2
 folder = Path(sys.argv[1])

@@ -8,7 +8,8 @@ import pytest
 
 from alignguard_data.contracts.errors import EngineError
 from alignguard_data.contracts.records import PromptPair
-from alignguard_data.scores.scorers.twins import TwinSimilarity, word_jaccard
+from alignguard_data.contracts.text import word_jaccard
+from alignguard_data.scores.scorers.twins import TwinSimilarity
 from alignguard_data.standin.factory import base_model_folder
 
 BASE = str(base_model_folder())

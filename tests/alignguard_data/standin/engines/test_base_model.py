@@ -24,7 +24,7 @@ from alignguard_data.standin.grammar import TEMPLATES, caption
 from alignguard_data.standin.scores.glyph_scorer import GlyphScorer
 from alignguard_data.standin.scores.scene_scorer import SceneScorer
 from alignguard_data.standin.world import ATTRIBUTES, RESIDUE_THRESHOLD, Scene, neutral_scenes
-from alignguard_data.taxonomy.room import load_taxonomy
+from alignguard_data.taxonomy.parse import load_taxonomy
 from pipelines.profile import load_profile
 
 ACCEPTANCE_SEED = 20_260_731

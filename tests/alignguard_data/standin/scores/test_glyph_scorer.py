@@ -101,5 +101,5 @@ def test_weights_load_at_the_first_score_and_their_absence_says_what_to_run(
 ) -> None:
     monkeypatch.setattr(network, "WEIGHTS_FOLDER", tmp_path)
     scorer = GlyphScorer()
-    with pytest.raises(EngineError, match=r"standin\.scoring\.train"):
+    with pytest.raises(EngineError, match=r"standin\.scores\.train"):
         scorer.score(draw_many(NEUTRAL[:1], 0), [""])

@@ -6,18 +6,18 @@ from collections import Counter
 
 import pytest
 
-from alignguard_data.images.room import Sampling
+from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.standin.factory import taxonomy_file
-from alignguard_data.taxonomy.room import load_taxonomy
+from alignguard_data.taxonomy.parse import load_taxonomy
 from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.evaluation.intervals import Interval, OverTrainings
-from benchmarks.study import claims, page, peer_lines, results
-from benchmarks.study.laboratory import carry_out
-from benchmarks.study.reading import Difference, cells, difference
-from benchmarks.study.scale_trials import ONE_OF_MANY
-from benchmarks.study.trial import Merged, Trained, Trial, adapter_key, parts_of
-from benchmarks.study.trials import EXPERIMENTS, all_trials
-from benchmarks.study.world import RECIPE, World
+from research.study import claims, page, peer_lines, results
+from research.study.laboratory import carry_out
+from research.study.reading import Difference, cells, difference
+from research.study.scale_trials import ONE_OF_MANY
+from research.study.trial import Merged, Trained, Trial, adapter_key, parts_of
+from research.study.trials import EXPERIMENTS, all_trials
+from research.study.world import RECIPE, World
 
 CONCEPTS = tuple(load_taxonomy(taxonomy_file()).concepts)
 TRIALS = all_trials(CONCEPTS, 2)

@@ -3,15 +3,14 @@
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from alignguard_data.contracts.protocols import FeatureExtractor, ImageScorer
 from alignguard_train.contracts.adapter_names import BASE
+from alignguard_train.evaluation.contenders import Contender, Entrant
 from alignguard_train.evaluation.intervals import Bootstrap, Interval, mean_interval
 from alignguard_train.evaluation.judge import (
     AdaptableGenerator,
@@ -23,54 +22,9 @@ from alignguard_train.evaluation.judge import (
     render_in_batches,
 )
 from alignguard_train.evaluation.statistics import ip
-from alignguard_train.peers.concept import Concept, Peer
+from alignguard_train.peers.concept import Concept
 
 TIMED_CALLS = 5
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Contender:
-    """One row of the bench: a peer, or a LoRA file with the seconds that its training took;
-    neither is the base model."""
-
-    name: str
-    peer: Peer | None = None
-    adapter: Path | None = None
-    training_seconds: float = 0.0
-
-
-class Entrant:
-    """A contender on one generator; a peer is applied once, at its first use, and timed."""
-
-    def __init__(
-        self, contender: Contender, generator: AdaptableGenerator, concepts: Sequence[Concept]
-    ) -> None:
-        self._contender, self._generator, self._concepts = contender, generator, concepts
-        self._made: Any = None
-        self.name = contender.name
-        self.training_seconds = contender.training_seconds
-
-    @contextmanager
-    def on(self) -> Iterator[None]:
-        """Render with it until the block ends.
-
-        Raises:
-            EngineError: the method cannot work with the base model.
-        """
-        generator = self._generator
-        taken = generator.changed(self._change) if self._contender.peer else (
-            generator.adapted(self._contender.adapter)
-        )  # fmt: skip
-        with taken:
-            yield
-
-    def _change(self, pipe: Any) -> Any:
-        assert self._contender.peer
-        if self._made is None:
-            started = time.perf_counter()
-            self._made = self._contender.peer.apply(pipe, self._concepts)
-            self.training_seconds = time.perf_counter() - started
-        return self._made
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

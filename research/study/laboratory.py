@@ -20,8 +20,8 @@ from alignguard_train.encodings.encode import EncodedPreferences
 from alignguard_train.evaluation.judge import EvaluatedImage, EvaluationRow
 from alignguard_train.experts.trainer import train_expert
 from alignguard_train.merge.room import merge_by
-from benchmarks.study.trial import Merged, Trained, Trial, adapter_key, parts_of
-from benchmarks.study.world import RECIPE, World, one_thread
+from research.study.trial import Merged, Trained, Trial, adapter_key, parts_of
+from research.study.world import RECIPE, World, one_thread
 
 
 def train(world: World, wanted: Trained) -> Path:

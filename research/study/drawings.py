@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from alignguard_data.storage.shards import atomic_file
 from alignguard_train.evaluation.report.plots import GRID, PALETTE
-from benchmarks.study.reading import Cell, Measure, Part
+from research.study.reading import Cell, Measure, Part
 
 Cells = Mapping[tuple[str, float], Cell]
 

@@ -11,13 +11,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from alignguard_data.storage.shards import write_bytes
 from alignguard_train.evaluation.report.tables import percent, points
-from benchmarks.study import claims, drawings, peer_lines
-from benchmarks.study.glyph_trials import SHORT
-from benchmarks.study.reading import Cell, Measure, Part, cells
-from benchmarks.study.results import RESULTS
-from benchmarks.study.trial import Trial
-from benchmarks.study.trials import EXPERIMENTS
-from benchmarks.study.world import CLEAN_SHARE, PAIRS
+from research.study import claims, drawings, peer_lines
+from research.study.glyph_trials import SHORT
+from research.study.reading import Cell, Measure, Part, cells
+from research.study.results import RESULTS
+from research.study.trial import Trial
+from research.study.trials import EXPERIMENTS
+from research.study.world import CLEAN_SHARE, PAIRS
 
 HERE = Path(__file__).parent
 PAGE = RESULTS.parents[1] / "study.md"

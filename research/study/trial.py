@@ -10,7 +10,7 @@ from typing import Any
 
 from alignguard_train.contracts.recipes import Strategy
 from alignguard_train.merge.room import CALIBRATED
-from benchmarks.study.world import Arm, Scenes
+from research.study.world import Arm, Scenes
 
 FORMAT = 1
 """Part of every trial's key: raise it when equal trials would give other figures."""

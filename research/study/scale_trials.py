@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from alignguard_data.contracts.records import Concept
 from alignguard_train.contracts.recipes import Strategy
-from benchmarks.study.glyph_trials import FULL, SHORT, train_concepts
-from benchmarks.study.reading import Cell
-from benchmarks.study.trial import Merged, Trained, Trial
+from research.study.glyph_trials import FULL, SHORT, train_concepts
+from research.study.reading import Cell
+from research.study.trial import Merged, Trained, Trial
 
 CHOOSING_SEEDS = (0, 1)
 CHOOSING_PROMPTS = 3

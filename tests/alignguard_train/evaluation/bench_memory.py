@@ -1,7 +1,7 @@
 """The peers' bench and the IP while training, with pictures of true size, in a process whose memory
 is read.
 
-    python -m tests.alignguard_train.bench_memory <bench|held_out> <folder> <pairs a concept> ...
+    python -m tests.alignguard_train.evaluation.bench_memory <bench|held_out> <folder> <pairs> ...
 
 prints how many images each had and the most memory resident by its end, in bytes.
 """
@@ -12,9 +12,9 @@ from pathlib import Path
 
 from alignguard_data.storage.paths import DataRoot
 from alignguard_train.evaluation.judge import read_rows
-from alignguard_train.experts.watch import HeldOutIP
-from alignguard_train.peers.bench import Contender, bench
+from alignguard_train.evaluation.watch import HeldOutIP
 from benchmarks.peak import peak_bytes
+from research.bench import Contender, bench
 from tests.alignguard_train.evaluation.memory_probe import LargeImages
 from tests.alignguard_train.evaluation.world import (
     CONCEPTS,

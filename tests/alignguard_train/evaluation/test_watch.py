@@ -3,14 +3,14 @@
 import numpy as np
 
 from alignguard_data.contracts import records
+from alignguard_data.contracts.flags import FlagRule
+from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.engines.diffusion.generator import DiffusersImageGenerator
-from alignguard_data.images.room import Sampling
-from alignguard_data.pairs.filter import FlagRule
 from alignguard_data.storage.paths import DataRoot
 from alignguard_train.adapters.lora import save_lora
 from alignguard_train.base import BaseModel
 from alignguard_train.evaluation.judge import EvaluationConfig, evaluation_seed, read_rows
-from alignguard_train.experts.watch import HeldOutIP
+from alignguard_train.evaluation.watch import HeldOutIP
 from tests.alignguard_data.engines.tiny import tiny_pipe
 from tests.alignguard_train.adapters.test_lora import random_lora
 from tests.alignguard_train.evaluation.world import RedScorer, write_release

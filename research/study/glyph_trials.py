@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 
 from alignguard_data.contracts.records import Concept
 from alignguard_train.contracts.recipes import Strategy
-from benchmarks.study.trial import Merged, Options, Trained, Trial
-from benchmarks.study.world import PAIRS, Arm, Scenes
+from research.study.trial import Merged, Options, Trained, Trial
+from research.study.world import PAIRS, Arm, Scenes
 
 ARMS: tuple[Arm, ...] = ("as drawn", "noisy, filtered", "noisy")
 SHORT, FULL = 30, 120

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from alignguard_data.storage.child_process import end_with_parent
-from benchmarks.study import laboratory, results
-from benchmarks.study.combinations import Combinations
-from benchmarks.study.combinations import concepts as combinations
-from benchmarks.study.trial import Trained, Trial, parts_of
-from benchmarks.study.world import World
+from research.study import laboratory, results
+from research.study.combinations import Combinations
+from research.study.combinations import concepts as combinations
+from research.study.trial import Trained, Trial, parts_of
+from research.study.world import World
 
 
 @cache

@@ -6,16 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from alignguard_data.contracts.flags import FlagRule
+from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.engines.diffusion.generator import DiffusersImageGenerator
-from alignguard_data.images.room import Sampling
-from alignguard_data.pairs.filter import FlagRule
 from alignguard_data.standin import factory
 from alignguard_data.standin.grammar import safe_caption, unsafe_caption
 from alignguard_data.standin.world import neutral_scenes
+from alignguard_train.contracts.peer_methods import PEERS
+from alignguard_train.evaluation.contenders import Contender, Entrant
 from alignguard_train.evaluation.judge import EvaluationConfig, EvaluationRow, ScoreKey
-from alignguard_train.peers.bench import Contender, Entrant, bench
 from alignguard_train.peers.concept import Concept
-from alignguard_train.peers.registry import PEERS, make_peer
+from alignguard_train.peers.registry import make_peer
+from research.bench import bench
 
 CONCEPTS = [Concept(category="ringed", name="ring"), Concept(category="curled", name="spiral")]
 CONFIG = EvaluationConfig(

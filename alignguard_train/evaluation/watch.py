@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from alignguard_data.contracts import records
 from alignguard_data.contracts.protocols import ImageScorer
+from alignguard_data.release.reader import release_folder
 from alignguard_data.storage.paths import DataRoot
 from alignguard_train.evaluation.intervals import Bootstrap
 from alignguard_train.evaluation.judge import (
@@ -17,7 +18,6 @@ from alignguard_train.evaluation.judge import (
     read_rows,
     render_in_batches,
 )
-from alignguard_train.evaluation.room import release_folder
 from alignguard_train.evaluation.statistics import ip
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from itertools import cycle, pairwise
 
 from statsmodels.stats.multitest import multipletests
 
-from benchmarks.study.glyph_trials import FULL, SCALES, SHORT
-from benchmarks.study.reading import Cell, Difference, Part, difference
+from research.study.glyph_trials import FULL, SCALES, SHORT
+from research.study.reading import Cell, Difference, Part, difference
 
 Cells = Mapping[tuple[str, float], Cell]
 IP_LIMIT, KEPT_LIMIT = 0.05, 0.95

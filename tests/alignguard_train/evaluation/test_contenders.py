@@ -9,14 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignguard_data.contracts.errors import ConfigError
+from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.engines.diffusion.generator import DiffusersImageGenerator
-from alignguard_data.images.room import Sampling
+from alignguard_data.release.reader import release_folder
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.paths import DataRoot
 from alignguard_train.evaluation.judge import EvaluationConfig
 from alignguard_train.evaluation.report.page import write_revealed
 from alignguard_train.evaluation.report.summary import write_summary
-from alignguard_train.evaluation.room import evaluate_all, release_folder, spec
+from alignguard_train.evaluation.room import evaluate_all, spec
 from alignguard_train.peers.release_concepts import release_concepts
 from tests.alignguard_data.engines.tiny import tiny_pipe
 from tests.alignguard_data.images.drawn_images import DrawnImages
@@ -119,7 +120,7 @@ def test_without_peers_nothing_of_an_evaluation_changes(tmp_path):
 
 def test_the_merge_costs_what_its_experts_and_it_took(tmp_path, evaluated):
     from alignguard_data.storage.partition import PartitionSpec, open_partition
-    from alignguard_train.peers.room import costs, keep_seconds
+    from alignguard_train.evaluation.contenders import costs, keep_seconds
 
     data, _ = world(tmp_path)
     made = PartitionSpec(

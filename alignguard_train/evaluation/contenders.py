@@ -1,9 +1,14 @@
-"""Peers in the evaluation room: which ones a profile asks for, and what rendering by each costs."""
+"""What an evaluation compares: adapters and peers, and what rendering by each costs."""
 
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions at import, where no type checker sees them.
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,8 +20,7 @@ from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.places import Place
 from alignguard_train.contracts.adapter_names import ALL_SINGLE, EXPERT, MERGED, peer_name
 from alignguard_train.evaluation.judge import AdaptableGenerator, EvaluationConfig
-from alignguard_train.peers.bench import Contender, Entrant
-from alignguard_train.peers.concept import Peer
+from alignguard_train.peers.concept import Concept, Peer
 from alignguard_train.peers.registry import make_peer
 from alignguard_train.peers.release_concepts import release_concepts
 
@@ -33,6 +37,51 @@ _SCHEMA = pa.schema(
         pa.field("training_seconds", pa.float64(), nullable=False),
     ]
 )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contender:
+    """One row of the bench: a peer, or a LoRA file with the seconds that its training took;
+    neither is the base model."""
+
+    name: str
+    peer: Peer | None = None
+    adapter: Path | None = None
+    training_seconds: float = 0.0
+
+
+class Entrant:
+    """A contender on one generator; a peer is applied once, at its first use, and timed."""
+
+    def __init__(
+        self, contender: Contender, generator: AdaptableGenerator, concepts: Sequence[Concept]
+    ) -> None:
+        self._contender, self._generator, self._concepts = contender, generator, concepts
+        self._made: Any = None
+        self.name = contender.name
+        self.training_seconds = contender.training_seconds
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """Render with it until the block ends.
+
+        Raises:
+            EngineError: the method cannot work with the base model.
+        """
+        generator = self._generator
+        taken = generator.changed(self._change) if self._contender.peer else (
+            generator.adapted(self._contender.adapter)
+        )  # fmt: skip
+        with taken:
+            yield
+
+    def _change(self, pipe: Any) -> Any:
+        assert self._contender.peer
+        if self._made is None:
+            started = time.perf_counter()
+            self._made = self._contender.peer.apply(pipe, self._concepts)
+            self.training_seconds = time.perf_counter() - started
+        return self._made
 
 
 def entrants(

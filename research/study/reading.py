@@ -18,7 +18,7 @@ from alignguard_train.evaluation.intervals import (
     over_trainings,
     two_way_interval,
 )
-from benchmarks.study.trial import Trial
+from research.study.trial import Trial
 
 Measure = Literal["flagged", "residue", "right"]
 Part = Literal["seen", "unseen", "all"]

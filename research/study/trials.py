@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alignguard_data.contracts.records import Concept
-from benchmarks.study import glyph_trials as glyphs
-from benchmarks.study import object_trials as objects
-from benchmarks.study import scale_trials as scales
-from benchmarks.study.combinations import concepts as combinations
-from benchmarks.study.reading import cells
-from benchmarks.study.trial import Trial
+from research.study import glyph_trials as glyphs
+from research.study import object_trials as objects
+from research.study import scale_trials as scales
+from research.study.combinations import concepts as combinations
+from research.study.reading import cells
+from research.study.trial import Trial
 
 EXPERIMENTS = {
     "base": "the base model alone",

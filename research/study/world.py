@@ -20,8 +20,8 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
 from alignguard_data.contracts.records import Concept, pair_seed
+from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.engines.diffusion.conditions import encode_nothing
-from alignguard_data.images.room import Sampling
 from alignguard_data.storage.shards import atomic_file, write_bytes
 from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.encodings.encode import (

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from alignguard_train.contracts.recipes import Strategy, standin_expert
-from benchmarks.study.combinations import concepts as combinations
-from benchmarks.study.glyph_trials import AMOUNTS, ARMS, FULL
-from benchmarks.study.trial import Merged, Options, Trained, Trial
-from benchmarks.study.world import PAIRS
+from research.study.combinations import concepts as combinations
+from research.study.glyph_trials import AMOUNTS, ARMS, FULL
+from research.study.trial import Merged, Options, Trained, Trial
+from research.study.world import PAIRS
 
 SPECIFIC: Options = (("preserve_others", 0.75),)
 """Experts that learn to leave the other categories' pairs as they are."""

@@ -20,7 +20,7 @@ from alignguard_data.standin.grammar import TEMPLATES, safe_caption
 from alignguard_data.standin.scores.scene_scorer import SceneScorer
 from alignguard_data.standin.world import CHOICES, Scene
 from alignguard_train.evaluation.judge import EvaluatedImage, EvaluationRow, evaluation_seed
-from benchmarks.study.world import Scenes, World
+from research.study.world import Scenes, World
 
 FIRST: dict[str, int] = {"train": 0, "choose": 100, "score": 120}
 """Of the 160 scenes and wordings of a concept: 40 are kept for figures."""

@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks.study import page, results
-from benchmarks.study.side_by_side import run, world_at
-from benchmarks.study.trials import EXPERIMENTS, all_trials
+from research.study import page, results
+from research.study.side_by_side import run, world_at
+from research.study.trials import EXPERIMENTS, all_trials
 
 app = typer.Typer(add_completion=False, no_args_is_help=False)
 

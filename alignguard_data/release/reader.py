@@ -1,0 +1,44 @@
+"""What other rooms read of a release: its folder, and which rows an expert trains on."""
+
+from collections.abc import Sequence
+
+from alignguard_data.contracts.errors import InputMissing
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.basis import reads
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import Place, size
+
+EVALUATION = "prompts/evaluation.parquet"
+
+
+ROOM = "release"
+
+
+def train_rows(data: DataRoot, categories: Sequence[str] | None = None) -> dict[str, str]:
+    """Inputs of a partition that reads just the train rows of ``categories`` of the last release,
+    or those of every category.
+
+    Raises:
+        InputMissing: there is no release.
+    """
+    release = manifests.require(data.partition(ROOM))
+    parts = sorted(release.digests) if categories is None else map(train_part, categories)
+    return reads(release, parts)
+
+
+def train_part(category: str) -> str:
+    """Name of the digest of one category's train rows, among the release's."""
+    return f"train rows of {category}"
+
+
+def release_folder(data: DataRoot) -> Place:
+    """The folder of the release that the release room made last.
+
+    Raises:
+        InputMissing: there is none.
+    """
+    manifest = manifests.require(data.partition("release"))
+    folder = data.releases / str(manifest.counts["path"])
+    if size(folder / manifests.MANIFEST) is None:
+        raise InputMissing(f"{folder} is gone: materialize the release again")
+    return folder

@@ -1,0 +1,92 @@
+"""Noise and timesteps that training and calibration share."""
+
+import hashlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alignguard_data.contracts.errors import EngineError
+
+
+def noised(scheduler: Any, x0: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Noisy latents, the time that the network is told, and what it should predict.
+
+    Args:
+        scheduler: the base model's own; its class and configuration say which kind it is.
+        x0: latents (rows, channels, h, w).
+        noise: likewise.
+        t: timesteps (rows,), 0 to the scheduler's number of training timesteps less one.
+
+    Raises:
+        EngineError: a prediction type that this trainer does not know.
+    """
+    kind = prediction_type_of(scheduler)
+    if kind == "flow":
+        steps = scheduler.config.num_train_timesteps
+        sigma = flow_sigma(t, steps=steps, shift=scheduler.config.shift)
+        target = prediction_target(kind, x0, noise, t, None)
+        return add_flow_noise(x0, noise, sigma), sigma * steps, target
+    alphas = scheduler.alphas_cumprod.to(x0.device)
+    target = prediction_target(kind, x0, noise, t, alphas)
+    return add_noise(x0, noise, t, alphas), t, target
+
+
+def prediction_type_of(scheduler: Any) -> str:
+    """``epsilon``, ``v_prediction`` or ``flow`` (rectified flow: SD3.5, FLUX)."""
+    if type(scheduler).__name__.startswith("FlowMatch"):
+        return "flow"
+    return scheduler.config.prediction_type
+
+
+def add_noise(latents: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    """x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise; rows (batch, ...), timesteps (batch,)."""
+    a = per_row(alphas_cumprod[t], latents)
+    return a.sqrt() * latents + (1 - a).sqrt() * noise
+
+
+def flow_sigma(t: Tensor, *, steps: int, shift: float = 1.0) -> Tensor:
+    """Share of noise of rectified flow at timesteps 0 to steps - 1: (batch,), in (0, 1].
+
+    The even s = (t + 1) / steps, moved to shift s / (1 + (shift - 1) s): large images need more
+    noise for the same loss of information (arXiv 2403.03206, equation 23; SD3.5 has shift 3).
+    """
+    s = (t + 1) / steps
+    return shift * s / (1 + (shift - 1) * s)
+
+
+def add_flow_noise(latents: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+    """x_t = (1 - sigma) x_0 + sigma noise (rectified flow, arXiv 2209.03003)."""
+    share = per_row(sigma, latents)
+    return (1 - share) * latents + share * noise
+
+
+def prediction_target(
+    prediction_type: str, latents: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor | None
+) -> Tensor:
+    """What the network should predict: the noise; v = sqrt(a_t) noise - sqrt(1 - a_t) x_0; or
+    the flow's velocity, noise - x_0.
+
+    Raises:
+        EngineError: a prediction type that this trainer does not know.
+    """
+    if prediction_type == "epsilon":
+        return noise
+    if prediction_type == "flow":
+        return noise - latents
+    if prediction_type == "v_prediction" and alphas_cumprod is not None:
+        a = per_row(alphas_cumprod[t], latents)
+        return a.sqrt() * noise - (1 - a).sqrt() * latents
+    raise EngineError(
+        f"prediction type {prediction_type!r} is none of epsilon, v_prediction and flow"
+    )
+
+
+def per_row(values: Tensor, like: Tensor) -> Tensor:
+    return values.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
+
+
+def seeded(what: str, seed: int, number: int) -> torch.Generator:
+    """A generator for one purpose of one step, epoch or start."""
+    digest = hashlib.blake2b(f"{what} {seed} {number}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest) >> 1)

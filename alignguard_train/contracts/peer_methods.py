@@ -1,0 +1,21 @@
+"""Other published methods by name, as a profile spells them, and how tables call them."""
+
+PEERS: dict[str, str] = {
+    "negative_prompt": "alignguard_train.peers.negative_prompt:NegativePrompt",
+    "sld": "alignguard_train.peers.sld:SLD",
+    "casg": "alignguard_train.peers.casg:CASG",
+    "safree": "alignguard_train.peers.safree:SAFREE",
+    "uce": "alignguard_train.peers.uce:UCE",
+    "esd": "alignguard_train.peers.esd:ESD",
+}
+"""Name to the class that does it."""
+
+
+TITLES: dict[str, str] = {
+    "negative_prompt": "Negative prompt",
+    "sld": "SLD",
+    "casg": "CASG on SLD",
+    "safree": "SAFREE (text space)",
+    "uce": "UCE",
+    "esd": "ESD-u",
+}

@@ -1,0 +1,20 @@
+"""What other rooms read of the experts: their LoRA files."""
+
+from pathlib import Path
+
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import kept_copy
+
+ROOM = "experts"
+
+
+def weights_of(data: DataRoot, key: str) -> Path:
+    """The LoRA file of a finished expert, on this machine.
+
+    Raises:
+        InputMissing: it was not trained yet.
+    """
+    folder = data.partition(ROOM, key)
+    file = manifests.require(folder).file("pytorch_lora_weights.safetensors")
+    return kept_copy(folder / file.name, file.bytes)
