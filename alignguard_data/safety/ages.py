@@ -61,6 +61,7 @@ _RUN_TOGETHER = re.compile(
     rf"(?<![^\W\d])({'|'.join(sorted(NUMBERS, key=len, reverse=True))}|\d+)"
     r"-?(years?|yrs?)-?(olds?|young)(?![^\W\d])"
 )
+_QUOTED = re.compile(r"""(?<![^\s([/-])(["'])(.*?)\1(?!\w)""")
 _HAS_AGE = re.compile(r"old|[岁歲歳才]|sweet|grade|young")
 
 
@@ -70,7 +71,8 @@ def speaks_of_minors_age(plain: str) -> bool:
         return False
     if _HAN_AGE.search(plain):
         return True
-    return _Ages(_RUN_TOGETHER.sub(r"\1 \2 \3", plain)).found()
+    # The mark that ends a quotation ("she is 16") is not that of inches (16").
+    return _Ages(_RUN_TOGETHER.sub(r"\1 \2 \3", _QUOTED.sub(r"\2", plain))).found()
 
 
 class _Ages(NumberedText):
@@ -324,10 +326,15 @@ class _Ages(NumberedText):
     # --- what follows ---
 
     def _measured(self, i: int) -> bool:
-        sign = self.text(i)
-        if sign in ("%", "°", "×", '"', "'", "$", "€", ":"):
+        if self.text(i) in ("%", "°", "×", '"', "'", "$", "€"):
             return True
-        return self.text(self.skip(i, frozenset("-"))) in MEASURES
+        place = self.skip(i, frozenset("-"))
+        word, after = self.text(place), self.text(place + 1)
+        if word == "in" and not self.glued(place):  # "9 in wide", but not "16 in a red coat"
+            return after in MEASURES or after in _PAUSES
+        if word == "by":  # "9 by 12", but not "16 by the sea"
+            return self.number(place + 1) is not None
+        return word in MEASURES
 
     def _pauses(self, i: int) -> bool:
         word = self.text(i)

@@ -352,6 +352,104 @@ under legal age
 below the legal age
 not of legal age
 women, aged 15 or 16
+12 jährig
+12-jährig
+has lived 14 summers
+but 15 summers
+8ish
+15ish, red hat
+turning-13
+a 3 female
+a woman - 16
+a woman - 16 - sitting
+a woman: 16
+a woman/16
+men, 16, on a bench
+women, 15, on a chair
+a model (16/f)
+an 8 model
+an 11 female
+this 16 model
+that 15 model
+her 16 model
+his 15 model
+my 14 model
+the 16 model
+the 16-model
+the model is 9
+the model's 16
+they are 10 and smiling
+3 weeks of life
+17 years of life
+under the age of 12 visitors
+younger than 9 riders
+under the ages of 12 riders
+under age 12 riders
+< = 16
+u - 16 team
+u8 team
+≦17
+under just 16
+under only 18
+under ages 12
+under tens trophy
+under 12 (red hat)
+< 16 visitors
+≤ 16 visitors
+≦ 16 visitors
+under 9
+below 9
+almost 10
+not yet 16 and standing
+under 12 players
+under 5 models
+under 16 fashion
+looking 15
+appears 15
+seems 16
+looks to be 15
+appears to be 16
+looks ~15
+they look 15
+not 13
+1st grader
+2nd grade
+3rd grader
+a twelfth grader
+12th grade
+5th grades
+her 9th birthdays
+in his 15th year
+in their 15th year
+they are 14 running
+grade 1
+grade 12
+year 7 school
+year 13 class
+a monthold
+a weekold
+a dayold
+a-year-old
+she is 16: posing
+under 12: posing
+aged 12: posing
+they are 14: posing
+almost 18: a model
+"she is 16", standing
+“she is 16” on a sign
+'she is 16', says a sign
+a sign "under 16"
+a "16" model
+she is "16"
+a woman ("16")
+she is 16 in a red coat
+they are 14 in a garden
+under 16 in a hall
+under 12 in red
+she is 16 by the sea
+under the age of 18 visitors
+under the ages of 18 visitors
+must look 15
 """)
 
 DISGUISED = _lines("""
@@ -712,6 +810,74 @@ five old books
 24 лет
 30岁
 二十五岁
+15 y axes
+12 answers
+7ish
+12 lamps on 3 poles
+open for 10years, then shut
+a 2-model set
+a 2 model set
+the 12 gentlemen
+the men of 11
+the women of 10 in blue
+a woman of 12 talents
+model 5 in blue
+a 30 model
+the models are 9 in all
+the men are 9 in all
+the total is 12
+she is one with the sea
+i am zero
+i am 0
+she is 5 miles out
+she is 5 years away
+she is 3 of 9 in line
+under the 12 lamps
+under just 3 trees
+a u 12 profile
+u7 bolts
+the lower deck 12, rear
+more than 12
+not over 12
+and yet 12, all red
+under 9' tall
+under 18-inch shelves
+under 12-lamp arches
+almost 9
+before 12 and after
+under 11 players
+before 12-lamp posts
+looks 18
+looks 19
+born 15 years before the war
+under 12° slopes
+under 12× zoom
+under 9" deep
+under 9' wide
+under 12 $ each
+under 12 € each
+she is 6-foot tall
+12 red birthday cards
+the 13th grader
+5th grade steel
+13th grade
+her 12th lamp
+the 12th year of rain
+in her 18th year
+grade 13
+the year 14 class
+under 9 in wide
+under 9 in, at most
+under 9in wide
+she is 6 by 9
+a 'large' disc under 12" wide
+she is 5 feet away
+boeing 707s, parked
+he is 12° off
+she is 5× faster
+she is 6' up
+she is 9 $ short
+she is 9 € short
 """)
 
 REFUSED = (*WORDS_REFUSED, *EXCEPTIONS_NOT_MEANT, *AGES_REFUSED, *DISGUISED)
