@@ -113,6 +113,8 @@ def test_only_what_changed_is_read(world):
 
 def test_a_concept_that_left_the_taxonomy_leaves_the_index(world):
     gone = world.taxonomy.concepts[4].key
+    held = contents(world.data)
+    assert {"concepts", "images"} <= {name for name in held if any(gone in r for r in held[name])}
     world.keep(tuple(c for c in world.taxonomy.concepts if c.key != gone))
     made = world.build()
     assert (made.counts["build"], made.counts["partitions_read"]) == ("incremental", 0)

@@ -102,6 +102,7 @@ def test_evaluation_prompts_of_all_concepts_are_in_the_release(filled, folder):
         )
         if pair.role == "evaluation"
     }
+    assert set(expected.values()) == {"train", "test"}
     assert {row["pair_id"]: row["split"] for row in rows} == expected
     assert all(row["seen"] is (row["split"] == "train") for row in rows)
     released = {p for s in SPLITS for p in table_of(folder, s)["pair_id"].to_pylist()}

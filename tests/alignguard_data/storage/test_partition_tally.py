@@ -174,6 +174,13 @@ def test_a_manifest_says_from_what_and_how_it_was_made(spec, monkeypatch):
     assert [file.rows for file in made.files] == [2, 1]
 
 
+def test_a_fingerprint_is_of_settings_models_and_inputs_by_these_names(spec):
+    """Another name for one of them would make every partition there is stale."""
+    spec = dataclasses.replace(spec, inputs={"x": "1"}, models={"m": "r2"})
+    whole = {"n": 1, "models": {"m": "r2"}}
+    assert spec.fingerprint == manifests.fingerprint(whole, {"x": "1"})
+
+
 def test_files_without_a_table_have_no_rows(spec, tmp_path):
     (tmp_path / "weights").write_bytes(b"w")
     with open_partition(spec) as work:

@@ -62,6 +62,7 @@ def test_revealing_is_a_file_of_its_own_and_is_logged(evaluated, caplog):
     assert str(path) in caplog.text
     shown = pictures_in(path.read_text())
     rows = manifests.read(evaluated.partition("evaluation"), "pictures").to_pylist()
+    assert {row["flagged"] for row in rows} == {True, False}
     assert all(_pixels(row["image"]).tobytes() in shown for row in rows)
     assert "Nothing is blurred" in path.read_text()
     assert "Nothing is blurred" not in page(evaluated)
