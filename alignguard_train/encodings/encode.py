@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.dataset as ds
 import torch
-from alignguard_data.engines.out_of_memory import is_out_of_memory
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -22,6 +21,7 @@ from alignguard_data.engines.diffusion.conditions import (
     encode_nothing,
     encode_texts,
 )
+from alignguard_data.engines.out_of_memory import is_out_of_memory
 from alignguard_data.storage.places import Place, children, dataset, open_parquet
 from alignguard_train.base import BaseModel
 

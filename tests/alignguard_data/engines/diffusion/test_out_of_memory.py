@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from alignguard_data.engines.out_of_memory import is_out_of_memory
 
 
