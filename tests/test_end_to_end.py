@@ -51,7 +51,7 @@ def test_one_command_goes_from_concepts_to_a_measured_adapter(undisturbed):
     summary = json.loads((root / "reduced/evaluation/summary.json").read_text())
     assert set(summary) == {
         "ip", "preservation", "matrix", "paired", "distributions", "prompt_sets", "release",
-        "adapter", "report", "seconds",
+        "adapter", "report", "evaluation", "seconds",
     }  # fmt: skip
     assert set(summary["ip"]) == {"base", "merged", "experts"}
     assert len(summary["ip"]["experts"]) == 2
@@ -79,6 +79,22 @@ def test_status_says_done_for_every_partition(undisturbed):
     rooms = json.loads(done.stdout)["rooms"]
     assert len(rooms) == 10
     assert {state for keys in rooms.values() for state in keys.values()} == {"done"}
+
+
+@pytest.mark.parametrize("name", ["summary.json", "MODEL_CARD.md"])
+def test_a_deleted_summary_makes_the_evaluation_stale_and_is_written_again(undisturbed, name):
+    """Nothing is measured again for it."""
+    root, profile, _ = undisturbed
+    path, manifest = (root / "reduced/evaluation" / n for n in (name, "all/manifest.json"))
+    before, made = path.read_text(), manifest.read_bytes()
+    path.unlink()
+    rooms = json.loads(run(root, profile, "status", "--json").stdout)["rooms"]
+    assert rooms["evaluation"] == {"all": "stale"}
+    assert {s for r, keys in rooms.items() if r != "evaluation" for s in keys.values()} == {"done"}
+    done = run(root, profile)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (path.read_text(), manifest.read_bytes()) == (before, made)
+    assert run(root, profile, "status").returncode == 0
 
 
 def test_data_folders_are_private(undisturbed):

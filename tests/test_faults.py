@@ -55,6 +55,59 @@ def calm(tmp_path_factory: pytest.TempPathFactory, profile: Path) -> Path:
     return root
 
 
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+RELEASED = [
+    "data/train-*.parquet",
+    "data/test-*.parquet",
+    "prompts/evaluation.parquet",
+    "README.md",
+    "croissant.json",
+    "manifest.json",
+]
+
+
+@pytest.mark.parametrize("pattern", RELEASED)
+@pytest.mark.parametrize("harm", [flipped, Path.unlink])
+def test_status_verify_names_a_damaged_file_of_the_release(calm, profile, pattern, harm):
+    """Its folder lies outside the room's partition, and a flipped byte leaves its size."""
+    (path,) = calm.glob(f"reduced/releases/*/{pattern}")
+    sound = path.read_bytes()
+    harm(path)
+    try:
+        done = alignguard(calm, profile, "status", "--verify", "--json")
+    finally:
+        path.write_bytes(sound)
+    told = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert told["rooms"]["release"] == {"all": "corrupt"}
+    assert list(told["faults"]) == ["release all"]
+    assert str(path) in told["faults"]["release all"]
+
+
+def test_status_verify_names_every_damaged_file_and_is_content_with_whole_ones(calm, profile):
+    folders = ("releases/*/data", "prompts/*/*", "pairs/*/*")
+    paths = [sorted(calm.glob(f"reduced/{folder}/*.parquet"))[0] for folder in folders]
+    sound = [path.read_bytes() for path in paths]
+    for path in paths:
+        flipped(path)
+    try:
+        done = alignguard(calm, profile, "status", "--verify")
+    finally:
+        for path, content in zip(paths, sound, strict=True):
+            path.write_bytes(content)
+    assert done.returncode == 1
+    said = done.stdout.replace("\n", "").replace(" ", "")
+    assert all(str(path) in said for path in paths)
+    whole = alignguard(calm, profile, "status", "--verify", "--json")
+    assert whole.returncode == 0 and json.loads(whole.stdout)["faults"] == {}
+
+
 def start(root: Path, profile: Path, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*ALIGNGUARD, *RUN],

@@ -220,7 +220,7 @@ def _publish(
     embedder: TextEmbedder | None,
 ) -> Place:
     latest = latest_release(data)
-    if latest and _holds(data, latest, described["content_id"]):
+    if latest and _holds(data, latest, described):
         if not verify_release(latest):
             shutil.rmtree(temporary)
             return latest
@@ -258,14 +258,22 @@ def _publish(
     return rename_into_place(temporary, data.releases / name)
 
 
-def _holds(data: DataRoot, latest: Place, content_id: str) -> bool:
-    """Whether a release is, or was before it was damaged, the one with this content."""
+def _holds(data: DataRoot, latest: Place, described: dict[str, Any]) -> bool:
+    """Whether a release is, or was before it was damaged, the one with this content. By its files:
+    the rule that makes an id of them may have changed since."""
     try:
-        return read_manifest(latest)["content_id"] == content_id
+        return _rows_files(read_manifest(latest)) == _rows_files(described)
     except IntegrityError:
         pointed = manifests.load(data.partition(ROOM))
         counts = pointed.counts if pointed else {}
-        return (counts.get("path"), counts.get("release_content_id")) == (latest.name, content_id)
+        wanted = (latest.name, described["content_id"])
+        return (counts.get("path"), counts.get("release_content_id")) == wanted
+
+
+def _rows_files(manifest: dict[str, Any]) -> set[tuple[str, str]]:
+    """Names and hashes of the files that hold rows, without card and plots."""
+    files = [file for file in manifest["files"] if file["name"].endswith(".parquet")]
+    return {(file["name"], file["sha256"]) for file in files}
 
 
 def _train_rows(folder: Place) -> dict[str, str]:

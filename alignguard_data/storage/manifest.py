@@ -75,6 +75,14 @@ class Manifest:
         for file in self.files:
             verify_file(folder, file)
 
+    def faults(self, folder: Place) -> Iterator[str]:
+        """What :meth:`verify` would say of each file."""
+        for file in self.files:
+            try:
+                verify_file(folder, file)
+            except IntegrityError as error:
+                yield str(error)
+
 
 def load(folder: Place, name: str = MANIFEST) -> Manifest | None:
     """The partition's manifest, or None if it was never completed.

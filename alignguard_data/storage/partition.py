@@ -78,17 +78,26 @@ class PartitionSpec:
 
         Sizes alone are checked, to keep a rerun quick; readers check every hash.
         """
+        manifest = self.made()
+        return manifest if manifest and self._promised(manifest) else None
+
+    def met_by(self, manifest: Manifest) -> bool:
+        """Whether the partition that ``manifest`` stands for is what it should be."""
+        return self._whole(manifest) and self._promised(manifest)
+
+    def made(self) -> Manifest | None:
+        """The manifest if all is there but perhaps what it promises outside its folder."""
         try:
             manifest = manifests.load(self.folder)
         except IntegrityError:
             return None
-        return manifest if manifest and self.met_by(manifest) else None
+        return manifest if manifest and self._whole(manifest) else None
 
-    def met_by(self, manifest: Manifest) -> bool:
-        """Whether the partition that ``manifest`` stands for is what it should be."""
+    def _promised(self, manifest: Manifest) -> bool:
+        return self.promises is None or self.promises(manifest)
+
+    def _whole(self, manifest: Manifest) -> bool:
         if manifest.fingerprint != self.fingerprint or too_few(manifest.counts, self.least):
-            return False
-        if self.promises and not self.promises(manifest):
             return False
         return all(storage.size(self.folder / file.name) == file.bytes for file in manifest.files)
 

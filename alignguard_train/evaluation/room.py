@@ -50,6 +50,7 @@ from alignguard_train.evaluation.prompt_sets import (
 from alignguard_train.evaluation.report import data as report_data
 from alignguard_train.evaluation.report import page as report
 from alignguard_train.evaluation.report.data import picture_pairs, shows
+from alignguard_train.evaluation.report.summary import summarized
 from alignguard_train.evaluation.shards import AdapterShards, BaseImages
 from alignguard_train.evaluation.statistics import metrics_table, paired_table
 
@@ -117,6 +118,7 @@ def spec(
             **{scorer.name: scorer.version for scorer in scorers},
             **({f"features {extractor.name}": extractor.version} if extractor else {}),
         },
+        promises=partial(summarized, data),
     )
 
 
@@ -158,8 +160,8 @@ def evaluate_all(
     """Measure the base model and every adapter; goes on where a killed attempt ended.
 
     ``adapters`` maps a name to a LoRA file; the base model is measured whether or not it is among
-    them. ``progress`` counts images. Without an ``extractor`` there is no FID, KID and
-    feature distance.
+    them. The partition is done when its summary is written too (see ``report.summary``).
+    ``progress`` counts images. Without an ``extractor`` there is no FID, KID and feature distance.
 
     Raises:
         InputMissing: no release, or an adapter's or a prompt set's file is not there.
@@ -168,8 +170,9 @@ def evaluate_all(
     """
     adapters = {BASE: None, **adapters}
     with open_partition(spec(data, adapters, generator, scorers, config, extractor)) as work:
-        if work.done:
-            return work.done
+        # Without its summary the partition is not done, but nothing has to be measured again.
+        if made := work.spec.made():
+            return made
         sets = read_prompt_sets(config.prompt_sets)
         for chosen in sets:
             if chosen.unread:

@@ -42,8 +42,8 @@ def evaluation_asset(engines: Engines) -> dg.AssetsDefinition:
         )
         folder = engines.data.partition("evaluation")
         adapter = merged_adapter(engines)
-        write_summary(engines.data, seconds=room_seconds(engines), adapter=adapter)
         write_model_card(engines.data, adapter=adapter)
+        write_summary(engines.data, seconds=room_seconds(engines), adapter=adapter)
         plots = {
             Path(file.name).stem: read_bytes(folder / file.name)
             for file in manifest.files

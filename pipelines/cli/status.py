@@ -2,13 +2,16 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
 import dagster as dg
 from rich.text import Text
 
 from alignguard_data.contracts.errors import IntegrityError
+from alignguard_data.release import room as release
 from alignguard_data.storage import manifest as manifests
-from alignguard_data.storage.places import Place, at_once
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import Place, at_once, children
 from pipelines.cli.console import Output, table
 from pipelines.profile import load_profile
 from pipelines.resources import Engines, data_root
@@ -16,6 +19,8 @@ from pipelines.rooms import ROOMS, SOUND, Room
 from pipelines.runtime.materialize import open_instance
 
 STATES = ("done", "short", "empty", "stale", "missing", "failed", "corrupt")
+BESIDE = ("imports", "encodings")
+"""Rooms that are no assets: their partitions are looked at where they are there."""
 RUNS_LOOKED_AT = 500
 """Newest runs that are searched for failures."""
 _COLOURS = {
@@ -68,22 +73,28 @@ def _covered(run: dg.DagsterRun, keys: Sequence[str], order: Sequence[str]) -> S
     return keys if first is None else [key for key in (first, last) if key]
 
 
-def corrupt_partitions(engines: Engines) -> dict[str, str]:
-    """Every partition whose files differ from its manifest: place -> the fault."""
+def corrupt_partitions(engines: Engines) -> dict[tuple[str, str], list[str]]:
+    """By room and key the faults of every partition whose files differ from its manifest; of the
+    release, those of its folder too. Imports count, and the encodings that trainings share."""
+    data = engines.data
     places = [(room.name, key) for room in ROOMS for key in room.partitions(engines)]
-    folders = [engines.data.partition(room, key) for room, key in places]
-    found = zip(places, at_once(engines.data.root, _corruption, folders), strict=True)
-    return {f"{room} {key}": fault for (room, key), fault in found if fault}
+    places += [(room, folder.name) for room in BESIDE for folder in children(data.base / room)]
+    folders = [data.partition(room, key) for room, key in places]
+    asked = at_once(data.root, partial(_corruption, data), folders)
+    return {place: faults for place, faults in zip(places, asked, strict=True) if faults}
 
 
-def _corruption(folder: Place) -> str | None:
+def _corruption(data: DataRoot, folder: Place) -> list[str]:
+    """Every file that is not what the manifest says, by name."""
     try:
         manifest = manifests.load(folder)
-        if manifest is not None:
-            manifest.verify(folder)
     except IntegrityError as error:
-        return str(error)
-    return None
+        return [str(error)]
+    if manifest is None:
+        return []
+    faults = list(manifest.faults(folder))
+    path = manifest.counts.get("path") if manifest.room == release.ROOM else None
+    return faults + (release.verify_release(data.releases / str(path)) if path else [])
 
 
 def status_command(console: Output, *, as_json: bool, verify: bool) -> int:
@@ -92,16 +103,17 @@ def status_command(console: Output, *, as_json: bool, verify: bool) -> int:
     engines.data.prepare()
     with open_instance(engines.data.root) as instance:
         states = {room.name: room_states(engines, instance, room) for room in ROOMS}
-    faults = corrupt_partitions(engines) if verify else {}
-    for place in faults:
-        room, key = place.split(" ", 1)
-        states[room][key] = "corrupt"
+    found = corrupt_partitions(engines) if verify else {}
+    for room, key in found:
+        states.setdefault(room, {})[key] = "corrupt"
     if as_json:
+        faults = {f"{room} {key}": "; ".join(told) for (room, key), told in found.items()}
         console.json({"rooms": states, "faults": faults})
     else:
         _print_table(console, states)
-        for place, fault in faults.items():
-            console.say(("corrupt", "red"), f" {place}: {fault}")
+        for (room, key), told in found.items():
+            for fault in told:
+                console.say(("corrupt", "red"), f" {room} {key}: {fault}")
     bad = {"empty", "failed", "corrupt"} & {s for keys in states.values() for s in keys.values()}
     return 1 if bad else 0
 

@@ -51,6 +51,7 @@ def write_summary(data: DataRoot, *, seconds: Mapping[str, float], adapter: Plac
         "release": "v" + str(manifest.counts["release"]).rsplit("-v", 1)[-1],
         "adapter": data.inside(adapter),
         "report": data.inside(folder / manifest.file(report.REPORT).name),
+        "evaluation": manifest.content_id,
         "seconds": {room: round(value, 1) for room, value in seconds.items()},
     }
     if len(measured) > len(names):
@@ -59,6 +60,18 @@ def write_summary(data: DataRoot, *, seconds: Mapping[str, float], adapter: Plac
     path = data.base / "evaluation" / SUMMARY
     write_bytes(path, (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode())
     return path
+
+
+def summarized(data: DataRoot, manifest: Manifest) -> bool:
+    """Whether the summary is there and of this evaluation, and the model card beside it: they lie
+    outside the partition, and the summary is written last."""
+    folder = data.base / "evaluation"
+    try:
+        summary = json.loads(read_bytes(folder / SUMMARY))
+    except (FileNotFoundError, ValueError):
+        return False
+    told = summary.get("evaluation") if isinstance(summary, dict) else None
+    return told == manifest.content_id and bool(size(folder / MODEL_CARD))
 
 
 def write_model_card(data: DataRoot, *, adapter: Place) -> Place:

@@ -7,6 +7,7 @@ import pytest
 
 from alignguard_data.pairs.room import spec as pairs_spec
 from alignguard_data.release import room as release
+from alignguard_data.release.checks import manifest_text, read_manifest, seal
 from alignguard_data.release.reader import train_rows
 from alignguard_data.release.room import build_release, verify_release
 from alignguard_data.release.withdrawals import withdraw
@@ -66,6 +67,16 @@ def test_the_good_copy_takes_the_place_of_one_whose_bytes_changed(filled, folder
     build(filled)
     (stands,) = release.list_releases(filled.data)
     assert verify_release(stands) == []
+
+
+def test_equal_files_are_the_same_release_though_its_id_was_made_by_another_rule(filled, folder):
+    place = folder / MANIFEST
+    told = {**read_manifest(folder), "content_id": "by another rule"}
+    place.chmod(0o644)
+    place.write_text(manifest_text({**told, "seal": seal(told)}))
+    filled.data.partition("release").joinpath(MANIFEST).unlink()
+    assert build(filled).counts["path"] == folder.name
+    assert release.list_releases(filled.data) == [folder]
 
 
 def test_one_withdrawn_pair_changes_the_rows_of_its_category_alone(filled, folder):

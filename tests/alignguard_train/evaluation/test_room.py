@@ -171,8 +171,44 @@ def test_a_second_run_renders_nothing(evaluated):
     assert again.rendered == []
 
 
+def summarize(data, adapters):
+    (adapters["merged"].parent / "README.md").write_text("# The adapter\n")
+    write_model_card(data, adapter=adapters["merged"])
+    return write_summary(data, seconds={}, adapter=adapters["merged"])
+
+
+def of_another_evaluation(summary):
+    summary.write_text(summary.read_text().replace('"evaluation": "', '"evaluation": "0'))
+
+
+HARM = {
+    "the summary is gone": lambda summary: summary.unlink(),
+    "the summary is cut": lambda summary: summary.write_text(summary.read_text()[:-9]),
+    "the summary is no object": lambda summary: summary.write_text("[]"),
+    "the summary is of another evaluation": of_another_evaluation,
+    "the model card is gone": lambda summary: summary.with_name("MODEL_CARD.md").unlink(),
+}
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_an_evaluation_without_its_own_summary_is_not_done_and_renders_nothing_again(
+    evaluated, harm
+):
+    data, adapters, manifest = evaluated
+    engines = {"base": None, **adapters}, DrawnImages(), [RedScorer()], CONFIG, ColourFeatures()
+    summary = summarize(data, adapters)
+    assert spec(data, *engines).state() == "done"
+    HARM[harm](summary)
+    assert spec(data, *engines).state() == "stale"
+    again = DrawnImages()
+    assert evaluate(data, adapters, again) == manifest and again.rendered == []
+    summarize(data, adapters)
+    assert spec(data, *engines).state() == "done"
+
+
 def test_another_adapter_file_makes_the_evaluation_stale(evaluated, tmp_path):
     data, adapters, _ = evaluated
+    summarize(data, adapters)
     other = {"base": None, **adapters, "merged": write_adapter(tmp_path, "another-merge")}
     same = {"base": None, **adapters}
     engines = DrawnImages(), [RedScorer()], CONFIG, ColourFeatures()
@@ -205,7 +241,7 @@ def test_the_summary_has_the_agreed_shape(evaluated):
     assert path == data.base / "evaluation" / "summary.json"
     assert set(summary) == {
         "ip", "preservation", "matrix", "paired", "distributions", "prompt_sets", "release",
-        "adapter", "report", "seconds",
+        "adapter", "report", "evaluation", "seconds",
     }  # fmt: skip
     assert summary["matrix"]["expert:tone"]["shape"]["n"] == 4
     (row,) = [

@@ -54,7 +54,7 @@ def plan_table(console, patch, folder):
 
 
 def status_fault(console, patch, folder):
-    patch.setattr(status, "corrupt_partitions", lambda _: {"prompts all": FOREIGN})
+    patch.setattr(status, "corrupt_partitions", lambda _: {("prompts", "all"): [FOREIGN]})
     status.status_command(console, as_json=False, verify=True)
 
 

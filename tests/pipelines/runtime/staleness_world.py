@@ -22,6 +22,7 @@ from alignguard_data.prompts.gate import GateTools
 from alignguard_data.prompts.room import write_prompt_pairs
 from alignguard_data.release.room import build_release
 from alignguard_data.scores.room import score_concept
+from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.partition import PartitionSpec, open_partition
 from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.tally import Tally
@@ -29,6 +30,7 @@ from alignguard_data.taxonomy.room import write_taxonomy
 from alignguard_train.contracts.recipes import ExpertRecipe, MergeConfig
 from alignguard_train.encodings import room as encodings
 from alignguard_train.evaluation.prompt_sets import PromptSetConfig
+from alignguard_train.evaluation.report.summary import MODEL_CARD, SUMMARY
 from pipelines.rooms import ROOMS
 from tests.alignguard_data import tiny_rooms
 from tests.alignguard_train.evaluation.world import CONFIG, ColourFeatures, RedScorer
@@ -178,3 +180,11 @@ class World:
                 extra_files=files,
                 tally=Tally(wanted=1, made=1, unit="files"),
             )
+        if spec.room == "evaluation":
+            self._summarize()
+
+    def _summarize(self) -> None:
+        folder = self.data.base / "evaluation"
+        made = manifests.require(self.data.partition("evaluation"))
+        (folder / MODEL_CARD).write_text("# The adapter\n")
+        (folder / SUMMARY).write_text(json.dumps({"evaluation": made.content_id}))

@@ -213,6 +213,10 @@ def deleted_release(world: World) -> None:
     shutil.rmtree(str(folder))
 
 
+def deleted(name: str) -> Callable[[World], None]:
+    return lambda world: (world.data.base / "evaluation" / name).unlink()
+
+
 def another_base(world: World) -> None:
     world.engines.generator.revision = "2"
     world.engines.base.revision = "2"
@@ -324,6 +328,8 @@ CHANGES: dict[str, tuple[Callable[..., None], str]] = {
         "release/all",
     ),
     "the release's folder is deleted": (deleted_release, "release/all"),
+    "the summary is deleted": (deleted("summary.json"), "evaluation/all"),
+    "the model card is deleted": (deleted("MODEL_CARD.md"), "evaluation/all"),
     "a file to import": (
         rewrite("train.csv", "prompt,image,category\na green field,1.png,hate\n"),
         "imports/coprov2",
