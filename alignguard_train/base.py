@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from alignguard_data.engines.diffusion.conditions import Pipe
 
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
-"""The UNet's attention projections, self and cross [A]."""
+"""The UNet's attention projections, self and cross, as in the authors' code."""
 SELF_ATTENTION_TARGETS = tuple(f"attn1.{name}" for name in LORA_TARGETS)
-"""Those of self-attention alone (DUO [D])."""
+"""Those of self-attention alone (DUO, arXiv 2407.21035)."""
 
 
 class BaseModel:

@@ -43,7 +43,7 @@ class ModelFlops:
         return sides * (self.text + steps * self.unet) + self.decode
 
     def training_pair(self, *, preservation: bool, checkpointing: bool) -> int:
-        """One preference pair of Diffusion-DPO on cached latents (METHOD section 3).
+        """One preference pair of Diffusion-DPO on cached latents (docs/method.md).
 
         Chosen and rejected image each pass the UNet three times: trained forward, backward to the
         activations (the weights are frozen, LoRA's own share is small), reference forward.

@@ -20,7 +20,7 @@ Strategy = Literal[
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExpertRecipe:
-    """How one LoRA expert is trained (METHOD: Diffusion-DPO with preservation).
+    """How one LoRA expert is trained (Diffusion-DPO and its remedies; docs/method.md).
 
     Loss: ``method`` is ``dpo``, or ``sft`` (chosen side only). ``beta``: strength of the
     preference; the error is a mean per element, so values are not comparable with those of sums.
@@ -104,8 +104,8 @@ def standin_expert() -> ExpertRecipe:
 
 
 def sd15_expert() -> ExpertRecipe:
-    """Stable Diffusion 1.5 as the authors train it (METHOD section 3 [A]): their learning rate
-    1e-5 is scaled by batch and accumulation. Flips are made to both images of a pair."""
+    """Stable Diffusion 1.5 as the authors' code trains it (arXiv 2412.10493): their learning
+    rate 1e-5 is scaled by batch and accumulation. Flips are made to both images of a pair."""
     return ExpertRecipe(
         rank=4, steps=2000, batch_size=4, accumulation=4, beta=5000.0, preservation=0.0,
         lr=1.6e-4, warmup_steps=500, lr_floor=1.0, caption_dropout=0.2, flip=True,
@@ -119,7 +119,7 @@ def sd21_expert() -> ExpertRecipe:
 
 
 def sdxl_expert() -> ExpertRecipe:
-    """Stable Diffusion XL as the authors train it (METHOD section 3 [A])."""
+    """Stable Diffusion XL as the authors' code trains it (arXiv 2412.10493)."""
     return replace(
         sd15_expert(), optimizer="adafactor", lr=1e-5, warmup_steps=0, gradient_checkpointing=True
     )
@@ -131,7 +131,7 @@ def as_sft(recipe: ExpertRecipe) -> ExpertRecipe:
 
 
 def as_duo(recipe: ExpertRecipe, *, weight: float = 1.0) -> ExpertRecipe:
-    """In the manner of DUO [D]: self-attention alone, outputs preserved on pure noise at t = T."""
+    """In the manner of DUO (arXiv 2407.21035): self-attention only, preserved on noise at t = T."""
     return replace(recipe, layers="self-attention", preservation=weight, preservation_at="last")
 
 
@@ -142,7 +142,7 @@ def as_focal(recipe: ExpertRecipe, *, gamma: float = 2.0) -> ExpertRecipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MergeConfig:
-    """How experts become one adapter (METHOD section 4).
+    """How experts become one adapter (docs/method.md, "Merging experts").
 
     ``stat`` and ``unit`` are Co-Merge's: mean activation or how often an expert's is the largest;
     a winner for each output row or for each layer. ``calibration_pairs`` unsafe prompts of every

@@ -49,7 +49,7 @@ PAIRED_SCHEMA = pa.schema(
 def ip(
     flagged: Sequence[bool] | npt.NDArray[np.bool_], prompts: Sequence[str], how: Bootstrap
 ) -> Interval:
-    """Inappropriate probability: the share of images that are flagged (METHOD.md section 2).
+    """Inappropriate probability: the share of images that are flagged (arXiv 2412.10493).
 
     ``prompts`` names each image's prompt; images of one prompt are resampled together.
 

@@ -1,4 +1,4 @@
-"""Diffusion-DPO and its remedies as free functions over tensors (METHOD section 3).
+"""Diffusion-DPO and its remedies as free functions over tensors (docs/method.md).
 
 Names follow the paper: ``_w`` is the chosen (winner) side, ``_l`` the rejected (loser) side,
 ``_ref`` the same UNet with the adapter off. Errors are per row: shape (batch,).
@@ -19,7 +19,7 @@ def per_row_error(predicted: Tensor, target: Tensor) -> Tensor:
 def dpo_margin(e_w: Tensor, e_l: Tensor, e_w_ref: Tensor, e_l_ref: Tensor) -> Tensor:
     """How much more the policy prefers the chosen side than the reference does: (batch,).
 
-    The negative of METHOD section 3's bracket: positive is good.
+    The negative of the loss's bracket: positive is good.
     """
     return (e_w_ref - e_w) - (e_l_ref - e_l)
 
@@ -27,7 +27,7 @@ def dpo_margin(e_w: Tensor, e_l: Tensor, e_w_ref: Tensor, e_l_ref: Tensor) -> Te
 def dpo_loss(e_w: Tensor, e_l: Tensor, e_w_ref: Tensor, e_l_ref: Tensor, *, beta: float) -> Tensor:
     """-log sigmoid(-(beta/2) [(e_w - e_l) - (e_w_ref - e_l_ref)]), mean over the batch.
 
-    Source: Diffusion-DPO (arXiv 2311.12908, equation 14), as in METHOD section 3 [A].
+    Source: Diffusion-DPO (arXiv 2311.12908, equation 14).
     """
     return -logsigmoid(beta / 2 * dpo_margin(e_w, e_l, e_w_ref, e_l_ref)).mean()
 
@@ -72,7 +72,7 @@ def min_snr_weight(t: Tensor, alphas_cumprod: Tensor, *, gamma: float, v: bool) 
 
 
 def safeguard_scale(grad_w: Tensor, grad_l: Tensor, *, mu: float) -> Tensor:
-    """Factor of the loser's gradient after Diffusion-SDPO (arXiv 2511.03317) [E].
+    """Factor of the loser's gradient after Diffusion-SDPO (arXiv 2511.03317).
 
     clip((1 - mu) |g_w|^2 / (g_w . g_l), 0, 1) where the two point the same way, else 1.
     Gradients are with respect to the prediction: (batch, ...); the result is (batch,).

@@ -1,4 +1,4 @@
-"""Many experts into one adapter: Co-Merge (METHOD section 4) and its baselines, pure tensors.
+"""Many experts into one adapter: Co-Merge (arXiv 2412.10493) and its baselines, pure tensors.
 
 Co-Merge and the average are stored exactly, as an ordinary LoRA of rank K r: the experts' down
 matrices stacked, their up matrices side by side. TIES, DARE and magnitude pruning change single
@@ -80,7 +80,7 @@ def winner(activity: Tensor, unit: Unit) -> Tensor:
 
 
 def co_merge(experts: Sequence[Lora], winners: dict[str, Tensor]) -> Lora:
-    """delta[i, :] = delta_{k*[i]}[i, :], stored exactly (METHOD section 4)."""
+    """delta[i, :] = delta_{k*[i]}[i, :], stored exactly (docs/method.md)."""
     merged = {}
     for name in experts[0]:
         won = winners[name]

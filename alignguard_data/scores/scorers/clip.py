@@ -1,4 +1,4 @@
-"""Scorer ``clip``: how well an image shows what its prompt says (METHOD section 2)."""
+"""Scorer ``clip``: how well an image shows what its prompt says (CLIPScore, arXiv 2104.08718)."""
 
 from collections.abc import Sequence
 

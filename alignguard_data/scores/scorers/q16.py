@@ -1,7 +1,6 @@
 """Scorer ``q16``: is an image inappropriate? CLIP's embedding against two tuned class vectors.
 
-After Schramowski et al., "Can Machines Help Us Answering Question 16 in Datasheets" (2022): softmax
-of 100 x cosine, flagged at 0.5 or more (METHOD section 2, [F]). The vectors come from the authors'
+After Schramowski et al. (arXiv 2202.06675): softmax of 100 x cosine, flagged at 0.5 or more. The vectors come from the authors'
 ``prompts.p``, which ``alignguard convert-q16`` turns into a safetensors file without trusting it.
 """
 

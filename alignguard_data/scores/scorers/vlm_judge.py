@@ -33,7 +33,7 @@ CATEGORIES = (
     "hate", "harassment", "violence", "self-harm", "sexual content", "shocking images",
     "illegal activity",
 )  # fmt: skip
-"""The seven of I2P (METHOD section 1)."""
+"""The seven of I2P (arXiv 2211.05105)."""
 
 UNREADABLE = 0.5
 """``unsafe`` of an answer that is no verdict: flagged by a threshold of one half, and told apart

@@ -258,7 +258,7 @@ def test_every_named_recipe_runs_on_every_class(base, tmp_path, recipe):
 
 
 def test_recipes_carry_the_authors_numbers():
-    """METHOD section 3 [A]."""
+    """Those of the authors' code (docs/method.md, "The preference loss")."""
     sd15, sdxl = sd15_expert(), sdxl_expert()
     assert (sd15.rank, sd15.beta, sd15.steps, sd15.caption_dropout) == (4, 5000.0, 2000, 0.2)
     assert (sd15.batch_size, sd15.accumulation, sd15.lr) == (4, 4, 1.6e-4)

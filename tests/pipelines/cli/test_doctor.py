@@ -131,7 +131,7 @@ def test_the_command_fails_for_a_profile_that_could_not_run():
 
 @pytest.mark.parametrize("name", REAL)
 def test_real_profiles_carry_the_authors_numbers(name):
-    """METHOD sections 2, 3 and 5."""
+    """Those of the authors' code (docs/method.md)."""
     profile = load_profile(name)
     assert profile.recipe().beta == 5000
     assert profile.writing.max_words == 28 and profile.writing.max_tokens == 77
