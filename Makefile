@@ -1,5 +1,5 @@
 # make run    the whole stand-in loop, from nothing to report.html
-# make smol   the same with prompts by a real language model (SmolLM2); docs/smol.md
+# make smol   the same with prompts by a real language model (SmolLM2); docs/how-to/smol.md
 # make test   lint, types, the default tests, and those of the real vLLM engine where it installs
 # make check  lint, who may import whom, and types
 # make mutants  changes the code one place at a time: does a test see it? docs/testing.md

@@ -141,7 +141,7 @@ class BaseModelChoice(_Strict):
     revision: str | None = None
     device: str = "auto"
     devices: list[Annotated[str, AfterValidator(_device)]] = Field(default_factory=list)
-    """Several GPUs of one machine: a process each over disjoint concepts (docs/scaling.md)."""
+    """Several GPUs of one machine: one process per GPU (docs/how-to/cluster.md)."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     training_dtype: Literal["float32", "tf32", "bfloat16"] | None = None
     """Precision of training: ``tf32`` is float32 weights and sums with products that a GPU makes in

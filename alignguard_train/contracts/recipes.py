@@ -98,8 +98,8 @@ class ExpertRecipe:
 
 
 def standin_expert() -> ExpertRecipe:
-    """The stand-in's recipe; docs/training.md shows the curves that chose it, and what half of its
-    first 120 steps keep."""
+    """The stand-in's recipe; docs/explanation/training.md has the curves that chose it, and what 60
+    steps keep of 120."""
     return ExpertRecipe(steps=60)
 
 

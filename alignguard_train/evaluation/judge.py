@@ -2,7 +2,8 @@
 scored, and what each image shows.
 
 Every prompt has a seed of its own, derived from its id, so what an image shows depends neither on
-the order of the list nor on where a run was resumed (its last bits may: docs/machines.md).
+the order of the list nor on where a run was resumed (its last bits may:
+docs/explanation/machines.md).
 """
 
 import dataclasses

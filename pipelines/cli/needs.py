@@ -194,7 +194,7 @@ def _disk(profile: Profile, taxonomy: Taxonomy) -> Check:
     except EngineError as error:
         return Check(
             what=what, state="warning", found=f"its need is not known: {error}",
-            fix="see docs/gpu.md for what a profile of that size needs",
+            fix="see docs/how-to/gpu.md for what a profile of that size needs",
         )  # fmt: skip
     need = sum(room.gib for room in rooms)
     root = scratch(data_root())

@@ -2,7 +2,7 @@
 
 Ray gives every job its GPU (it sees no other), so engines whose device is ``auto`` take it. Steps
 without a model stay where their run is. Every node needs this package and its Python at the same
-path, and sees the data root and the Dagster storage; docs/scaling.md says how.
+path, and sees the data root and the Dagster storage; docs/how-to/cluster.md says how.
 """
 
 import importlib.util

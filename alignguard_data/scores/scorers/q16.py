@@ -1,7 +1,8 @@
 """Scorer ``q16``: is an image inappropriate? CLIP's embedding against two tuned class vectors.
 
-After Schramowski et al. (arXiv 2202.06675): softmax of 100 x cosine, flagged at 0.5 or more. The vectors come from the authors'
-``prompts.p``, which ``alignguard convert-q16`` turns into a safetensors file without trusting it.
+After Schramowski et al. (arXiv 2202.06675): softmax of 100 x cosine, flagged at 0.5 or more. The
+vectors come from the authors' ``prompts.p``, which ``alignguard convert-q16`` turns into a
+safetensors file without trusting it.
 """
 
 import io

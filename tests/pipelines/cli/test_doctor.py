@@ -88,7 +88,7 @@ def test_a_model_of_unknown_shapes_leaves_the_disk_need_open(tmp_path):
     path.write_text(yaml.safe_dump(content))
     assert needs(str(path))["disk for the data"] == (
         "warning",
-        "see docs/gpu.md for what a profile of that size needs",
+        "see docs/how-to/gpu.md for what a profile of that size needs",
     )
 
 
