@@ -110,8 +110,10 @@ class BaseModel:
 
     @contextmanager
     def products(self) -> Iterator[None]:
-        """Matrix products as ``dtype`` asks for, forward and backward, until the block ends; it is
-        a setting of the whole process, and only of CUDA."""
+        """Matrix products as ``dtype`` asks for, forward and backward, until the block ends.
+
+        It is a setting of the whole process, and only of CUDA.
+        """
         import torch
 
         matmul = torch.backends.cuda.matmul

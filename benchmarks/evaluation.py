@@ -1,5 +1,8 @@
-"""Evaluation from prompts to report.html: images a second, against rendering alone and scoring
-alone, one after the other, on the stand-in with its own base model, scorers and features."""
+"""Evaluation from prompts to report.html.
+
+Images a second, against rendering alone and scoring alone, one after the other, on the stand-in
+with its own base model, scorers and features.
+"""
 
 import dataclasses
 import statistics

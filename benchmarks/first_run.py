@@ -1,5 +1,7 @@
-"""A first `make run` room by room, with the settings of before against the shipped ones, both here
-and now: seconds, their ratio, and the claims that must not change.
+"""A first `make run` room by room, before and after.
+
+With the settings of before against the shipped ones, both here and now: seconds, their ratio, and
+the claims that must not change.
 
 One run of each: together some seven minutes on two idle cores.
 """
@@ -42,8 +44,10 @@ class _Clock(Listener):
 
 
 def measure(runs: int) -> dict[str, float]:
-    """Seconds before and after of every room and of all, and the claims of both; ``runs`` is not
-    asked, as one run of each takes minutes."""
+    """Seconds before and after of every room and of all, and the claims of both.
+
+    ``runs`` is not asked, as one run of each takes minutes.
+    """
     with tempfile.TemporaryDirectory() as folder:
         before = _in_a_process(Path(folder) / "before", BEFORE)
         after = _in_a_process(Path(folder) / "after", {})

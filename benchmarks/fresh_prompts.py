@@ -11,8 +11,11 @@ from alignguard_train.evaluation.judge import EvaluationRow, evaluation_seed
 def fresh_rows(
     writer: TextGenerator, concepts: Iterable[Concept], requests: range, *, prefix: str = ""
 ) -> list[EvaluationRow]:
-    """Both sides of the replies to ``requests`` about every concept. A pair's name, and so its
-    seed, is ``<prefix><concept>-<request>``; the writer's replies must hold both prompts."""
+    """Both sides of the replies to ``requests`` about every concept.
+
+    A pair's name, and so its seed, is ``<prefix><concept>-<request>``; the writer's replies must
+    hold both prompts.
+    """
     rows = []
     for concept in concepts:
         asked = [WritingRequest(concept=concept, index=index) for index in requests]

@@ -1,5 +1,6 @@
-"""Seven experts of rank 4 into one on Stable Diffusion 1.5 at real size: seconds and peak memory,
-against peft's ``add_weighted_adapter`` where it does the same job.
+"""Seven experts of rank 4 into one on Stable Diffusion 1.5 at real size.
+
+Seconds and peak memory, against peft's ``add_weighted_adapter`` where it does the same job.
 
     python -m benchmarks.merging <checkpoint> ours co-merge | ours ties | peft ties | ...
 """

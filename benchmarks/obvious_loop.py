@@ -1,5 +1,8 @@
-"""The obvious way to train with Diffusion-DPO: two UNets, VAE and text encoder in every step, and
-one pair at a time. What an expert's step is measured against."""
+"""The obvious way to train with Diffusion-DPO.
+
+Two UNets, VAE and text encoder in every step, and one pair at a time. What an expert's step is
+measured against.
+"""
 
 from collections.abc import Callable
 from typing import Any

@@ -77,8 +77,10 @@ def rows_of(engines: Engines, writer_seed: int, number: int) -> list[EvaluationR
 
 
 def merit(line: dict[str, Any]) -> tuple[float, float]:
-    """What a choice is made by: share of clean unsafe prompts plus fidelity of safe ones, then the
-    same with residue."""
+    """What a choice is made by.
+
+    Share of clean unsafe prompts plus fidelity of safe ones, then the same with residue.
+    """
     kept = line["fidelity"]["value"]
     return kept - line["ip"]["value"], kept - line["residue"]["value"]
 

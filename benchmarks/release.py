@@ -47,7 +47,7 @@ def _copy_seconds(source: Path, target: Path) -> float:
     shutil.copytree(source, target)
     for file in target.rglob("*"):
         if file.is_file():
-            with open(file, "rb") as handle:
+            with file.open("rb") as handle:
                 os.fsync(handle.fileno())
     seconds = time.perf_counter() - started
     for file in target.rglob("*"):

@@ -126,8 +126,10 @@ def _growth(model: str, sampling: Sampling, runs: int) -> dict[str, float]:
 
 
 class _Drawn:
-    """An ``ImageGenerator`` whose 512x512 images are there already: noise, which is the most work
-    to compress."""
+    """An ``ImageGenerator`` whose 512x512 images are there already.
+
+    Noise, which is the most work to compress.
+    """
 
     model_id, revision, images_per_call = "drawn", "1", 16
 
@@ -141,8 +143,10 @@ class _Drawn:
 
 
 def _beside_the_model(runs: int) -> float:
-    """CPU seconds an image of all that the room does beside the model: encoding, hashing, and
-    writing batches and shards."""
+    """CPU seconds an image of all that the room does beside the model.
+
+    Encoding, hashing, and writing batches and shards.
+    """
     profile = load_profile("standin")
     sampling = dataclasses.replace(profile.sampling, width=512, height=512, batch_size=16)
     taken = []

@@ -44,8 +44,10 @@ CHOICES: dict[str, dict[str, Any]] = {
 
 
 def measure(runs: int) -> dict[str, float]:
-    """Medians over ``runs``: the plain rate, each choice's rate over it, and what compiling costs
-    before the first image."""
+    """Medians over ``runs``.
+
+    The plain rate, each choice's rate over it, and what compiling costs before the first image.
+    """
     with tempfile.TemporaryDirectory() as folder:
         words = CLIPTokenizer.from_pretrained(base_model_folder() / "tokenizer")
         tiny_pipe("epsilon", words).save_pretrained(Path(folder) / "tiny-sd15")

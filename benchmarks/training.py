@@ -31,8 +31,10 @@ LOOP_PAIRS = 16
 
 
 def measure(runs: int) -> dict[str, float]:
-    """Medians over ``runs``, the sides taking turns, with the stand-in's base model; both train
-    without preservation, which the obvious loop does not know."""
+    """Medians over ``runs``, the sides taking turns, with the stand-in's base model.
+
+    Both train without preservation, which the obvious loop does not know.
+    """
     profile = load_profile("standin")
     base = BaseModel(model=resolve_model(profile.base_model.model), device="cpu")
     preferences = random_preferences(PAIRS, profile.sampling.width)

@@ -105,7 +105,8 @@ def _bare(job: dict[str, object]) -> Iterator[Callable[[], float]]:
         text=True,
         bufsize=1,
     ) as process:
-        assert process.stdin and process.stdout
+        assert process.stdin
+        assert process.stdout
         process.stdin.write(json.dumps(job) + "\n")
         said, asked = process.stdout, process.stdin
 

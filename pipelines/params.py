@@ -90,8 +90,11 @@ def _hints(builder: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _model(fields: Mapping[str, tuple[Any, Any]], *, extra: Any) -> type[BaseModel]:
-    """A pydantic model of arguments; names such as `schema` would be pydantic's own, so that each
-    argument is the alias of a plain field."""
+    """A pydantic model of arguments.
+
+    Names such as `schema` would be pydantic's own, so that each argument is the alias of a plain
+    field.
+    """
     renamed: Any = {
         f"field_{number}": (hint, Field(default, alias=name))
         for number, (name, (hint, default)) in enumerate(fields.items())

@@ -16,8 +16,10 @@ def concept_partitions(engines: Engines) -> dg.DynamicPartitionsDefinition:
 def register_concepts(
     instance: dg.DagsterInstance, concepts: dg.DynamicPartitionsDefinition, keys: Sequence[str]
 ) -> None:
-    """Make ``keys`` the partitions: new ones are added, those of withdrawn concepts taken out (what
-    was made of them stays on disk)."""
+    """Make ``keys`` the partitions.
+
+    New ones are added, those of withdrawn concepts taken out (what was made of them stays on disk).
+    """
     name = concepts.name or ""
     for gone in set(instance.get_dynamic_partitions(name)) - set(keys):
         instance.delete_dynamic_partition(name, gone)

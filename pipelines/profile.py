@@ -134,8 +134,11 @@ class Engine(_Strict):
 
 
 class BaseModelChoice(_Strict):
-    """The frozen checkpoint to align: a hub id with its revision, a folder, or
-    ``package:<package>/<folder>`` for one that a Python package carries."""
+    """The frozen checkpoint to align.
+
+    A hub id with its revision, a folder, or ``package:<package>/<folder>`` for one that a Python
+    package carries.
+    """
 
     model: Annotated[str, AfterValidator(_folder_or_id)]
     revision: str | None = None

@@ -62,8 +62,10 @@ class Engines:
 
     @cached_property
     def gate_tools(self) -> GateTools:
-        """What the gate of replies asks: tokens as the base model counts them, the language, and
-        the profile's check of concepts."""
+        """What the gate of replies asks.
+
+        Tokens as the base model counts them, the language, and the profile's check of concepts.
+        """
         choice, check = self.profile.base_model, self.profile.concept_check
         language = self.profile.writing.language
         return GateTools(

@@ -59,8 +59,10 @@ class Room:
         return ask_each(engines, wanted, lambda key: self.state(engines, key))
 
     def state(self, engines: Engines, key: str) -> State:
-        """done, stale or missing; a partition whose input is missing is missing itself,
-        unless an older version of it stands."""
+        """done, stale or missing.
+
+        A partition whose input is missing is missing itself, unless an older version of it stands.
+        """
         try:
             return self.spec(engines, key).state()
         except InputMissing:
@@ -79,8 +81,10 @@ def ask_each(
 
 
 def expert_keys(engines: Engines) -> list[str]:
-    """Partition keys of the experts: the adapter trained on everything first, as it takes
-    longest, then every category."""
+    """Partition keys of the experts.
+
+    The adapter trained on everything first, as it takes longest, then every category.
+    """
     keys = [category.key for category in engines.taxonomy.categories]
     return [ALL_SINGLE, *keys] if engines.profile.training.all_single else keys
 

@@ -1,6 +1,8 @@
 """A real S3 API on localhost (moto's server), and a TCP proxy before it that can cut a put, or
-count the reads that come through it, each held up a little as a network would."""
+count the reads that come through it, each held up a little as a network would.
+"""
 
+import contextlib
 import logging
 import socket
 import threading
@@ -68,10 +70,8 @@ class CuttingProxy:
         except OSError:
             pass
         for end in (source, target):
-            try:
+            with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
             end.close()
 
     def _look(self, data: bytes, asks: bool) -> None:

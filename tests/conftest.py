@@ -22,13 +22,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test sees the caller's profile, data or Dagster home."""
     for name in ("ALIGNGUARD_PROFILE", "ALIGNGUARD_ROOT", "DAGSTER_HOME", "ALIGNGUARD_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ALIGNGUARD_ROOT", str(tmp_path / "data"))
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
-    yield
 
 
 def reduced_profile(folder: Path, **changes: object) -> Path:

@@ -84,13 +84,16 @@ def spec_makers() -> list[tuple[str, ast.FunctionDef]]:
     """Every function that builds a PartitionSpec, says that it returns one, or is called so."""
     found = []
     for path in modules():
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef) and (
+        found += [
+            (f"{relative(path)}:{node.name}", node)
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.FunctionDef)
+            and (
                 calls_in(node, "PartitionSpec")
                 or "PartitionSpec" in (ast.unparse(node.returns) if node.returns else "")
                 or node.name.strip("_") == "spec"
-            ):
-                found.append((f"{relative(path)}:{node.name}", node))
+            )
+        ]
     return found
 
 

@@ -1,5 +1,7 @@
-"""Faults injected into whole runs of the command: full and read-only disks, damaged files, two
-runs at once, a jumping clock, a locked index. Each shows a clear line and loses nothing.
+"""Faults injected into whole runs of the command.
+
+Full and read-only disks, damaged files, two runs at once, a jumping clock, a locked index. Each
+shows a clear line and loses nothing.
 """
 
 import json
@@ -105,7 +107,8 @@ def test_status_verify_names_every_damaged_file_and_is_content_with_whole_ones(c
     said = done.stdout.replace("\n", "").replace(" ", "")
     assert all(str(path) in said for path in paths)
     whole = alignguard(calm, profile, "status", "--verify", "--json")
-    assert whole.returncode == 0 and json.loads(whole.stdout)["faults"] == {}
+    assert whole.returncode == 0
+    assert json.loads(whole.stdout)["faults"] == {}
 
 
 def start(root: Path, profile: Path, **environment: str) -> subprocess.Popen[str]:
@@ -252,7 +255,8 @@ def test_an_index_locked_by_another_process_is_one_line_and_can_be_rebuilt(calm,
     file = next(calm.glob("reduced/index/all/*/index.duckdb"))
     command = [sys.executable, "-c", HOLD, str(file)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
         try:
             said = one_line(alignguard(calm, profile, "sql", "select count(*) from concepts"))
         finally:

@@ -207,7 +207,8 @@ def test_the_whole_graph_runs_from_prompts_of_vllm_to_a_merged_adapter(tmp_path)
 
     run_whole_graph(tmp_path, path, "sd15")
     wrote = [json.loads(p.read_text()) for p in root.glob("tiny_sd15/prompts/*/manifest.json")]
-    assert len(wrote) == 6 and all(m["rows"] for m in wrote)
+    assert len(wrote) == 6
+    assert all(m["rows"] for m in wrote)
     assert all("chat" in m["models"] for m in wrote)
     made = list(root.glob("tiny_sd15/experts/*/manifest.json"))
     assert len(made) == 3  # two categories and All-single

@@ -30,10 +30,13 @@ def _within(scope: ast.AST) -> list[int]:
     while known < len(texts):  # until no text leads to another
         known = len(texts)
         for node in ast.walk(scope):
-            if isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr) and node.value:
-                if _holds_text(node.value, errors, texts):
-                    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-                    texts |= {target.id for target in targets if isinstance(target, ast.Name)}
+            if (
+                isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr)
+                and node.value
+                and _holds_text(node.value, errors, texts)
+            ):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                texts |= {target.id for target in targets if isinstance(target, ast.Name)}
     return [
         node.lineno for node in ast.walk(scope)
         if isinstance(node, ast.Compare | ast.Call | ast.Match) and _asks(node, errors, texts)
@@ -54,10 +57,13 @@ def _holds_text(node: ast.AST, errors: set[str], texts: set[str]) -> bool:
             return True
         if isinstance(part, ast.FormattedValue) and _is_error(part.value, errors):
             return True
-        if isinstance(part, ast.Call) and isinstance(part.func, ast.Name):
-            if part.func.id in ("str", "repr", "first_line", "reason"):
-                if any(_is_error(argument, errors) for argument in part.args):
-                    return True
+        if (
+            isinstance(part, ast.Call)
+            and isinstance(part.func, ast.Name)
+            and part.func.id in ("str", "repr", "first_line", "reason")
+            and any(_is_error(argument, errors) for argument in part.args)
+        ):
+            return True
     return False
 
 

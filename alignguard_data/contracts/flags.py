@@ -9,8 +9,11 @@ Scores = Mapping[tuple[str, str], float]
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class FlagRule:
-    """An image is flagged when this score is at least this high; ``version`` is the scorer's that
-    the threshold was calibrated with, None for one that holds for every version."""
+    """An image is flagged when this score is at least this high.
+
+    ``version`` is the scorer's that the threshold was calibrated with, None for one that holds for
+    every version.
+    """
 
     scorer: str
     key: str
@@ -19,8 +22,10 @@ class FlagRule:
 
 
 def version_faults(flags: Sequence[FlagRule], versions: Mapping[str, str]) -> list[str]:
-    """Each rule whose threshold was calibrated with another version of its scorer than the one in
-    ``versions``, by scorer."""
+    """Rules whose threshold was calibrated with another version of their scorer.
+
+    ``versions`` holds the present version of each scorer.
+    """
     return [
         f"{rule.scorer}/{rule.key} at least {rule.at_least:g} was calibrated with version "
         f"{rule.version}, and the scores are of version {versions[rule.scorer]}: calibrate again"

@@ -54,8 +54,10 @@ class TextGenerator(Protocol):
     def revision(self) -> str: ...
 
     def generate(self, requests: Sequence[WritingRequest]) -> list[Reply]:
-        """One raw reply a request, in order; a good one is a JSON object with the string
-        fields ``unsafe_prompt`` and ``safe_prompt``. The same request gives the same reply.
+        """One raw reply a request, in order.
+
+        A good one is a JSON object with the string fields ``unsafe_prompt`` and ``safe_prompt``.
+        The same request gives the same reply.
 
         Raises:
             EngineError: the engine failed, in its own words.
@@ -97,8 +99,10 @@ class ImageScorer(Protocol):
     def keys(self) -> tuple[str, ...]: ...
 
     def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:
-        """One dict an image with every key of ``keys``; ``prompts`` are the captions, for
-        scorers that compare an image with its text."""
+        """One dict an image with every key of ``keys``.
+
+        ``prompts`` are the captions, for scorers that compare an image with its text.
+        """
         ...
 
 

@@ -51,8 +51,11 @@ class Sampling:
 
     @property
     def told(self) -> dict[str, Any]:
-        """What a fingerprint says of it. The checkpoint's own solver is left out, so that images
-        which were made before there was a choice are still up to date."""
+        """What a fingerprint says of it.
+
+        The checkpoint's own solver is left out, so that images which were made before there was a
+        choice are still up to date.
+        """
         found = dataclasses.asdict(self)
         if self.solver == "checkpoint":
             del found["solver"]

@@ -1,6 +1,8 @@
-"""Which record the rows of each shard of each room are: the one table that the audit, the index
-and the columns shown in Dagster read; and the parts of the rows of which a manifest keeps digests,
-since a later room reads no more (see :func:`alignguard_data.storage.basis.reads`).
+"""Which record the rows of each shard of each room are.
+
+The one table that the audit, the index and the columns shown in Dagster read; and the parts of the
+rows of which a manifest keeps digests, since a later room reads no more (see
+:func:`alignguard_data.storage.basis.reads`).
 
 A room's first shard is the one whose rows its manifest counts.
 """

@@ -23,8 +23,9 @@ _AFTER = rf"(?![^\W{BLANKLESS}])"
 
 
 def names_concept(text: str, terms: Sequence[str]) -> bool:
-    """Whether any term occurs in ``text`` as words, singular or plural, in any spelling that
-    :func:`canonical` folds.
+    """Whether any term occurs in ``text`` as words, singular or plural.
+
+    Every spelling that :func:`canonical` folds counts.
 
     In scripts without blanks a term occurs wherever its characters stand.
     """
@@ -34,8 +35,10 @@ def names_concept(text: str, terms: Sequence[str]) -> bool:
 
 @cache
 def term_keys(term: str) -> frozenset[str]:
-    """What two terms share if a text that names one may name the other: their words in the
-    singular, joined. Empty for a term without a letter or digit."""
+    """What two terms share if a text that names one may name the other.
+
+    Their words in the singular, joined. Empty for a term without a letter or digit.
+    """
     words = [word.replace("'", "") for word in _words(term)]
     singulars = [{word, *_singulars(word)} for word in words]
     return frozenset("".join(chosen) for chosen in itertools.product(*singulars) if chosen)

@@ -94,8 +94,11 @@ def words(text: str) -> list[str]:
 
 
 def tidy(text: str) -> str:
-    """One spelling of one text, for storage: composed characters, single blanks, and nothing that
-    is neither seen nor needed to write a script (control characters, marks of width zero)."""
+    """One spelling of one text, for storage.
+
+    Composed characters, single blanks, and nothing that is neither seen nor needed to write a
+    script (control characters, marks of width zero).
+    """
     composed = unicodedata.normalize("NFC", text)
     return " ".join("".join(filter(_is_kept, composed)).split())
 

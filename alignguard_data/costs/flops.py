@@ -37,8 +37,11 @@ class ModelFlops:
     caption_numbers: int
 
     def image(self, steps: int, guidance_scale: float) -> int:
-        """One image: two UNet forwards a step where classifier-free guidance is on, both prompts'
-        embeddings counted once each, one decoding."""
+        """Operations of one image.
+
+        Two UNet forwards a step where classifier-free guidance is on, both prompts' embeddings
+        counted once each, one decoding.
+        """
         sides = 2 if guidance_scale > 1 else 1
         return sides * (self.text + steps * self.unet) + self.decode
 
@@ -53,8 +56,11 @@ class ModelFlops:
         return images * (4 if checkpointing else 3) * self.unet
 
     def encoded_pair(self, *, mirrored: bool) -> int:
-        """Both images of a pair through the VAE, mirrored too where a recipe flips, and both
-        captions through the text encoders: what trainings share (room ``encodings``)."""
+        """Operations of encoding a pair, which trainings share (room ``encodings``).
+
+        Both images go through the VAE, mirrored too where a recipe flips, and both captions through
+        the text encoders.
+        """
         return (4 if mirrored else 2) * self.encode + 2 * self.text
 
     def encoded_numbers(self, *, mirrored: bool) -> int:

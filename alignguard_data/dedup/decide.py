@@ -63,8 +63,10 @@ def decide(
     test: Collection[str],
     evaluation: Collection[str],
 ) -> Decision:
-    """Which pairs give way: test rows to test rows, train rows to all that is measured on, and
-    then to other train rows."""
+    """Which pairs give way.
+
+    Test rows to test rows, train rows to all that is measured on, and then to other train rows.
+    """
     of_test = repeats(edges, test)
     held_out = {*test, *evaluation} - {row.pair_id for row in of_test}
     found = leaks(edges, train, held_out)
@@ -127,8 +129,10 @@ def leak_report(
     embedder: str | None,
     concepts: Mapping[str, str],
 ) -> dict[str, Any]:
-    """``leaks.json``: of each kind of leak the train rows that were dropped for it and the number
-    that remain (None: not looked for); the duplicates dropped within a split; the limits.
+    """The content of ``leaks.json``.
+
+    Of each kind of leak, the train rows that were dropped for it and the number that remain (None:
+    not looked for); the duplicates dropped within a split; the limits.
 
     ``concepts`` is pair id to concept key, ``embedder`` what judged meanings.
     """

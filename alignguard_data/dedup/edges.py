@@ -71,8 +71,11 @@ class Limits:
 
 
 class Edge(NamedTuple):
-    """Two pair ids, the smaller one first, and how near they are: 1 for equal captions, a Jaccard
-    index, a cosine; for images bits, of the further side (``one_image``: of the near one)."""
+    """Two pair ids, the smaller one first, and how near they are.
+
+    1 for equal captions, a Jaccard index, a cosine; for images bits, of the further side
+    (``one_image``: of the near one).
+    """
 
     one: str
     other: str
@@ -205,9 +208,11 @@ class NearEdges:
             ).to_arrow_table()
             if not batch.num_rows:
                 return compared
-            with transaction(self._connection):
-                with registered(self._connection, "found", find(batch)):
-                    self._connection.execute("insert into edges from found")
+            with (
+                transaction(self._connection),
+                registered(self._connection, "found", find(batch)),
+            ):
+                self._connection.execute("insert into edges from found")
             compared += batch.num_rows
 
 

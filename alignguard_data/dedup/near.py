@@ -62,9 +62,11 @@ class PromptIndex:
 
 
 def bands(jaccard_index: float) -> tuple[int, int]:
-    """Bands and rows of the hash index: the most selective ones that still find a pair of this
-    similarity with :data:`_RECALL`. b bands of r rows find it with 1 - (1 - s^r)^b (Leskovec,
-    Rajaraman, Ullman: Mining of Massive Datasets, section 3.4.2).
+    """Bands and rows of the hash index.
+
+    The most selective ones that still find a pair of this similarity with :data:`_RECALL`. b bands
+    of r rows find it with 1 - (1 - s^r)^b (Leskovec, Rajaraman, Ullman: Mining of Massive Datasets,
+    section 3.4.2).
     """
     for rows in (8, 4, 2):
         count = _PERMUTATIONS // rows
@@ -80,8 +82,11 @@ def _hash(members: Iterable[str]) -> MinHash:
 
 
 def band_keys(prompts: Sequence[str], max_jaccard: float) -> npt.NDArray[np.uint64]:
-    """A key a band, shape (prompts, bands): prompts that share the key of a band may lie above
-    ``max_jaccard``, and those above it share one with at least :data:`_RECALL`."""
+    """A key a band, shape (prompts, bands).
+
+    Prompts that share the key of a band may lie above ``max_jaccard``, and those above it share one
+    with at least :data:`_RECALL`.
+    """
     count, rows = bands(max_jaccard)
     sets = [[member.encode() for member in sorted(shingles(prompt))] for prompt in prompts]
     sketches = MinHash.bulk(sets, num_perm=_PERMUTATIONS, seed=1)
@@ -94,8 +99,11 @@ def band_keys(prompts: Sequence[str], max_jaccard: float) -> npt.NDArray[np.uint
 
 
 def piece_keys(hashes: npt.NDArray[np.uint64], max_distance: int) -> npt.NDArray[np.uint64]:
-    """``max_distance + 1`` pieces of each 64-bit hash, shape (hashes, pieces): of two hashes that
-    differ in at most ``max_distance`` bits one piece is equal, since each bit spoils only one."""
+    """``max_distance + 1`` pieces of each 64-bit hash, shape (hashes, pieces).
+
+    Of two hashes that differ in at most ``max_distance`` bits one piece is equal, since each bit
+    spoils only one.
+    """
     pieces = max_distance + 1
     edges = [64 * i // pieces for i in range(pieces + 1)]
     keys = [

@@ -88,8 +88,10 @@ def equal_captions(connection: Connection, batch: pa.Table) -> pa.Table:
 
 
 def near_prompts(connection: Connection, batch: pa.Table, max_jaccard: float) -> pa.Table:
-    """``prompt``: unsafe prompts that share a band of MinHash and whose Jaccard index is over the
-    limit."""
+    """Edges of kind ``prompt``: unsafe prompts whose Jaccard index is over the limit.
+
+    Only prompts that share a band of MinHash are compared.
+    """
     new = _keyed(batch, band_keys(batch["unsafe"].to_pylist(), max_jaccard))
     candidates = _joined(
         connection,
@@ -111,8 +113,10 @@ def near_prompts(connection: Connection, batch: pa.Table, max_jaccard: float) ->
 
 
 def near_images(connection: Connection, batch: pa.Table, max_distance: int) -> pa.Table:
-    """``image``: both sides are within the distance, ``value``: of the further one; ``one_image``:
-    the unsafe sides alone are, or the safe sides' hashes are equal."""
+    """``image``: both sides are within the distance, ``value``: of the further one.
+
+    ``one_image``: the unsafe sides alone are, or the safe sides' hashes are equal.
+    """
     unsafe, safe = (batch[f"{side}_phash"].to_numpy() for side in ("unsafe", "safe"))
     # The last piece is the whole of the safe side.
     keys = np.concatenate([piece_keys(unsafe, max_distance), safe[:, None]], axis=1)

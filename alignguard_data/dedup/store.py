@@ -33,8 +33,9 @@ def edges_file(data: DataRoot) -> Path:
 def synced_edges(
     file: Path, parts: Sequence[Part], limits: Limits, embedder: TextEmbedder | None
 ) -> Iterator[tuple[list[Edge], TextEmbedder | None]]:
-    """The edges among the rows of ``parts``, brought up to date, and an embedder that remembers
-    the vectors of the file.
+    """The edges among the rows of ``parts``, brought up to date.
+
+    With them an embedder that remembers the vectors of the file.
 
     Raises:
         PartitionBusy: another process has the file open.

@@ -1,6 +1,8 @@
-"""Why a server cannot be asked, each cause by its own name: address, key, proxy, DNS, TLS, or
-nobody there. Causes are told apart by the classes of the exceptions behind a failure, never by
-their texts."""
+"""Why a server cannot be asked, each cause by its own name.
+
+Address, key, proxy, DNS, TLS, or nobody there. Causes are told apart by the classes of the
+exceptions behind a failure, never by their texts.
+"""
 
 import os
 import socket

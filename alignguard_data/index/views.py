@@ -125,9 +125,12 @@ _LINEAGE_TO_ADAPTERS = """
 
 
 def attach_releases(connection: duckdb.DuckDBPyConnection, data: DataRoot) -> None:
-    """Add ``releases``, ``release_pairs`` and the table macro ``drift(older, newer)`` to an open
-    index, for this connection alone. Releases come after the index, so they are no part of its
-    file; their shards are scanned when a query asks for them."""
+    """Add ``releases``, ``release_pairs`` and the macro ``drift`` to an open index.
+
+    They are there for this connection only; ``drift(older, newer)`` gives a table. Releases come
+    after the index, so they are no part of its file; their shards are scanned when a query asks for
+    them.
+    """
     folders = list_releases(data)
     connection.register(
         "releases",
@@ -156,8 +159,11 @@ def attach_releases(connection: duckdb.DuckDBPyConnection, data: DataRoot) -> No
 
 
 def attach_adapters(connection: duckdb.DuckDBPyConnection, data: DataRoot) -> None:
-    """Add ``adapters``, ``pair_adapters`` (which adapters a released pair taught) and
-    ``lineage_to_adapters`` to an open index that has its releases, for this connection alone."""
+    """Add the views of adapters to an open index that has its releases.
+
+    They are ``adapters``, ``pair_adapters`` (which adapters a released pair taught) and
+    ``lineage_to_adapters``, for this connection only.
+    """
     table = pa.Table.from_pylist([asdict(a) for a in list_adapters(data)], ADAPTER_SCHEMA)
     connection.register("adapters", table)
     connection.execute(_PAIR_ADAPTERS)

@@ -190,7 +190,8 @@ def _check_scores(
 
 def _preference(candidate: Candidate) -> PreferencePair:
     pair = candidate.pair
-    assert candidate.unsafe and candidate.safe, pair.pair_id
+    assert candidate.unsafe, pair.pair_id
+    assert candidate.safe, pair.pair_id
     return PreferencePair(
         pair_id=pair.pair_id,
         concept=pair.concept,

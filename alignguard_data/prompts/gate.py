@@ -80,7 +80,8 @@ NO_TOOLS = GateTools()
 class WritingConfig:
     """How many pairs a concept gets and which prompts pass.
 
-    Words as :mod:`alignguard_data.contracts.text` counts them."""
+    Words as :mod:`alignguard_data.contracts.text` counts them.
+    """
 
     pairs_per_concept: int
     evaluation_share: float = 0.2

@@ -28,8 +28,10 @@ _IMAGES = ("jpg_0", "jpg_1")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChangedPair:
-    """One pair that is not in both releases with the same images, scores and split; ``split`` is
-    ``evaluation`` for a pair of evaluation prompts."""
+    """One pair that is not in both releases with the same images, scores and split.
+
+    ``split`` is ``evaluation`` for a pair of evaluation prompts.
+    """
 
     pair_id: str
     concept: str
@@ -39,8 +41,10 @@ class ChangedPair:
 
 
 def diff(old: Place, new: Place) -> list[ChangedPair]:
-    """Every pair added, removed, or changed (same prompts; other images, scores or split, or any
-    other column that both releases have), by part and id.
+    """Every pair added, removed, or changed, by part and id.
+
+    Changed: the same prompts with other images, scores or split, or another value in any column
+    that both releases have.
 
     Raises:
         IntegrityError: a file of rows is missing or damaged.
@@ -105,9 +109,10 @@ def level(
     withdrawn: Collection[str],
     left: Collection[str],
 ) -> Level:
-    """What the version says: ``major`` for other columns or another base model; ``patch`` where
-    pairs or evaluation prompts only went because they, or their concept, were withdrawn; ``minor``
-    for everything else, such as other scores, and other files of equal rows.
+    """What the version says: ``major`` for other columns or another base model.
+
+    ``patch`` where pairs or evaluation prompts only went because they, or their concept, were
+    withdrawn; ``minor`` for everything else, such as other scores, and other files of equal rows.
 
     ``old`` and ``new`` are the releases' manifests, ``left`` the concepts that are gone.
     """

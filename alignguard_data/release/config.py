@@ -8,8 +8,11 @@ from alignguard_data.dedup.edges import Limits, identity_of
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ReleaseConfig:
-    """Sizes of files and row groups, in bytes of images, and how close two rows may be, of which
-    one gives way (see :mod:`alignguard_data.dedup.decide`)."""
+    """Sizes of files and row groups, and how close two rows may be.
+
+    Sizes are in bytes of images. Of two rows that are too close one gives way (see
+    :mod:`alignguard_data.dedup.decide`).
+    """
 
     max_file_bytes: int = 500_000_000
     row_group_bytes: int = 100_000_000

@@ -230,7 +230,7 @@ def _responsible(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """mlcroissant reads with deprecated calls, and warns that there is no date (see above)."""
+    """Quiet mlcroissant: it reads with deprecated calls, and warns of no date (see above)."""
     log = logging.getLogger("absl")
     level = log.level
     with warnings.catch_warnings():

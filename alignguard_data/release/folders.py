@@ -16,8 +16,10 @@ _NAME = re.compile(r"-v(\d+)\.(\d+)\.(\d+)$")
 
 
 def list_releases(data: DataRoot) -> list[Place]:
-    """The release folders, oldest version first. One without a manifest was never finished: it is
-    nobody's, and goes when its name is taken."""
+    """The release folders, oldest version first.
+
+    One without a manifest was never finished: it is nobody's, and goes when its name is taken.
+    """
     found = children(data.releases, f"coprov2-{data.profile}-v*")
     whole = [p for p in found if _NAME.search(p.name) and size(p / MANIFEST) is not None]
     return sorted(whole, key=lambda p: version_of(p.name))
@@ -39,8 +41,10 @@ def version_of(name: str) -> tuple[int, int, int]:
 
 
 def stands(data: DataRoot, done: Manifest) -> bool:
-    """Whether the release that the room's manifest points to is still there, by files' sizes:
-    the folder lies outside the partition, so someone may have deleted it."""
+    """Whether the release that the room's manifest points to is still there, by files' sizes.
+
+    The folder lies outside the partition, so someone may have deleted it.
+    """
     if "path" not in done.counts:
         return False
     folder = data.releases / str(done.counts["path"])
@@ -52,8 +56,10 @@ def stands(data: DataRoot, done: Manifest) -> bool:
 
 
 def give_way(folder: Place) -> None:
-    """Take a damaged release's place away: without a manifest it is nobody's, and goes when its
-    name is taken. Only for one whose good copy is written already.
+    """Take a damaged release's place away.
+
+    Without a manifest it is nobody's, and goes when its name is taken. Only for one whose good copy
+    is written already.
 
     Raises:
         StorageError: the disk or the bucket refused.
@@ -62,8 +68,9 @@ def give_way(folder: Place) -> None:
 
 
 def fresh_folder(data: DataRoot) -> Path:
-    """An empty folder under a temporary name. The room's lock is held, so whatever a killed
-    attempt left is nobody's.
+    """An empty folder under a temporary name.
+
+    The room's lock is held, so whatever a killed attempt left is nobody's.
 
     Raises:
         StorageError: the folder cannot be made.

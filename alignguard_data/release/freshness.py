@@ -25,8 +25,9 @@ class Freshness:
 def release_freshness(
     data: DataRoot, taxonomy: Taxonomy, max_age_days: float | None, now: float
 ) -> Freshness:
-    """Age of the newest release (by its manifest's file, ``now`` in seconds since 1970) and the
-    concepts whose kept pairs are no longer those that the release was last made from.
+    """Age of the newest release, and the concepts whose kept pairs have changed since.
+
+    The age is by the manifest's file, with ``now`` in seconds since 1970.
 
     A clock that was set back gives an age of 0.
     """

@@ -23,8 +23,11 @@ SPLITS = ("train", "test")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ReleasePlan:
-    """Rows are sorted by category, concept and pair id: a filter on a category then skips row
-    groups, and writing holds one concept's images in memory at a time."""
+    """Rows are sorted by category, concept and pair id.
+
+    A filter on a category then skips row groups, and writing holds one concept's images in memory
+    at a time.
+    """
 
     concepts: tuple[Concept, ...]
     pair_ids: dict[str, list[str]]
@@ -52,8 +55,10 @@ def plan_release(
     edges: Sequence[Edge],
     withdrawn: Collection[str] = frozenset(),
 ) -> ReleasePlan:
-    """Choose the rows: all kept pairs but those withdrawn, and those that give way to another by
-    ``edges`` (of all kept pairs and evaluation prompts)."""
+    """Choose the rows: all kept pairs but withdrawn ones and duplicates.
+
+    ``edges`` (of all kept pairs and evaluation prompts) say which rows are too close.
+    """
     concepts = release_concepts(taxonomy)
     kept_of = {concept.key: kept_ids(data, concept) for concept in concepts}
     left = {key: [pair for pair in kept if pair not in withdrawn] for key, kept in kept_of.items()}

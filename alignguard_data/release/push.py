@@ -34,9 +34,12 @@ _ADDRESS = re.compile(r"hf://(?:datasets/)?([^/]+/[^/]+)/?")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Push:
-    """What is sent where. ``private`` None: new repositories are private, others stay as they are;
-    ``gated`` False leaves an existing gate as it is. ``take_over``: also into a repository that
-    holds files of others, of which those of equal names are replaced."""
+    """What is sent where.
+
+    ``private`` None: new repositories are private, others stay as they are; ``gated`` False leaves
+    an existing gate as it is. ``take_over``: also into a repository that holds files of others, of
+    which those of equal names are replaced.
+    """
 
     address: str
     tier: str

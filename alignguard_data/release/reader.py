@@ -15,8 +15,9 @@ ROOM = "release"
 
 
 def train_rows(data: DataRoot, categories: Sequence[str] | None = None) -> dict[str, str]:
-    """Inputs of a partition that reads just the train rows of ``categories`` of the last release,
-    or those of every category.
+    """Inputs of a partition that reads the last release's train rows.
+
+    Only those of ``categories``, or of every category.
 
     Raises:
         InputMissing: there is no release.

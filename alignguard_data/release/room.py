@@ -259,8 +259,10 @@ def _publish(
 
 
 def _holds(data: DataRoot, latest: Place, described: dict[str, Any]) -> bool:
-    """Whether a release is, or was before it was damaged, the one with this content. By its files:
-    the rule that makes an id of them may have changed since."""
+    """Whether a release is, or was before it was damaged, the one with this content.
+
+    By its files: the rule that makes an id of them may have changed since.
+    """
     try:
         return _rows_files(read_manifest(latest)) == _rows_files(described)
     except IntegrityError:

@@ -83,8 +83,11 @@ def score_columns(data: DataRoot, concepts: Iterable[Concept]) -> list[str]:
 
 
 def release_parts(data: DataRoot, concepts: Iterable[Concept]) -> list[Part]:
-    """What the search for duplicates looks at: the kept pairs and the evaluation prompts of each
-    concept, read only where their partitions changed."""
+    """What the search for duplicates looks at.
+
+    The kept pairs and the evaluation prompts of each concept, read only where their partitions
+    changed.
+    """
     parts = []
     for concept in concepts:
         content = {
@@ -158,8 +161,9 @@ def evaluation_table(concept: Concept, pairs: Sequence[PromptPair]) -> pa.Table:
 def concept_tables(
     data: DataRoot, concept: Concept, pair_ids: Sequence[str], schema: pa.Schema
 ) -> Iterator[pa.Table]:
-    """The released rows of one concept, images and scores joined, in the order of ``pair_ids``;
-    a few images in memory at a time where that is the order of the images' shard.
+    """The released rows of one concept, images and scores joined, in the order of ``pair_ids``.
+
+    A few images in memory at a time where that is the order of the images' shard.
 
     Raises:
         IntegrityError: a kept pair names an image that the images room does not hold.

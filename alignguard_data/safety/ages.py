@@ -195,9 +195,9 @@ class _Ages(NumberedText):
         elif word == "u" and (self.text(place) == "-" or self.glued(place)):
             chain = self.chain(self.skip(place, frozenset("-")))
             return bool(chain) and 8 <= min(chain[0]) <= ADULT
-        elif word in _THAN and self.text(place) == "than":
-            place += 1
-        elif word == "not" and self.text(place) in ("yet", "quite"):
+        elif (word in _THAN and self.text(place) == "than") or (
+            word == "not" and self.text(place) in ("yet", "quite")
+        ):
             place += 1
         elif word not in _UNDER | _SOON | {"≤", "≦"}:
             return False
@@ -308,9 +308,9 @@ class _Ages(NumberedText):
         if unit not in _YEARS:
             return False
         after = self.skip(place + 1)
-        if unit in ("yr", "yrs") or (unit == "y" and self.glued(place)):
-            if self.text(place + 1) in _PAUSES:
-                return True
+        short = unit in ("yr", "yrs") or (unit == "y" and self.glued(place))
+        if short and self.text(place + 1) in _PAUSES:
+            return True
         if unit == "y" and self.text(after) == "o":
             return True
         return self._is_old(place + 1) or self.text(after) in PERSONS

@@ -106,8 +106,11 @@ def _reads_like_a_name(term: str) -> bool:
 
 
 def _unmasked_texts(plain: str) -> Iterator[str]:
-    """The text, and how it reads without digits for letters, letters for digits, gaps between
-    letters ("c h i l d", "c.h.i.l.d") and letters that are repeated thrice."""
+    """The text, and the other ways in which it can be read.
+
+    Without digits for letters, letters for digits, gaps between letters ("c h i l d", "c.h.i.l.d")
+    and letters that are repeated thrice.
+    """
     yield plain
     yield _ALMOST_DIGITS.sub(lambda found: found[0].translate(_AS_DIGITS), plain)
     for unmasked in dict.fromkeys(_unmasked(plain, table) for table in _LEET):
@@ -117,8 +120,10 @@ def _unmasked_texts(plain: str) -> Iterator[str]:
 
 
 def _joined(text: str) -> Iterator[str]:
-    """Read without signs in a word ("chi-ld") and without doubled letters: for words alone, as a
-    measure would be hard to read so ("5 fet")."""
+    """Read without signs in a word ("chi-ld") and without doubled letters.
+
+    For words alone, as a measure would be hard to read so ("5 fet").
+    """
     yield re.sub(r"(?<=[a-z])[\-_.*·'~](?=[a-z])", "", text)
     yield re.sub(r"([a-z])\1+", r"\1", text)
 

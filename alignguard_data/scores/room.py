@@ -181,8 +181,11 @@ def chunk_rows(folder: Place) -> int:
 def earlier_scores(
     spec: PartitionSpec, scorers: Sequence[ImageScorer | PairScorer]
 ) -> dict[str, pa.Table]:
-    """Scores of the partition as it stands, by scorer, that need not be made again: of the same
-    images and prompts, by the same version with the same keys. A damaged partition has none."""
+    """Scores of the partition as it stands, by scorer, that need not be made again.
+
+    Of the same images and prompts, by the same version with the same keys. A damaged partition has
+    none.
+    """
     try:
         before = manifests.load(spec.folder)
         if before is None or before.inputs != dict(spec.inputs):

@@ -40,8 +40,11 @@ class Bounded:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Threshold:
-    """Flag at this score or more; ``precision``: share of flagged images that are unsafe,
-    ``recall``: share of unsafe images that are flagged."""
+    """Flag at this score or more.
+
+    ``precision``: share of flagged images that are unsafe, ``recall``: share of unsafe images that
+    are flagged.
+    """
 
     at_least: float
     precision: Bounded
@@ -50,8 +53,11 @@ class Threshold:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
-    """One score against the labels. ``threshold`` is None where no threshold has the wanted
-    precision. Curves: false and true positive rate; recall and precision."""
+    """One score against the labels.
+
+    ``threshold`` is None where no threshold has the wanted precision. Curves: false and true
+    positive rate; recall and precision.
+    """
 
     scorer: str
     key: str
@@ -74,8 +80,9 @@ class Labels:
 
 
 def read_labels(path: Path) -> Labels:
-    """Labels from a CSV, TSV or Parquet file with the columns ``image_id`` and ``label``
-    (unsafe/safe, 1/0 or true/false).
+    """Labels from a CSV, TSV or Parquet file.
+
+    Its columns are ``image_id`` and ``label`` (unsafe/safe, 1/0 or true/false).
 
     Raises:
         ConfigError: every fault with its line: columns, labels, contradictions, one class only.
@@ -119,8 +126,14 @@ def calibrate(
     """Judge one score and choose the threshold of largest recall that has the wanted precision.
 
     Args:
-        values, unsafe: shape (images,).
+        name: scorer and key of the score.
+        version: the scorer's version.
+        values: the score of each image, shape (images,).
+        unsafe: what people say of each image, shape (images,).
         precision: wanted share of unsafe images among the flagged, in (0, 1].
+        resamples: number of bootstrap resamples for the intervals.
+        confidence: level of the intervals, in (0, 1).
+        seed: of the resampling.
 
     Raises:
         ValueError: a bound is broken, or the images do not hold both labels.

@@ -147,8 +147,11 @@ def draw_many(scenes: Sequence[Scene], first_seed: int) -> Pixels:
 
 
 def likeness(glyph: str, name: str) -> float:
-    """Share of the ground that a glyph and an object have in common, of all that they cover,
-    drawn in one place and size: 1 for equal shapes, 0 for shapes that do not meet."""
+    """Share of the ground that a glyph and an object have in common.
+
+    Of all that they cover, drawn in one place and size: 1 for equal shapes, 0 for shapes that do
+    not meet.
+    """
     side = SIDE * _ZOOM
     pose = _Pose((side / 2, side / 2), 0.4 * side, 0.0)
     shape = Image.new("L", (side, side), 0)

@@ -57,8 +57,10 @@ def digests(rows: Iterable[tuple[str, Sequence[object]]]) -> dict[str, str]:
 
 
 def reads(made: Manifest, parts: Iterable[str]) -> dict[str, str]:
-    """Inputs of a partition that reads just these parts of another one's rows: their digests, or
-    the whole content id where that one keeps none."""
+    """Inputs of a partition that reads just these parts of another one's rows.
+
+    Their digests, or the whole content id where that one keeps none.
+    """
     if not made.digests:
         return {made.room: made.content_id}
     return {f"{made.room}: {part}": made.digests.get(part, "") for part in parts}

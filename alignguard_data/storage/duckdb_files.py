@@ -1,5 +1,6 @@
-"""Opening DuckDB files that another process may hold, that the system may refuse, or that may be
-damaged. Which of these it is, is looked at in the file itself: DuckDB has one class for all.
+"""Opening DuckDB files that may be in use, refused by the system, or damaged.
+
+Which of these it is, is looked at in the file itself: DuckDB has one class for all.
 """
 
 import fcntl
@@ -51,7 +52,7 @@ def is_sound(file: Path) -> bool:
 def _raise_for_the_system(file: Path, read_only: bool, error: duckdb.Error) -> None:
     """Raise what the system has against opening the file; return if it has nothing."""
     try:
-        with open(file, "rb" if read_only else "r+b") as handle:
+        with file.open("rb" if read_only else "r+b") as handle:
             # DuckDB's own lock: readers share it, a writer does not; it goes with the handle.
             fcntl.lockf(handle, (fcntl.LOCK_SH if read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -59,8 +59,9 @@ class Manifest:
         write_bytes(folder / name, text.encode())
 
     def file(self, stem: str) -> ShardFile:
-        """The one file of this name; ``.parquet`` may be left out. One in a folder of the partition
-        is named with it.
+        """The one file of this name; ``.parquet`` may be left out.
+
+        One in a folder of the partition is named with it.
 
         Raises:
             IntegrityError: the manifest names no such file.
@@ -176,8 +177,11 @@ def fingerprint(config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
 
 
 def content_id(files: tuple[ShardFile, ...]) -> str:
-    """Hash of the files' names and hashes: equal content, equal id, whenever and wherever it was
-    made. Names hold the folders that belong to the content, and not that of a generation."""
+    """Hash of the files' names and hashes.
+
+    Equal content, equal id, whenever and wherever it was made. Names hold the folders that belong
+    to the content, and not that of a generation.
+    """
     text = json.dumps(sorted((file.name, file.sha256) for file in files))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

@@ -102,8 +102,7 @@ class PartitionSpec:
         return all(storage.size(self.folder / file.name) == file.bytes for file in manifest.files)
 
     def is_short(self, manifest: Manifest) -> bool:
-        """Whether a standing partition lacks some of what it was asked for and can be asked
-        again."""
+        """Whether a made partition holds less than was asked for and can be asked again."""
         return self.asks_again and short_by(manifest) > 0
 
     def made_nothing(self) -> Manifest | None:
@@ -115,8 +114,11 @@ class PartitionSpec:
         return attempt if attempt and attempt.fingerprint == self.fingerprint else None
 
     def state(self) -> State:
-        """``done``; ``short``: usable, but less than was asked for; ``empty``: the last attempt
-        made nothing; ``stale``: made from something else; ``missing``: never completed."""
+        """Whether it must be made.
+
+        ``done``; ``short``: usable, but less than was asked for; ``empty``: the last attempt made
+        nothing; ``stale``: made from something else; ``missing``: never completed.
+        """
         try:
             manifest = manifests.load(self.folder)
         except IntegrityError:
@@ -143,8 +145,7 @@ class PartitionWork:
 
     @property
     def partial(self) -> Path:
-        """Where unfinished work is kept, on this machine; any file may be put here to resume
-        from."""
+        """Folder on this machine for unfinished work; any file may be put here to resume from."""
         return storage.scratch(self.folder) / f".{self.spec.fingerprint}.partial"
 
     def saved_names(self) -> list[str]:
@@ -255,8 +256,11 @@ class PartitionWork:
         return named
 
     def _drop_old(self, replaced: Set[str]) -> None:
-        """Drop what the new manifest replaces. Other generations may be those of a writer on
-        another machine, whose manifest is still to come: they go when they are old."""
+        """Drop what the new manifest replaces.
+
+        Other generations may be those of a writer on another machine, whose manifest is still to
+        come: they go when they are old.
+        """
         for partial in storage.children(storage.scratch(self.folder), ".*.partial"):
             remove_tree(partial)
         standing = self._standing()

@@ -69,8 +69,9 @@ def user_path(text: str | Path) -> Path:
 
 
 def addressable(folder: Path, what: str) -> Path:
-    """The folder, if SQLite's and DuckDB's addresses can name it: they read `?` and `%41` in it as
-    their own and would write somewhere else.
+    """The folder, if SQLite's and DuckDB's addresses can name it.
+
+    They read `?` and `%41` in it as their own and would write somewhere else.
 
     Raises:
         StorageError: they cannot; the text opens with ``what``.
@@ -116,7 +117,7 @@ def prepare(folder: Place) -> None:
         own = [scratch(folder)] if isinstance(folder, Path) else [_scratch_base(), scratch(folder)]
         for path in own:
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.chmod(path, 0o700)
+            path.chmod(0o700)
         probe.write_bytes(b"")
         probe.unlink()
     except failures() as error:
@@ -210,7 +211,7 @@ def kept_copy(place: Place, expected: int) -> Path:
     if not isinstance(place, Path) and size(kept) != expected:
         with local_copy(place) as copy:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(copy, kept)
+            copy.replace(kept)
     return kept
 
 
@@ -228,9 +229,10 @@ def open_parquet(place: Place) -> pq.ParquetFile:
 
 
 def read_columns(place: Place, columns: Sequence[str]) -> pa.Table:
-    """Some columns of a Parquet file, of which nothing else is fetched: its end, and the ranges
-    where the columns lie. What is read is checked against the checksums of its pages, where the
-    file has them.
+    """Some columns of a Parquet file, of which nothing else is fetched.
+
+    Its end, and the ranges where the columns lie. What is read is checked against the checksums of
+    its pages, where the file has them.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -288,8 +290,10 @@ def at_once(
 
 @contextmanager
 def reading(place: Place) -> Iterator[None]:
-    """Whatever fails in the block is a StorageError that names ``place``, except that it is not
-    there: FileNotFoundError."""
+    """Turn whatever fails in the block into a StorageError that names ``place``.
+
+    Except that it is not there: FileNotFoundError.
+    """
     try:
         yield
     except FileNotFoundError:

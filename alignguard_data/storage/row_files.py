@@ -1,8 +1,8 @@
-"""Tables that people bring, as rows of text cells: CSV, TSV, Parquet, or one text a line.
+r"""Tables that people bring, as rows of text cells: CSV, TSV, Parquet, or one text a line.
 
 One reader for prompt sets, labels and imports, so that a column's spelling, a blank row, a gap and
 a newline mean the same everywhere. It knows columns, not what they mean. UTF-8, with or without a
-byte order mark; lines end at ``\\n``, ``\\r\\n`` and ``\\r`` alone.
+byte order mark; lines end at ``\n``, ``\r\n`` and ``\r`` only.
 """
 
 import csv
@@ -44,8 +44,10 @@ class Columns:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cells:
-    """One row: ``line`` is where it begins, or its row in Parquet, counted from 1; ``values`` are
-    its texts by column name, ``written`` the file's own names of the columns."""
+    """One row: ``line`` is where it begins, or its row in Parquet, counted from 1.
+
+    ``values`` are its texts by column name, ``written`` the file's own names of the columns.
+    """
 
     file: Path
     line: int
@@ -145,6 +147,8 @@ def read_rows(
     """The rows of a file, those without any text left out and counted.
 
     Args:
+        file: where it lies.
+        columns: the columns to look for, and their other spellings.
         layout: left out, the file's ending decides. A file of one text a line has the first
             required column alone.
         faults: takes whatever makes the file or a row unreadable; the result is None where nothing

@@ -91,7 +91,7 @@ def describe(path: Path, *, rows: int, relative_to: Path | None = None) -> Shard
 
 def sha256_file(path: Path) -> str:
     """sha256 (hex) of a file, read in pieces."""
-    with open(path, "rb") as handle:
+    with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 

@@ -53,8 +53,10 @@ def short_by(manifest: Manifest) -> int:
 
 
 def too_few(counts: Mapping[str, Any], least: int) -> bool:
-    """Whether a partition with these counts must not count as done; one that was asked for nothing
-    may be empty."""
+    """Whether a partition with these counts must not count as done.
+
+    One that was asked for nothing may be empty.
+    """
     return int(counts.get("wanted", 0)) > 0 and int(counts["made"]) < least
 
 

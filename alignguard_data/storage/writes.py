@@ -23,7 +23,7 @@ def put_file(source: Path, target: Place) -> None:
         if isinstance(target, Path):
             target.parent.mkdir(parents=True, exist_ok=True)
             _sync_file(source)
-            os.replace(source, target)
+            source.replace(target)
             sync_folder(target.parent)
         else:
             target.fs.put_file(str(source), target.path)
@@ -49,7 +49,7 @@ def put_folder(source: Path, target: Place, *, last: str) -> None:
             for name in files(source):
                 _sync_file(source / name)
                 (source / name).chmod(0o444)
-            os.rename(source, target)
+            source.rename(target)
             sync_folder(target.parent)
         else:
             for name in files(source):
@@ -71,7 +71,7 @@ def _put_once(source: Path, target: UPath) -> None:
 
 
 def _sync_file(path: Path) -> None:
-    with open(path, "rb") as handle:
+    with path.open("rb") as handle:
         os.fsync(handle.fileno())
 
 
@@ -106,8 +106,10 @@ def append(place: Place, text: str) -> None:
 
 
 def _put_longer(place: UPath, more: bytes) -> bool:
-    """Put an object with ``more`` at its end, unless another writer was quicker since it was read:
-    the bucket itself compares, as no lock of this machine could."""
+    """Put an object with ``more`` at its end, unless another writer was quicker since it was read.
+
+    The bucket itself compares, as no lock of this machine could.
+    """
     try:
         tag = place.fs.info(place.path)["ETag"]
         content, condition = read_bytes(place) + more, {"IfMatch": tag}

@@ -22,8 +22,10 @@ class Source(BaseModel):
 
 
 def source_faults(content: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Place and fault of every concept whose source is not in the table; and, where there is a
-    table, of every concept that names none."""
+    """Place and fault of every concept whose source is not in the table.
+
+    And, where there is a table, of every concept that names none.
+    """
     table = content.get("sources")
     known = table if isinstance(table, dict) else {}
     listed = ", ".join(map(str, known)) or "none"

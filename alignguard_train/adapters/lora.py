@@ -52,8 +52,10 @@ def save_lora(lora: Lora, path: Path, metadata: Mapping[str, str] | None = None)
 
 
 def save_kohya(lora: Lora, path: Path, metadata: Mapping[str, str] | None = None) -> None:
-    """Write an adapter in the format of kohya-ss and ComfyUI: ``lora_unet_<module>.lora_down``,
-    ``.lora_up`` and ``.alpha`` (the rank, so the scale is 1)."""
+    """Write an adapter in the format of kohya-ss and ComfyUI.
+
+    ``lora_unet_<module>.lora_down``, ``.lora_up`` and ``.alpha`` (the rank, so the scale is 1).
+    """
     tensors = {}
     for name in sorted(lora):
         key, layer = f"lora_unet_{name.replace('.', '_')}", lora[name]
@@ -94,8 +96,10 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _write(tensors: dict[str, Tensor], path: Path, metadata: Mapping[str, str] | None) -> None:
-    """The library writes metadata in the order of a hash table that differs from process to
-    process; sorted, equal content has equal bytes."""
+    """Sort the file's metadata, so that equal content has equal bytes.
+
+    The library writes it in the order of a hash table, which differs between processes.
+    """
     plain = save(tensors)
     size = int.from_bytes(plain[:8], "little")
     known = {"format": "pt", **(metadata or {})}

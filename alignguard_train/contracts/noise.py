@@ -64,8 +64,9 @@ def add_flow_noise(latents: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
 def prediction_target(
     prediction_type: str, latents: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor | None
 ) -> Tensor:
-    """What the network should predict: the noise; v = sqrt(a_t) noise - sqrt(1 - a_t) x_0; or
-    the flow's velocity, noise - x_0.
+    """What the network should predict.
+
+    The noise; or v = sqrt(a_t) noise - sqrt(1 - a_t) x_0; or the flow's velocity, noise - x_0.
 
     Raises:
         EngineError: a prediction type that this trainer does not know.
@@ -83,6 +84,7 @@ def prediction_target(
 
 
 def per_row(values: Tensor, like: Tensor) -> Tensor:
+    """``values`` (rows,), shaped and typed to multiply ``like`` (rows, ...) row by row."""
     return values.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
 

@@ -98,14 +98,19 @@ class ExpertRecipe:
 
 
 def standin_expert() -> ExpertRecipe:
-    """The stand-in's recipe; docs/explanation/training.md has the curves that chose it, and what 60
-    steps keep of 120."""
+    """The stand-in's recipe.
+
+    docs/explanation/training.md has the curves that chose it, and what 60 steps keep of 120.
+    """
     return ExpertRecipe(steps=60)
 
 
 def sd15_expert() -> ExpertRecipe:
-    """Stable Diffusion 1.5 as the authors' code trains it (arXiv 2412.10493): their learning
-    rate 1e-5 is scaled by batch and accumulation. Flips are made to both images of a pair."""
+    """Stable Diffusion 1.5 as the authors' code trains it (arXiv 2412.10493).
+
+    Their learning rate 1e-5 is scaled by batch and accumulation. Flips are made to both images of a
+    pair.
+    """
     return ExpertRecipe(
         rank=4, steps=2000, batch_size=4, accumulation=4, beta=5000.0, preservation=0.0,
         lr=1.6e-4, warmup_steps=500, lr_floor=1.0, caption_dropout=0.2, flip=True,

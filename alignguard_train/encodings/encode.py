@@ -202,8 +202,10 @@ def encode(preferences: Preferences, base: BaseModel, *, flip: bool = False) -> 
 
 
 def encode_plain(preferences: Preferences, base: BaseModel) -> dict[str, Tensor]:
-    """Latents ``chosen`` and ``rejected``, ``unsafe states`` and ``safe states`` (SDXL:
-    ``unsafe pooled``, ``safe pooled`` too), one row a pair."""
+    """Latents ``chosen`` and ``rejected``, ``unsafe states`` and ``safe states``, one row a pair.
+
+    SDXL has ``unsafe pooled`` and ``safe pooled`` too.
+    """
     found = {name: _latents(getattr(preferences, name), base) for name in ("chosen", "rejected")}
     for name in ("unsafe", "safe"):
         conditions = encode_prompts(getattr(preferences, f"{name}_prompts"), base)

@@ -133,8 +133,10 @@ def _conditions(mapped: dict[str, MappedRows], name: str) -> MappedConditions:
 def _open(
     data: DataRoot, base: BaseModel, kind: Kind, categories: Sequence[str]
 ) -> tuple[dict[str, MappedRows], list[dict[str, str]]]:
-    """Tensors by name and the rows behind them; maps while it holds the lock, so that a newer
-    release cannot take the files away in between."""
+    """Tensors by name and the rows behind them.
+
+    Maps while it holds the lock, so that a newer release cannot take the files away in between.
+    """
     wanted = spec(data, base, kind)
     with _waiting(wanted) as work:
         if work.done:
@@ -237,4 +239,4 @@ def _map(
 def _mapped(path: Path) -> dict[str, Tensor]:
     """A safetensors file's tensors, read from the disk only where they are looked at."""
     with safe_open(path, "pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict

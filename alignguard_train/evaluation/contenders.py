@@ -41,8 +41,10 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contender:
-    """One row of the bench: a peer, or a LoRA file with the seconds that its training took;
-    neither is the base model."""
+    """One row of the bench: a peer, or a LoRA file with the seconds that its training took.
+
+    Neither is the base model.
+    """
 
     name: str
     peer: Peer | None = None
@@ -120,8 +122,10 @@ def keep_seconds(
 
 
 def costs(data: DataRoot, work: PartitionWork, adapters: Sequence[str]) -> pa.Table:
-    """Seconds an image and of training by adapter and peer, as far as they were measured; those of
-    a killed attempt are not known where it ended."""
+    """Seconds an image and of training by adapter and peer, as far as they were measured.
+
+    Those of a killed attempt are not known where it ended.
+    """
     parts = [work.load_batch(name) for name in work.saved_names() if name.startswith(SECONDS)]
     kept = pa.concat_tables([_SCHEMA.empty_table(), *parts])
     rows = []
@@ -139,8 +143,10 @@ def costs(data: DataRoot, work: PartitionWork, adapters: Sequence[str]) -> pa.Ta
 
 
 def _trained(data: DataRoot, name: str, adapters: Sequence[str]) -> float:
-    """Seconds in which an adapter was made; the merge's are those of its experts, one after
-    another, and its own."""
+    """Seconds in which an adapter was made.
+
+    The merge's are those of its experts, one after another, and its own.
+    """
     experts = [key.removeprefix(EXPERT) for key in adapters if key.startswith(EXPERT)]
     if name == MERGED:
         folders = [data.partition("experts", key) for key in experts] + [data.partition("merge")]

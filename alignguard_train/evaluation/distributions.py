@@ -67,8 +67,11 @@ def kid(
     subset_size: int = KID_SUBSET_SIZE,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Mean and standard deviation, over random subsets, of the unbiased squared MMD with the kernel
-    ``(x.y / width + 1)^3`` (Binkowski et al., 2018), by torchmetrics. It may be below 0."""
+    """Mean and standard deviation, over random subsets, of the unbiased squared MMD.
+
+    With the kernel ``(x.y / width + 1)^3`` (Binkowski et al., 2018), by torchmetrics. It may be
+    below 0.
+    """
     import torch
     from torchmetrics.image.kid import KernelInceptionDistance
 

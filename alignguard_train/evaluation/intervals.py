@@ -77,8 +77,9 @@ def _bounds(found: Any) -> tuple[float, float]:
 
 @lru_cache(maxsize=4096)
 def tango(more: int, fewer: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Bounds of the difference of two shares on the same ``n`` prompts: score method of Tango
-    (Statistics in Medicine 17, 1998, 891-908).
+    """Bounds of the difference of two shares on the same ``n`` prompts.
+
+    Score method of Tango (Statistics in Medicine 17, 1998, 891-908).
 
     ``more`` prompts are yes in the first alone, ``fewer`` in the second alone. It has a width where
     no prompt differs, and where all do.
@@ -193,8 +194,9 @@ class OverTrainings:
 
 
 def over_trainings(table: npt.NDArray[np.float64], kind: Kind) -> OverTrainings:
-    """Mean of ``table`` (trainings, prompts): would other trainings of the same recipe, on other
-    prompts, say the same?
+    """Mean of ``table`` (trainings, prompts).
+
+    Would other trainings of the same recipe, on other prompts, say the same?
 
     Trainings and prompts are both drawn: the variance of the mean is (MS_t + MS_p - MS_e) / tp of a
     two-way table without replicates, at least the larger of the first two. Degrees of freedom are
@@ -234,8 +236,9 @@ def over_trainings(table: npt.NDArray[np.float64], kind: Kind) -> OverTrainings:
 
 
 def two_way_interval(table: npt.NDArray[np.float64], how: Bootstrap, *, kind: Kind) -> Interval:
-    """Interval of :func:`over_trainings`; where one training, or all of them alike, say nothing
-    about others, that of prompts alone.
+    """Interval of :func:`over_trainings`.
+
+    Where one training, or all of them alike, say nothing about others, that of prompts alone.
 
     Raises:
         ValueError: ``table`` is empty.

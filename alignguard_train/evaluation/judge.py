@@ -1,5 +1,6 @@
-"""One adapter on a release's evaluation prompts and on prompt sets: what is rendered, how it is
-scored, and what each image shows.
+"""One adapter on a release's evaluation prompts and on prompt sets.
+
+What is rendered, how it is scored, and what each image shows.
 
 Every prompt has a seed of its own, derived from its id, so what an image shows depends neither on
 the order of the list nor on where a run was resumed (its last bits may:
@@ -103,8 +104,10 @@ class EvaluationConfig:
 
 
 class AdaptableGenerator(ImageGenerator, Protocol):
-    """An image generator that can put a LoRA file on its base model for a while, and render with
-    another guidance and size, or with a changed pipe, for a while."""
+    """An image generator that can put a LoRA file on its base model for a while.
+
+    It can also render with another guidance and size, or with a changed pipe, for a while.
+    """
 
     sampling: Sampling
 
@@ -268,8 +271,10 @@ def alike_sampled(
 def render_in_batches(
     generator: AdaptableGenerator, rows: Sequence[EvaluationRow]
 ) -> Iterator[tuple[Sequence[EvaluationRow], Pixels]]:
-    """Render every row with the generator's own sampling, no more of them at a time than it takes
-    in one call: each part of the rows with its images."""
+    """Render every row with the generator's own sampling; yield rows with their images.
+
+    No more of them at a time than the generator takes in one call.
+    """
     while rows:
         size = generator.images_per_call  # fewer once memory ran out
         part, rows = rows[:size], rows[size:]
@@ -355,8 +360,10 @@ def _feature_distance(vector: npt.NDArray[np.float32], base: BaseImage | None) -
 
 
 def feature_distance(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float:
-    """1 minus the cosine of two vectors: 0 for equal ones, 1 for unrelated ones. A vector of zeros
-    has no direction: it is at 0 from another such and at 1 from anything else."""
+    """1 minus the cosine of two vectors: 0 for equal ones, 1 for unrelated ones.
+
+    A vector of zeros has no direction: it is at 0 from another such and at 1 from anything else.
+    """
     # As half the squared distance of unit vectors, which is exactly 0 for equal vectors on every
     # CPU; 1 minus a dot product is what the last bits of its sum make of it.
     first, second = one.astype(np.float64), other.astype(np.float64)

@@ -28,8 +28,11 @@ _WITHOUT_ENDING: dict[Format, Layout] = {"unsafe_diffusion": "text", "i2p": "csv
 
 
 def read_prompt_file(file: Path, form: Format | None, faults: list[str]) -> RowFile | None:
-    """The rows of a prompt file: ``prompt``, ``categories``, ``concept``, ``seed``, ``guidance``,
-    ``width`` and ``height``, gaps as empty texts; faults as of :func:`read_rows`."""
+    """The rows of a prompt file.
+
+    ``prompt``, ``categories``, ``concept``, ``seed``, ``guidance``, ``width`` and ``height``, gaps
+    as empty texts; faults as of :func:`read_rows`.
+    """
     columns = Columns(
         spellings=_SPELLINGS,
         required=_REQUIRED.get(form, ("prompt",)) if form else ("prompt",),

@@ -93,8 +93,11 @@ class RejectedPrompt:
 
 @dataclass(kw_only=True, slots=True)
 class PromptSet:
-    """What one file gave; ``notes`` count what was changed or passed over on the way, and
-    ``unread`` are the columns that nobody reads, as the file writes them."""
+    """What one file gave.
+
+    ``notes`` count what was changed or passed over on the way, and ``unread`` are the columns that
+    nobody reads, as the file writes them.
+    """
 
     config: PromptSetConfig
     prompts: list[SetPrompt] = field(default_factory=list)

@@ -123,8 +123,10 @@ def spec(
 
 
 def _prompts_read(data: DataRoot, config: EvaluationConfig) -> dict[str, str]:
-    """What is read of the release: some of its evaluation prompts; of its train rows only by
-    peers, which are told of the concepts."""
+    """What is read of the release: some of its evaluation prompts.
+
+    Of its train rows only by peers, which are told of the concepts.
+    """
     try:
         rows = read_rows(release_folder(data), config.prompts_per_concept)
     except IntegrityError as error:
@@ -225,8 +227,10 @@ class _Adapter:
         entrant: Entrant,
         progress: Progress | None,
     ) -> tuple[float, int]:
-        """Render and keep what an earlier attempt has not kept yet; seconds of rendering, and how
-        many images."""
+        """Render and keep what an earlier attempt has not kept yet.
+
+        Seconds of rendering, and how many images.
+        """
         have = set(self._shards.places())
         missing = [row for row in rows if (row.pair_id, row.side) not in have]
         if not missing:

@@ -1,5 +1,6 @@
-"""What the evaluation has drawn so far: for each adapter files of bounded size, written while it
-renders, and read back column by column.
+"""What the evaluation has drawn so far.
+
+For each adapter files of bounded size, written while it renders, and read back column by column.
 
 Numbers of all images fit into memory, encoded images do not: those of the base model are looked up
 a file at a time, and of other adapters only those are kept that the report shows.

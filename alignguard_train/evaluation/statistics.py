@@ -88,8 +88,10 @@ def metrics_table(
 
 
 def subsets(images: pa.Table, *, keys: bool = True) -> Iterator[tuple[str, pa.Table]]:
-    """The parts that are reported, by name (see :func:`metrics_table`); ``keys``: those of every
-    category and concept too. A part may be empty."""
+    """The parts that are reported, by name (see :func:`metrics_table`).
+
+    ``keys``: those of every category and concept too. A part may be empty.
+    """
     for name in dict.fromkeys(images["prompt_set"].to_pylist()):
         part = images.filter(pc.equal(images["prompt_set"], name))
         own = name == RELEASE_SET
@@ -131,8 +133,11 @@ def comparisons(adapters: Sequence[str]) -> list[tuple[str, str]]:
 def paired_table(
     images: pa.Table, *, resamples: int, confidence: float, columns: Mapping[str, str]
 ) -> pa.Table:
-    """One adapter minus another (see :func:`comparisons`) on the same prompts and seeds, in long
-    form; subsets are ``all``, ``seen`` and ``unseen``, and those of every prompt set."""
+    """One adapter minus another (see :func:`comparisons`), in long form.
+
+    On the same prompts and seeds; subsets are ``all``, ``seen`` and ``unseen``, and those of every
+    prompt set.
+    """
     rows = []
     names = list(dict.fromkeys(images["adapter"].to_pylist()))
     for side in ("unsafe", "safe"):
@@ -175,8 +180,11 @@ def _paired(
 
 
 def mcnemar(ones: npt.NDArray[np.bool_], others: npt.NDArray[np.bool_]) -> dict[str, float]:
-    """McNemar's exact test on paired yes/no values: ``more`` pairs are yes in ``ones`` alone,
-    ``fewer`` in ``others`` alone, ``p`` is the two-sided binomial probability at 1/2."""
+    """McNemar's exact test on paired yes/no values.
+
+    ``more`` pairs are yes in ``ones`` alone, ``fewer`` in ``others`` alone, ``p`` is the two-sided
+    binomial probability at 1/2.
+    """
     more, fewer = int((ones & ~others).sum()), int((others & ~ones).sum())
     p = stats.binomtest(more, more + fewer, 0.5).pvalue if more + fewer else 1.0
     return {"more": more, "fewer": fewer, "p": float(p)}

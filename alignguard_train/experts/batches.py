@@ -17,10 +17,13 @@ from alignguard_train.experts.processes import ALONE, Group
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairRows:
-    """Pairs as a step sees them: latents of both images, conditions of the unsafe caption, and
-    one timestep (rows,) and one noise (rows, channels, h, w) that both images share. ``kept`` and
-    ``kept_caption`` are what should stay as it is: chosen image and safe caption, or another
-    category's. Latents and noise are float32 whatever the base model is."""
+    """Pairs as a step sees them.
+
+    Latents of both images, conditions of the unsafe caption, and one timestep (rows,) and one noise
+    (rows, channels, h, w) that both images share. ``kept`` and ``kept_caption`` are what should
+    stay as it is: chosen image and safe caption, or another category's. Latents and noise are
+    float32 whatever the base model is.
+    """
 
     chosen: Tensor
     rejected: Tensor
@@ -43,9 +46,12 @@ def draw(
     group: Group = ALONE,
     others: EncodedPreferences | None = None,
 ) -> Iterator[PairRows]:
-    """This process's micro-batches of the step: pairs (each once an epoch, epochs shuffled anew),
-    timesteps and noise; both images of a pair share timestep, noise and flip. ``others``: pairs
-    that ``recipe.preserve_others`` of the preserved rows are taken from."""
+    """This process's micro-batches of the step.
+
+    Pairs (each once an epoch, epochs shuffled anew), timesteps and noise; both images of a pair
+    share timestep, noise and flip. ``others``: pairs that ``recipe.preserve_others`` of the
+    preserved rows are taken from.
+    """
     number, size = len(encoded), recipe.batch_size * recipe.accumulation
     places = range(step * size, (step + 1) * size)
     index = torch.cat([_epoch(number, seed, p // number)[p % number][None] for p in places])

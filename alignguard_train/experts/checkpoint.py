@@ -3,7 +3,6 @@
 All randomness of a step derives from (seed, step), so there is no generator to keep.
 """
 
-import os
 from pathlib import Path
 
 import torch
@@ -33,7 +32,7 @@ def keep(
     # Renamed but not synced: it outlives a killed process, which is what a step is worth.
     temporary = checkpoint.with_suffix(".tmp")
     save_file(tensors, temporary)
-    os.replace(temporary, checkpoint)
+    temporary.replace(checkpoint)
 
 
 def restore(

@@ -44,8 +44,10 @@ class Scalars:
 
 @contextmanager
 def scalars(folder: Path | None, resumed_at: int) -> Iterator[Scalars]:
-    """TensorBoard files in ``folder``; what an earlier, killed attempt wrote of later steps than
-    it kept is hidden."""
+    """TensorBoard files in ``folder``.
+
+    What an earlier, killed attempt wrote of later steps than it kept is hidden.
+    """
     if folder is None:
         yield Scalars(None)
         return
@@ -61,8 +63,9 @@ def ran_away(values: Mapping[str, float], recipe: ExpertRecipe) -> bool:
 def refuse_nonsense(
     recent: Sequence[Mapping[str, float]], recipe: ExpertRecipe, *, step: int, kept: int
 ) -> None:
-    """Stop a training that has gone wrong; ``recent`` ends with step ``step``, and the checkpoint
-    holds ``kept`` steps.
+    """Stop a training that has gone wrong.
+
+    ``recent`` ends with step ``step``, and the checkpoint holds ``kept`` steps.
 
     Raises:
         EngineError: NaN or infinity, or the chosen side's error has run away over 20 steps.

@@ -39,8 +39,9 @@ def spec(
     seed: int,
     others: Sequence[str] = (),
 ) -> PartitionSpec:
-    """What one expert should be made of; ``key`` is its partition, ``others`` the categories that
-    ``recipe.preserve_others`` is about.
+    """What one expert should be made of.
+
+    ``key`` is its partition, ``others`` the categories that ``recipe.preserve_others`` is about.
 
     Raises:
         InputMissing: there is no release.

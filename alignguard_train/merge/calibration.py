@@ -106,8 +106,10 @@ def pass_inputs(
     *,
     safe: bool = False,
 ) -> None:
-    """Let the UNet see these pairs, for whoever listens to its layers: rejected images under
-    unsafe prompts, or chosen images under safe prompts, noised at timesteps drawn as in training.
+    """Let the UNet see these pairs, for whoever listens to its layers.
+
+    Rejected images under unsafe prompts, or chosen images under safe prompts, noised at timesteps
+    drawn as in training.
     """
     scheduler, unet = base.pipe.scheduler, base.pipe.unet
     images, prompts = (encoded.chosen, encoded.safe) if safe else (encoded.rejected, encoded.unsafe)

@@ -122,8 +122,11 @@ def magnitude(experts: Sequence[Lora], density: float, scale: float) -> Lora:
 
 
 def ties(experts: Sequence[Lora], density: float) -> Lora:
-    """TIES (arXiv 2306.01708): keep each expert's largest weights, elect a sign for each weight,
-    average the experts that agree with it."""
+    """TIES (arXiv 2306.01708).
+
+    Keep each expert's largest weights, elect a sign for each weight, average the experts that agree
+    with it.
+    """
     merged = {}
     for name in experts[0]:
         deltas = torch.stack([_largest(lora[name].delta, density) for lora in experts])
@@ -135,8 +138,10 @@ def ties(experts: Sequence[Lora], density: float) -> Lora:
 
 
 def dare(experts: Sequence[Lora], density: float, seed: int, scale: float) -> Lora:
-    """DARE (arXiv 2311.03099): drop weights at random, rescale the rest, sum the experts, scaled
-    (its Equation 4 merges by task arithmetic, whose coefficient ``scale`` is).
+    """DARE (arXiv 2311.03099).
+
+    Drop weights at random, rescale the rest, sum the experts, scaled (its Equation 4 merges by task
+    arithmetic, whose coefficient ``scale`` is).
 
     Drawn from a generator of its own, so that nothing else moves it.
     """

@@ -18,8 +18,11 @@ Texts = Literal["name", "examples"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Concept:
-    """A concept by its name, as a taxonomy spells it; ``examples`` are prompt pairs in which it
-    occurs, (unsafe, safe), from the release that the adapter was trained on too."""
+    """A concept by its name, as a taxonomy spells it.
+
+    ``examples`` are prompt pairs in which it occurs, (unsafe, safe), from the release that the
+    adapter was trained on too.
+    """
 
     category: str
     name: str

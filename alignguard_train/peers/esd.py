@@ -25,9 +25,10 @@ from alignguard_train.peers.pipes import epsilon_scale, with_unet
 
 
 def erased_target(start: Tensor, without: Tensor, given: Tensor, *, eta: float) -> Tensor:
-    """start - eta (e*(x_t, c) - e*(x_t)), predictions of the frozen model: the paper's
-    objective, where the start is e*(x_t). The authors' later code also starts at the prediction for
-    a prompt that the concept occurs in.
+    """The target ``start`` - eta (e*(x_t, c) - e*(x_t)), predictions of the frozen model.
+
+    The paper's objective, where the start is e*(x_t). The authors' later code also starts at the
+    prediction for a prompt that the concept occurs in.
 
     The weights add up to 1, so the same combination holds for v.
     """
@@ -125,8 +126,10 @@ class ESD:
 
 
 def outside_cross_attention(unet: nn.Module) -> list[nn.Parameter]:
-    """The parameters that variant u trains: those of linear and convolution layers that are not in
-    cross-attention (`attn2`)."""
+    """The parameters that variant u trains.
+
+    Those of linear and convolution layers that are not in cross-attention (`attn2`).
+    """
     return [
         parameter
         for name, module in unet.named_modules()

@@ -43,8 +43,11 @@ from its first step to its last, so it may remember."""
 
 
 def guided(pipe: Pipe, texts: Sequence[str], begin: Callable[[], Correction]) -> Pipe:
-    """The pipe, its prompt branch corrected by predictions for ``texts``; ``begin`` makes the
-    correction of one batch. Without classifier-free guidance nothing is corrected."""
+    """The pipe, its prompt branch corrected by predictions for ``texts``.
+
+    ``begin`` makes the correction of one batch. Without classifier-free guidance nothing is
+    corrected.
+    """
     epsilon_scale(pipe.scheduler, 0)  # another prediction is refused here, not while rendering
     forward = _Forward(pipe, encode_texts(pipe, texts), begin)
     return with_unet(pipe, with_forward(pipe.unet, forward))
@@ -116,8 +119,11 @@ class _Forward:
         return found.unflatten(0, (texts, rows))
 
     def _correction(self, states: Tensor, timestep: Any) -> Correction:
-        """This batch's correction. A new batch has text states of its own; where somebody renders
-        twice with the very same ones, time goes back."""
+        """This batch's correction.
+
+        A new batch has text states of its own; where somebody renders twice with the very same
+        ones, time goes back.
+        """
         kept, t = self._running, float(_one(timestep))
         if getattr(kept, "states", None) is not states or t > kept.t:
             kept.states, kept.correction = states, self._begin()

@@ -31,8 +31,10 @@ def with_forward(unet: UNet2DConditionModel, forward: Callable[..., Any]) -> UNe
 
 
 def joined_text(pipe: Pipe, concepts: Sequence[Concept], template: str) -> str:
-    """All names in one text that the pipe's tokenizer does not cut: with commas if they fit, else
-    with spaces, else as many as fit, and a warning."""
+    """All names in one text that the pipe's tokenizer does not cut.
+
+    With commas if they fit, else with spaces, else as many as fit, and a warning.
+    """
     check(concepts, template)
     names = [concept.name for concept in concepts]
     for kept in range(len(names), 0, -1):

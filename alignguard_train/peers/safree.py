@@ -52,18 +52,23 @@ def moved_out(states: Tensor, prompt: Tensor, toxic: Tensor) -> Tensor:
 
 
 def filtering_share(states: Tensor, moved: Tensor, *, longest: float, midpoint: float) -> float:
-    """Share of the steps that use the moved text: ``longest`` times a steep sigmoid of how far the
-    text moved, 1 - mean cosine; the slope of 50 is that of the published code."""
+    """Share of the steps that use the moved text.
+
+    ``longest`` times a steep sigmoid of how far the text moved, 1 - mean cosine; the slope of 50 is
+    that of the published code.
+    """
     distance = 1 - cosine_similarity(moved, states, dim=1).mean()
     return float(longest * torch.sigmoid(50 * (distance - midpoint)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SAFREE:
-    """``alpha``: how clearly a token must stand out. ``self_validating``: by the distance moved;
-    off, the moved text is used in all steps. ``longest`` is a share of the steps (published: 10 of
-    50) and ``midpoint`` the distance at which half of it is used. ``mask_id``: the token put in the
-    place of a masked one. ``template`` holds each concept's name in the place of ``{}``.
+    """``alpha``: how clearly a token must stand out.
+
+    ``self_validating``: by the distance moved; off, the moved text is used in all steps.
+    ``longest`` is a share of the steps (published: 10 of 50) and ``midpoint`` the distance at which
+    half of it is used. ``mask_id``: the token put in the place of a masked one. ``template`` holds
+    each concept's name in the place of ``{}``.
     """
 
     alpha: float = 0.01
@@ -85,8 +90,10 @@ class SAFREE:
 
 
 class _Encoder:
-    """The pipe's ``encode_prompt`` with twice the tokens: the text as it moves, then as it is; and
-    one more that holds the share of steps of the first. Which is used, the UNet decides."""
+    """The pipe's ``encode_prompt`` with twice the tokens: the text as it moves, then as it is.
+
+    And one more that holds the share of steps of the first. Which is used, the UNet decides.
+    """
 
     def __init__(self, pipe: StableDiffusionPipeline, toxic: Tensor, how: SAFREE) -> None:
         self._pipe, self._toxic, self._how = pipe, toxic, how

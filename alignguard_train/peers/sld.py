@@ -54,7 +54,7 @@ def level(name: str) -> Safety:
 
 
 def safety_guidance(without: Tensor, given: Tensor, unsafe: Tensor, safety: Safety) -> Tensor:
-    """mu * (e(z, c_S) - e(z)), element by element; tensors of one shape.
+    """The guidance ``mu`` * (e(z, c_S) - e(z)), element by element; tensors of one shape.
 
     mu = min(1, |phi|) where e(z, c_p) - e(z, c_S) < lambda, else 0, with
     phi = s_S (e(z, c_p) - e(z, c_S)): equations 4 to 6.
@@ -73,8 +73,10 @@ class SafetyMomentum:
         self._momentum: Tensor | float = 0.0
 
     def step(self, without: Tensor, given: Tensor, unsafe: Tensor, done: float) -> Tensor:
-        """What to take from the prompt's guidance; nothing while warming up, when momentum grows
-        all the same."""
+        """What to take from the prompt's guidance.
+
+        Nothing while warming up, when momentum grows all the same.
+        """
         s = self._safety
         gamma = safety_guidance(without, given, unsafe, s) + s.momentum_scale * self._momentum
         self._momentum = s.momentum_beta * self._momentum + (1 - s.momentum_beta) * gamma

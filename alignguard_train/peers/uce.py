@@ -1,5 +1,8 @@
-"""Unified Concept Editing (Gandikota et al., WACV 2024, arXiv 2308.14761): cross-attention's keys
-and values of concepts are moved to those of another text by one linear solve; no training loop."""
+"""Unified Concept Editing (Gandikota et al., WACV 2024, arXiv 2308.14761).
+
+Cross-attention's keys and values of concepts are moved to those of another text by one linear
+solve; no training loop.
+"""
 
 import copy
 import re
@@ -21,7 +24,9 @@ Tokens = Literal["last", "tail"]
 def edited_weight(
     old: Tensor, erased: Tensor, targets: Tensor, kept: Tensor, *, keep: float, ridge: float
 ) -> Tensor:
-    """The weight W that minimizes, over c_i of ``erased`` with v_i = old t_i and c_j of ``kept``,
+    """The weight W that takes concepts for their targets and keeps the rest.
+
+    It minimizes, over c_i of ``erased`` with v_i = old t_i and c_j of ``kept``,
 
         sum_i |W c_i - v_i|^2 + keep sum_j |W c_j - old c_j|^2 + ridge |W - old|^2
 
@@ -45,8 +50,9 @@ def edited_weight(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UCE:
-    """Concepts are taken for ``target``, the empty text by default; with ``texts`` ``examples``,
-    their unsafe prompts for the safe twins.
+    """Concepts are taken for ``target``, the empty text by default.
+
+    With ``texts`` ``examples``, their unsafe prompts for the safe twins.
 
     ``tokens``: each text is represented by its last token, or by that and all after it (the end and
     the padding, which know the text too), matched one by one. ``preserve``: texts every token of

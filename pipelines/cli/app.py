@@ -264,7 +264,9 @@ def ui(
     Output().say(f"Dagster UI: http://{host}:{port}   (stop with Ctrl-C)")
     sys.stdout.flush()
     command = [sys.executable, "-m", "dagster", "dev", "-m", "pipelines.definitions"]
-    os.execv(sys.executable, [*command, "-h", host, "-p", str(port), "--log-level", "warning"])
+    os.execv(  # noqa: S606 - no shell is wanted
+        sys.executable, [*command, "-h", host, "-p", str(port), "--log-level", "warning"]
+    )
 
 
 def main() -> None:

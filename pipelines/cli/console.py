@@ -48,8 +48,11 @@ class Output(Console):
         return (sign if _encodes(self.encoding, sign) else word), style
 
     def json(self, data: Any) -> None:
-        """JSON for a machine: NaN and infinities are null, dates ISO 8601, bytes base64, decimals
-        numbers; ASCII where the output is no UTF-8."""
+        """JSON for a machine.
+
+        NaN and infinities are null, dates ISO 8601, bytes base64, decimals numbers; ASCII where the
+        output is no UTF-8.
+        """
         ascii_only = not self.encoding.lower().startswith("utf")
         text = json.dumps(plain(data), indent=2, ensure_ascii=ascii_only, allow_nan=False)
         # Between the quotes of strings alone can these stand.
@@ -74,8 +77,10 @@ def table(*columns: str, title: str | None = None) -> Table:
 
 
 def visible(text: str) -> str:
-    """The text with control characters (but for newline and tab) as ``\\x1b``: a terminal would
-    act on them."""
+    r"""The text with control characters (but for newline and tab) as ``\x1b``.
+
+    A terminal would act on them.
+    """
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 

@@ -29,8 +29,10 @@ _LIBRARIES = ("torch", "diffusers", "transformers", "peft", "dagster", "duckdb",
 
 
 def examine() -> Iterator[Check]:
-    """Look at Python, libraries, the device, memory, disk, each shipped profile, and at what the
-    chosen profile needs before its first run."""
+    """Check this machine, each shipped profile, and the chosen profile's needs.
+
+    Python, libraries, the device, memory, disk, and what the profile needs before its first run.
+    """
     version = ".".join(map(str, sys.version_info[:3]))
     good = sys.version_info >= (3, 11)
     yield Check(

@@ -74,8 +74,10 @@ def _covered(run: dg.DagsterRun, keys: Sequence[str], order: Sequence[str]) -> S
 
 
 def corrupt_partitions(engines: Engines) -> dict[tuple[str, str], list[str]]:
-    """By room and key the faults of every partition whose files differ from its manifest; of the
-    release, those of its folder too. Imports count, and the encodings that trainings share."""
+    """By room and key the faults of every partition whose files differ from its manifest.
+
+    Of the release, those of its folder too. Imports count, and the encodings that trainings share.
+    """
     data = engines.data
     places = [(room.name, key) for room in ROOMS for key in room.partitions(engines)]
     places += [(room, folder.name) for room in BESIDE for folder in children(data.base / room)]

@@ -21,8 +21,11 @@ from pipelines.runtime.side_by_side import make_side_by_side
 
 @dataclass(kw_only=True, slots=True)
 class RunReport:
-    """What one pass over the rooms did: partitions made a room, failures by partition, and what is
-    done but holds less than was asked for."""
+    """What one pass over the rooms did.
+
+    Partitions made a room, failures by partition, and what is done but holds less than was asked
+    for.
+    """
 
     made: dict[str, int] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
@@ -132,8 +135,10 @@ def _pending(engines: Engines, instance: dg.DagsterInstance, room: Room) -> list
 def _in_partition_order(
     engines: Engines, instance: dg.DagsterInstance, room: Room, pending: Sequence[str]
 ) -> list[str]:
-    """A run names its first and last concept, so runs are cut in the order that Dagster keeps:
-    that of registration, which an edited taxonomy need not have."""
+    """A run names its first and last concept, so runs are cut in the order that Dagster keeps.
+
+    That of registration, which an edited taxonomy need not have.
+    """
     if room.partitioned_by != "concept":
         return list(pending)
     known = instance.get_dynamic_partitions(f"{engines.profile.name}_concepts")

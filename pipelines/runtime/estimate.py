@@ -1,5 +1,8 @@
-"""How long a run will take, before anything is made: from what was made here before, else from the
-seconds that the profile ships, which another machine took."""
+"""How long a run will take, before anything is made.
+
+From what was made here before, else from the seconds that the profile ships, which another machine
+took.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,8 +17,11 @@ SLOWER, FASTER = 1.7, 0.7
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """Seconds, at least and at the most; ``rooms`` are made, ``measured_here`` of them were made on
-    this machine before, and of ``unknown`` nothing says how long they take."""
+    """Seconds, at least and at the most.
+
+    ``rooms`` are made, ``measured_here`` of them were made on this machine before, and of
+    ``unknown`` nothing says how long they take.
+    """
 
     low: float
     high: float

@@ -29,8 +29,9 @@ class RoomFailed(AlignGuardError):
 
 
 def open_instance(root: Place) -> dg.DagsterInstance:
-    """The kept Dagster instance: ``DAGSTER_HOME``, else a folder inside the data root, or in the
-    scratch of a bucket.
+    """The kept Dagster instance.
+
+    ``DAGSTER_HOME``, else a folder inside the data root, or in the scratch of a bucket.
 
     A dagster.yaml that the user wrote or edited there is kept.
 

@@ -29,8 +29,11 @@ class RoomPlan:
 
 
 def plan_rooms(engines: Engines) -> list[RoomPlan]:
-    """Every room in order. A partition follows when its input will be made anew; if that comes
-    out as before, the run skips it after all."""
+    """Every room in order.
+
+    A partition follows when its input will be made anew; if that comes out as before, the run skips
+    it after all.
+    """
     plans: list[RoomPlan] = []
     due: dict[str, set[str]] = {}
     for room in ROOMS:

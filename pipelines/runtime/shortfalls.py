@@ -15,8 +15,10 @@ NAMED = 3
 
 
 def failures_of_empty(engines: Engines, room: Room, keys: Sequence[str]) -> dict[str, str]:
-    """Room and key of partitions whose last attempt made nothing, to what came of it; one text for
-    all of them that failed for the same commonest reason."""
+    """Room and key of partitions whose last attempt made nothing, to what came of it.
+
+    One text for all of them that failed for the same commonest reason.
+    """
     attempts = _read(engines, room, keys, NOTHING)
     groups: dict[str, dict[str, Manifest]] = {}
     for key, attempt in attempts.items():

@@ -4,6 +4,7 @@ A process that dies loses the batch in flight: its chunk is reported, the other 
 take over what it had not begun, and the next `alignguard run` finishes what is missing.
 """
 
+import contextlib
 import multiprocessing as mp
 import os
 import signal
@@ -46,10 +47,8 @@ class _Worker:
     def give(self, keys: list[str]) -> None:
         """Hand one chunk over."""
         self.keys = keys
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it died; reading says so
             self.connection.send(keys)
-        except BrokenPipeError:
-            pass  # it died; reading says so
 
     def obituary(self) -> str:
         """How the process ended, and what to do."""
@@ -70,6 +69,8 @@ def make_side_by_side(
     """Make every chunk once, on whichever lane is free; returns failures by their first key.
 
     Args:
+        engines: the profile and the data root that each process opens for itself.
+        room: what is made.
         chunks: disjoint slices of the room's partitions.
         lanes: one process each, at most as many as there are chunks.
         advanced: told the room's name and the units done, from this thread.

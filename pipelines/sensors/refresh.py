@@ -107,8 +107,11 @@ def refresh_schedule(engines: Engines, job: Job, cron: str) -> dg.ScheduleDefini
 
 
 def due_concepts(engines: Engines) -> dict[str, str]:
-    """Concepts whose prompts are missing, or were made from another record or configuration, with
-    the fingerprint of what they should be."""
+    """Concepts whose prompts are missing or stale.
+
+    They were made from another record or configuration; each comes with the fingerprint of what
+    they should be.
+    """
     prompts = next(room for room in ROOMS if room.name == "prompts")
 
     def wanted(key: str) -> str | None:

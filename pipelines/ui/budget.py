@@ -57,6 +57,9 @@ def budget(profile: Profile, taxonomy: Taxonomy, gpu: Gpu, peak_share: float) ->
     """Every room that costs a GPU's time, in order.
 
     Args:
+        profile: sizes, steps and models.
+        taxonomy: the concepts, for the numbers of pairs.
+        gpu: its peak rate and memory.
         peak_share: share of the GPU's peak that is reached, in (0, 1].
 
     Raises:
@@ -126,8 +129,11 @@ def _sizes(profile: Profile, taxonomy: Taxonomy) -> _Sizes:
 
 
 def _evaluation(profile: Profile, sizes: _Sizes, model: str, drawn: int) -> tuple[int, str, float]:
-    """Every prompt of the release and of the prompt sets under every adapter, each set's prompt
-    with its own size and guidance; the operations are the mean of an image."""
+    """The images of the evaluation, and their operations.
+
+    Every prompt of the release and of the prompt sets under every adapter, each set's prompt with
+    its own size and guidance; the operations are the mean of an image.
+    """
     image = profile.sampling
     found = [p for one in read_prompt_sets(profile.evaluation.prompt_sets) for p in one.prompts]
     asked = [(p.height or image.height, p.width or image.width, p.guidance_scale) for p in found]

@@ -12,10 +12,14 @@ from pipelines.profile_paths import resolve_model
 def reached(
     profile: Profile, images_per_second: float, device: str | None = None
 ) -> dict[str, float | str]:
-    """``tflop_per_second``, and on a GPU whose data sheet is known ``share_of_peak`` and ``gpu``,
-    its name; empty where the base model's shapes are not known.
+    """``tflop_per_second``, and ``share_of_peak`` and ``gpu`` where they are known.
+
+    The latter on a GPU whose data sheet is known. Empty where the base model's shapes are not
+    known.
 
     Args:
+        profile: the base model and its sampling.
+        images_per_second: what was measured.
         device: the GPU's name as its driver says it, empty on a CPU; None: the profile's device.
     """
     if device is None:

@@ -20,8 +20,11 @@ LEVEL = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One comparison: the difference in IP and in safe scenes that are right, and what the
-    comparisons of its table allow to say."""
+    """One comparison of two arms.
+
+    The difference in IP and in safe scenes that are right, and what the comparisons of its table
+    allow to say.
+    """
 
     says: str
     ip: Difference
@@ -36,9 +39,12 @@ def versus(
     *,
     part: Part = "seen",
 ) -> list[Verdict]:
-    """Of each wanted comparison the first should have less IP at no fewer safe scenes, or the other
-    way round; those that share no seed yet are left out. ``part``: the concepts whose IP counts.
-    What is asked at once is one family of tests."""
+    """Judge each wanted comparison.
+
+    Of each, the first should have less IP at no fewer safe scenes, or the other way round; those
+    that share no seed yet are left out. ``part``: the concepts whose IP counts. What is asked at
+    once is one family of tests.
+    """
     found = []
     for one, other, says in wanted:
         if one not in cells or other not in cells:
@@ -89,7 +95,7 @@ def _word(one: Verdict, ip: int, kept: int) -> str:
         open_word = "more IP, scenes open" if ip else "fewer scenes, IP open"
         return "the opposite holds" if opposite else open_word
     within = [found.interval for found in (one.ip, one.kept)]
-    alike = all(-MARGIN <= part.low and part.high <= MARGIN for part in within)
+    alike = all(part.low >= -MARGIN and part.high <= MARGIN for part in within)
     return "alike" if alike else "open"
 
 
@@ -109,15 +115,15 @@ def merging(cells: Cells, best_sum: Mapping[int, str]) -> list[Verdict]:
                 f"All-single with safeguard, of 7 x {steps} steps, beats it without",
             )
         )
-        for count in (3, 7):
-            for merge in ("Co-Merge mean row", "RegMean"):
-                wanted.append(
-                    (
-                        (f"{merge}, {count} experts", steps),
-                        (f"All-single, {count} experts", steps),
-                        f"{merge} of {count} experts of {steps} steps beats All-single",
-                    )
-                )
+        wanted.extend(
+            (
+                (f"{merge}, {count} experts", steps),
+                (f"All-single, {count} experts", steps),
+                f"{merge} of {count} experts of {steps} steps beats All-single",
+            )
+            for count in (3, 7)
+            for merge in ("Co-Merge mean row", "RegMean")
+        )
         others = [arm.removesuffix(", 7 experts") for arm, x in cells if x == steps]
         for other in others:
             if other in ("Co-Merge mean row", "All-single") or other.endswith("3 experts"):
@@ -169,8 +175,10 @@ def conflicts(cells: Cells) -> list[Verdict]:
 
 
 def later(cells: Cells) -> list[Verdict]:
-    """A category that comes later: merging an expert in against training All-single on. IP is
-    that of the new category and of those before it, which may be forgotten."""
+    """A category that comes later: merging an expert in against training All-single on.
+
+    IP is that of the new category and of those before it, which may be forgotten.
+    """
     trained = [place for place in cells if place[0].endswith("trained on")]
     return versus(
         cells,

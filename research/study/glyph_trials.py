@@ -88,8 +88,10 @@ def _strategies(every: bool) -> dict[str, tuple[Strategy, Options]]:
 
 
 def later(concepts: Sequence[Concept], seed: int) -> Iterator[Trial]:
-    """Six categories are removed already; the seventh comes later. What is measured as *other*
-    concepts are the six: are they forgotten?"""
+    """Six categories are removed already; the seventh comes later.
+
+    What is measured as *other* concepts are the six: are they forgotten?
+    """
     by_category = train_concepts(concepts)
     *old, new = by_category.values()
     flat = tuple(key for own in old for key in own)
@@ -170,8 +172,10 @@ def data(concepts: Sequence[Concept], seed: int) -> Iterator[Trial]:
 
 
 def filtering(concepts: Sequence[Concept], seed: int) -> Iterator[Trial]:
-    """As the base model draws them, where the filter has nothing to drop; and with as many clean
-    "unsafe" images as a large model's, with and without filter."""
+    """As the base model draws them, where the filter has nothing to drop.
+
+    And with as many clean "unsafe" images as a large model's, with and without filter.
+    """
     seen = tuple(key for own in train_concepts(concepts).values() for key in own)
     for arm in ARMS:
         yield Trial(

@@ -20,8 +20,11 @@ Options = tuple[tuple[str, Any], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """One adapter trained on some concepts; ``recipe`` differs from the stand-in's in this, and
-    ``start`` is an adapter that it goes on from."""
+    """One adapter trained on some concepts.
+
+    ``recipe`` differs from the stand-in's in this, and ``start`` is an adapter that it goes on
+    from.
+    """
 
     concepts: tuple[str, ...]
     steps: int

@@ -92,8 +92,10 @@ class World:
         arm: Arm = "as drawn",
         amount: int | None = None,
     ) -> EncodedPreferences:
-        """Training pairs of these concepts that the filter keeps, the first ``amount`` of each;
-        their category is their concept. The arm ``noisy`` is not filtered."""
+        """Training pairs of these concepts that the filter keeps, the first ``amount`` of each.
+
+        Their category is their concept. The arm ``noisy`` is not filtered.
+        """
         pairs, tensors = self._pairs
         rows: list[int] = []
         for concept in concepts:

@@ -12,8 +12,11 @@ GARBAGE = "<think>[/INST] no pair 7"
 
 
 class FaultyWriter:
-    """The stand-in's writer. ``faults`` is a JSON file: concept key, or ``*``, to how many requests
-    of six are answered; the others get garbage. Without the file all are answered."""
+    """The stand-in's writer.
+
+    ``faults`` is a JSON file: concept key, or ``*``, to how many requests of six are answered; the
+    others get garbage. Without the file all are answered.
+    """
 
     model_id = "faulty"
     revision = "1"

@@ -51,13 +51,15 @@ def test_a_release_that_is_not_there_fails_the_freshness_check_as_a_warning(engi
     definitions = build_definitions(engines)
     key = dg.AssetCheckKey(dg.AssetKey(["reduced", "release"]), "freshness")
     spec = definitions.resolve_asset_graph().get_check_spec(key)
-    assert not spec.blocking and spec.automation_condition
+    assert not spec.blocking
+    assert spec.automation_condition
     with dg.DagsterInstance.ephemeral() as instance:
         job = dg.define_asset_job("look", selection=dg.AssetSelection.checks(key))
         looked = dg.Definitions.merge(definitions, dg.Definitions(jobs=[job]))
         done = looked.resolve_job_def("look").execute_in_process(instance=instance)
         (result,) = done.get_asset_check_evaluations()
-    assert done.success and not result.passed
+    assert done.success
+    assert not result.passed
     assert result.severity == dg.AssetCheckSeverity.WARN
     assert "there is no release" in (result.description or "")
 

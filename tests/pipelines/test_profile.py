@@ -27,9 +27,11 @@ def test_all_faults_are_reported_at_once_with_place_and_value(tmp_path):
         load_profile(str(path))
     text = str(caught.value)
     assert str(path) in text
-    assert "writing.pairs_per_concept" in text and "'many'" in text
+    assert "writing.pairs_per_concept" in text
+    assert "'many'" in text
     assert "sampling.widht" in text
-    assert "writer.use" in text and "nobody" in text
+    assert "writer.use" in text
+    assert "nobody" in text
     assert "release" in text
     assert len(caught.value.faults) == 4
 
@@ -39,7 +41,9 @@ def test_training_in_float16_is_refused_with_the_reason(tmp_path, name):
     with pytest.raises(ConfigError) as caught:
         load_profile(str(reduced_profile(tmp_path, base_model__training_dtype=name)))
     said = str(caught.value)
-    assert "base_model.training_dtype" in said and "gradient scaler" in said and name in said
+    assert "base_model.training_dtype" in said
+    assert "gradient scaler" in said
+    assert name in said
 
 
 @pytest.mark.parametrize(
@@ -73,7 +77,8 @@ def test_prompt_sets_lie_beside_the_profile(tmp_path):
 def test_peers_are_named_and_a_wrong_name_tells_the_right_ones(tmp_path):
     named = {"evaluation__peers": ["sld", "uce"], "evaluation__peer_params": {"uce": {"ridge": 2}}}
     found = load_profile(str(reduced_profile(tmp_path / "right", **named))).evaluation
-    assert found.peers == ("sld", "uce") and found.peer_params == {"uce": {"ridge": 2}}
+    assert found.peers == ("sld", "uce")
+    assert found.peer_params == {"uce": {"ridge": 2}}
     with pytest.raises(ConfigError, match="no 'sdl'; there are negative_prompt, sld"):
         load_profile(str(reduced_profile(tmp_path / "wrong", evaluation__peers=["sdl"])))
 

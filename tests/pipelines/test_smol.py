@@ -28,7 +28,8 @@ def test_every_image_scorer_scores_a_caption_of_any_wording():
     assert scorers
     for scorer in scorers:
         for row in scorer.score(images, FREE):
-            assert row and all(math.isfinite(value) for value in row.values()), scorer.name
+            assert row, scorer.name
+            assert all(math.isfinite(value) for value in row.values()), scorer.name
 
 
 @pytest.mark.vllm
@@ -59,4 +60,7 @@ def test_one_command_makes_pairs_with_the_real_model(tmp_path):
     for concept in ("angular.zigzag", "angular.bolt"):
         written = manifests.load(data.partition("prompts", concept))
         kept = manifests.load(data.partition("pairs", concept))
-        assert written and written.rows == 4 and kept and kept.rows > 0
+        assert written
+        assert written.rows == 4
+        assert kept
+        assert kept.rows > 0

@@ -72,7 +72,8 @@ def test_a_guided_method_moves_unsafe_images_and_safe_ones_mostly_stay(generator
         guided = generator.render([r.prompt for r in asked], [r.seed for r in asked])
     moved = np.abs(guided - plain).mean(axis=(1, 2, 3))
     unsafe, safe = moved[::2].mean(), moved[1::2].mean()
-    assert unsafe > 1.0 and safe < unsafe
+    assert unsafe > 1.0
+    assert safe < unsafe
     again = generator.render([r.prompt for r in asked], [r.seed for r in asked])
     assert np.array_equal(again, plain), "the base model is as it was, and so is its noise"
 
@@ -80,11 +81,16 @@ def test_a_guided_method_moves_unsafe_images_and_safe_ones_mostly_stay(generator
 def test_base_and_contenders_are_measured_by_the_same_function(generator, scorers):
     nothing = Contender(name="nothing")  # the base model under another name
     base, same = measured(generator, scorers, [nothing], timed_calls=1)
-    assert base.name == "base" and same.name == "nothing"
+    assert base.name == "base"
+    assert same.name == "nothing"
     assert (base.ip, base.residue, base.fidelity) == (same.ip, same.residue, same.fidelity)
-    assert base.ip.value == 1.0 and base.ip.n == 2 and base.ip_safe.value == 0.0
-    assert base.ip_unseen is None and base.fidelity.value == 1.0
-    assert same.feature_distance.value == 0.0 and same.seconds_per_image > 0
+    assert base.ip.value == 1.0
+    assert base.ip.n == 2
+    assert base.ip_safe.value == 0.0
+    assert base.ip_unseen is None
+    assert base.fidelity.value == 1.0
+    assert same.feature_distance.value == 0.0
+    assert same.seconds_per_image > 0
 
 
 def test_what_is_measured_does_not_depend_on_how_many_are_drawn_at_once(generator, scorers):
@@ -100,7 +106,8 @@ def test_what_is_measured_does_not_depend_on_how_many_are_drawn_at_once(generato
             return scorers[0].score(images, prompts)
 
     measured(generator, [Watched(), scorers[1]], [], timed_calls=0)
-    assert len(taken) > 1 and max(map(len, taken)) <= generator.images_per_call
+    assert len(taken) > 1
+    assert max(map(len, taken)) <= generator.images_per_call
     assert np.array_equal(np.concatenate(taken), whole)
 
 
@@ -123,7 +130,8 @@ def test_a_trained_peer_is_trained_once_and_its_seconds_are_kept(generator):
     for _ in range(2):
         with entrant.on():
             pass
-    assert slow.applied == 1 and entrant.training_seconds > 0
+    assert slow.applied == 1
+    assert entrant.training_seconds > 0
 
 
 @pytest.mark.parametrize("name", sorted(PEERS))

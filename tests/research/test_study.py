@@ -122,7 +122,9 @@ def test_shares_are_of_removed_and_of_other_concepts():
     known = lines(line(trials[0], "1001"), line(trials[1], "0010"))
     (cell,) = cells(known, trials, "data", "score").values()
     seen, unseen = cell.share("flagged", "seen"), cell.share("flagged", "unseen")
-    assert seen and unseen and (seen.value, unseen.value) == (0.25, 0.5)
+    assert seen
+    assert unseen
+    assert (seen.value, unseen.value) == (0.25, 0.5)
     assert seen.n == 2  # prompts: both seeds of a prompt count as one
     assert cell.seeds_share("flagged", "seen") == (0.0, 0.5)
 
@@ -135,7 +137,8 @@ def test_what_another_training_turns_round_is_open():
     (verdict,) = claims.data(cells(known, trials, "data", "score"))
     ip = verdict.ip.interval
     assert (ip.value, verdict.word) == (0.0, "open")
-    assert ip.low < -0.5 and ip.high > 0.5
+    assert ip.low < -0.5
+    assert ip.high > 0.5
 
 
 def test_differences_are_over_the_seeds_that_both_have():
@@ -147,8 +150,10 @@ def test_differences_are_over_the_seeds_that_both_have():
 
 
 def verdict_of(flagged: str, right: str, *, seeds: int = 5) -> claims.Verdict:
-    """Five pairs a concept against two, which flagged every image and drew every scene. Each
-    character stands for 40 prompts of either concept."""
+    """Five pairs a concept against two, which flagged every image and drew every scene.
+
+    Each character stands for 40 prompts of either concept.
+    """
     trials = [
         dataclasses.replace(trial("All-single", seed, x=x), prompts=80)
         for seed in range(seeds)
@@ -232,7 +237,8 @@ def test_what_comes_later_is_judged_by_what_is_forgotten_too():
     trials = [trial(arm, 0, experiment="later") for arm in ("of six, trained on", "+ expert")]
     known = lines(line(trials[0], "0011"), line(trials[1], "0000"))
     (verdict,) = claims.later(cells(known, trials, "later", "score"))
-    assert verdict.ip.interval.value == -0.5 and verdict.says == "+ expert beats training on"
+    assert verdict.ip.interval.value == -0.5
+    assert verdict.says == "+ expert beats training on"
 
 
 def test_a_number_of_concepts_is_held_up_to_the_first_that_fails():
@@ -275,7 +281,8 @@ def test_peers_are_shown_as_means_over_their_seeds(tmp_path):
     path.write_text("".join(json.dumps({**common, **own}) + "\n" for own in (one, two)))
     (row,) = peer_lines.rows(path)
     assert row[:3] == ["sld", "2 (8 prompts)", "37.5 % (25–50)"]
-    assert row[3] == "–" and row[6] == "1.50"
+    assert row[3] == "–"
+    assert row[6] == "1.50"
 
 
 @pytest.mark.slow
@@ -314,4 +321,5 @@ def test_lines_that_were_kept_are_read_by_this_study():
     """The repository's own lines: every one is a JSON object whose key this study has."""
     keys = {one.key for one in all_trials(CONCEPTS, 5, results.read())}
     kept = results.RESULTS.read_text().splitlines()
-    assert kept and {json.loads(text)["key"] for text in kept} <= keys
+    assert kept
+    assert {json.loads(text)["key"] for text in kept} <= keys

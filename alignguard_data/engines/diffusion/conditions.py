@@ -40,8 +40,10 @@ class Conditions:
         )
 
     def replaced(self, rows: Tensor, other: "Conditions") -> "Conditions":
-        """These conditions, with ``other``'s where the mask ``rows`` (rows,) is true; ``other`` has
-        one row for all, or as many as these."""
+        """These conditions, with ``other``'s where the mask ``rows`` (rows,) is true.
+
+        ``other`` has one row for all, or as many as these.
+        """
         pooled = self.pooled
         if pooled is not None and other.pooled is not None:
             pooled = torch.where(rows[:, None], other.pooled, pooled)

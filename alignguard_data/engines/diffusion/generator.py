@@ -79,8 +79,11 @@ class DiffusersImageGenerator:
 
     @property
     def revision(self) -> str:
-        """Hash of the folder's files or commit of the hub id; ``+<hash>`` for another VAE,
-        the choices of speed that change images, and ``+<hash>`` for an adapter."""
+        """Hash of the folder's files or commit of the hub id.
+
+        ``+<hash>`` for another VAE, the choices of speed that change images, and ``+<hash>`` for an
+        adapter.
+        """
         parts = [folder_revision(self._folder) if self._folder else str(self._given_revision)]
         if self._vae:
             own = self._vae_folder

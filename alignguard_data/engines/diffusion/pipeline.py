@@ -156,8 +156,10 @@ class DiffusersPipe:
 
     @contextmanager
     def sampled(self, sampling: Sampling) -> Iterator[None]:
-        """Render with other steps, guidance or size until the block ends; rows of a batch and
-        negative prompt stay what they were."""
+        """Render with other steps, guidance or size until the block ends.
+
+        Rows of a batch and negative prompt stay what they were.
+        """
         before, self._sampling = self._sampling, sampling
         try:
             yield

@@ -132,7 +132,7 @@ class Instruction:
 
     @cached_property
     def _template(self) -> jinja2.Template:
-        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
+        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - plain text
         return environment.from_string(self.text)
 
     def write(self, requests: Sequence[WritingRequest], seed: int, ask: Ask) -> list[Reply]:

@@ -113,15 +113,17 @@ class StepInstruction:
                 {"role": "user", "content": example.ask},
                 {"role": "assistant", "content": answer},
             ]
-        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
+        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - plain text
         asked = environment.from_string(step.ask).render(
             concept=request.concept, scene=self.scene(request, seed), written=written
         )
         return [*chat, {"role": "user", "content": asked}]
 
     def write(self, requests: Sequence[WritingRequest], seed: int, ask: Ask) -> list[Reply]:
-        """One reply a request, in order: the pair, or the first step's reply that holds no caption,
-        for the gate to say why."""
+        """One reply a request, in order.
+
+        The pair, or the first step's reply that holds no caption, for the gate to say why.
+        """
         written: list[dict[str, str]] = [{} for _ in requests]
         ended: dict[int, Reply] = {}
         for step in self._content.steps:

@@ -220,7 +220,7 @@ class _Worker:
     """The process, a thread that reads its answers, and a file of what it said besides."""
 
     def __init__(self, interpreter: str, script: Path, environment: Mapping[str, str]) -> None:
-        self._said: IO[bytes] = tempfile.TemporaryFile()
+        self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - until close
         self._asked_at = 0
         self._process = subprocess.Popen(
             [interpreter, str(script)],
@@ -275,8 +275,11 @@ class _Worker:
         return WorkerFailed(f"vLLM worker {how} (exit code {code}){hint}; last lines:\n  {last}")
 
     def said(self) -> str:
-        """What it said besides since it was last asked: its log's first error line, which says
-        what failed, and the last ones, which say why; else its last lines."""
+        """What it said besides since it was last asked.
+
+        Its log's first error line, which says what failed, and the last ones, which say why; else
+        its last lines.
+        """
         lines = self._lines(self._asked_at)
         errors = [line for line in lines if " ERROR " in line]
         chosen = [*errors[:1], *errors[1:][-3:]] if errors else lines[-3:]

@@ -75,8 +75,11 @@ def _files(outcome: Outcome) -> list[dict[str, Any]]:
 
 
 def _rows(outcome: Outcome) -> dict[str, int]:
-    """``total = train + test = behind_records + rejected``, and
-    ``behind_records = 2 * pairs + test_prompts + further_category_rows``."""
+    """Counts of rows, which add up.
+
+    ``total = train + test = behind_records + rejected``, and ``behind_records = 2 * pairs +
+    test_prompts + further_category_rows``.
+    """
     counted = Counter({part: 0 for part in PARTS})
     for file in outcome.files:
         counted[file.part] += len(file.rows)

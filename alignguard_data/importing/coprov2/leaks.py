@@ -1,5 +1,7 @@
-"""Which prompts of test stand in train: word for word, or in canonical form (case, width of gaps,
-and what else :func:`canonical` folds)."""
+"""Which prompts of test stand in train.
+
+Word for word, or in canonical form (case, width of gaps, and what else :func:`canonical` folds).
+"""
 
 from collections.abc import Sequence
 from typing import Literal

@@ -93,7 +93,7 @@ class VlmJudge:
         if self._dialect != "policy":
             return _QUESTION
         file = resources.files("alignguard_data.prompts").joinpath("instructions", "judge_v1.j2")
-        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)
+        environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701 - plain text
         template = environment.from_string(file.read_text(encoding="utf-8"))
         return template.render(categories=self._categories)
 

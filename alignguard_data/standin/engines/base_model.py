@@ -55,8 +55,10 @@ class BaseRecipe:
 
 
 def random_scenes(count: int, glyph_share: float, seed: int) -> list[Scene]:
-    """Scenes with every attribute drawn evenly, the first ``glyph_share`` of them with a glyph;
-    glyphs take turns, so that all are equally frequent."""
+    """Scenes with every attribute drawn evenly, the first ``glyph_share`` of them with a glyph.
+
+    Glyphs take turns, so that all are equally frequent.
+    """
     rng = Random(seed)
     glyphs = list(GLYPHS)
     num_unsafe = round(count * glyph_share)

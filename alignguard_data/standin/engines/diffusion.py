@@ -125,8 +125,11 @@ def train_diffusion(
     recipe: DiffusionRecipe,
     seed: int,
 ) -> None:
-    """Trains both networks in place on standardized ``latents`` (n, 4, 8, 8) and leaves them at
-    their moving average. Each draw of a scene is told by a caption template at random."""
+    """Trains both networks in place on standardized ``latents`` (n, 4, 8, 8).
+
+    They are left at their moving average. Each draw of a scene is told by a caption template at
+    random.
+    """
     draw = torch.Generator().manual_seed(seed * 1000 + 500 + rank())
     scheduler = build_scheduler()
     parameters = [*unet.parameters(), *text_encoder.parameters()]

@@ -32,8 +32,11 @@ def build_tokenizer(words: Sequence[str]) -> CLIPTokenizer:
 
 
 def learn_merges(words: Sequence[str]) -> list[tuple[str, str]]:
-    """Byte-pair merges (Sennrich et al., arXiv 1508.07909), most frequent pair first, until each
-    word is one symbol; ties go to the alphabet, so the result depends on the words alone."""
+    """Byte-pair merges (arXiv 1508.07909) until each word is one symbol.
+
+    The most frequent pair goes first; ties go to the alphabet, so the result depends on the words
+    only.
+    """
     spelt = [[*word[:-1], word[-1] + _WORD_END] for word in sorted(set(words))]
     merges: list[tuple[str, str]] = []
     while any(len(symbols) > 1 for symbols in spelt):

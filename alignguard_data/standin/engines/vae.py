@@ -99,7 +99,8 @@ def standardize(vae: AutoencoderKL, latents: Tensor) -> Tensor:
 
 
 def _parameters(convolution: nn.Conv2d | None) -> tuple[Tensor, Tensor]:
-    assert convolution is not None and convolution.bias is not None
+    assert convolution is not None
+    assert convolution.bias is not None
     return convolution.weight, convolution.bias
 
 

@@ -1,5 +1,8 @@
-"""Drawings that train and try the scorers: whole, half-erased, faded and scaled glyphs, blurred
-and noisy, so that a half-aligned model's leftovers are not mistaken for a clean image."""
+"""Drawings that train and try the scorers.
+
+Whole, half-erased, faded and scaled glyphs, blurred and noisy, so that a half-aligned model's
+leftovers are not mistaken for a clean image.
+"""
 
 from dataclasses import dataclass
 from random import Random
@@ -16,8 +19,10 @@ from alignguard_data.standin.world import ATTRIBUTES, CHOICES, Inking, Scene, dr
 
 @dataclass(frozen=True, kw_only=True)
 class Drawings:
-    """``images`` (n, 32, 32, 3) uint8 of ``scenes``; an image whose glyph was wiped out all but
-    entirely counts as ambiguous and is not among them."""
+    """``images`` (n, 32, 32, 3) uint8 of ``scenes``.
+
+    An image whose glyph was wiped out all but entirely counts as ambiguous and is not among them.
+    """
 
     images: Pixels
     scenes: list[Scene]
@@ -69,8 +74,10 @@ def random_drawings(count: int, seed: int, glyph_share: float = 0.6) -> Drawings
 
 
 def roughened(images: Tensor, draw_from: torch.Generator) -> Tensor:
-    """``images`` (n, 3, 32, 32) in [-1, 1], each blurred a little, noisy and unevenly lit, by
-    random amounts, as a decoder's output is."""
+    """``images`` (n, 3, 32, 32) in [-1, 1], as a decoder would give them.
+
+    Each is blurred a little, noisy and unevenly lit, by random amounts.
+    """
     count = len(images)
 
     def amounts(low: float, high: float, channels: int = 1) -> Tensor:

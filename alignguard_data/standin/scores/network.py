@@ -74,8 +74,10 @@ def load_weights(network: nn.Module, name: str) -> nn.Module:
 
 
 def weights_hash(name: str) -> str:
-    """First 12 hex digits of the sha256 of the shipped weights ``name``; every row of scores
-    carries it, so it is computed again only when the file has changed."""
+    """First 12 hex digits of the sha256 of the shipped weights ``name``.
+
+    Every row of scores carries it, so it is computed again only when the file has changed.
+    """
     return file_revision(_file(name))[:12]
 
 

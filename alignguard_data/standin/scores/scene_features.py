@@ -14,8 +14,11 @@ from alignguard_data.standin.scores.network import (
 
 
 class SceneFeatures:
-    """A ``FeatureExtractor``: 96 values an image, none of them negative, with a mean square of 1
-    (KID's cubic kernel of the raw ones, which are large, would be noise)."""
+    """A ``FeatureExtractor``.
+
+    96 values an image, none of them negative, with a mean square of 1 (KID's cubic kernel of the
+    raw ones, which are large, would be noise).
+    """
 
     name = "scene-features"
 

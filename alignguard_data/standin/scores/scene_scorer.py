@@ -18,8 +18,10 @@ from alignguard_data.standin.world import ATTRIBUTES, CHOICES, Scene
 
 
 class SceneScorer:
-    """Keys: the four attributes and ``all_right``, each 1.0 or 0.0; NaN if the caption is not of
-    this world's grammar. Glyphs play no part."""
+    """Keys: the four attributes and ``all_right``, each 1.0 or 0.0.
+
+    NaN if the caption is not of this world's grammar. Glyphs play no part.
+    """
 
     def __init__(self, *, batch_size: int = 256) -> None:
         self._batch_size = batch_size

@@ -45,8 +45,11 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """One adapter minus another on the same prompts and seeds; ``more``, ``fewer`` and ``p`` as of
-    :func:`alignguard_train.evaluation.statistics.mcnemar`, None for what is not yes or no."""
+    """One adapter minus another on the same prompts and seeds.
+
+    ``more``, ``fewer`` and ``p`` as of :func:`alignguard_train.evaluation.statistics.mcnemar`, None
+    for what is not yes or no.
+    """
 
     interval: Interval
     more: int | None
@@ -162,8 +165,10 @@ def picture_pairs(rows: Iterable[EvaluationRow]) -> frozenset[str]:
 
 
 def shows(adapter: str, category: str) -> bool:
-    """Whether the grids have a column for an adapter's picture: those of the base model, the
-    category's own expert, the merged adapter and All-single."""
+    """Whether the grids have a column for an adapter's picture.
+
+    Those of the base model, the category's own expert, the merged adapter and All-single.
+    """
     return adapter in (BASE, MERGED, ALL_SINGLE) or adapter == expert_name(category)
 
 

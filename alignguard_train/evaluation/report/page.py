@@ -103,7 +103,7 @@ def markdown(data: ReportData) -> str:
 def _environment(*, escape: bool) -> Environment:
     return Environment(
         loader=PackageLoader("alignguard_train.evaluation.report", "templates"),
-        autoescape=select_autoescape(default=True) if escape else False,
+        autoescape=select_autoescape(default=True) if escape else False,  # noqa: S701 - Markdown
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -1,5 +1,7 @@
-"""summary.json: the evaluation's numbers for machines, each with its interval and n; and the merged
-adapter's model card with the same numbers for people."""
+"""summary.json: the evaluation's numbers for machines, each with its interval and n.
+
+And the merged adapter's model card with the same numbers for people.
+"""
 
 import json
 from collections.abc import Mapping
@@ -63,8 +65,10 @@ def write_summary(data: DataRoot, *, seconds: Mapping[str, float], adapter: Plac
 
 
 def summarized(data: DataRoot, manifest: Manifest) -> bool:
-    """Whether the summary is there and of this evaluation, and the model card beside it: they lie
-    outside the partition, and the summary is written last."""
+    """Whether the summary is there and of this evaluation, and the model card beside it.
+
+    They lie outside the partition, and the summary is written last.
+    """
     folder = data.base / "evaluation"
     try:
         summary = json.loads(read_bytes(folder / SUMMARY))
@@ -75,8 +79,10 @@ def summarized(data: DataRoot, manifest: Manifest) -> bool:
 
 
 def write_model_card(data: DataRoot, *, adapter: Place) -> Place:
-    """Write ``evaluation/MODEL_CARD.md``: the adapter's card with the report's tables under it,
-    ready to be published beside the adapter. It holds no image and no prompt.
+    """Write ``evaluation/MODEL_CARD.md``.
+
+    The adapter's card with the report's tables under it, ready to be published beside the adapter.
+    It holds no image and no prompt.
 
     Raises:
         InputMissing: nothing was evaluated yet, or the adapter has no card.

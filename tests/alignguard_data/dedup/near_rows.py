@@ -14,8 +14,10 @@ PHASHES = ("0" * 16, "000000000000000f", "00000000000000ff", "f" * 16)
 
 
 def row(name: str, unsafe: str, safe: str = "", phashes: tuple[str, str] | None = None) -> Measured:
-    """A row of concept ``a.b``; without ``safe`` a caption of its own, without ``phashes`` no
-    images."""
+    """A row of concept ``a.b``.
+
+    Without ``safe`` a caption of its own, without ``phashes`` no images.
+    """
     images = phashes or ("", "")
     return Measured(
         pair_id=name,

@@ -90,4 +90,5 @@ def test_the_closest_does_not_depend_on_the_order_of_adding():
         for name in order:
             index.add(name, prompts[name])
         answers.add(index.closest("a b c d e z"))
-    assert len(answers) == 1 and next(iter(answers))[0] == "p1"
+    assert len(answers) == 1
+    assert next(iter(answers))[0] == "p1"

@@ -131,7 +131,8 @@ def test_a_file_that_another_process_has_open_is_busy_and_not_removed(file, read
     holder = subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
-    assert holder.stdout and holder.stdin
+    assert holder.stdout
+    assert holder.stdin
     holder.stdout.readline()
     try:
         with pytest.raises(PartitionBusy, match=str(file)):
@@ -147,9 +148,11 @@ def test_a_full_disk_is_named_and_costs_nothing_of_the_file(disk, expected):
     file = disk("size=8m") / "duplicates" / "edges.duckdb"
     synced(file)
     many = [row(f"m{i:05d}", f"{i} other words at {i % 90}") for i in range(20_000)]
-    with pytest.raises(StorageError, match=str(file)):
-        with synced_edges(file, [*PARTS, part("q", *many)], LIMITS, AngleEmbedder()):
-            pass
+    with (
+        pytest.raises(StorageError, match=str(file)),
+        synced_edges(file, [*PARTS, part("q", *many)], LIMITS, AngleEmbedder()),
+    ):
+        pass
     disk("size=64m")
     again = AngleEmbedder()
     assert synced(file, again) == expected

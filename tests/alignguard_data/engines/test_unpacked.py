@@ -35,7 +35,8 @@ def test_an_archive_is_unpacked_once(tmp_path, cache):
     folder = unpacked(model)
     assert (folder / "a/b.txt").read_text() == "b"
     (folder / "mine").touch()
-    assert unpacked(model) == folder and (folder / "mine").exists()
+    assert unpacked(model) == folder
+    assert (folder / "mine").exists()
     assert folder.is_relative_to(cache)
 
 
@@ -59,4 +60,5 @@ def test_a_broken_file_is_named_and_leaves_nothing(tmp_path, cache, name, said):
 def test_only_files_of_these_kinds_are_packed(tmp_path):
     folder = tmp_path / "folder.zip"
     folder.mkdir()
-    assert not is_packed(str(folder)) and not is_packed("someone/model.gguf")
+    assert not is_packed(str(folder))
+    assert not is_packed("someone/model.gguf")

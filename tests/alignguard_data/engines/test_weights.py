@@ -41,7 +41,7 @@ def test_the_token_counters_version_is_its_tokenizers_content(tiny_folder, tmp_p
     shutil.copytree(tiny_folder, copy)
     before = TokenCounter(str(copy)).version
     assert before == TokenCounter(str(tiny_folder)).version
-    with open(copy / file, "a") as changed:
+    with (copy / file).open("a") as changed:
         changed.write(" ")
     assert (TokenCounter(str(copy)).version != before) == counts
 

@@ -213,7 +213,8 @@ def test_png_bytes_are_deterministic_and_lossless():
 
 def test_phash_is_64_bits_and_tells_images_apart():
     one, other = (phash_hex(DrawnImages()._draw("a", seed)) for seed in (1, 2))
-    assert len(one) == 16 and one != other
+    assert len(one) == 16
+    assert one != other
 
 
 def test_one_differing_pixel_makes_an_image_usable():

@@ -30,7 +30,7 @@ def prompt(text: str, category: str = "hate", image: str = "") -> Line:
 
 def write_csv(path: Path, rows: list[Line], header: Line = ("prompt", "image", "category")) -> Path:
     """A CSV file of these rows."""
-    with open(path, "w", newline="", encoding="utf-8") as handle:
+    with path.open("w", newline="", encoding="utf-8") as handle:
         csv.writer(handle).writerows([header, *rows])
     return path
 

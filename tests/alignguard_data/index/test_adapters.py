@@ -23,8 +23,10 @@ def released(filled: TinyRooms) -> TinyRooms:
 
 
 def make_adapter(rooms: TinyRooms, room: str, key: str, files: list[str], **config: object) -> None:
-    """A partition as the training rooms leave it; the weights are a few bytes. That of ``lines``
-    is an older one, which had the whole release among its inputs."""
+    """A partition as the training rooms leave it; the weights are a few bytes.
+
+    That of ``lines`` is an older one, which had the whole release among its inputs.
+    """
     release = manifests.require(rooms.data.partition("release"))
     older = key == "lines"
     inputs = {"release": release.content_id} if older else {f"train rows of {key}": "0" * 32}

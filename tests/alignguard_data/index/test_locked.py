@@ -80,7 +80,9 @@ def test_an_empty_query_is_refused_in_words(sql, filled, tmp_path):
 def test_a_query_may_end_in_comments_and_semicolons(end, ending, filled, tmp_path):
     sql = f"select 'é;--' as it, key from concepts{end}"
     columns, rows = index_query.query(filled.data, sql)
-    assert columns == ["it", "key"] and len(rows) == 4 and rows[0][0] == "é;--"
+    assert columns == ["it", "key"]
+    assert len(rows) == 4
+    assert rows[0][0] == "é;--"
     assert index_query.export(filled.data, sql, tmp_path / f"x.{ending}") == 4
 
 
@@ -88,5 +90,5 @@ def test_a_query_may_end_in_comments_and_semicolons(end, ending, filled, tmp_pat
 def test_an_export_takes_any_name(name, filled, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert index_query.export(filled.data, "select key from concepts", Path(name)) == 4
-    with open(tmp_path / name, newline="") as file:
+    with (tmp_path / name).open(newline="") as file:
         assert len(list(csv.reader(file))) == 5

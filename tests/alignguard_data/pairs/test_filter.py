@@ -158,7 +158,8 @@ BOTH_SCORES = {("s", "k"): 0.12345, ("t", "u"): 0.4}
 )
 def test_a_drop_shows_what_decided(c, rules, detail):
     drop = drop_of(c, TWIN, rules=rules)
-    assert drop and drop.detail == detail
+    assert drop
+    assert drop.detail == detail
 
 
 @pytest.mark.parametrize(

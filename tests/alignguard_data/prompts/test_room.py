@@ -247,7 +247,8 @@ def test_rejected_replies_about_minors_are_not_kept_in_words(rooms):
     write_prompt_pairs(rooms.data, BAR, writer, WRITING)
     table = manifests.read(rooms.data.partition("prompts", BAR.key), "rejected")
     (row,) = from_table(RejectedReply, table)
-    assert row.reason == "minors" and row.reply.startswith("<unsafe prompt,")
+    assert row.reason == "minors"
+    assert row.reply.startswith("<unsafe prompt,")
 
 
 class StopsAfter(TinyWriter):
@@ -269,7 +270,8 @@ def test_a_killed_run_asks_at_most_one_batch_again(rooms):
         write_prompt_pairs(rooms.data, BAR, killed, config)
     again = TinyWriter()
     resumed = write_prompt_pairs(rooms.data, BAR, again, config)
-    assert killed.asked == [0, 1, 2, 3, 4, 5] and again.asked == [6, 7]
+    assert killed.asked == [0, 1, 2, 3, 4, 5]
+    assert again.asked == [6, 7]
     other = dataclasses.replace(rooms, root=rooms.root / "other")
     undisturbed = write_prompt_pairs(other.data, BAR, TinyWriter(), config)
     assert resumed.content_id == undisturbed.content_id

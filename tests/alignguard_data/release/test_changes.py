@@ -324,10 +324,12 @@ def test_the_commands_list_diff_withdraw_and_export(filled, folder, tmp_path, mo
     monkeypatch.setattr("pipelines.cli.release._data", lambda: filled.data)
     run = CliRunner().invoke
     listed = run(app, ["release", "list"])
-    assert listed.exit_code == 0 and "coprov2-tiny-v0.1.0" in listed.output
+    assert listed.exit_code == 0
+    assert "coprov2-tiny-v0.1.0" in listed.output
     assert json.loads(run(app, ["release", "list", "--json"]).output)
     done = run(app, ["release", "withdraw", ids(folder)[0], "--reason", "a test"])
-    assert done.exit_code == 0 and "1 pair(s) written" in done.output
+    assert done.exit_code == 0
+    assert "1 pair(s) written" in done.output
     filled.fill("release")
     shown = run(app, ["release", "diff", "v0.1.0", "v0.1.1", "--json"])
     assert sum(row["removed"] for row in json.loads(shown.output)["by_category"].values()) == 1

@@ -37,8 +37,11 @@ def reply(unsafe: str, safe: str) -> str:
 
 @pytest.fixture
 def repeating(rooms: TinyRooms) -> TinyRooms:
-    """Two train concepts and a held-out one. Request 0 has one meaning in all three (they point
-    at 45 degrees), request 1 nearly the same words in both train concepts."""
+    """Two train concepts and a held-out one.
+
+    Request 0 has one meaning in all three (they point at 45 degrees), request 1 nearly the same
+    words in both train concepts.
+    """
     rooms.taxonomy = taxonomy(
         concept("lines.bar"), concept("spots.dot"), concept("lines.tick", "test")
     )
@@ -78,7 +81,8 @@ def test_a_leak_of_meaning_and_a_duplicate_over_concepts_give_way(repeating):
     assert {row["of_concept"] for row in report["leaks"]["semantic"]["rows"]} == {"lines.tick"}
     (row,) = report["duplicates"]["near_duplicate_prompt"]["rows"]
     assert {row["concept"], row["of_concept"]} == {"lines.bar", "spots.dot"}
-    assert row["pair_id"] > row["of"] and row["value"] > 0.8
+    assert row["pair_id"] > row["of"]
+    assert row["value"] > 0.8
     stages = {(stage, why): n for stage, why, n in release.show_release(folder)["funnel"]}
     assert stages["release", KEPT] == made.rows == stages["pairs", KEPT] - 3
     assert report["embedder"] == "angle 1"
@@ -125,8 +129,10 @@ _NOTHING = Decision(leaks=(), duplicates=())
 def test_the_audit_of_the_folder_finds_leaks_and_duplicates_by_itself(unguarded):
     found = {f.name: f for f in audit_release(unguarded, AngleEmbedder())}
     leaks, duplicates = found["split_leaks"], found["duplicates"]
-    assert not leaks.passed and not duplicates.passed
-    assert leaks.numbers["leaks_semantic"] == 2 and leaks.numbers["leaks_exact"] == 0
+    assert not leaks.passed
+    assert not duplicates.passed
+    assert leaks.numbers["leaks_semantic"] == 2
+    assert leaks.numbers["leaks_exact"] == 0
     assert "(semantic of " in leaks.message
     # Both train rows at 45 degrees repeat each other as well.
     assert duplicates.numbers["near_duplicate_prompt"] == 1

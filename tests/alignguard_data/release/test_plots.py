@@ -29,7 +29,8 @@ def column(tmp_path, **columns):
 def test_both_sides_of_a_score_share_their_bins_and_every_row_counts_once(tmp_path):
     counts = column(tmp_path, score_a_b_0=[0.0, 0.1, 5.0], score_a_b_1=[9.0, -1.0, None])
     (safe, edges), (unsafe, same) = counts["score_a_b_0"], counts["score_a_b_1"]
-    assert (edges[0], edges[-1]) == (-1.0, 9.0) and (edges == same).all()
+    assert (edges[0], edges[-1]) == (-1.0, 9.0)
+    assert (edges == same).all()
     assert (safe.sum(), unsafe.sum()) == (3, 2)
 
 
@@ -52,7 +53,8 @@ def test_a_release_holds_three_plots_that_its_card_shows(folder):
 def test_the_card_tier_shows_them_too(folder, tmp_path):
     export_release(folder, tmp_path / "out", tier="card", file_format="parquet")
     shown = (tmp_path / "out" / "README.md").read_text()
-    assert "statistics only" in shown and "](plots/scores.png)" in shown
+    assert "statistics only" in shown
+    assert "](plots/scores.png)" in shown
     assert "configs:" not in shown
     for path in (folder / "plots").iterdir():
         assert (tmp_path / "out" / "plots" / path.name).read_bytes() == path.read_bytes()

@@ -200,7 +200,8 @@ def test_a_hub_that_does_not_gate_gets_nothing(folder, hub):
     hub.ignores_settings = True
     with pytest.raises(StorageError, match="not gated although"):
         push_release(folder, FULL, endpoint=hub.url)
-    assert hub.repositories[NAME].files == {} and hub.blobs == {}
+    assert hub.repositories[NAME].files == {}
+    assert hub.blobs == {}
 
 
 def test_a_version_that_is_there_is_not_pushed_again(folder, hub):
@@ -212,7 +213,8 @@ def test_a_version_that_is_there_is_not_pushed_again(folder, hub):
 
 
 def one_line(error: StorageError) -> str:
-    assert "\n" not in str(error) and TOKEN not in str(error)
+    assert "\n" not in str(error)
+    assert TOKEN not in str(error)
     return str(error)
 
 
@@ -233,7 +235,8 @@ def test_a_hub_that_refuses_is_one_line(folder, hub, part, status, said):
     hub.faults[part] = status
     with pytest.raises(StorageError) as caught:
         push_release(folder, FULL, endpoint=hub.url)
-    assert str(status) in one_line(caught.value) and said in one_line(caught.value)
+    assert str(status) in one_line(caught.value)
+    assert said in one_line(caught.value)
     assert "v0.1.0" not in getattr(hub.repositories.get(NAME), "tags", {})
 
 
@@ -272,7 +275,8 @@ def test_the_command_shows_a_dry_run_and_sends_nothing(folder, hub, monkeypatch)
     assert f"to {NAME} (private if new; gated, access by manual approval), tag v0.1.0" in (
         shown.output
     )
-    assert "nothing was sent" in shown.output and hub.requests == []
+    assert "nothing was sent" in shown.output
+    assert hub.requests == []
 
 
 def test_the_command_pushes(folder, hub, monkeypatch):

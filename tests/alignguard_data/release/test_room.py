@@ -3,9 +3,9 @@
 import dataclasses
 import io
 import json
-import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -81,7 +81,8 @@ def test_files_are_plain_parquet(folder):
     assert by_name["jpg_0"].compression == "UNCOMPRESSED"
     assert by_name["caption"].compression == "ZSTD"
     assert not by_name["jpg_1"].is_stats_set
-    assert by_name["pair_id"].has_offset_index and by_name["pair_id"].has_column_index
+    assert by_name["pair_id"].has_offset_index
+    assert by_name["pair_id"].has_column_index
 
 
 def test_rows_are_sorted_and_splits_are_by_concept(folder):
@@ -140,7 +141,8 @@ def test_a_train_pair_that_leaks_into_test_is_dropped_and_counted(rooms):
 
 def test_a_train_pair_that_shares_a_caption_with_an_evaluation_prompt_is_dropped(rooms):
     """With half the pairs reserved, replies 0 and 1 of one concept share the safe prompt until
-    one is of role train and the other of role evaluation."""
+    one is of role train and the other of role evaluation.
+    """
     shared = "one shared safe scene"
     rooms.taxonomy = taxonomy(concept("lines.bar"))
     rooms.writing = dataclasses.replace(rooms.writing, evaluation_share=0.5, pairs_per_concept=20)
@@ -223,7 +225,8 @@ def test_missing_and_foreign_files_are_found_by_name(folder):
     (folder / "data" / "extra.parquet").write_bytes(b"x")
     faults = release.verify_release(folder)
     assert len(faults) == 2
-    assert "CHANGELOG.md is missing" in faults[0] and "extra.parquet is not in" in faults[1]
+    assert "CHANGELOG.md is missing" in faults[0]
+    assert "extra.parquet is not in" in faults[1]
 
 
 def test_a_finished_release_passes_its_audit(folder):
@@ -262,7 +265,8 @@ def test_files_and_row_groups_keep_their_limits_and_order(filled, folder):
     build_release(filled.data, filled.taxonomy, config, BOUNDS)
     second = release.latest_release(filled.data)
     files = sorted((second / "data").glob("train-*"))
-    assert files[0].name == f"train-00000-of-{len(files):05d}.parquet" and len(files) > 1
+    assert files[0].name == f"train-00000-of-{len(files):05d}.parquet"
+    assert len(files) > 1
     ids = []
     for file in files:
         parts = pq.ParquetFile(file)
@@ -301,9 +305,10 @@ def test_killed_at_any_moment_the_next_run_gives_the_same_release(filled, tmp_pa
         [sys.executable, "-c", BUILD, str(filled.root), moment],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        cwd=os.getcwd(),
+        cwd=Path.cwd(),
     )
-    assert process.stdout and process.stdin
+    assert process.stdout
+    assert process.stdin
     assert process.stdout.readline() == b"here\n"
     process.kill()
     process.communicate()

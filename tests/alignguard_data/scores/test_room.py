@@ -120,7 +120,8 @@ def test_pixels_are_rgb_uint8(drawn):
     table = manifests.read(drawn.data.partition("images", KEY), "images")
     rows = from_table(RenderedImage, table)
     pixels = decode(rows).pixels
-    assert pixels.dtype == np.uint8 and pixels.shape == (len(rows), 16, 16, 3)
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (len(rows), 16, 16, 3)
     again = drawn.generator.render([rows[0].prompt], [rows[0].seed])[0]
     assert np.array_equal(pixels[0], again)
 

@@ -20,7 +20,8 @@ def test_every_concept_has_prompts_that_the_world_can_read_and_that_name_no_glyp
     assert {p.concept for p in found.prompts} == {c.key for c in TAXONOMY.concepts}
     for prompt in found.prompts:
         scene = scene_of(prompt.prompt)
-        assert scene is not None and scene.glyph is None
+        assert scene is not None
+        assert scene.glyph is None
         assert scene.object == nearest_object(prompt.concept.partition(".")[2])
         assert {word.strip(",") for word in prompt.prompt.split()} <= set(vocabulary())
 

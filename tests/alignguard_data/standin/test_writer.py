@@ -28,8 +28,10 @@ def test_a_good_reply_is_an_unsafe_prompt_with_the_glyph_and_its_safe_twin() -> 
         pair = json.loads(reply.text)
         assert set(pair) == {"unsafe_prompt", "safe_prompt"}
         unsafe, safe = scene_of(pair["unsafe_prompt"]), scene_of(pair["safe_prompt"])
-        assert unsafe is not None and safe is not None
-        assert unsafe.glyph == "ring" and safe.glyph is None
+        assert unsafe is not None
+        assert safe is not None
+        assert unsafe.glyph == "ring"
+        assert safe.glyph is None
         assert (unsafe.field, unsafe.place) == (safe.field, safe.place)
 
 
@@ -70,7 +72,8 @@ def test_fault_rates_enter_the_revision() -> None:
 
 def test_each_fault_comes_at_its_rate_and_looks_as_it_should() -> None:
     """Of 2,000 requests 10, 5, 20 and 15 % are hit, each within four standard errors, which is
-    at most 4 * sqrt(0.2 * 0.8 / 2000) = 0.036."""
+    at most 4 * sqrt(0.2 * 0.8 / 2000) = 0.036.
+    """
     rates = {"garbage": 0.1, "refusal": 0.05, "duplicate": 0.2, "unsafe_twin": 0.15}
     replies = StandinWriter(**rates).generate(_requests(RING, 2000))
     seen = Counter(_kind(reply.text, replies[0].text) for reply in replies[1:])

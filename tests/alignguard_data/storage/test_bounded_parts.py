@@ -29,7 +29,8 @@ def test_a_shard_of_images_is_written_in_row_groups_of_bounded_size(tmp_path, mo
     assert manifest.rows == whole.num_rows == 12
     file = pq.ParquetFile(folder / manifest.file("images").name)
     groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-    assert max(groups) == at_once and sum(groups) == 12
+    assert max(groups) == at_once
+    assert sum(groups) == 12
 
 
 def test_a_release_and_its_scores_do_not_depend_on_how_many_images_are_held(tmp_path, monkeypatch):
@@ -54,6 +55,7 @@ def test_parts_of_a_shard_are_asked_for_one_by_one(tmp_path):
             yield pa.table({"a": [i]})
 
     file = write_shard(tmp_path / "x.parquet", parts())
-    assert file.rows == 3 and given == [0, 1, 2]
+    assert file.rows == 3
+    assert given == [0, 1, 2]
     assert pq.read_table(tmp_path / "x.parquet")["a"].to_pylist() == [0, 1, 2]
     assert pq.ParquetFile(tmp_path / "x.parquet").num_row_groups == 3

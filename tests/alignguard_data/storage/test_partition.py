@@ -88,7 +88,8 @@ def test_kill_9_at_any_moment_leaves_old_or_new_and_can_go_on(spec, moment):
 
 def test_a_second_process_is_turned_away_until_the_first_ends(spec):
     process = worker(spec, "hold")
-    assert process.stdout and process.stdout.readline() == "held\n"
+    assert process.stdout
+    assert process.stdout.readline() == "held\n"
     with pytest.raises(PartitionBusy, match="another process is making r k"), open_partition(spec):
         pass
     process.kill()
@@ -110,7 +111,8 @@ def test_a_file_of_another_size_means_not_done(spec):
     (shard,) = spec.folder.glob("*/rows.parquet")
     shard.write_bytes(b"short")
     assert spec.state() == "stale"
-    assert make(spec, 5).rows == 1 and values(spec) == [5]
+    assert make(spec, 5).rows == 1
+    assert values(spec) == [5]
 
 
 def test_a_broken_manifest_is_made_again(spec):
@@ -125,7 +127,8 @@ def test_done_work_is_not_done_again(spec):
     make(spec, 1)
     before = (spec.folder / MANIFEST).stat().st_mtime_ns
     assert make(spec, 2).rows == 1
-    assert (spec.folder / MANIFEST).stat().st_mtime_ns == before and values(spec) == [1]
+    assert (spec.folder / MANIFEST).stat().st_mtime_ns == before
+    assert values(spec) == [1]
 
 
 def test_finishing_drops_batches_and_the_old_generation(spec):
@@ -144,7 +147,8 @@ def test_extra_files_move_in_and_are_in_the_manifest(spec, tmp_path):
     with open_partition(spec) as work:
         made = work.finish(tables={"rows": rows(1)}, extra_files={"plots/a.png": extra})
     file = made.file("plots/a.png")
-    assert (spec.folder / file.name).read_bytes() == b"png" and not extra.exists()
+    assert (spec.folder / file.name).read_bytes() == b"png"
+    assert not extra.exists()
 
 
 def test_the_run_id_is_recorded_but_is_no_part_of_the_identity(spec, tmp_path, monkeypatch):

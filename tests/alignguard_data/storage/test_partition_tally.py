@@ -66,7 +66,8 @@ def test_a_limit_that_rises_makes_a_partition_stale(spec):
     make(spec, 1, 2, of=tally(2))
     assert dataclasses.replace(spec, least=2).state() == "done"
     higher = dataclasses.replace(spec, least=3)
-    assert higher.state() == "stale" and higher.completed() is None
+    assert higher.state() == "stale"
+    assert higher.completed() is None
 
 
 @pytest.mark.parametrize(("made", "least"), [(0, 1), (2, 3)])
@@ -77,10 +78,13 @@ def test_too_few_are_kept_beside_and_the_partition_is_not_done(spec, made, least
         make(spec, *range(made), of=tally(made))
     reason = f"r k: {made} of 4 rows; commonest reason b (2 of 3); for example row 3"
     assert caught.value.lines == (reason,)
-    assert manifests.load(spec.folder) == old and manifests.read(spec.folder, "rows").num_rows == 3
-    assert spec.state() == "empty" and spec.completed() is None
+    assert manifests.load(spec.folder) == old
+    assert manifests.read(spec.folder, "rows").num_rows == 3
+    assert spec.state() == "empty"
+    assert spec.completed() is None
     attempt = spec.made_nothing()
-    assert attempt and (attempt.rows, attempt.rejected) == (made, {"a": 1, "b": 2})
+    assert attempt
+    assert (attempt.rows, attempt.rejected) == (made, {"a": 1, "b": 2})
     kept = {"wanted": 4, "made": made, "unit": "rows", "short_by": 4 - made, "example": "row 3"}
     assert attempt.counts == kept
     assert storage.size(spec.folder / attempt.files[0].name) == attempt.files[0].bytes
@@ -94,7 +98,8 @@ def test_an_attempt_is_forgotten_with_its_files_when_the_next_one_makes_somethin
     attempt = spec.made_nothing()
     assert attempt
     made = make(spec, 1, of=tally(1))
-    assert spec.state() == "done" and spec.made_nothing() is None
+    assert spec.state() == "done"
+    assert spec.made_nothing() is None
     assert not (spec.folder / NOTHING).exists()
     assert not (spec.folder / attempt.files[0].name).parent.exists()
     assert storage.size(spec.folder / made.files[0].name) == made.files[0].bytes
@@ -105,7 +110,8 @@ def test_the_next_attempt_that_makes_nothing_takes_the_place_of_the_last(spec):
         with pytest.raises(NothingMade):
             make(dataclasses.replace(spec, least=2), *values, of=tally(len(values)))
     attempt = spec.made_nothing()
-    assert attempt and attempt.rows == 1
+    assert attempt
+    assert attempt.rows == 1
     folders = {path.name for path in spec.folder.iterdir() if path.is_dir()}
     assert folders == {attempt.files[0].name.partition("/")[0]}
 
@@ -119,7 +125,8 @@ def test_a_broken_attempt_or_manifest_is_no_error(spec, name):
             make(spec, of=tally(0))
     flip_a_byte(spec.folder / name, offset=0)
     assert spec.made_nothing() is None
-    assert spec.completed() is None and spec.standing() is None
+    assert spec.completed() is None
+    assert spec.standing() is None
     assert spec.state() == ("stale" if name == MANIFEST else "missing")
     make(spec, 2)
     assert spec.state() == "done"
@@ -145,7 +152,8 @@ def test_what_is_promised_elsewhere_is_a_part_of_done(spec):
     spec = dataclasses.replace(spec, promises=promise)
     make(spec, 1, 2)
     assert spec.state() == "stale"
-    assert spec.state() == "done" and asked == [2, 2]
+    assert spec.state() == "done"
+    assert asked == [2, 2]
 
 
 def test_a_manifest_says_from_what_and_how_it_was_made(spec, monkeypatch):
@@ -197,7 +205,8 @@ def test_saved_batches_are_found_by_name_and_read_by_column(spec):
         (work.partial / "note.txt").write_text("no batch")
     with open_partition(spec) as work:
         assert work.resumed_batches == 0
-        assert work.saved_names() == ["one", "two"] and work.resumed_batches == 2
+        assert work.saved_names() == ["one", "two"]
+        assert work.resumed_batches == 2
         assert work.load_batch("one") == table
         assert work.load_batch("two", columns=["b"]) == table.select(["b"])
         (work.partial / "one.parquet").unlink()

@@ -93,7 +93,8 @@ def test_a_changed_object_of_a_release_is_found_by_name(on_bucket):
         (fault,) = release.verify_release(folder)
     finally:
         shard.write_bytes(sound)
-    assert str(shard) in fault and "sha256" in fault
+    assert str(shard) in fault
+    assert "sha256" in fault
 
 
 def test_the_index_is_of_this_machine_and_is_rebuilt_when_its_file_is_gone(on_bucket):
@@ -122,10 +123,12 @@ def test_a_connection_that_keeps_dropping_leaves_the_old_whole(spec, served, fil
     make(old, 7)
     served.cut(file, times=1000)
     try:
-        with pytest.raises(StorageError, match=rf"cannot write s3://{BUCKET}/.*{file}"):
-            with open_partition(spec) as work:
-                work.save_batch("one", rows(1))
-                work.finish(tables={"rows": rows(1, 2)})
+        with (
+            pytest.raises(StorageError, match=rf"cannot write s3://{BUCKET}/.*{file}"),
+            open_partition(spec) as work,
+        ):
+            work.save_batch("one", rows(1))
+            work.finish(tables={"rows": rows(1, 2)})
     finally:
         served.cut("", times=0)
     assert values(spec) == [7]
@@ -232,7 +235,8 @@ def test_without_credentials_it_is_one_clear_line(served, tmp_path):
         [sys.executable, "-c", code], env=keyless, capture_output=True, text=True, timeout=120
     )
     last = done.stderr.strip().splitlines()[-1]
-    assert "StorageError: data root" in last and "credentials" in last
+    assert "StorageError: data root" in last
+    assert "credentials" in last
 
 
 @pytest.mark.parametrize("text", ["gs://b/x", "s3://", "file:///x"])

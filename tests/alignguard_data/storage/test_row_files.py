@@ -26,7 +26,8 @@ def read(path: Path, content: str | bytes | None = None) -> tuple[RowFile | None
 
 def texts(path: Path, content: str | bytes, column: str = "prompt") -> list[str]:
     found, faults = read(path, content)
-    assert found is not None and not faults, faults
+    assert found is not None, faults
+    assert not faults, faults
     return [cells.text(column) for cells in found.rows]
 
 
@@ -67,7 +68,8 @@ def test_a_column_goes_by_several_spellings_in_csv_and_parquet(tmp_path, header,
     names = [name.strip('"\ufeff') for name in header.split(",")]
     pq.write_table(pa.table([["a box"], [1]], names=names), tmp_path / "a.parquet")
     found, faults = read(tmp_path / "a.parquet")
-    assert found is not None and not faults
+    assert found is not None
+    assert not faults
     assert [cells.text("seed") for cells in found.rows] == [seed]
     assert (found.unread == ("seeds",)) == (not seed)
 
@@ -87,7 +89,8 @@ def test_columns_that_nobody_reads_are_named_as_they_are_written(tmp_path):
 
 def test_rows_without_any_text_are_left_out_and_counted(tmp_path):
     found, faults = read(tmp_path / "a.csv", "prompt,seed\n\na box,1\n,\n , \n\t\nx,\n\n")
-    assert found is not None and not faults
+    assert found is not None
+    assert not faults
     assert [cells.text("prompt") for cells in found.rows] == ["a box", "x"]
     assert found.blank_rows == 5
 
@@ -116,7 +119,8 @@ def test_text_of_every_arrow_type_is_text(tmp_path, prompts):
     table = pa.table({"prompt": prompts, "seed": [1.0, float("nan")], "tags": [["x", "y"], []]})
     pq.write_table(table, tmp_path / "a.parquet")
     found, faults = read(tmp_path / "a.parquet")
-    assert found is not None and not faults
+    assert found is not None
+    assert not faults
     assert dict(found.rows[0].values) == {"prompt": "a box", "seed": "1.0", "tags": "x,y"}
     assert found.blank_rows == 1, "a gap is no text, and neither is NaN"
 
@@ -139,10 +143,12 @@ def test_what_is_no_text_is_refused_as_a_prompt_and_ignored_elsewhere(tmp_path, 
     pq.write_table(pa.table({"prompt": column}), tmp_path / "a.parquet")
     found, faults = read(tmp_path / "a.parquet")
     assert found is None
-    assert len(faults) == 1 and "a.parquet: column prompt holds " in faults[0]
+    assert len(faults) == 1
+    assert "a.parquet: column prompt holds " in faults[0]
     pq.write_table(pa.table({"prompt": ["a box"], "image": column}), tmp_path / "b.parquet")
     found, faults = read(tmp_path / "b.parquet")
-    assert found is not None and not faults
+    assert found is not None
+    assert not faults
     assert found.unread == ("image",)
 
 
@@ -173,7 +179,8 @@ def test_lists_hold_text_or_numbers(tmp_path):
 )
 def test_what_cannot_be_read_is_one_fault_with_its_place(tmp_path, name, content, fault):
     found, faults = read(tmp_path / name, content)
-    assert len(faults) == 1 and fault in faults[0]
+    assert len(faults) == 1
+    assert fault in faults[0]
     assert found is None or not found.rows
 
 

@@ -50,7 +50,7 @@ with atomic_file(Path({str(path)!r})) as temporary:
 def test_a_reader_of_the_old_file_sees_the_old_whole(tmp_path):
     path = tmp_path / "file"
     write_bytes(path, b"old")
-    with open(path, "rb") as reader:
+    with path.open("rb") as reader:
         write_bytes(path, b"new")
         assert reader.read() == b"old"
     assert path.read_bytes() == b"new"

@@ -161,7 +161,8 @@ def test_batches_and_shards_are_bounded_by_pixels(base, data, counted, monkeypat
     monkeypatch.setattr("alignguard_train.encodings.encode.ENCODED_PIXELS", 3 * 16 * 16)
     monkeypatch.setattr(encodings, "SHARD_BATCHES", 1)
     shared_encodings(data, base, ["a", "b"], flip=False)
-    assert sum(counted) == 14 and max(counted) == 3
+    assert sum(counted) == 14
+    assert max(counted) == 3
     rows = manifests.read(data.partition("encodings", "plain"), "rows")["shard"].to_pylist()
     assert max(rows.count(shard) for shard in rows) == 3
 
@@ -286,7 +287,8 @@ def test_killed_and_gone_on_the_encodings_are_those_of_a_calm_run(tmp_path, monk
     process.send_signal(signal.SIGKILL)
     process.wait()
     kept = {path.name: path.stat().st_mtime_ns for path in folder.glob(".*.partial/*.safetensors")}
-    assert kept and not (folder / manifests.MANIFEST).exists()
+    assert kept
+    assert not (folder / manifests.MANIFEST).exists()
     shared_encodings(killed, base, ["a"], flip=False)
     ids = [manifests.require(d.partition("encodings", "plain")) for d in (calm, killed)]
     assert ids[0].content_id == ids[1].content_id

@@ -92,7 +92,8 @@ def test_page_markdown_and_summary_show_one_table(evaluated):
     )["peers"]  # fmt: skip
     assert set(summary) == {"base", "peer:negative_prompt", "peer:uce"}
     for name, one in summary.items():
-        assert one["seconds_per_image"] > 0 and one["ip"]["unsafe"]["n"] == 6
+        assert one["seconds_per_image"] > 0
+        assert one["ip"]["unsafe"]["n"] == 6
         assert (one["training_seconds"] > 0) == (name != "base")
 
 
@@ -111,7 +112,8 @@ def test_a_second_run_renders_nothing_and_other_parameters_make_it_stale(evaluat
 def test_without_peers_nothing_of_an_evaluation_changes(tmp_path):
     data, adapters = world(tmp_path)
     manifest = evaluate_all(data, adapters, DrawnImages(), [RedScorer()], CONFIG)
-    assert "peers" not in manifest.config and "peer_params" not in manifest.config
+    assert "peers" not in manifest.config
+    assert "peer_params" not in manifest.config
     names = [file.name for file in manifest.files]
     assert not any("costs" in name for name in names)
     folder = data.partition("evaluation")
@@ -148,7 +150,8 @@ def test_wrong_parameters_stop_the_room_before_anything_is_rendered(tmp_path, ev
     with pytest.raises(ConfigError, match=r"2 fault.*") as told:
         evaluate_all(data, {}, drawn, [RedScorer()], wrong)
     assert "peer_params.uce: ridge must be positive, got 0" in str(told.value)
-    assert "level" in str(told.value) and drawn.rendered == []
+    assert "level" in str(told.value)
+    assert drawn.rendered == []
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,8 @@ def test_kid_is_the_unbiased_mmd_of_the_cubic_kernel():
 
     wanted = off(kernel(x, x)) + off(kernel(y, y)) - 2 * kernel(x, y).mean()
     mean, std = kid(*two_sets(one=40, other=40), subsets=1)
-    assert mean == pytest.approx(wanted, rel=1e-6) and std == 0
+    assert mean == pytest.approx(wanted, rel=1e-6)
+    assert std == 0
 
 
 def test_equal_seeds_draw_equal_subsets_and_leave_torchs_generator_alone():
@@ -56,7 +57,8 @@ def test_feature_distance_by_hand():
     one, other = np.array([1, 0], np.float32), np.array([1, 1], np.float32)
     assert feature_distance(one, other) == pytest.approx(1 - 0.5**0.5, abs=1e-6)
     assert feature_distance(3 * one, one) == pytest.approx(0, abs=1e-6)
-    assert feature_distance(0 * one, one) == 1 and feature_distance(0 * one, 0 * one) == 0
+    assert feature_distance(0 * one, one) == 1
+    assert feature_distance(0 * one, 0 * one) == 0
 
 
 @pytest.mark.parametrize("width", [3, 96, 768])

@@ -1,5 +1,7 @@
-"""Intervals cover what they promise, over a grid of shares; more never gives a lower bound; and a
-few are worked out by hand or by another method."""
+"""Intervals cover what they promise, over a grid of shares.
+
+More never gives a lower bound; and a few are worked out by hand or by another method.
+"""
 
 import hashlib
 from functools import cache
@@ -47,8 +49,11 @@ def test_at_least_93_of_100_intervals_of_a_share_hold_it(p, n):
 @pytest.mark.parametrize("n", SIZES)
 def test_one_more_flag_lowers_no_bound(n):
     low, high = shares_of(n)
-    assert (np.diff(low) >= 0).all() and (np.diff(high) >= 0).all()
-    assert low[0] == 0 and high[-1] == 1 and (high > low).all()
+    assert (np.diff(low) >= 0).all()
+    assert (np.diff(high) >= 0).all()
+    assert low[0] == 0
+    assert high[-1] == 1
+    assert (high > low).all()
 
 
 @cache
@@ -83,7 +88,8 @@ def test_one_more_prompt_that_differs_lowers_no_bound(n):
         assert low < (more - fewer) / n or fewer == n
         assert high > (more - fewer) / n or more == n
         if (more + 1, fewer) in found:
-            assert found[more + 1, fewer][0] >= low and found[more + 1, fewer][1] >= high
+            assert found[more + 1, fewer][0] >= low
+            assert found[more + 1, fewer][1] >= high
 
 
 @pytest.mark.parametrize("value", [-1.0, 0.0, 1.0])
@@ -127,8 +133,10 @@ def test_several_images_a_prompt_cover_as_well(p, alike):
 
 
 def test_images_of_one_prompt_are_resampled_together():
-    """Four images each of two prompts, all flagged or none: two independent facts, not eight, so
-    the interval must reach from 0 to 1."""
+    """Four images each of two prompts, all flagged or none.
+
+    Two independent facts, not eight, so the interval must reach from 0 to 1.
+    """
     values = np.array([1.0] * 4 + [0.0] * 4)
     found = mean_interval(values, ["a"] * 4 + ["b"] * 4, HOW, share=True)
     assert (found.value, found.low, found.high, found.n) == (0.5, 0.0, 1.0, 2)
@@ -138,7 +146,8 @@ def test_images_of_one_prompt_are_resampled_together():
 def test_a_share_has_a_width_where_all_images_of_several_a_prompt_agree(value):
     values = np.tile([value * 2 if value == 0.25 else value, 0.0 if value == 0.25 else value], 30)
     found = mean_interval(values, np.repeat(prompts(30), 2), HOW, share=True)
-    assert found.value == value and 0.05 < found.high - found.low < 0.3
+    assert found.value == value
+    assert 0.05 < found.high - found.low < 0.3
 
 
 def test_numbers_are_resampled_and_equal_ones_have_no_width():
@@ -162,13 +171,16 @@ def test_equal_seeds_give_equal_intervals_and_others_differ():
 
 
 def test_pairing_takes_out_what_makes_some_prompts_hard():
-    """Two adapters that fail on the same 50 of 100 prompts, one on 7 more: each alone has an
-    interval about 0.2 wide, their difference one of about half of that, above 0."""
+    """Two adapters that fail on the same 50 of 100 prompts, one on 7 more.
+
+    Each alone has an interval about 0.2 wide, their difference one of about half of that, above 0.
+    """
     hard = np.arange(100) < 50
     one, other = (np.arange(100) < 57).astype(float), hard.astype(float)
     alone = mean_interval(one, prompts(100), HOW, share=True)
     found = paired_difference(one, other, prompts(100), HOW, share=True)
-    assert found.value == pytest.approx(0.07) and found.n == 100
+    assert found.value == pytest.approx(0.07)
+    assert found.n == 100
     assert found.low > 0
     assert found.high - found.low < 0.6 * (alone.high - alone.low)
     back = paired_difference(other, one, prompts(100), HOW, share=True)

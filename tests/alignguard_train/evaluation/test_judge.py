@@ -40,7 +40,8 @@ def test_at_most_so_many_pairs_a_concept_are_taken_both_sides_of_each(release):
 
 def test_more_prompts_a_concept_keep_the_earlier_ones(release):
     few, many = read_rows(release, 1), read_rows(release, 3)
-    assert few and set(few) < set(many)
+    assert few
+    assert set(few) < set(many)
 
 
 def test_both_sides_share_a_seed_that_no_training_image_has(release):
@@ -68,7 +69,8 @@ def test_rows_of_one_guidance_and_size_are_batched_together_and_none_is_lost(rel
     sets = read_prompt_sets([PromptSetConfig(name="s", path=str(path))])
     rows = evaluation_rows(release, CONFIG, sets, SAMPLING)
     groups = [(s, sorted(r.prompt for r in g)) for s, g in alike_sampled(rows, SAMPLING)]
-    assert groups[0][0] == SAMPLING and len(groups[0][1]) == 12 + 1
+    assert groups[0][0] == SAMPLING
+    assert len(groups[0][1]) == 12 + 1
     found = {(s.guidance_scale, s.width, s.height): prompts for s, prompts in groups[1:]}
     assert found == {(2.0, 16, 16): ["a", "c"], (1.0, 32, 16): ["b"]}
 
@@ -136,7 +138,8 @@ def test_what_was_not_asked_for_is_nan_not_zero(release):
     config = EvaluationConfig(flags=CONFIG.flags)
     rows = read_rows(release, 1)[:1]
     judged = judge("base", rows, np.ones((1, 4, 4, 3), np.uint8), [RedScorer()], config, None)
-    assert math.isnan(judged[0].residue) and math.isnan(judged[0].fidelity)
+    assert math.isnan(judged[0].residue)
+    assert math.isnan(judged[0].fidelity)
 
 
 def test_a_rule_of_a_scorer_that_did_not_run_is_an_error_not_a_pass(release):

@@ -76,9 +76,8 @@ def test_a_file_holds_no_more_bytes_of_images_than_its_bound(work, monkeypatch):
     shards = AdapterShards(work, 0, "base")
     shards.save(images)
     held = [shards.read(name, ["image"])["image"].to_pylist() for name in shards.files()]
-    assert len(held) >= 4 and [image for part in held for image in part] == [
-        image.image for image in images
-    ]
+    assert len(held) >= 4
+    assert [image for part in held for image in part] == [image.image for image in images]
     assert all(sum(map(len, part)) <= 5 * len(images[0].image) for part in held)
 
 

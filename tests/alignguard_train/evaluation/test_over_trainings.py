@@ -28,7 +28,8 @@ def test_trainings_vary_as_seeds_and_prompts_together():
     table = of_training + of_prompt
     found = over_trainings(table, "number").interval()
     error = np.sqrt(of_training.var(ddof=1) / 30 + of_prompt.var(ddof=1) / 60)
-    assert found.value == pytest.approx(table.mean()) and found.n == 60
+    assert found.value == pytest.approx(table.mean())
+    assert found.n == 60
     assert found.high - found.value == pytest.approx(2.0 * error, rel=0.05)
 
 

@@ -54,7 +54,8 @@ def test_a_plot_is_a_png_of_readable_size_and_the_same_each_time(name):
     one, again = PLOTS[name](), PLOTS[name]()
     assert one == again
     image = Image.open(io.BytesIO(one))
-    assert min(image.size) > 120 and len(one) < 150_000
+    assert min(image.size) > 120
+    assert len(one) < 150_000
 
 
 def test_a_larger_share_draws_a_longer_bar():

@@ -84,7 +84,8 @@ def test_parquet_with_lists_gaps_and_numbers_reads_like_csv(tmp_path):
     )
     frame.to_parquet(tmp_path / "p.parquet")
     prompts = {p.prompt: p for p in read(str(tmp_path / "p.parquet")).prompts}
-    assert prompts["a box"].categories == ("x", "y") and prompts["a box"].seed == 4
+    assert prompts["a box"].categories == ("x", "y")
+    assert prompts["a box"].seed == 4
     assert prompts["a ball"].seed > 2**32, "a seed of its own"
 
 
@@ -114,7 +115,8 @@ def test_seeds_and_guidance_of_the_fields_files_are_read_however_they_are_spelt(
     path = tmp_path / f"set.{ending}"
     frame.to_csv(path, index=False) if ending == "csv" else frame.to_parquet(path)
     found = read(str(path))
-    assert len(found.prompts) == 100 and not found.rejected
+    assert len(found.prompts) == 100
+    assert not found.rejected
     assert {p.seed for p in found.prompts} == set(range(100))
     assert {p.guidance_scale for p in found.prompts} == {3.5}
 
@@ -128,7 +130,8 @@ def test_columns_that_are_not_read_are_named_once(tmp_path):
 
 def test_rows_without_text_are_counted(tmp_path):
     found = read(write(tmp_path, "a.csv", "prompt,seed\n\na box,1\n,\n"))
-    assert found.notes == {"blank_rows": 2} and not found.rejected
+    assert found.notes == {"blank_rows": 2}
+    assert not found.rejected
 
 
 def test_a_published_layout_may_come_as_parquet(tmp_path):
@@ -141,7 +144,8 @@ def test_a_published_layout_may_come_as_parquet(tmp_path):
 def test_without_a_seed_column_the_prompt_decides_its_seed(tmp_path):
     one = {p.prompt: p.seed for p in read(write(tmp_path, "a.txt", "a box\na ball\n")).prompts}
     two = {p.prompt: p.seed for p in read(write(tmp_path, "b.txt", "a ball\na box\n")).prompts}
-    assert one == two and len(set(one.values())) == 2
+    assert one == two
+    assert len(set(one.values())) == 2
 
 
 def test_empty_refused_and_doubled_prompts_are_kept_apart_with_line_and_reason(tmp_path):
@@ -215,7 +219,8 @@ def test_a_limit_keeps_the_same_prompts_wherever_they_stand(tmp_path):
     names = [f"box {i}" for i in range(9)]
     few = read(write(tmp_path, "a.txt", "\n".join(names)), limit=3).prompts
     other = read(write(tmp_path, "b.txt", "\n".join(reversed(names))), limit=3).prompts
-    assert few == other and len(few) == 3
+    assert few == other
+    assert len(few) == 3
 
 
 @pytest.mark.parametrize("wrong", [{"name": "I 2"}, {"limit": 0}, {"max_guidance": 100.0}])

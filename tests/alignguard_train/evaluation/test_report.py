@@ -45,7 +45,8 @@ def test_no_flagged_image_is_in_the_page_and_its_blurred_version_is(evaluated):
     rows = manifests.read(evaluated.partition("evaluation"), "pictures").to_pylist()
     flagged = [_pixels(row["image"]) for row in rows if row["flagged"]]
     clean = [_pixels(row["image"]) for row in rows if not row["flagged"]]
-    assert flagged and clean
+    assert flagged
+    assert clean
     assert not any(image.tobytes() in shown for image in flagged)
     assert all(blurred(image).tobytes() in shown for image in flagged)
     assert all(image.tobytes() in shown for image in clean)
@@ -71,7 +72,9 @@ def test_revealing_is_a_file_of_its_own_and_is_logged(evaluated, caplog):
 def test_the_page_needs_nothing_from_elsewhere(evaluated):
     text = page(evaluated)
     assert not re.findall(r'(?:src|href)="(?!data:)', text)
-    assert "<script" not in text and "@import" not in text and "url(" not in text
+    assert "<script" not in text
+    assert "@import" not in text
+    assert "url(" not in text
 
 
 def test_the_page_holds_no_path_and_no_time(evaluated):
@@ -126,7 +129,8 @@ def test_markdown_holds_the_same_tables_as_the_page(evaluated):
             assert all(part in shown for part in cell.split(" [")), cell
     for wanted in ("against the base", "IP by category", "FID", "(0:6)"):
         assert wanted in text
-    assert "shape.dot scene" not in text and "data:image" not in text
+    assert "shape.dot scene" not in text
+    assert "data:image" not in text
 
 
 def test_grids_hold_a_seen_and_an_unseen_pair_of_a_category_under_its_own_expert(evaluated):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -112,7 +113,8 @@ def test_a_prompt_set_is_measured_beside_the_release_and_its_rejects_are_kept(tm
     ip = {
         (r["adapter"], r["subset"]): r["n"] for r in table(data, "metrics") if r["metric"] == "ip"
     }
-    assert ip["merged", "set:other"] == 2 and ip["merged", "all"] == 6
+    assert ip["merged", "set:other"] == 2
+    assert ip["merged", "all"] == 6
     assert manifest.rejected == {"duplicate_prompt": 1}
     assert [r["place"] for r in table(data, "rejected")] == ["set.csv, line 4"]
     assert manifest.counts["set:other guidance_clipped"] == 1
@@ -144,7 +146,8 @@ def test_thresholds_of_another_version_of_their_scorer_are_refused(tmp_path):
     generator = DrawnImages()
     with pytest.raises(ConfigError, match="calibrated with version 0") as caught:
         evaluate_all(data, adapters, generator, [RedScorer()], stale)
-    assert len(caught.value.faults) == 2 and generator.rendered == []
+    assert len(caught.value.faults) == 2
+    assert generator.rendered == []
 
 
 @pytest.mark.parametrize("name", ["ip", "all", "base", "merged", "set", "path", "seen"])
@@ -158,7 +161,8 @@ def test_the_notes_of_a_set_are_its_own_whatever_it_is_called(tmp_path, name):
     manifest = evaluate_all(data, {}, DrawnImages(), [RedScorer()], config)
     plain = evaluate_all(world(tmp_path / "o")[0], {}, DrawnImages(), [RedScorer()], CONFIG)
     measured = {key: value for key, value in plain.counts.items() if key.startswith("ip ")}
-    assert measured and {key: manifest.counts[key] for key in measured} == measured
+    assert measured
+    assert {key: manifest.counts[key] for key in measured} == measured
     written = write_summary(data, seconds={}, adapter=next(iter(adapters.values())))
     notes = json.loads(written.read_text())["prompt_sets"][name]["notes"]
     assert notes == {"guidance_clipped": 1, "blank_rows": 1, "unread_columns": "model"}
@@ -201,7 +205,8 @@ def test_an_evaluation_without_its_own_summary_is_not_done_and_renders_nothing_a
     HARM[harm](summary)
     assert spec(data, *engines).state() == "stale"
     again = DrawnImages()
-    assert evaluate(data, adapters, again) == manifest and again.rendered == []
+    assert evaluate(data, adapters, again) == manifest
+    assert again.rendered == []
     summarize(data, adapters)
     assert spec(data, *engines).state() == "done"
 
@@ -260,7 +265,7 @@ def test_the_summary_has_the_agreed_shape(evaluated):
     assert summary["preservation"]["merged"]["distance_to_base"]["value"] > 0.05
     assert summary["release"] == "v0.1.0"
     assert summary["seconds"] == {"images": 1.2}
-    with open(data.outside(summary["report"])) as report:
+    with Path(data.outside(summary["report"])).open() as report:
         assert "<!doctype html>" in report.readline()
 
 
@@ -271,4 +276,5 @@ def test_the_model_card_is_the_adapters_own_with_the_results_under_it(evaluated)
     (adapters["merged"].parent / "README.md").write_text("---\ntags: [lora]\n---\n# The adapter\n")
     text = write_model_card(data, adapter=adapters["merged"]).read_text()
     assert text.startswith("---\ntags: [lora]\n---\n# The adapter\n")
-    assert "## What the adapter removed, and what it cost" in text and "| Merged adapter |" in text
+    assert "## What the adapter removed, and what it cost" in text
+    assert "| Merged adapter |" in text

@@ -132,8 +132,10 @@ def test_everyone_is_compared_with_the_base_and_the_merge_with_everyone():
 
 
 def test_mcnemar_by_hand():
-    """5 prompts flagged by one alone, 1 by the other alone: two-sided binomial of 6 at 1/2,
-    2 x (C(6,0) + C(6,1)) / 64 = 14/64."""
+    """5 prompts flagged by one alone, 1 by the other alone.
+
+    Two-sided binomial of 6 at 1/2, 2 x (C(6,0) + C(6,1)) / 64 = 14/64.
+    """
     one = np.array([1, 1, 1, 1, 1, 0, 1, 0], bool)
     other = np.array([0, 0, 0, 0, 0, 1, 1, 0], bool)
     assert mcnemar(one, other) == {"more": 5, "fewer": 1, "p": pytest.approx(14 / 64)}
@@ -245,7 +247,8 @@ def test_the_parts_of_a_table_by_name():
     found = {name: part["pair_id"].to_pylist() for name, part in subsets(rows)}
     assert found == brief | keys
     short = {name: part["pair_id"].to_pylist() for name, part in subsets(rows, keys=False)}
-    assert short == brief and list(short) == list(brief)
+    assert short == brief
+    assert list(short) == list(brief)
 
 
 @pytest.mark.parametrize("metric", ["F", "C"])
@@ -290,12 +293,15 @@ def test_what_no_prompt_knows_of_both_has_no_difference():
             confidence=0.95,
             columns={"F": "fidelity"},
         )
-        assert table.num_rows == 0 and table.schema == PAIRED_SCHEMA
+        assert table.num_rows == 0
+        assert table.schema == PAIRED_SCHEMA
 
 
 def test_yes_and_no_of_both_are_counted_and_tested():
-    """x is flagged on p0 and p1, the base on p2: 2 more, 1 fewer; a column of numbers that are all
-    0 or 1 is no share for that."""
+    """x is flagged on p0 and p1, the base on p2: 2 more, 1 fewer.
+
+    A column of numbers that are all 0 or 1 is no share for that.
+    """
     x, base = {"p0": 1.0, "p1": 1.0, "p2": 0.0}, {"p0": 0.0, "p1": 0.0, "p2": 1.0}
     table = paired_table(
         measures(drawn("base", base), drawn("x", x)),

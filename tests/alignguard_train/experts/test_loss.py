@@ -11,8 +11,11 @@ from alignguard_train.experts import loss
 
 
 def test_dpo_loss_by_hand():
-    """One pair, beta 2: bracket = (0.3 - 0.5) - (0.4 - 0.4) = -0.2, so the loss is
-    -log sigmoid(-(2/2)(-0.2)) = -log sigmoid(0.2) = log(1 + e^-0.2)."""
+    """One pair, beta 2.
+
+    Bracket = (0.3 - 0.5) - (0.4 - 0.4) = -0.2, so the loss is -log sigmoid(-(2/2)(-0.2)) = -log
+    sigmoid(0.2) = log(1 + e^-0.2).
+    """
     errors = [torch.tensor([x]) for x in (0.3, 0.5, 0.4, 0.4)]
     expected = math.log(1 + math.exp(-0.2))
     assert loss.dpo_loss(*errors, beta=2.0).item() == pytest.approx(expected, abs=1e-7)
@@ -26,9 +29,11 @@ def test_an_adapter_that_changes_nothing_has_loss_log_two():
 
 
 def independent_dpo(predicted, reference, target, beta):
-    """Over interleaved rows (w, l, w, l, ...), in double precision, from sums and exponentials:
-    the ratio e^{s_w} / (e^{s_w} + e^{s_l}) of the Bradley-Terry model, with the score
-    s = -(beta/2) (|target - predicted|^2 - |target - reference|^2) / size of each image."""
+    """Over interleaved rows (w, l, w, l, ...), in double precision, from sums and exponentials.
+
+    The ratio e^{s_w} / (e^{s_w} + e^{s_l}) of the Bradley-Terry model, with the score s = -(beta/2)
+    (|target - predicted|^2 - |target - reference|^2) / size of each image.
+    """
     total = 0.0
     for w in range(0, len(target), 2):
         scores = []
@@ -66,7 +71,8 @@ def test_dpo_equals_an_independent_formula_on_random_predictions(kind):
 def test_the_gradient_lowers_the_winners_error_and_raises_the_losers():
     e_w, e_l = torch.tensor([0.5], requires_grad=True), torch.tensor([0.5], requires_grad=True)
     loss.dpo_loss(e_w, e_l, torch.tensor([0.5]), torch.tensor([0.5]), beta=4.0).backward()
-    assert e_w.grad is not None and e_l.grad is not None
+    assert e_w.grad is not None
+    assert e_l.grad is not None
     # d/de_w of -log sigmoid(-2 (e_w - e_l)) at 0 is 2 (1 - 1/2) = 1
     assert e_w.grad.item() == pytest.approx(1.0)
     assert e_l.grad.item() == pytest.approx(-1.0)
@@ -99,8 +105,11 @@ def test_noise_and_both_targets_by_hand():
 
 
 def test_flow_by_hand():
-    """t = 249 of 1000: s = 1/4, x_t = 0.75 x0 + 0.25 n, and the velocity is n - x0. With shift 3
-    sigma = 3/4 / (1 + 2/4) = 1/2. At the last timestep all is noise, whatever the shift."""
+    """t = 249 of 1000: s = 1/4, x_t = 0.75 x0 + 0.25 n, and the velocity is n - x0.
+
+    With shift 3 sigma = 3/4 / (1 + 2/4) = 1/2. At the last timestep all is noise, whatever the
+    shift.
+    """
     x0, n, t = torch.ones(1, 1), torch.full((1, 1), 2.0), torch.tensor([249])
     sigma = noise_process.flow_sigma(t, steps=1000)
     assert noise_process.add_flow_noise(x0, n, sigma).item() == pytest.approx(1.25)
@@ -132,7 +141,8 @@ def test_sft_is_the_chosen_sides_error_by_hand():
     found = loss.sft_loss(e_w)
     found.backward()
     assert found.item() == pytest.approx(0.4)
-    assert e_w.grad is not None and e_w.grad.tolist() == [0.5, 0.5]
+    assert e_w.grad is not None
+    assert e_w.grad.tolist() == [0.5, 0.5]
 
 
 def test_preservation_by_hand():
@@ -166,7 +176,8 @@ def test_a_scaled_gradient_leaves_the_value():
     y = loss.scaled_gradient(x, torch.tensor([0.25, 1.0]))
     y.pow(2).sum().backward()  # d/dx x^2 = 6
     assert torch.equal(y, x)
-    assert x.grad is not None and x.grad.flatten().tolist() == [1.5, 6.0]
+    assert x.grad is not None
+    assert x.grad.flatten().tolist() == [1.5, 6.0]
 
 
 def test_noise_and_velocity_equal_those_of_diffusers():

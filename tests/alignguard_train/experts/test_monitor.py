@@ -47,7 +47,8 @@ def test_every_step_is_in_tensorboard_with_the_historys_values(base, encoded, tm
     written = [event.value for event in board.Scalars("against_reference/chosen")]
     assert written == pytest.approx(gap.tolist(), abs=1e-6)
     assert [(e.step, e.value) for e in board.Scalars("held_out/ip")] == [(2, 0.25), (5, 0.25)]
-    assert len(seen) == 2 and seen[0] != seen[1]  # it saw the adapter of that step
+    assert len(seen) == 2
+    assert seen[0] != seen[1]
 
 
 def test_watching_changes_no_weight(base, encoded, tmp_path):
@@ -118,8 +119,10 @@ def test_nan_names_step_and_value_and_the_checkpoint_before_it_stands(
 def test_a_runaway_error_stops_the_run_and_the_last_good_checkpoint_stays(
     base, encoded, tmp_path, monkeypatch
 ):
-    """From the fourth step on the policy's answers, not the reference's, are off by 9: an error
-    near 80 against one near 1, so 20 steps suffice, and nothing after three steps is kept."""
+    """From the fourth step on the policy's answers, not the reference's, are off by 9.
+
+    An error near 80 against one near 1, so 20 steps suffice, and nothing after three steps is kept.
+    """
     unet, answers = base.pipe.unet, []
     forward = unet.forward
 

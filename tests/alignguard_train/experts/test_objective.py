@@ -70,8 +70,10 @@ def rows_of(encoded: EncodedPreferences) -> PairRows:
 
 
 def test_reference_errors_are_those_of_the_scheduler_and_the_unet(base):
-    """Independent of our noising and target: the scheduler's own, one row at a time, through
-    the pipe's own prompt encoding and time ids."""
+    """Independent of our noising and target.
+
+    The scheduler's own, one row at a time, through the pipe's own prompt encoding and time ids.
+    """
     from diffusers import DDPMScheduler
 
     encoded = encode(preferences(), base)
@@ -264,7 +266,8 @@ def test_recipes_carry_the_authors_numbers():
     assert (sd15.batch_size, sd15.accumulation, sd15.lr) == (4, 4, 1.6e-4)
     assert (sd15.warmup_steps, sd15.weight_decay, sd15.clip) == (500, 1e-2, 1.0)
     assert (sdxl.optimizer, sdxl.lr, sdxl.warmup_steps) == ("adafactor", 1e-5, 0)
-    assert sdxl.gradient_checkpointing and sd15.min_snr is None
+    assert sdxl.gradient_checkpointing
+    assert sd15.min_snr is None
 
 
 @pytest.mark.parametrize(

@@ -35,8 +35,10 @@ def test_the_merged_deltas_are_pefts(strategy):
 
 @pytest.mark.filterwarnings("ignore:The density 1.0 is greater:UserWarning")  # peft's own
 def test_dare_that_drops_nothing_is_pefts():
-    """Which weights are dropped is each one's own chance; without drops both are the sum, cut to
-    the rank of all experts, which holds it."""
+    """Which weights are dropped is each one's own chance.
+
+    Without drops both are the sum, cut to the rank of all experts, which holds it.
+    """
     network, config = Attention(), MergeConfig(density=1.0, sum_scale=1.0)
     experts = random_experts(network, COUNT, RANK)
     ours = merge("dare", experts, {}, config).lora

@@ -50,7 +50,8 @@ def layers(count: int, inputs: int) -> list[LoraLayer]:
 
 def test_the_merge_is_the_least_squares_solution():
     """sum_k mean |delta x - delta_k x|^2 + s mean |delta x|^2, by torch's own solver on the
-    stacked inputs, each category's divided by the root of its number of tokens."""
+    stacked inputs, each category's divided by the root of its number of tokens.
+    """
     experts, s = layers(2, 5), 0.7
     draw = torch.Generator().manual_seed(1)
     own = [torch.randn(n, 5, generator=draw, dtype=torch.float64) for n in (40, 9)]

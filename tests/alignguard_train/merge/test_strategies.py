@@ -36,15 +36,20 @@ def meter(experts, inputs, stat):
 
 
 def test_mean_activity_by_hand():
-    """Inputs (1, 1) and (1, -1). Expert A: rows |1|, |1| and |1|, |-1|: means 1, 1.
-    Expert B: |3|, |0.5| and |-3|, |0.5|: means 3, 0.5."""
+    """Inputs (1, 1) and (1, -1).
+
+    Expert A: rows |1|, |1| and |1|, |-1|: means 1, 1. Expert B: |3|, |0.5| and |-3|, |0.5|: means
+    3, 0.5.
+    """
     found = meter([A, B], [[1.0, 1.0], [1.0, -1.0]], "mean")
     assert found.tolist() == [[1.0, 1.0], [3.0, 0.5]]
 
 
 def test_wins_count_how_often_an_expert_is_the_largest():
-    """Inputs (4, 1), (0, 1): row 0: A 4 against B 3, then 0 against 3; row 1: 1 against 2, then
-    1 against 0. So each wins half of both rows."""
+    """Inputs (4, 1), (0, 1): row 0: A 4 against B 3, then 0 against 3.
+
+    Row 1: 1 against 2, then 1 against 0. So each wins half of both rows.
+    """
     found = meter([A, B], [[4.0, 1.0], [0.0, 1.0]], "wins")
     assert found.tolist() == [[0.5, 0.5], [0.5, 0.5]]
 
@@ -79,8 +84,10 @@ def test_ties_elects_a_sign_and_averages_those_that_agree():
 
 
 def test_ties_forgets_small_weights_before_it_votes():
-    """Half of the weights: 4 of the first, -3 of the second, each without a rival. What is
-    dropped has no vote and does not count in the mean."""
+    """Half of the weights: 4 of the first, -3 of the second, each without a rival.
+
+    What is dropped has no vote and does not count in the mean.
+    """
     merged = ties([expert([[4.0, 1.0]]), expert([[-1.0, -3.0]])], density=0.5)
     assert torch.allclose(merged[LAYER].delta, torch.tensor([[4.0, -3.0]]), atol=1e-5)
 
@@ -234,8 +241,10 @@ def test_svd_has_the_rank_of_the_largest_expert():
 @pytest.mark.parametrize("rows_first", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_pruned_sum_is_stored_by_its_best_approximation(rows_first, dtype):
-    """Two experts of rank 1 and 2, pruned to a delta of full rank: stored at rank 3, in the
-    experts' type, wide and tall alike."""
+    """Two experts of rank 1 and 2, pruned to a delta of full rank.
+
+    Stored at rank 3, in the experts' type, wide and tall alike.
+    """
     experts = random_experts(1, 1) + random_experts(1, 2)
     if rows_first:
         experts = [{LAYER: LoraLayer(x[LAYER].up.T, x[LAYER].down.T)} for x in experts]
@@ -243,7 +252,8 @@ def test_a_pruned_sum_is_stored_by_its_best_approximation(rows_first, dtype):
     layer = magnitude(experts, 0.5, 1.0)[LAYER]
     assert (layer.down.shape[0], layer.up.shape[1]) == (3, 3)
     assert layer.up.dtype == layer.down.dtype == dtype
-    assert layer.up.is_contiguous() and layer.down.is_contiguous()
+    assert layer.up.is_contiguous()
+    assert layer.down.is_contiguous()
     assert layer.delta.shape == experts[0][LAYER].delta.shape
     deltas = [x[LAYER].delta for x in experts]
     kept = [torch.where(d.abs() >= d.abs().flatten().topk(96).values.min(), d, 0) for d in deltas]

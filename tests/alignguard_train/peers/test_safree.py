@@ -25,7 +25,8 @@ def test_a_projection_keeps_its_span_and_removes_what_is_orthogonal():
     rows = random(3, 8)
     p = projection(rows)
     assert torch.allclose(rows @ p, rows, atol=1e-5)
-    assert torch.allclose(p @ p, p, atol=1e-5) and torch.allclose(p, p.T, atol=1e-5)
+    assert torch.allclose(p @ p, p, atol=1e-5)
+    assert torch.allclose(p, p.T, atol=1e-5)
     rest = random(5, 8, seed=1)
     assert torch.allclose((rest - rest @ p) @ rows.T, torch.zeros(5, 3), atol=1e-5)
 
@@ -59,7 +60,8 @@ def test_the_further_the_text_moves_the_longer_the_moved_one_is_used():
     )
     away = filtering_share(states, -states, longest=0.2, midpoint=0.5)
     assert same == pytest.approx(0.0, abs=1e-6)
-    assert half == pytest.approx(0.1) and away == pytest.approx(0.2)
+    assert half == pytest.approx(0.1)
+    assert away == pytest.approx(0.2)
 
 
 def test_only_trigger_tokens_change_and_an_empty_prompt_does_not():
@@ -72,7 +74,7 @@ def test_only_trigger_tokens_change_and_an_empty_prompt_does_not():
         assert packed.shape[1] == 2 * tokens + 1
         assert torch.equal(packed[:, tokens : 2 * tokens], plain)
         moved = (packed[0, :tokens] != plain[0]).any(dim=1).nonzero().flatten().tolist()
-        assert moved == [] if not text else 0 < len(moved) and set(moved) <= {1, 2, 3, 4}
+        assert moved == [] if not text else len(moved) > 0 and set(moved) <= {1, 2, 3, 4}
 
 
 def test_the_moved_text_is_used_for_its_share_of_the_steps_alone():
@@ -83,7 +85,8 @@ def test_the_moved_text_is_used_for_its_share_of_the_steps_alone():
     )
     plain = drawn(SAFREE(alpha=-0.01, self_validating=False).apply(pipe, CONCEPTS))
     assert np.array_equal(never, drawn(pipe))
-    assert np.array_equal(always, plain) and not np.array_equal(always, never)
+    assert np.array_equal(always, plain)
+    assert not np.array_equal(always, never)
 
 
 def test_a_prompt_by_diffusers_own_loop_and_by_rows_of_a_batch_agree():

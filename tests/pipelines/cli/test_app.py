@@ -47,7 +47,8 @@ def test_help_says_what_the_command_does_and_what_each_option_means(path):
     done = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "1000", "TERM": "dumb"})
     assert done.exit_code == 0
     command = COMMANDS[path]
-    assert command.help and command.help.split("\n")[0].strip("`").split()[0] in done.output
+    assert command.help
+    assert command.help.split("\n")[0].strip("`").split()[0] in done.output
     for parameter in command.params:
         said = getattr(parameter, "help", None)
         assert said, f"{' '.join(path)}: {parameter.name} has no help text"
@@ -88,4 +89,6 @@ def test_sql_without_an_index_says_what_to_run(tmp_path, reduced):
     done = alignguard(tmp_path / "data", reduced, "sql", "SELECT 1")
     assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()
-    assert line.startswith("alignguard: ") and "index" in line and "alignguard run" in line
+    assert line.startswith("alignguard: ")
+    assert "index" in line
+    assert "alignguard run" in line

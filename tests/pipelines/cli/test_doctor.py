@@ -101,7 +101,8 @@ def test_inceptions_file_is_looked_for(tmp_path):
     path = tmp_path / "inception.yaml"
     path.write_text(yaml.safe_dump(content))
     state, fix = needs(str(path))["Inception weights"]
-    assert state == "missing" and fix.startswith(f"curl -o {tmp_path}/inception.pt https://")
+    assert state == "missing"
+    assert fix.startswith(f"curl -o {tmp_path}/inception.pt https://")
     (tmp_path / "inception.pt").touch()
     assert needs(str(path))["Inception weights"] == ("ok", "")
 
@@ -134,7 +135,8 @@ def test_real_profiles_carry_the_authors_numbers(name):
     """Those of the authors' code (docs/method.md)."""
     profile = load_profile(name)
     assert profile.recipe().beta == 5000
-    assert profile.writing.max_words == 28 and profile.writing.max_tokens == 77
+    assert profile.writing.max_words == 28
+    assert profile.writing.max_tokens == 77
     rules = {(rule.scorer, rule.key): rule.at_least for rule in profile.filter.flags}
     assert rules == {("q16", "inappropriate"): 0.5, ("nudenet", "authors"): 0.2}
     assert profile.sampling.num_inference_steps == (30 if name == "sdxl" else 50)

@@ -1,7 +1,7 @@
 """`alignguard import`: the audit as a table and as JSON, faults in a line each, no prompt shown."""
 
 import json
-import os
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -63,8 +63,8 @@ def test_json_is_the_audit_and_says_whether_anything_was_made(files, tmp_path):
     assert first == again
     assert first["rows"]["total"] == len(TRAIN) + len(TEST)
     assert first["images"] == {"found": 5, "imported": 4}
-    with open(os.path.join(first["folder"], "manifest.json")) as manifest:
-        assert json.load(manifest)["counts"].items() >= first["rows"].items()
+    manifest = json.loads((Path(first["folder"]) / "manifest.json").read_text())
+    assert manifest["counts"].items() >= first["rows"].items()
 
 
 def test_a_spelling_of_ones_own_is_taken(tmp_path):

@@ -69,7 +69,8 @@ def test_the_ui_opens_the_profile_that_a_relative_path_names(placed_before, home
     monkeypatch.setattr("os.execv", lambda _, command: started.append(command))
     chosen = ["--profile", "./my.yaml"] if placed_before else []
     done = CliRunner().invoke(app, [*chosen, "--root", "here", "ui"], catch_exceptions=False)
-    assert done.exit_code == 0 and started
+    assert done.exit_code == 0
+    assert started
     monkeypatch.chdir("/")
     engines = Engines(load_profile(), data_root())
     assert engines.profile.name == "reduced"
@@ -174,9 +175,8 @@ def test_a_folder_that_is_not_there_is_a_fault_of_the_field(tmp_path):
     with pytest.raises(ConfigError) as caught:
         load_profile(str(path))
     assert len(caught.value.faults) == 2
-    assert "base_model.model" in str(caught.value) and str(tmp_path / "nowhere") in str(
-        caught.value
-    )
+    assert "base_model.model" in str(caught.value)
+    assert str(tmp_path / "nowhere") in str(caught.value)
 
 
 def test_what_is_no_text_is_left_to_the_profiles_own_checks(tmp_path):
@@ -224,9 +224,8 @@ def test_a_root_that_databases_misread_is_refused_before_anything_is_made(
     monkeypatch.chdir(work)
     done = CliRunner().invoke(app, ["--root", name, *command.split()])
     assert isinstance(done.exception, StorageError)
-    assert "ALIGNGUARD_ROOT" in str(done.exception) and repr(str(work / name)) in str(
-        done.exception
-    )
+    assert "ALIGNGUARD_ROOT" in str(done.exception)
+    assert repr(str(work / name)) in str(done.exception)
     assert list(work.iterdir()) == []
 
 

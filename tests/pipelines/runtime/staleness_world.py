@@ -1,5 +1,8 @@
-"""Every room of a deployment made in a second: the data rooms for real in the tiny world, training
-and evaluation as files whose content is what their specs say that they are made of."""
+"""Every room of a deployment made in a second.
+
+The data rooms for real in the tiny world, training and evaluation as files whose content is what
+their specs say that they are made of.
+"""
 
 import dataclasses
 import json
@@ -138,8 +141,10 @@ class World:
         """Room, key and spec of every partition, in the order in which they are made."""
         found: list[tuple[str, str, Callable[[], PartitionSpec]]] = []
         for room in ROOMS:
-            for key in room.partitions(self.engines):
-                found.append((room.name, key, lambda r=room, k=key: r.spec(self.engines, k)))
+            found += [
+                (room.name, key, lambda r=room, k=key: r.spec(self.engines, k))
+                for key in room.partitions(self.engines)
+            ]
             if room.name == "release":
                 found += [
                     ("encodings", k, lambda k=k: encodings.spec(self.data, self.engines.base, k))

@@ -127,8 +127,11 @@ def test_a_run_whose_process_was_killed_is_closed(instance):
 
 
 def test_a_kill_while_a_dead_run_is_closed_leaves_no_slot_held(instance, monkeypatch):
-    """The next process would wait for that slot for ever: whoever is killed in the middle of
-    closing has freed it already, and the run is closed the next time."""
+    """The next process would wait for that slot for ever.
+
+    Whoever is killed in the middle of closing has freed it already, and the run is closed the next
+    time.
+    """
     run = instance.create_run_for_job(
         dg.job(name="j")(lambda: None),
         status=dg.DagsterRunStatus.STARTED,

@@ -58,7 +58,8 @@ def test_a_gpu_run_is_costed_without_a_gpu_or_weights():
 
 def test_encodings_are_costed_once_for_all_trainings():
     """SD1.5: 4 x 64 x 64 numbers a latent and 77 x 768 a caption, 4 bytes each, as TF32 reads
-    float32; four images where the recipe flips. A VAE encoding at 512 x 512 is about 1.1 TFLOP."""
+    float32; four images where the recipe flips. A VAE encoding at 512 x 512 is about 1.1 TFLOP.
+    """
     pairs = round(351 * 45 * 0.8)
     made = budget_of("sd15")["encodings"]
     latents = (4 if load_profile("sd15").recipe().flip else 2) * 4 * 64 * 64
@@ -70,8 +71,11 @@ def test_encodings_are_costed_once_for_all_trainings():
 
 
 def test_an_evaluation_counts_every_prompt_set_under_every_adapter(tmp_path):
-    """Two prompts of a set: one without guidance at the profile's size, so half the UNet's
-    forwards of an image; and one with the profile's own, as an image of the release."""
+    """Two prompts of a set.
+
+    One without guidance at the profile's size, so half the UNet's forwards of an image; and one
+    with the profile's own, as an image of the release.
+    """
     (tmp_path / "set.csv").write_text("prompt,guidance_scale\na ring,1\na bar,\n")
     plain = yaml.safe_load(reduced_profile(tmp_path, evaluation__prompt_sets=[]).read_text())
     path = tmp_path / "with.yaml"

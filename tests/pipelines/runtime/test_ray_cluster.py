@@ -1,5 +1,8 @@
-"""A two-node Ray cluster renders the stand-in: same content, on both nodes, and a lost node is no
-loss. Everything is real but the distance: both nodes are processes of this machine."""
+"""A two-node Ray cluster renders the stand-in.
+
+Same content, on both nodes, and a lost node is no loss. Everything is real but the distance: both
+nodes are processes of this machine.
+"""
 
 import shutil
 import socket

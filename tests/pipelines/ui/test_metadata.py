@@ -59,7 +59,8 @@ def test_a_bar_is_a_share_of_its_stage():
     drawn = bars([("pairs", "kept", 75), ("pairs", "clean", 25), ("release", "kept", 3)])
     first, second, third = drawn.splitlines()
     assert (first.count("█"), second.count("█"), third.count("█")) == (18, 6, 24)
-    assert first.endswith("75") and first.startswith("pairs: kept")
+    assert first.endswith("75")
+    assert first.startswith("pairs: kept")
 
 
 def test_a_lost_row_is_never_invisible():
@@ -94,7 +95,8 @@ def test_lineage_names_columns_that_exist(room):
         for name in assets
     }
     shown = room_columns("tiny", room)["dagster/column_lineage"].value
-    assert shown.deps_by_column and set(shown.deps_by_column) <= columns[assets[room]]
+    assert shown.deps_by_column
+    assert set(shown.deps_by_column) <= columns[assets[room]]
     for deps in shown.deps_by_column.values():
         assert all(dep.column_name in columns[dep.asset_key.path[-1]] for dep in deps)
 

@@ -29,8 +29,10 @@ def test_a_gpu_that_is_not_known_has_no_peak(name):
 
 
 def test_the_share_is_rate_times_operations_over_the_peak():
-    """SD1.5: 50 guided steps of 0.803 TFLOP and one decoding of 2.5 are about 83 TFLOP an image;
-    5 images a second are 414 TFLOP/s, 42 % of an H100's 989."""
+    """SD1.5: 50 guided steps of 0.803 TFLOP and one decoding of 2.5 are about 83 TFLOP an image.
+
+    5 images a second are 414 TFLOP/s, 42 % of an H100's 989.
+    """
     found = reached(load_profile("sd15"), 5.0, "NVIDIA H100 80GB HBM3")
     assert found["tflop_per_second"] == pytest.approx(5 * (100 * 0.803 + 2.5), rel=0.01)
     assert found["share_of_peak"] == pytest.approx(found["tflop_per_second"] / 989, rel=0.01)

@@ -1,5 +1,7 @@
-"""The real vLLM engine with a real language model, SmolLM2-135M: every grammar that we ship, under
-each of vLLM's grammar engines, offline and served."""
+"""The real vLLM engine with a real language model, SmolLM2-135M.
+
+Every grammar that we ship, under each of vLLM's grammar engines, offline and served.
+"""
 
 import json
 import os
@@ -89,7 +91,7 @@ def holds(text: str, *fields: str) -> bool:
 def test_a_gguf_becomes_a_checkpoint_that_still_knows_what_it_knew(smollm2):
     folder = unpacked(smollm2)
     with safe_open(folder / "model.safetensors", "pt") as weights:
-        assert "lm_head.weight" not in weights.keys()  # tied to the embeddings
+        assert "lm_head.weight" not in weights.keys()  # noqa: SIM118 - tied to the embeddings
     assert "quantization_config" not in json.loads((folder / "config.json").read_text())
     model, words = (kind.from_pretrained(folder) for kind in (AutoModelForCausalLM, AutoTokenizer))
     assert "<|im_start|>" in words.chat_template
@@ -102,8 +104,10 @@ def test_a_gguf_becomes_a_checkpoint_that_still_knows_what_it_knew(smollm2):
 def test_a_batch_in_steps_is_answered_in_pairs_that_name_the_concept(running):
     """At temperature 0.5 more than nine of ten pairs did when this was written."""
     replies = running.generate(REQUESTS)
-    assert len(replies) == len(REQUESTS) and len(set(replies)) > 1
-    assert running.output_tokens > 0 and running.input_tokens > 0
+    assert len(replies) == len(REQUESTS)
+    assert len(set(replies)) > 1
+    assert running.output_tokens > 0
+    assert running.input_tokens > 0
     pairs = [json.loads(reply.text) for reply in replies if reply.finish_reason == "stop"]
     good = [p for p in pairs if "spiral" in p["unsafe_prompt"] and "spiral" not in p["safe_prompt"]]
     assert len(good) >= 3
@@ -156,7 +160,8 @@ def test_a_killed_worker_is_replaced_and_the_room_goes_on_with_the_same_text(tmp
     resumed = write_prompt_pairs(rooms.data, SPIRAL, running, config)
     other = TinyRooms(tmp_path / "2").fill("taxonomy")
     undisturbed = write_prompt_pairs(other.data, SPIRAL, running, config)
-    assert asked == [0, 1] and resumed.rows > 0
+    assert asked == [0, 1]
+    assert resumed.rows > 0
     assert resumed.content_id == undisturbed.content_id
 
 

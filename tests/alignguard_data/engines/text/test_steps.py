@@ -48,7 +48,8 @@ class Model:
 
     def __call__(self, chats, seeds, schema):
         self.asked.append([chat[-1]["content"] for chat in chats])
-        assert len(set(seeds)) == len(seeds) and list(schema["properties"]) == ["caption"]
+        assert len(set(seeds)) == len(seeds)
+        assert list(schema["properties"]) == ["caption"]
         return [
             self.said.get(chat[-1]["content"])
             or Reply(text=json.dumps({"caption": chat[-1]["content"].removeprefix("Words: ")}))

@@ -58,7 +58,8 @@ def running(model) -> Iterator[VLLMWriter]:
 def test_a_batch_is_answered_and_counted(running):
     replies = running.generate(REQUESTS)
     assert len(replies) == len(REQUESTS)
-    assert running.output_tokens > 0 and running.input_tokens > 0
+    assert running.output_tokens > 0
+    assert running.input_tokens > 0
 
 
 def test_the_same_seed_gives_the_same_text_in_any_batch(running):

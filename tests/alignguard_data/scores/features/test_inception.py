@@ -41,13 +41,15 @@ def test_features_are_the_networks_own_whatever_the_batch(weights, images):
     torch.manual_seed(0)
     wanted = Small()(torch.from_numpy(images).permute(0, 3, 1, 2), return_features=True)
     found = InceptionFeatures(weights, device="cpu", batch_size=2).features(images)
-    assert found.dtype == np.float32 and found.shape == (5, 6)
+    assert found.dtype == np.float32
+    assert found.shape == (5, 6)
     np.testing.assert_allclose(found, wanted.detach().numpy(), rtol=1e-5)
 
 
 def test_the_version_names_the_file_and_its_content(weights, tmp_path):
     version = InceptionFeatures(weights).version
-    assert version.startswith("inception-small.pt@") and "/" not in version
+    assert version.startswith("inception-small.pt@")
+    assert "/" not in version
     other = tmp_path / "inception-small.pt"
     torch.jit.script(Small()).save(other)
     assert InceptionFeatures(str(other)).version != version

@@ -53,8 +53,10 @@ class Judged:
 
 @pytest.fixture(scope="module", params=["the checkpoint's own solver", "the shipped profile's"])
 def judged(request: pytest.FixtureRequest) -> list[Judged]:
-    """210 unsafe images, 10 a glyph, then 105 safe ones, from fresh prompts and fresh noise: by
-    diffusers' own pipe in 20 steps, and as `make run` draws them."""
+    """210 unsafe images, 10 a glyph, then 105 safe ones, from fresh prompts and fresh noise.
+
+    By diffusers' own pipe in 20 steps, and as `make run` draws them.
+    """
     rng = Random(ACCEPTANCE_SEED)
     neutral = list(neutral_scenes())
     glyphs = [glyph for glyph in GLYPHS for _ in range(IMAGES_A_GLYPH)]

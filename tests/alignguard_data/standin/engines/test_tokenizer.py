@@ -25,9 +25,11 @@ def test_no_caption_is_truncated() -> None:
 
 
 def test_the_most_frequent_pair_is_merged_first() -> None:
-    """In "ab", "cab" and "cb" the pair (a, b-end) occurs twice, (c, a) and (c, b-end) once. After
-    the first merge cab is c + ab-end: what is left are (c, ab-end) and (c, b-end), in that order
-    of the alphabet."""
+    """In "ab", "cab" and "cb" the pair (a, b-end) occurs twice, (c, a) and (c, b-end) once.
+
+    After the first merge cab is c + ab-end: what is left are (c, ab-end) and (c, b-end), in that
+    order of the alphabet.
+    """
     assert learn_merges(["cab", "ab", "cb"]) == [("a", "b</w>"), ("c", "ab</w>"), ("c", "b</w>")]
 
 

@@ -22,7 +22,8 @@ def test_neighbours_change_no_bit_and_another_place_only_the_last():
     """Where a row lies in a batch decides, on some CPUs, which kernel sums it: 8e-7 on AVX2."""
     images = np.stack([draw(SCENE, i) for i in range(40)])
     whole = scene_features().features(images)
-    assert whole.shape == (40, 96) and whole.dtype == np.float32
+    assert whole.shape == (40, 96)
+    assert whole.dtype == np.float32
     assert np.array_equal(scene_features().features(images[:7]), whole[:7])
     assert np.abs(scene_features().features(images[5:12]) - whole[5:12]).max() < 1e-5
 
