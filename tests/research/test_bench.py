@@ -95,7 +95,10 @@ def test_base_and_contenders_are_measured_by_the_same_function(generator, scorer
 
 def test_what_is_measured_does_not_depend_on_how_many_are_drawn_at_once(generator, scorers):
     """As one call for all rows would measure it: batches are cut where the generator cuts them."""
-    asked, taken = rows(), []
+    asked = [
+        replace(row, pair_id=f"{n} {row.pair_id}", seed=9 * n) for n in range(3) for row in rows()
+    ]
+    asked, taken = asked[:10], []
     whole = generator.render([r.prompt for r in asked], [r.seed for r in asked])
 
     class Watched:
@@ -105,8 +108,8 @@ def test_what_is_measured_does_not_depend_on_how_many_are_drawn_at_once(generato
             taken.append(images)
             return scorers[0].score(images, prompts)
 
-    measured(generator, [Watched(), scorers[1]], [], timed_calls=0)
-    assert len(taken) > 1
+    list(bench([], generator, asked, CONCEPTS, [Watched(), scorers[1]], CONFIG, timed_calls=0))
+    assert len(taken) == 3
     assert max(map(len, taken)) <= generator.images_per_call
     assert np.array_equal(np.concatenate(taken), whole)
 
