@@ -4,7 +4,9 @@ Both are off until someone turns them on in the UI. Both read the file anew each
 what is not up to date, and leave the rest to the rooms, which skip what is done.
 """
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -14,6 +16,15 @@ from alignguard_data.contracts.errors import ConfigError
 from pipelines.partitions import concept_partitions, register_concepts
 from pipelines.resources import Engines
 from pipelines.rooms import ROOMS, SOUND, ask_each
+from pipelines.sensors.asked import (
+    ASKED_AT_MOST,
+    ASKED_TAG,
+    Asked,
+    outcome,
+    read_cursor,
+    runs_of,
+    write_cursor,
+)
 
 Job = Any
 """What ``define_asset_job`` gives; Dagster exports no name for it."""
@@ -35,7 +46,8 @@ def dataset_job(engines: Engines) -> Job:
 
 
 def taxonomy_sensor(engines: Engines, job: Job) -> dg.SensorDefinition:
-    """Asks for the concepts that the taxonomy file added or changed, and for nothing else.
+    """Asks for the concepts that the taxonomy file added or changed, again for those whose run
+    failed (see :mod:`pipelines.sensors.asked`), and for nothing else.
 
     A concept that was taken out is not touched: it stays on disk, and the next release leaves it
     out and says so.
@@ -53,32 +65,29 @@ def taxonomy_sensor(engines: Engines, job: Job) -> dg.SensorDefinition:
         fresh = _reread(engines)
         if isinstance(fresh, dg.SkipReason):
             return fresh
-        wanted = due_concepts(fresh)
+        found = look(fresh, context.instance, read_cursor(context.cursor), time.time())
+        if not found.due:
+            return dg.SensorResult(
+                skip_reason=found.said or "every concept is up to date",
+                cursor=write_cursor(found.asked),
+            )
         named = {concept.key for concept in fresh.taxonomy.concepts}
-        if not wanted:
-            return dg.SkipReason("every concept is up to date")
-        asked = _digest(wanted)
-        if asked == context.cursor:
-            return dg.SkipReason(f"{len(wanted)} concepts were asked for already")
         known = list(context.instance.get_dynamic_partitions(_name(concepts)))
-        new = [key for key in wanted if key not in known]
-        # A run names the first and the last of its concepts, in the partitions' own order.
-        due = [key for key in known if key in wanted] + new
+        new = [key for group in found.due for key in group if key not in known]
+        asked, requests = dict(found.asked), []
         size = engines.profile.concepts_per_run
+        for keys in runs_of(found.due, known + new, size, found.apart):
+            run = _digest([found.due_asked[key] for key in keys])
+            asked |= {key: replace(found.due_asked[key], run=run) for key in keys}
+            tags = _range(keys) | {ASKED_TAG: run}
+            requests.append(dg.RunRequest(run_key=run, asset_selection=chosen, tags=tags))
         return dg.SensorResult(
-            run_requests=[
-                dg.RunRequest(
-                    run_key=f"{asked}-{first}",
-                    asset_selection=chosen,
-                    tags=_range(due[first : first + size]),
-                )
-                for first in range(0, len(due), size)
-            ],
+            run_requests=requests,
             dynamic_partitions_requests=[
                 concepts.build_add_request(new),
                 concepts.build_delete_request([key for key in known if key not in named]),
             ],
-            cursor=asked,
+            cursor=write_cursor(asked),
         )
 
     return watch
@@ -106,20 +115,88 @@ def refresh_schedule(engines: Engines, job: Job, cron: str) -> dg.ScheduleDefini
     return refresh
 
 
-def due_concepts(engines: Engines) -> dict[str, str]:
-    """Concepts whose prompts are missing or stale.
+@dataclass(kw_only=True, slots=True)
+class Found:
+    """What a look at the concepts found.
 
-    They were made from another record or configuration; each comes with the fingerprint of what
-    they should be.
+    Attributes:
+        due: concepts to ask for now, those together that came as far: one whose prompts cannot be
+            written does not keep the others from being drawn.
+        due_asked: what is remembered of each of them, without the run's name.
+        asked: concepts that were asked for before and are not settled.
+        apart: concepts that no run may reach over, as they are not up to date and not asked for.
+        said: one line about those.
     """
-    prompts = next(room for room in ROOMS if room.name == "prompts")
 
-    def wanted(key: str) -> str | None:
+    due: list[list[str]]
+    due_asked: dict[str, Asked]
+    asked: dict[str, Asked]
+    apart: set[str]
+    said: str
+
+
+def look(
+    engines: Engines, instance: dg.DagsterInstance, asked: Mapping[str, Asked], now: float
+) -> Found:
+    """Which concepts are to be asked for: new and changed ones, and those whose run failed, after
+    a while and not more often than :data:`~pipelines.sensors.asked.ASKED_AT_MOST` times."""
+    groups: dict[str, list[str]] = {}
+    found = Found(due=[], due_asked={}, asked={}, apart=set(), said="")
+    running, waiting, left = [], [], []
+    for key, (fingerprint, lacks) in unfinished(engines, set(asked)).items():
+        before = asked.get(key)
+        times = 0
+        if before and before.fingerprint == fingerprint:
+            came, ended = outcome(instance, before)
+            if came == "succeeded" and lacks != "prompts":
+                continue  # it made what it was asked for; later rooms are nobody's wish
+            times, again = before.times, before.may_be_asked_at(ended)
+            if came == "running" or again is None or now < again:
+                found.asked[key] = before
+                found.apart.add(key)
+                (running if came == "running" else left if again is None else waiting).append(key)
+                continue
+        groups.setdefault(lacks, []).append(key)
+        found.due_asked[key] = Asked(fingerprint=fingerprint, times=times + 1, at=now, run="")
+    found.due = list(groups.values())
+    found.said = _said(running, waiting, left)
+    return found
+
+
+def unfinished(engines: Engines, asked: Set[str]) -> dict[str, tuple[str, str]]:
+    """Concepts whose prompts are missing, or were made from another record or configuration, and
+    of those that were ``asked`` for the ones that lack a later room: the fingerprint of what their
+    prompts should be, and the first room that they lack."""
+    prompts, *later = _PER_CONCEPT
+
+    def lacking(key: str) -> tuple[str, str] | None:
         spec = prompts.spec(engines, key)
-        return None if spec.state() in SOUND else spec.fingerprint
+        if spec.state() not in SOUND:
+            return spec.fingerprint, prompts.name
+        lacks = (room.name for room in later if room.state(engines, key) not in SOUND)
+        first = next(lacks, None) if key in asked else None
+        return (spec.fingerprint, first) if first else None
 
-    found = ask_each(engines, prompts.partitions(engines), wanted)
-    return {key: fingerprint for key, fingerprint in found.items() if fingerprint}
+    found = ask_each(engines, prompts.partitions(engines), lacking)
+    return {key: one for key, one in found.items() if one}
+
+
+def _said(running: Sequence[str], waiting: Sequence[str], left: Sequence[str]) -> str:
+    parts = []
+    if running:
+        parts.append(f"{len(running)} concepts are being made")
+    if waiting:
+        parts.append(
+            f"{len(waiting)} concepts were asked for already, and are asked for again a while "
+            "after their run failed"
+        )
+    if left:
+        parts.append(
+            f"{len(left)} concepts failed {ASKED_AT_MOST} times and are left "
+            f"({', '.join(left[:3])}{', ...' if left[3:] else ''}): mend the cause and make them "
+            "in the UI or with `alignguard run`, or reset this sensor's cursor"
+        )
+    return "; ".join(parts)
 
 
 def _reread(engines: Engines) -> Engines | dg.SkipReason:
@@ -132,8 +209,8 @@ def _reread(engines: Engines) -> Engines | dg.SkipReason:
     return fresh
 
 
-def _digest(due: Mapping[str, str]) -> str:
-    return blake2b(repr(sorted(due.items())).encode(), digest_size=8).hexdigest()
+def _digest(asked: Sequence[Asked]) -> str:
+    return blake2b(repr(asked).encode(), digest_size=8).hexdigest()
 
 
 def _range(keys: Sequence[str]) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """The sensor over the taxonomy file, the schedule, and what follows by itself."""
 
+import json
+import time
 import warnings
 
 import dagster as dg
@@ -11,6 +13,14 @@ from alignguard_data.storage import manifest as manifests
 from pipelines.definitions import build_definitions
 from pipelines.profile import load_profile
 from pipelines.resources import Engines
+from pipelines.sensors import refresh
+from pipelines.sensors.asked import (
+    ASKED_AT_MOST,
+    ASKED_TAG,
+    FIRST_WAIT_SECONDS,
+    read_cursor,
+    runs_of,
+)
 from pipelines.sensors.refresh import RANGE_END, RANGE_START
 from tests.conftest import reduced_profile
 
@@ -61,15 +71,16 @@ class World:
                     self.instance.delete_dynamic_partition(name, key)
         return found
 
-    def execute(self, request, *assets):
+    def execute(self, request, *assets, raises=True):
         """Run a request; of its assets, those named here (all without a name)."""
         chosen = request.asset_selection or []
         if assets:
             chosen = [key for key in chosen if key.path[-1] in assets]
         job = self.definitions.resolve_implicit_global_asset_job_def()
         return job.execute_in_process(
-            instance=self.instance, asset_selection=chosen, tags=request.tags, run_config=QUIET
-        )
+            instance=self.instance, asset_selection=chosen, tags=request.tags, run_config=QUIET,
+            raise_on_error=raises,
+        )  # fmt: skip
 
     def partitions(self):
         return list(self.instance.get_dynamic_partitions("reduced_concepts"))
@@ -229,3 +240,130 @@ def test_pairs_follow_when_their_concept_was_scored(written):
     )
     assert found.get_requested_partitions(dg.AssetKey(["reduced", "preference_pairs"])) == {key}
     assert found.get_num_requested(dg.AssetKey(["reduced", "image_pairs"])) == 0
+
+
+class Clock:
+    """The sensor's time, which a test turns on."""
+
+    def __init__(self, monkeypatch):
+        self.now = time.time()
+        monkeypatch.setattr(refresh.time, "time", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+@pytest.fixture
+def faulty(tmp_path):
+    """A world whose writer gives no prompt for the concepts that ``faults.json`` names."""
+    writer = {"use": "tests.pipelines.faulty_engines:FaultyWriter",
+              "params": {"faults": str(tmp_path / "faults.json")}}  # fmt: skip
+    with dg.DagsterInstance.ephemeral() as instance:
+        world = World(tmp_path, instance, writer=writer)
+        world.faults = tmp_path / "faults.json"
+        yield world
+
+
+def asked_for(found) -> list[tuple[str, str]]:
+    """First and last concept of each run that is asked for."""
+    return [(one.tags[RANGE_START], one.tags[RANGE_END]) for one in found.run_requests or []]
+
+
+def test_a_concept_whose_run_failed_is_asked_for_again_and_then_is_up_to_date(faulty, clock):
+    keys = [concept.key for concept in faulty.engines.taxonomy.concepts]
+    bad = keys[2]
+    faulty.faults.write_text(json.dumps({bad: 0}))
+    found = faulty.look()
+    (request,) = found.run_requests
+    assert not faulty.execute(request, *WRITING, raises=False).success
+    assert faulty.made() == sorted(set(keys) - {bad})
+
+    waiting = faulty.look(found.cursor)
+    assert not waiting.run_requests
+    assert "6 concepts were asked for already" in waiting.skip_message
+    clock.now += FIRST_WAIT_SECONDS + 60
+    again = faulty.look(waiting.cursor)
+    # The others lack their images, as the run ended with its first room: no run of theirs holds
+    # the one that failed.
+    assert sorted(asked_for(again)) == sorted([(bad, bad), (keys[0], keys[1]), (keys[3], keys[-1])])
+    assert {one.run_key for one in again.run_requests}.isdisjoint({request.run_key})
+    faulty.faults.unlink()
+    for one in again.run_requests:
+        assert faulty.execute(one, *WRITING).success
+    done = faulty.look(again.cursor)
+    assert done.skip_message == "every concept is up to date"
+    assert read_cursor(done.cursor) == {}
+
+
+def test_a_concept_that_keeps_failing_is_asked_for_later_each_time_and_then_left(faulty, clock):
+    faulty.faults.write_text(json.dumps({"*": 0}))
+    cursor, asked, started = None, [], clock.now
+    for _ in range(200):  # ticks, one a minute
+        found = faulty.look(cursor)
+        cursor = found.cursor
+        for request in found.run_requests or []:
+            asked.append(round((clock.now - started) / 60))
+            assert not faulty.execute(request, *WRITING, raises=False).success
+        clock.now += 60
+    assert asked == [0, 5, 15, 35, 75]
+    assert f"6 concepts failed {ASKED_AT_MOST} times and are left" in found.skip_message
+
+    faulty.faults.unlink()
+    faulty.edit(lambda concepts: concepts[0].update(split="test"))
+    changed = faulty.look(cursor)
+    assert asked_for(changed) == [(faulty.partitions()[0],) * 2], "what changed is asked for afresh"
+
+
+def test_a_run_that_is_not_over_is_waited_for(world, clock):
+    found = world.look()
+    (request,) = found.run_requests
+    run = world.instance.create_run_for_job(
+        world.definitions.resolve_job_def("reduced_dataset"), tags=request.tags,
+        status=dg.DagsterRunStatus.STARTED,
+    )  # fmt: skip
+    clock.now += 100 * FIRST_WAIT_SECONDS
+    again = world.look(found.cursor)
+    assert "6 concepts are being made" in again.skip_message
+    world.instance.report_run_failed(run)
+    clock.now += FIRST_WAIT_SECONDS + 60
+    assert len(world.look(again.cursor).run_requests) == 1
+
+
+def test_a_run_that_failed_in_a_later_room_is_asked_for_again(written, clock):
+    """Its prompts are there, so that nothing but the failed run says that it is not done."""
+    written.edit(lambda concepts: concepts[0].update(split="test"))
+    found = written.look()
+    (request,) = found.run_requests
+    assert written.execute(request, *WRITING).success
+    (run,) = written.instance.get_runs(dg.RunsFilter(tags={ASKED_TAG: request.tags[ASKED_TAG]}))
+    assert "up to date" in written.look(found.cursor).skip_message
+    written.instance.delete_run(run.run_id)
+    failed = written.instance.create_run_for_job(
+        written.definitions.resolve_job_def("reduced_dataset"), tags=request.tags
+    )
+    written.instance.report_run_failed(failed)
+    clock.now += FIRST_WAIT_SECONDS + 60
+    again = written.look(found.cursor)
+    assert asked_for(again) == [(written.partitions()[0],) * 2]
+
+
+@pytest.mark.parametrize("cursor", [None, "", "9f0c", "12345678", "[1]", '{"format": 1}'])
+def test_a_cursor_of_another_version_remembers_nothing(cursor):
+    assert read_cursor(cursor) == {}
+
+
+@pytest.mark.parametrize(
+    ("groups", "apart", "runs"),
+    [
+        ([["a", "b", "c", "d"]], set(), [["a", "b", "c"], ["d"]]),
+        ([["d", "a", "b"]], set(), [["a", "b", "d"]]),
+        ([["a", "b", "d"]], {"c"}, [["a", "b"], ["d"]]),
+        ([["a", "c"], ["b"]], set(), [["a"], ["c"], ["b"]]),
+        ([["a", "b"]], {"z"}, [["a", "b"]]),
+        ([], set(), []),
+    ],
+)
+def test_no_run_reaches_over_what_must_not_be_made(groups, apart, runs):
+    assert list(runs_of(groups, list("abcd"), 3, apart)) == runs
