@@ -1,5 +1,6 @@
 """The sensor over the taxonomy file, the schedule, and what follows by itself."""
 
+import itertools
 import json
 import time
 import warnings
@@ -307,7 +308,10 @@ def test_a_concept_that_keeps_failing_is_asked_for_later_each_time_and_then_left
             asked.append(round((clock.now - started) / 60))
             assert not faulty.execute(request, *WRITING, raises=False).success
         clock.now += 60
-    assert asked == [0, 5, 15, 35, 75]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(asked)]
+    assert len(gaps) == 4, "and no more"
+    waits = zip(gaps, (5, 10, 20, 40), strict=True)
+    assert all(wait <= gap <= wait + 3 for gap, wait in waits), gaps
     assert f"6 concepts failed {ASKED_AT_MOST} times and are left" in found.skip_message
 
     faulty.faults.unlink()
