@@ -13,7 +13,9 @@ from pipelines.profile import profile_path
 REPOSITORY = Path(__file__).parent.parent
 KEPT_CATEGORIES = 2
 
-WHOLE_GRAPH_FILES = ("test_end_to_end.py", "test_faults.py", "test_real_classes.py")
+WHOLE_GRAPH_FILES = (
+    "test_end_to_end.py", "test_faults.py", "test_real_classes.py", "test_stricter_rules.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
