@@ -7,12 +7,12 @@ The word is a plain one of the stand-in's; a rule is changed here as an edit of 
 
 import sys
 
-from alignguard_data import minors_words
+from alignguard_data.safety import minors_words
 
 WORD = sys.argv.pop(1)
 minors_words.WORDS |= {WORD}
 
-from alignguard_data import safety  # noqa: E402  # it reads the table when it is imported
+from alignguard_data.safety import rules as safety  # noqa: E402  # it reads the table when imported
 
 safety.VERSION = f"with {WORD}, {safety.VERSION}"
 

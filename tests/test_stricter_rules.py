@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from alignguard_data import text
+from alignguard_data.contracts import text
 from tests.conftest import command_environment, reduced_profile
 from tests.test_end_to_end import content_ids
 from tests.test_faults import alignguard
