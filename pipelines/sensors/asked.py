@@ -1,5 +1,6 @@
-"""What the sensor asked for and what came of it, kept in its cursor: a concept whose run failed is
-asked for again, later each time and not without end.
+"""What the sensor asked for and what came of it, kept in its cursor.
+
+A concept whose run failed is asked for again, later each time and not without end.
 """
 
 import json
@@ -22,8 +23,10 @@ Outcome = Literal["asked", "running", "failed", "succeeded"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
-    """How often a concept was asked for in its present form, and last when (seconds since 1970)
-    and under which run key."""
+    """How often a concept was asked for in its present form.
+
+    ``at`` is when it was last asked for (seconds since 1970), ``run`` under which run key.
+    """
 
     fingerprint: str
     times: int
@@ -56,8 +59,11 @@ def write_cursor(asked: Mapping[str, Asked]) -> str:
 
 
 def outcome(instance: dg.DagsterInstance, one: Asked) -> tuple[Outcome, float]:
-    """What came of the run that was asked for, and when it ended, or was asked for where it did
-    not. A run that was started again from the UI counts in its place."""
+    """What came of the run that was asked for, and when it ended.
+
+    Where it did not end, when it was asked for. A run that was started again from the UI counts in
+    its place.
+    """
     records = instance.get_run_records(dg.RunsFilter(tags={ASKED_TAG: one.run}), limit=1)
     if not records:  # not launched yet, or deleted
         return "asked", one.at

@@ -46,8 +46,9 @@ def dataset_job(engines: Engines) -> Job:
 
 
 def taxonomy_sensor(engines: Engines, job: Job) -> dg.SensorDefinition:
-    """Asks for the concepts that the taxonomy file added or changed, again for those whose run
-    failed (see :mod:`pipelines.sensors.asked`), and for nothing else.
+    """Asks for the concepts that the taxonomy file added or changed, and for nothing else.
+
+    It asks again for those whose run failed, see :mod:`pipelines.sensors.asked`.
 
     A concept that was taken out is not touched: it stays on disk, and the next release leaves it
     out and says so.
@@ -138,8 +139,11 @@ class Found:
 def look(
     engines: Engines, instance: dg.DagsterInstance, asked: Mapping[str, Asked], now: float
 ) -> Found:
-    """Which concepts are to be asked for: new and changed ones, and those whose run failed, after
-    a while and not more often than :data:`~pipelines.sensors.asked.ASKED_AT_MOST` times."""
+    """Which concepts are to be asked for.
+
+    New and changed ones, and those whose run failed, after a while and not more often than
+    :data:`~pipelines.sensors.asked.ASKED_AT_MOST` times.
+    """
     groups: dict[str, list[str]] = {}
     found = Found(due=[], due_asked={}, asked={}, apart=set(), said="")
     running, waiting, left = [], [], []
@@ -164,9 +168,11 @@ def look(
 
 
 def unfinished(engines: Engines, asked: Set[str]) -> dict[str, tuple[str, str]]:
-    """Concepts whose prompts are missing, or were made from another record or configuration, and
-    of those that were ``asked`` for the ones that lack a later room: the fingerprint of what their
-    prompts should be, and the first room that they lack."""
+    """Concepts that lack a room: the fingerprint of what their prompts should be, and that room.
+
+    Those whose prompts are missing or stale, and of those that were ``asked`` for the ones that
+    lack a later room.
+    """
     prompts, *later = _PER_CONCEPT
 
     def lacking(key: str) -> tuple[str, str] | None:
