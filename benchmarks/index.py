@@ -16,8 +16,8 @@ import duckdb
 
 from alignguard_data.audit.funnel import FunnelRow, concept_manifests, funnel
 from alignguard_data.contracts.records import to_table
-from alignguard_data.index.query import connect
 from alignguard_data.index.room import build_index
+from alignguard_data.index.sql import connect
 from alignguard_data.index.tables import SHARD_TABLES
 from alignguard_data.index.views import VIEWS
 from alignguard_data.storage.paths import DataRoot

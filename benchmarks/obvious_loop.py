@@ -14,7 +14,7 @@ from peft import LoraConfig
 
 from alignguard_train.base import LORA_TARGETS
 from alignguard_train.contracts.recipes import ExpertRecipe
-from alignguard_train.encodings.encode import Preferences
+from alignguard_train.encodings.encoder import Preferences
 from alignguard_train.experts.loss import dpo_loss, per_row_error
 
 

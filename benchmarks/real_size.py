@@ -26,7 +26,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from alignguard_data.engines.diffusion.conditions import Conditions
 from alignguard_data.standin.factory import base_model_folder
-from alignguard_train.encodings.encode import EncodedPreferences
+from alignguard_train.encodings.encoder import EncodedPreferences
 from benchmarks.peak import peak_bytes
 
 PARAMETERS = 859_520_964

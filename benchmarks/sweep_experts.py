@@ -25,7 +25,7 @@ from rich.console import Console
 from alignguard_data.release.reader import release_folder
 from alignguard_train.adapters.lora import Lora, save_lora
 from alignguard_train.contracts.recipes import ExpertRecipe, Strategy, standin_expert
-from alignguard_train.encodings.encode import encode, load_preferences
+from alignguard_train.encodings.encoder import encode, load_preferences
 from alignguard_train.evaluation.intervals import Bootstrap
 from alignguard_train.evaluation.judge import EvaluationRow, judge
 from alignguard_train.evaluation.statistics import ip

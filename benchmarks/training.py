@@ -17,7 +17,7 @@ from diffusers import StableDiffusionPipeline
 
 from alignguard_train.base import BaseModel
 from alignguard_train.contracts.recipes import ExpertRecipe, standin_expert
-from alignguard_train.encodings.encode import EncodedPreferences, encode
+from alignguard_train.encodings.encoder import EncodedPreferences, encode
 from alignguard_train.experts.trainer import train_expert
 from benchmarks.obvious_loop import obvious_loop, random_preferences
 from pipelines.profile import load_profile

@@ -35,6 +35,7 @@ from alignguard_data.scores.thresholds import threshold_of
 from alignguard_data.storage.yaml_files import read_yaml
 from alignguard_train.contracts.recipes import ExpertRecipe, MergeConfig
 from alignguard_train.evaluation.judge import EvaluationConfig
+from pipelines.moved_names import new_name
 from pipelines.params import FaultyParams, changed, checked
 from pipelines.profile_paths import place_paths, resolve_model, spelt_as_path
 from pipelines.runtime.devices import DEVICE
@@ -51,6 +52,8 @@ def _importable(use: str) -> str:
     module, _, name = use.partition(":")
     if not name:
         raise ValueError("must look like `package.module:function`")
+    if moved := new_name(use):
+        raise ValueError(f"has moved: write `{moved}`")
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:

@@ -80,7 +80,7 @@ def taught_writer(folder: Path, profile: dict[str, Any]) -> dict[str, Any]:
         for concept in taxonomy.concepts
     }
     return {
-        "use": "alignguard_data.engines.text.vllm_writer:VLLMWriter",
+        "use": "alignguard_data.engines:VLLMWriter",
         "params": {
             "model": str(taught_chat_model(folder / "chat", replies)),
             "interpreter": str(INTERPRETER),
@@ -100,14 +100,14 @@ def tiny_profile(folder: Path, kind: str, *, vllm: bool = False) -> Path:
     save_file({VECTORS: drawn}, folder / "q16.safetensors")
     scorers = [
         {
-            "use": "alignguard_data.scores.scorers.nudenet:NudeNetScorer",
+            "use": "alignguard_data.scores:NudeNetScorer",
             "params": {"inference_resolution": 64},
         },
         {
-            "use": "alignguard_data.scores.scorers.q16:Q16Scorer",
+            "use": "alignguard_data.scores:Q16Scorer",
             "params": {"vectors": str(folder / "q16.safetensors"), "model": clip},
         },
-        {"use": "alignguard_data.scores.scorers.clip:ClipScorer", "params": {"model": clip}},
+        {"use": "alignguard_data.scores:ClipScorer", "params": {"model": clip}},
     ]
     steps = {"steps": 3, "warmup_steps": 0, "batch_size": 2, "accumulation": 2, "lr": 1e-3}
     profile = yaml.safe_load(reduced_profile(folder / "reduced").read_text()) | {
@@ -120,7 +120,7 @@ def tiny_profile(folder: Path, kind: str, *, vllm: bool = False) -> Path:
         "image_scorers": scorers,
         "pair_scorers": [
             {
-                "use": "alignguard_data.scores.scorers.twins:TwinSimilarity",
+                "use": "alignguard_data.scores:TwinSimilarity",
                 "params": {"model": str(folder / "base")},
             }
         ],
@@ -129,7 +129,7 @@ def tiny_profile(folder: Path, kind: str, *, vllm: bool = False) -> Path:
         "audit": {"min_unsafe_flagged": 0.0, "max_safe_flagged": 1.0},
         "release": {"max_phash_distance": 0},
         "training": {
-            "recipe": f"alignguard_train.contracts.recipes:{kind}_expert",
+            "recipe": f"alignguard_train:{kind}_expert",
             "overrides": steps,
         },
         "evaluation_scorers": scorers,

@@ -1,0 +1,5 @@
+"""Checks over the rooms of one taxonomy: schemas, hashes, leaks, and a funnel that sums."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,5 @@
+"""Compute and memory of models, counted from their shapes."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,5 @@
+"""Room `images`: both prompts of a pair rendered from the same initial noise."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

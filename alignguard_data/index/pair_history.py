@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from alignguard_data.contracts.errors import InputMissing
-from alignguard_data.index.query import query
+from alignguard_data.index.sql import query
 from alignguard_data.safety.blur import preview_grid
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.paths import DataRoot

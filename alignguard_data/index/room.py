@@ -10,7 +10,7 @@ import duckdb
 
 from alignguard_data.audit.funnel import Manifests, concept_manifests
 from alignguard_data.index.database import FILE, REWRITTEN, write_database
-from alignguard_data.index.query import ROOM
+from alignguard_data.index.sql import ROOM
 from alignguard_data.index.tables import described_columns
 from alignguard_data.index.views import VIEWS
 from alignguard_data.storage import manifest as manifests

@@ -1,0 +1,5 @@
+"""Where data lives and how it is written: places, shards, manifests, partitions."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,5 @@
+"""What the training rooms share: recipes, names of adapters, noise."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

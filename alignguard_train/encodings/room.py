@@ -33,7 +33,7 @@ from alignguard_data.storage.places import Place
 from alignguard_data.storage.shards import atomic_file, verify_file
 from alignguard_data.storage.tally import Tally
 from alignguard_train.base import BaseModel
-from alignguard_train.encodings.encode import (
+from alignguard_train.encodings.encoder import (
     ENCODE_ROWS,
     ENCODED_PIXELS,
     EncodedPreferences,

@@ -11,7 +11,7 @@ from alignguard_data.engines.diffusion.conditions import Conditions
 from alignguard_train.base import BaseModel
 from alignguard_train.contracts.noise import seeded
 from alignguard_train.contracts.recipes import ExpertRecipe
-from alignguard_train.encodings.encode import EncodedPreferences
+from alignguard_train.encodings.encoder import EncodedPreferences
 from alignguard_train.experts.processes import ALONE, Group
 
 

@@ -12,7 +12,7 @@ from alignguard_data.storage.paths import DataRoot
 from alignguard_train.adapters.lora import Lora, load_lora, save_lora
 from alignguard_train.base import BaseModel
 from alignguard_train.contracts.recipes import ExpertRecipe
-from alignguard_train.encodings.encode import EncodedPreferences
+from alignguard_train.encodings.encoder import EncodedPreferences
 from alignguard_train.encodings.room import shared_encodings
 from alignguard_train.experts.processes import Group, run_together
 from alignguard_train.experts.trainer import TrainedExpert, train_expert

@@ -17,7 +17,7 @@ from alignguard_train.adapters.live import LiveAdapter, live_adapter
 from alignguard_train.adapters.lora import Lora
 from alignguard_train.base import BaseModel
 from alignguard_train.contracts.recipes import ExpertRecipe
-from alignguard_train.encodings.encode import EncodedPreferences
+from alignguard_train.encodings.encoder import EncodedPreferences
 from alignguard_train.experts.batches import draw
 from alignguard_train.experts.checkpoint import keep, restore
 from alignguard_train.experts.monitor import RUNAWAY_STEPS, ran_away, refuse_nonsense, scalars

@@ -19,7 +19,7 @@ from torch import Tensor
 from alignguard_train.adapters.lora import Lora, LoraLayer
 from alignguard_train.base import BaseModel
 from alignguard_train.contracts.recipes import MergeConfig
-from alignguard_train.encodings.encode import EncodedPreferences
+from alignguard_train.encodings.encoder import EncodedPreferences
 from alignguard_train.merge.calibration import calibration_rows, listening, pass_inputs
 
 

@@ -25,7 +25,7 @@ from alignguard_train.experts.reader import weights_of
 
 if TYPE_CHECKING:
     from alignguard_train.adapters.lora import Lora
-    from alignguard_train.encodings.encode import EncodedPreferences
+    from alignguard_train.encodings.encoder import EncodedPreferences
     from alignguard_train.merge.strategies import Merged
 
 ROOM = "merge"

@@ -8,7 +8,7 @@ from rich.progress import track
 from rich.table import Table
 
 from alignguard_data.contracts.errors import ConfigError
-from alignguard_data.index.query import query
+from alignguard_data.index.sql import query
 from alignguard_data.scores.thresholds import (
     Bounded,
     Calibration,

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from alignguard_data.index.query import export
-from alignguard_data.index.query import query as query_index
+from alignguard_data.index.sql import export
+from alignguard_data.index.sql import query as query_index
 from alignguard_data.storage.paths import DataRoot
 from pipelines.cli.console import Output, table
 from pipelines.profile import load_profile

@@ -16,7 +16,7 @@ from filelock import FileLock
 from alignguard_data.storage.shards import write_bytes
 from alignguard_train.adapters.lora import Lora, load_lora, save_lora, scaled
 from alignguard_train.contracts.recipes import ExpertRecipe, MergeConfig
-from alignguard_train.encodings.encode import EncodedPreferences
+from alignguard_train.encodings.encoder import EncodedPreferences
 from alignguard_train.evaluation.judge import EvaluatedImage, EvaluationRow
 from alignguard_train.experts.trainer import train_expert
 from alignguard_train.merge.room import merge_by

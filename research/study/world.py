@@ -24,7 +24,7 @@ from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.engines.diffusion.conditions import encode_nothing
 from alignguard_data.storage.shards import atomic_file, write_bytes
 from alignguard_train.contracts.recipes import ExpertRecipe
-from alignguard_train.encodings.encode import (
+from alignguard_train.encodings.encoder import (
     EncodedPreferences,
     Preferences,
     conditions_of,

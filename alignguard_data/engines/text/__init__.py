@@ -1,0 +1,5 @@
+"""Prompt writers: vLLM in a process of its own, or any served model."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

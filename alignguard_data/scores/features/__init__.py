@@ -1,0 +1,5 @@
+"""Image features that FID, KID and feature distances are computed from."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from alignguard_data.index import query as index_query
+from alignguard_data.index import sql as index_query
 from alignguard_data.index.adapters import WEIGHTS, list_adapters
 from alignguard_data.index.pair_history import pair_story
 from alignguard_data.release.withdrawals import withdraw

@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from alignguard_data.index import query as index_query
-from alignguard_data.index.query import QueryFailed
+from alignguard_data.index import sql as index_query
+from alignguard_data.index.sql import QueryFailed
 from tests.alignguard_data.tiny_rooms import TinyRooms
 
 

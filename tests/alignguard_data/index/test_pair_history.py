@@ -9,7 +9,7 @@ from PIL import Image
 
 from alignguard_data.contracts.errors import InputMissing
 from alignguard_data.index.pair_history import pair_picture, pair_story
-from alignguard_data.index.query import query
+from alignguard_data.index.sql import query
 from alignguard_data.safety.blur import preview_grid
 from alignguard_data.storage import manifest as manifests
 from tests.alignguard_data.tiny_rooms import TinyRooms

@@ -6,8 +6,8 @@ import duckdb
 import pytest
 
 from alignguard_data.contracts.errors import InputMissing, IntegrityError
-from alignguard_data.index import query as index_query
 from alignguard_data.index import room as index
+from alignguard_data.index import sql as index_query
 from alignguard_data.pairs.room import FlagRule, filter_pairs
 from tests.alignguard_data.conftest import flip_a_byte
 from tests.alignguard_data.tiny_rooms import RULES, TinyRooms

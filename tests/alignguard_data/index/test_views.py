@@ -6,7 +6,7 @@ import polars as pl
 import pyarrow.csv as pa_csv
 import pytest
 
-from alignguard_data.index import query as index_query
+from alignguard_data.index import sql as index_query
 from alignguard_data.pairs.room import FlagRule
 from alignguard_data.release.withdrawals import withdraw
 from tests.alignguard_data.tiny_rooms import RULES, TinyRooms, TinyWriter, good_reply

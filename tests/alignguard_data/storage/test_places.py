@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from alignguard_data.contracts.errors import PartitionBusy, StorageError
-from alignguard_data.index import query as index_query
 from alignguard_data.index import room as index
+from alignguard_data.index import sql as index_query
 from alignguard_data.release import room as release
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage import places as storage

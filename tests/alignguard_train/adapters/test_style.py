@@ -16,7 +16,7 @@ from alignguard_data.standin.world import Scene, draw_many, neutral_scenes
 from alignguard_train.adapters.lora import Lora, save_lora
 from alignguard_train.base import BaseModel
 from alignguard_train.contracts.recipes import as_sft, standin_expert
-from alignguard_train.encodings.encode import Preferences, encode
+from alignguard_train.encodings.encoder import Preferences, encode
 from alignguard_train.experts.trainer import train_expert
 from alignguard_train.merge.strategies import weighted_sum
 from pipelines.profile import load_profile

@@ -24,7 +24,7 @@ from alignguard_train.adapters.lora import load_lora
 from alignguard_train.base import BaseModel
 from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.encodings import room as encodings
-from alignguard_train.encodings.encode import encode, images_at_once, load_preferences
+from alignguard_train.encodings.encoder import encode, images_at_once, load_preferences
 from alignguard_train.encodings.room import shared_encodings
 from alignguard_train.experts.reader import weights_of
 from alignguard_train.experts.room import make_expert
@@ -97,7 +97,7 @@ def same(found, wanted, rows: torch.Tensor) -> None:
 def test_cached_encodings_are_those_of_encoding_anew(base, data, rows, monkeypatch):
     """Bit for bit and in release order, for one category and for all, in one shard or several."""
     monkeypatch.setattr(encodings, "SHARD_BATCHES", rows // 2)
-    monkeypatch.setattr("alignguard_train.encodings.encode.ENCODE_ROWS", 2)
+    monkeypatch.setattr("alignguard_train.encodings.encoder.ENCODE_ROWS", 2)
     release = data.releases / RELEASE
     for categories in (["a", "b"], ["b"]):
         wanted = encode(load_preferences(release, categories), base, flip=True)
@@ -158,7 +158,7 @@ def test_the_larger_an_image_the_fewer_go_through_the_vae_at_once(height, width,
 
 def test_batches_and_shards_are_bounded_by_pixels(base, data, counted, monkeypatch):
     """The release's images have 16 x 16 pixels: three at once, 4 pairs of `a` and 3 of `b`."""
-    monkeypatch.setattr("alignguard_train.encodings.encode.ENCODED_PIXELS", 3 * 16 * 16)
+    monkeypatch.setattr("alignguard_train.encodings.encoder.ENCODED_PIXELS", 3 * 16 * 16)
     monkeypatch.setattr(encodings, "SHARD_BATCHES", 1)
     shared_encodings(data, base, ["a", "b"], flip=False)
     assert sum(counted) == 14
@@ -274,7 +274,7 @@ def test_killed_and_gone_on_the_encodings_are_those_of_a_calm_run(tmp_path, monk
         write_release(DataRoot(root=tmp_path / name, profile="tiny")) for name in ("calm", "killed")
     )
     monkeypatch.setattr(encodings, "SHARD_BATCHES", 1)
-    monkeypatch.setattr("alignguard_train.encodings.encode.ENCODE_ROWS", 1)
+    monkeypatch.setattr("alignguard_train.encodings.encoder.ENCODE_ROWS", 1)
     shared_encodings(calm, base, ["a"], flip=False)
     process = subprocess.Popen(
         [sys.executable, "-c", MAKE, str(base._folder), str(killed.root)],

@@ -11,7 +11,7 @@ from alignguard_data.contracts.errors import EngineError
 from alignguard_train.adapters.live import live_adapter
 from alignguard_train.base import BaseModel
 from alignguard_train.contracts.recipes import ExpertRecipe
-from alignguard_train.encodings.encode import EncodedPreferences, encode
+from alignguard_train.encodings.encoder import EncodedPreferences, encode
 from alignguard_train.experts.batches import draw
 from alignguard_train.experts.objective import objective
 from alignguard_train.experts.processes import Group, run_together

@@ -8,7 +8,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from alignguard_data.contracts.errors import EngineError
 from alignguard_train.contracts.recipes import ExpertRecipe
-from alignguard_train.encodings.encode import EncodedPreferences, encode
+from alignguard_train.encodings.encoder import EncodedPreferences, encode
 from alignguard_train.experts.monitor import refuse_nonsense
 from alignguard_train.experts.trainer import HISTORY, train_expert
 from tests.alignguard_train.experts.test_objective import preferences

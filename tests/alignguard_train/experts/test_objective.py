@@ -21,7 +21,7 @@ from alignguard_train.contracts.recipes import (
     sdxl_expert,
     standin_expert,
 )
-from alignguard_train.encodings.encode import EncodedPreferences, Preferences, encode
+from alignguard_train.encodings.encoder import EncodedPreferences, Preferences, encode
 from alignguard_train.experts.batches import PairRows, draw
 from alignguard_train.experts.objective import objective
 from alignguard_train.experts.trainer import HISTORY, train_expert

@@ -16,7 +16,7 @@ from alignguard_data.standin.factory import base_model_folder
 from alignguard_train.adapters.lora import load_lora
 from alignguard_train.base import BaseModel
 from alignguard_train.contracts.recipes import ExpertRecipe
-from alignguard_train.encodings.encode import EncodedPreferences, encode_prompts
+from alignguard_train.encodings.encoder import EncodedPreferences, encode_prompts
 from alignguard_train.experts.trainer import HISTORY, learning_rate, train_expert
 
 RECIPE = ExpertRecipe(rank=2, steps=8, batch_size=3, warmup_steps=2)

@@ -8,7 +8,7 @@ import torch
 
 from alignguard_data.engines.diffusion.conditions import Conditions
 from alignguard_train.contracts.recipes import MergeConfig
-from alignguard_train.encodings.encode import EncodedPreferences
+from alignguard_train.encodings.encoder import EncodedPreferences
 from alignguard_train.merge.calibration import calibrated_on, calibration_rows
 
 

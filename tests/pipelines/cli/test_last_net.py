@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from alignguard_data.contracts.errors import ConfigError, EngineError, InputMissing, IntegrityError
-from alignguard_data.index.query import QueryFailed, query
+from alignguard_data.index.sql import QueryFailed, query
 from alignguard_data.release.changes import published_diff as diff
 from alignguard_data.release.room import list_releases
 from alignguard_data.storage.paths import DataRoot

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from alignguard_data.contracts.errors import ConfigError, InputMissing, StorageError
 from alignguard_data.engines.text.vllm_writer import VLLMWriter
-from alignguard_data.index.query import query
+from alignguard_data.index.sql import query
 from alignguard_data.release.room import list_releases, verify_release
 from alignguard_data.storage import places as storage
 from alignguard_data.storage.paths import DataRoot

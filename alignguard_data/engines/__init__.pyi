@@ -1,0 +1,23 @@
+from .concept_check import EmbeddingCheck, JudgeCheck
+from .diffusion import DiffusersImageGenerator
+from .embedder import ClipTextEmbedder
+from .language import LanguageIdentifier
+from .sentences import SentenceEmbedder
+from .served import ServedModel
+from .speed import Speed
+from .text import OpenAIWriter, VLLMWriter
+from .tokens import TokenCounter
+
+__all__ = [
+    "ClipTextEmbedder",
+    "DiffusersImageGenerator",
+    "EmbeddingCheck",
+    "JudgeCheck",
+    "LanguageIdentifier",
+    "OpenAIWriter",
+    "SentenceEmbedder",
+    "ServedModel",
+    "Speed",
+    "TokenCounter",
+    "VLLMWriter",
+]

@@ -1,0 +1,7 @@
+from .generator import DiffusersImageGenerator
+from .loading import load_pipeline
+
+__all__ = [
+    "DiffusersImageGenerator",
+    "load_pipeline",
+]

@@ -1,0 +1,6 @@
+from .room import Imported, import_coprov2
+
+__all__ = [
+    "Imported",
+    "import_coprov2",
+]

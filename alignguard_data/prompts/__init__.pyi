@@ -1,0 +1,10 @@
+from .gate import ConceptCheck, GateTools, WritingConfig
+from .room import spec, write_prompt_pairs
+
+__all__ = [
+    "ConceptCheck",
+    "GateTools",
+    "WritingConfig",
+    "spec",
+    "write_prompt_pairs",
+]

@@ -1,0 +1,23 @@
+from .factory import (
+    base_model_folder,
+    glyph_scorer,
+    scene_features,
+    scene_scorer,
+    small_instruction,
+    taxonomy_file,
+)
+from .world import Scene, draw, draw_many
+from .writer import StandinWriter
+
+__all__ = [
+    "Scene",
+    "StandinWriter",
+    "base_model_folder",
+    "draw",
+    "draw_many",
+    "glyph_scorer",
+    "scene_features",
+    "scene_scorer",
+    "small_instruction",
+    "taxonomy_file",
+]

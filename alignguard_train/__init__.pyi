@@ -1,0 +1,41 @@
+from . import adapters, contracts, encodings, evaluation, experts, merge, peers
+from .adapters import load_lora, save_lora
+from .base import BaseModel
+from .contracts import (
+    ExpertRecipe,
+    MergeConfig,
+    sd15_expert,
+    sd21_expert,
+    sdxl_expert,
+    standin_expert,
+)
+from .encodings import encode, load_preferences
+from .evaluation import evaluate_all
+from .experts import make_expert, train_expert
+from .merge import co_merge, make_merges
+
+__all__ = [
+    "BaseModel",
+    "ExpertRecipe",
+    "MergeConfig",
+    "adapters",
+    "co_merge",
+    "contracts",
+    "encode",
+    "encodings",
+    "evaluate_all",
+    "evaluation",
+    "experts",
+    "load_lora",
+    "load_preferences",
+    "make_expert",
+    "make_merges",
+    "merge",
+    "peers",
+    "save_lora",
+    "sd15_expert",
+    "sd21_expert",
+    "sdxl_expert",
+    "standin_expert",
+    "train_expert",
+]

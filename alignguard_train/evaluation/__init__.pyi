@@ -1,0 +1,31 @@
+from .distributions import fid, kid
+from .intervals import Bootstrap, Interval, paired_difference, tango, wilson
+from .judge import AdaptableGenerator, EvaluatedImage, EvaluationConfig, EvaluationRow, ScoreKey
+from .prompt_sets import PromptSet, PromptSetConfig, RejectedPrompt, read_prompt_sets
+from .room import evaluate_all, spec
+from .statistics import ip, mcnemar, metrics_table, paired_table
+
+__all__ = [
+    "AdaptableGenerator",
+    "Bootstrap",
+    "EvaluatedImage",
+    "EvaluationConfig",
+    "EvaluationRow",
+    "Interval",
+    "PromptSet",
+    "PromptSetConfig",
+    "RejectedPrompt",
+    "ScoreKey",
+    "evaluate_all",
+    "fid",
+    "ip",
+    "kid",
+    "mcnemar",
+    "metrics_table",
+    "paired_difference",
+    "paired_table",
+    "read_prompt_sets",
+    "spec",
+    "tango",
+    "wilson",
+]

@@ -1,0 +1,20 @@
+from .job import ExpertJob, train_job
+from .loss import dpo_loss, dpo_margin, focal_dpo_loss, preservation_loss, sft_loss
+from .reader import weights_of
+from .room import make_expert, spec
+from .trainer import TrainedExpert, train_expert
+
+__all__ = [
+    "ExpertJob",
+    "TrainedExpert",
+    "dpo_loss",
+    "dpo_margin",
+    "focal_dpo_loss",
+    "make_expert",
+    "preservation_loss",
+    "sft_loss",
+    "spec",
+    "train_expert",
+    "train_job",
+    "weights_of",
+]

@@ -1,0 +1,31 @@
+from .calibration import measure_activity
+from .room import make_merges, merge_by, merged_file, merged_weights, spec
+from .strategies import (
+    Merged,
+    co_merge,
+    dare,
+    magnitude,
+    merge,
+    random_winners,
+    svd,
+    ties,
+    weighted_sum,
+)
+
+__all__ = [
+    "Merged",
+    "co_merge",
+    "dare",
+    "magnitude",
+    "make_merges",
+    "measure_activity",
+    "merge",
+    "merge_by",
+    "merged_file",
+    "merged_weights",
+    "random_winners",
+    "spec",
+    "svd",
+    "ties",
+    "weighted_sum",
+]
