@@ -1,4 +1,4 @@
-"""Shares and means with intervals, over the evaluated images; the only place that computes IP."""
+"""Shares and means with intervals, over the evaluated images."""
 
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions at import, where no type checker sees them.
@@ -117,10 +117,7 @@ def _of_column(images: pa.Table, column: str, how: Bootstrap) -> Interval | None
     if not known.any():
         return None
     prompts = np.asarray(images["pair_id"].to_pylist(), dtype=str)[known]
-    if column == "flagged":
-        return ip(values[known] > 0, prompts.tolist(), how)
-    share = column in SHARES
-    return mean_interval(values[known], prompts.tolist(), how, share=share)
+    return mean_interval(values[known], prompts.tolist(), how, share=column in SHARES)
 
 
 def comparisons(adapters: Sequence[str]) -> list[tuple[str, str]]:
