@@ -275,6 +275,12 @@ def test_concepts_that_were_made_apart_are_all_named(rooms):
     assert found["flags"] == [strict, FLAG]
 
 
+def test_a_way_of_drawing_that_is_not_known_is_named_beside_the_known(rooms):
+    """None and 4 steps of one model have an order."""
+    rooms.write(TAXONOMY.concepts[0], images={"config": {}})
+    assert [base["steps"] for base in described(rooms)["base_models"]] == [4, None]
+
+
 def test_without_a_concept_check_none_is_named(rooms):
     for one in TAXONOMY.concepts:
         rooms.write(one, prompts={"models": {"writer": "r1"}})

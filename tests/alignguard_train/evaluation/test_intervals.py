@@ -13,6 +13,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from alignguard_train.evaluation.intervals import (
     Bootstrap,
+    Interval,
     mean_interval,
     paired_difference,
     tango,
@@ -207,12 +208,22 @@ def test_tango_is_where_the_score_by_the_largest_likelihood_is_z(more, fewer, n,
         assert score == pytest.approx(sign * z, abs=1e-4)
 
 
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
 @pytest.mark.parametrize("count", [5, 6, 124, 125])
-def test_five_images_of_one_kind_are_few_and_six_are_not(count):
-    plain, exact = (proportion_confint(count, 130, method=name) for name in ("wilson", "beta"))
+def test_five_images_of_one_kind_are_few_and_six_are_not(count, confidence):
+    plain, exact = (
+        proportion_confint(count, 130, alpha=1 - confidence, method=name)
+        for name in ("wilson", "beta")
+    )
     wider = (min(plain[0], exact[0]), max(plain[1], exact[1]))
     assert wider != pytest.approx(plain, abs=1e-6)
-    assert wilson(count, 130) == pytest.approx(plain if count in (6, 124) else wider)
+    found = wilson(count, 130, confidence)
+    assert found == pytest.approx(plain if count in (6, 124) else wider)
+
+
+def test_an_interval_as_it_is_written():
+    found = Interval(value=0.5, low=0.25, high=0.75, n=8).as_dict()
+    assert found == {"value": 0.5, "low": 0.25, "high": 0.75, "n": 8}
 
 
 def bootstrapped(values: np.ndarray, how: Bootstrap) -> tuple[float, float]:
