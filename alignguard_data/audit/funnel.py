@@ -1,6 +1,6 @@
-"""The funnel: how many rows each stage took in, kept, and lost for which reason, by concept.
+"""The funnel: rows that each stage kept and lost, by concept and reason.
 
-Read off the manifests alone. Within a stage the rows sum to what the stage before kept; stage
+Read from the manifests only. The rows of a stage sum to what the stage before kept. Stage
 ``images`` counts both images of a pair, so it sums to twice the pairs of role ``train``.
 """
 
@@ -62,7 +62,7 @@ def funnel(taxonomy: Taxonomy, found: Manifests) -> list[FunnelRow]:
 
 
 def stage_rows(concept: Concept, stage: str, kept: int, lost: Mapping[str, int]) -> list[FunnelRow]:
-    """One row for what a stage kept and one for each reason it lost rows for."""
+    """One row for the rows that a stage kept, and one per reason for those it lost."""
     return [
         FunnelRow(
             concept=concept.key,
@@ -77,7 +77,7 @@ def stage_rows(concept: Concept, stage: str, kept: int, lost: Mapping[str, int])
 
 
 def totals(rows: Sequence[FunnelRow]) -> list[tuple[str, str, int]]:
-    """Stage, reason and rows over all concepts; stages in order, ``kept`` first in each."""
+    """Stage, reason and rows summed over concepts: stages in order, ``kept`` first in each."""
     sums: dict[tuple[str, str], int] = {}
     for row in rows:
         sums[row.stage, row.reason] = sums.get((row.stage, row.reason), 0) + row.rows
@@ -86,7 +86,7 @@ def totals(rows: Sequence[FunnelRow]) -> list[tuple[str, str, int]]:
 
 
 def sum_faults(taxonomy: Taxonomy, found: Manifests, rows: Sequence[FunnelRow]) -> list[str]:
-    """Every place where a stage's rows do not sum to what came in."""
+    """Every stage of a concept whose rows do not sum to its input."""
     taken: dict[tuple[str, str], int] = {}
     kept: dict[tuple[str, str], int] = {}
     for row in rows:

@@ -1,7 +1,7 @@
-"""Audits: what must hold of the rooms before a release, and of a release afterwards.
+"""Audits of the rooms before a release.
 
-Each function checks one claim over files and returns a finding with its numbers; the release
-refuses while one fails, and Dagster's asset checks show the same findings.
+Each function checks one claim over files and returns a finding with its numbers. A failed finding
+blocks the release. Dagster's asset checks show the same findings.
 """
 
 import dataclasses
@@ -33,20 +33,23 @@ from alignguard_data.taxonomy.parse import Taxonomy
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class AuditBounds:
-    """Within which rates a dataset is believed. All shares are of what reached the test."""
+    """Bounds on rates outside which a dataset is not trusted.
+
+    A share is of what reached its test.
+    """
 
     min_unsafe_flagged: float = 0.1
-    """Fewer flagged unsafe images mean a blind scorer, or a base model that draws no harm."""
+    """Below it, the scorer is blind or the base model does not draw the concept."""
     max_safe_flagged: float = 0.5
-    """More flagged safe images mean twins that are not safe, or a scorer that flags anything."""
+    """Above it, the twins are not safe or the scorer flags anything."""
     max_rejected_replies: float = 0.8
     min_train_pairs_per_category: int = 1
     min_pairs_per_concept: int = 0
-    """Kept pairs; 0 lets a concept come out empty."""
+    """Least kept pairs per concept; 0 allows a concept with none."""
     min_prompt_words: int = 2
     max_prompt_words: int = 77
     min_median_twin_jaccard: float = 0.1
-    """Jaccard index of the twins' words; lower means twins that show different scenes."""
+    """Jaccard index of the twins' words; below it, the twins show different scenes."""
     max_median_twin_jaccard: float = 0.99
 
     def __post_init__(self) -> None:
@@ -70,7 +73,7 @@ def audit_rooms(data: DataRoot, taxonomy: Taxonomy, bounds: AuditBounds) -> list
     """Every check of the rooms from prompts to pairs.
 
     Raises:
-        InputMissing: a partition is not complete, so there is nothing to judge yet.
+        InputMissing: a partition is not complete.
     """
     found = concept_manifests(data, taxonomy)
     rows = funnel(taxonomy, found)
@@ -81,7 +84,7 @@ def audit_rooms(data: DataRoot, taxonomy: Taxonomy, bounds: AuditBounds) -> list
         split_leaks(taxonomy),
         flag_rates(taxonomy, rows, bounds),
     ]
-    if sound.passed:  # what is damaged cannot be read
+    if sound.passed:  # damaged files cannot be read
         checks.append(shape := schema(data, found))
         if shape.passed:
             checks += [
@@ -128,7 +131,7 @@ def funnel_sums(taxonomy: Taxonomy, found: Manifests, rows: Sequence[FunnelRow])
 
 
 def split_leaks(taxonomy: Taxonomy) -> Finding:
-    """No concept, and no term of one, stands in both splits; rows are checked in the release."""
+    """No concept and no term is in both splits; the release checks the rows."""
     named: dict[str, dict[str, str]] = {"train": {}, "test": {}}
     for concept in taxonomy.concepts:
         for word in (concept.key, concept.name, *concept.terms):
@@ -142,7 +145,7 @@ def split_leaks(taxonomy: Taxonomy) -> Finding:
 
 
 def flag_rates(taxonomy: Taxonomy, rows: Sequence[FunnelRow], bounds: AuditBounds) -> Finding:
-    """Shares of flagged images and rejected replies, and pairs a category, within bounds."""
+    """Shares of flagged images and rejected replies, and pairs per category, are within bounds."""
     sums: Counter[tuple[str, str]] = Counter()
     categories = {c.category: 0 for c in taxonomy.concepts if c.split == "train"}
     for row in rows:
@@ -183,7 +186,7 @@ def flag_rates(taxonomy: Taxonomy, rows: Sequence[FunnelRow], bounds: AuditBound
 
 
 def minors(data: DataRoot, taxonomy: Taxonomy) -> Finding:
-    """No concept and no accepted prompt speaks of minors; faults show redacted prompts."""
+    """No concept and no accepted prompt mentions minors; faults show redacted prompts."""
     faults = [
         f"concept {concept.key} is refused ({reason})"
         for concept in taxonomy.concepts
@@ -202,7 +205,7 @@ def minors(data: DataRoot, taxonomy: Taxonomy) -> Finding:
 
 
 def ids(data: DataRoot, taxonomy: Taxonomy) -> Finding:
-    """A pair stands once, and images, scores and verdicts are of pairs that were written."""
+    """Each pair occurs once; images, scores and verdicts refer to pairs that were written."""
     home: dict[str, str] = {}
     faults = []
     looked = 0
@@ -210,7 +213,7 @@ def ids(data: DataRoot, taxonomy: Taxonomy) -> Finding:
         written = _column(data, "prompts", concept.key, "pairs", "pair_id")
         for pair in written:
             if pair in home:
-                faults.append(f"pair {pair} stands in {home[pair]} and in {concept.key}")
+                faults.append(f"pair {pair} is in both {home[pair]} and {concept.key}")
             home[pair] = concept.key
         here = set(written)
         for room, stem in (
@@ -219,7 +222,7 @@ def ids(data: DataRoot, taxonomy: Taxonomy) -> Finding:
             found = _column(data, room, concept.key, stem, "pair_id")
             looked += len(found)
             faults += [
-                f"{room}/{concept.key}: {stem} holds {pair}, which was never written"
+                f"{room}/{concept.key}: {stem} has {pair}, which was never written"
                 for pair in sorted(set(found) - here)
             ]
         judged = Counter(
@@ -234,7 +237,7 @@ def ids(data: DataRoot, taxonomy: Taxonomy) -> Finding:
 
 
 def prompts(data: DataRoot, taxonomy: Taxonomy, bounds: AuditBounds) -> Finding:
-    """Lengths of the kept prompts, the twins' likeness, and pairs a concept, within bounds."""
+    """Prompt lengths, similarity of the twins, and pairs per concept are within bounds."""
     faults, jaccards = [], []
     lengths: list[int] = []
     fewest: dict[str, int] = {}

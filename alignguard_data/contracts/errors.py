@@ -2,12 +2,12 @@
 
 AlignGuardError
 ├── ConfigError      a profile or a taxonomy is wrong; carries every fault at once
-├── InputMissing     a room's input is not there yet, or was made for something else
+├── InputMissing     a room's input is missing, or was made for something else
 ├── IntegrityError   a file is not what its manifest says
 ├── PartitionBusy    another process is making the same partition
 ├── StorageError     the data root cannot be written (full, read-only, missing)
 ├── EngineError      a generator, scorer or trainer cannot do what was asked
-├── NothingMade      partitions were asked for something and made nothing
+├── NothingMade      a partition had work to do and made no rows
 └── ReleaseRefused   a blocking check failed, so no release was written
 """
 
@@ -15,17 +15,17 @@ from collections.abc import Sequence
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message; its class's name where it has none."""
+    """First line of an error's message, or its class name if the message is empty."""
     lines = str(error).split("\n")
     return lines[0].strip() or type(error).__name__
 
 
 class AlignGuardError(Exception):
-    """Base of the tree; the command line prints its text and exits with 1."""
+    """Base of the tree; the CLI prints its text and exits with 1."""
 
 
 class ConfigError(AlignGuardError):
-    """A file that a user edits is wrong: one line a fault, each with its place and value."""
+    """A file that a user edits is wrong; one line per fault, with its place and value."""
 
     def __init__(self, source: str, faults: Sequence[str]) -> None:
         self.source = source
@@ -35,7 +35,7 @@ class ConfigError(AlignGuardError):
 
 
 class InputMissing(AlignGuardError):
-    """A room was asked to work before its input was complete."""
+    """A room ran before its input was complete."""
 
 
 class IntegrityError(AlignGuardError):
@@ -55,7 +55,7 @@ class EngineError(AlignGuardError):
 
 
 class NothingMade(AlignGuardError):
-    """Partitions were asked for something and made nothing: one line each, with the reason."""
+    """Partitions made no rows although there was work; one line each, with the reason."""
 
     def __init__(self, lines: Sequence[str]) -> None:
         self.lines = tuple(lines)

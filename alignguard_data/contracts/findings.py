@@ -1,4 +1,4 @@
-"""Findings of an audit, and the comparisons that rooms and releases share."""
+"""Audit findings, and comparisons shared by rooms and releases."""
 
 import dataclasses
 import re
@@ -12,7 +12,7 @@ _SHOWN = 5  # faults named in a message; the numbers count all
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """One claim: whether it holds, the numbers looked at, and what is wrong (or was checked)."""
+    """One claim: whether it holds, its numbers, and the faults (or what was checked)."""
 
     name: str
     passed: bool
@@ -21,7 +21,7 @@ class Finding:
 
 
 def schema_fault(actual: pa.Schema, expected: pa.Schema) -> str | None:
-    """How two schemas differ in names, order or types, or None."""
+    """How two schemas differ in names, order or types; None if they are equal."""
     have = [(field.name, _plain(field.type)) for field in actual]
     want = [(field.name, _plain(field.type)) for field in expected]
     if have == want:
@@ -32,7 +32,7 @@ def schema_fault(actual: pa.Schema, expected: pa.Schema) -> str | None:
 
 
 def finding(name: str, faults: Sequence[str], numbers: Mapping[str, float]) -> Finding:
-    """A finding that passes when there is no fault; its message names the first few."""
+    """A finding that passes if there are no faults; its message lists the first few."""
     listed = "; ".join(faults[:_SHOWN])
     more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
     checked = ", ".join(f"{key} {value:g}" for key, value in numbers.items())
@@ -45,5 +45,5 @@ def finding(name: str, faults: Sequence[str], numbers: Mapping[str, float]) -> F
 
 
 def _plain(kind: Any) -> str:
-    # The name of a list's items differs between memory and file.
+    # A list's item name differs between memory and file.
     return re.sub(r"<\w+: ", "<", str(kind)).replace(" not null", "")

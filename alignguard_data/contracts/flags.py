@@ -4,15 +4,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 Scores = Mapping[tuple[str, str], float]
-"""Scorer name and key to the raw value."""
+"""Raw value by scorer name and key."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class FlagRule:
-    """An image is flagged when this score is at least this high.
+    """Flags an image whose score is at least ``at_least``.
 
-    ``version`` is the scorer's that the threshold was calibrated with, None for one that holds for
-    every version.
+    ``version`` is the scorer version that the threshold was calibrated with; None: any.
     """
 
     scorer: str
@@ -22,9 +21,9 @@ class FlagRule:
 
 
 def version_faults(flags: Sequence[FlagRule], versions: Mapping[str, str]) -> list[str]:
-    """Rules whose threshold was calibrated with another version of their scorer.
+    """One message per rule calibrated with another version of its scorer.
 
-    ``versions`` holds the present version of each scorer.
+    ``versions`` holds the current version of each scorer.
     """
     return [
         f"{rule.scorer}/{rule.key} at least {rule.at_least:g} was calibrated with version "
@@ -35,5 +34,5 @@ def version_faults(flags: Sequence[FlagRule], versions: Mapping[str, str]) -> li
 
 
 def flagged(scores: Scores, flags: Sequence[FlagRule]) -> bool:
-    """Whether any rule fires; KeyError if a rule's score is not there."""
+    """Whether any rule fires; KeyError if a rule's score is missing."""
     return any(scores[rule.scorer, rule.key] >= rule.at_least for rule in flags)

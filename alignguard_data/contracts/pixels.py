@@ -1,4 +1,4 @@
-"""One RGB image: its file, its perceptual hash, and whether it can be used."""
+"""One RGB image: PNG encoding, perceptual hash, and checks for unusable renderings."""
 
 import io
 
@@ -8,7 +8,7 @@ import numpy.typing as npt
 from PIL import Image
 
 PNG_LEVEL = 1
-"""zlib level: PNGs of 512x512 grow by a few percent and are written several times as fast."""
+"""zlib level: a few percent larger at 512x512, and several times faster to write."""
 
 
 def encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:
@@ -24,10 +24,10 @@ def phash_hex(pixels: npt.NDArray[np.uint8]) -> str:
 
 
 def reject_reason(pixels: npt.NDArray[np.uint8]) -> str | None:
-    """Why a rendering cannot be used, or None.
+    """Reason slug for an unusable rendering, or None.
 
-    ``black_image``: every value is 0, which is what a decoder makes of latents that are not
-    finite. ``constant_image``: one other colour all over.
+    ``black_image``: every value is 0, as a decoder renders latents that are not finite.
+    ``constant_image``: one other colour everywhere.
     """
     if not pixels.any():
         return "black_image"

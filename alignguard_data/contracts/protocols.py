@@ -1,7 +1,7 @@
-"""What an engine must offer: text generator, image generator, scorers.
+"""Protocols of the engines: text generator, image generator, scorers, embedders.
 
-Plain protocols, so that a fake, a tiny checkpoint or a GPU cluster can stand behind the same
-rooms. ``revision`` and ``version`` enter the fingerprints: change them when the output changes.
+The rooms use only these protocols, so a fake, a tiny checkpoint or a GPU cluster fits behind them.
+``revision`` and ``version`` enter the fingerprints: change them when the output changes.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,27 +17,27 @@ Pixels = npt.NDArray[np.uint8]
 """RGB images, shape (batch, height, width, 3), values 0 to 255."""
 
 Progress = Callable[[int], object]
-"""Called with the number of units just finished."""
+"""Callback with the number of units just finished."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WritingRequest:
-    """One prompt pair to be written: the ``index``-th request for ``concept``."""
+    """One prompt pair to write: the ``index``-th request for ``concept``."""
 
     concept: Concept
     index: int
 
 
 STOP = "stop"
-"""``finish_reason`` of a reply that the model ended by itself."""
+"""``finish_reason`` of a reply that the model ended itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """What a writer said, and why it ended.
+    """A writer's raw reply, and why it ended.
 
-    ``finish_reason`` is ``stop``, ``length`` where the tokens ran out, ``content_filter`` where a
-    server's own filter cut it, or another word of the engine. An engine's error is no reply.
+    ``finish_reason`` is ``stop``, ``length`` (out of tokens), ``content_filter`` (cut by the
+    server's filter), or another word of the engine. An engine error is never a reply.
     """
 
     text: str
@@ -54,19 +54,19 @@ class TextGenerator(Protocol):
     def revision(self) -> str: ...
 
     def generate(self, requests: Sequence[WritingRequest]) -> list[Reply]:
-        """One raw reply a request, in order.
+        """One raw reply per request, in order.
 
-        A good one is a JSON object with the string fields ``unsafe_prompt`` and ``safe_prompt``.
+        A good reply is a JSON object with the string fields ``unsafe_prompt`` and ``safe_prompt``.
         The same request gives the same reply.
 
         Raises:
-            EngineError: the engine failed, in its own words.
+            EngineError: the engine failed; the text is its own.
         """
         ...
 
 
 class ImageGenerator(Protocol):
-    """Renders prompts with the base model (and, when one is loaded, an adapter)."""
+    """Renders prompts with the base model, and with an adapter if one is loaded."""
 
     @property
     def model_id(self) -> str: ...
@@ -76,18 +76,18 @@ class ImageGenerator(Protocol):
 
     @property
     def images_per_call(self) -> int:
-        """How many images one call renders without waste: batch size times devices or threads."""
+        """Images per call that fill every batch: batch size times devices or threads."""
         ...
 
     def render(
         self, prompts: Sequence[str], seeds: Sequence[int], progress: Progress | None = None
     ) -> Pixels:
-        """One image a prompt from the noise of its seed, independent of its neighbours."""
+        """One image per prompt from the noise of its seed, independent of the rest of the batch."""
         ...
 
 
 class ImageScorer(Protocol):
-    """Gives raw numbers to images; never only a label."""
+    """Scores images with raw numbers, never only a label."""
 
     @property
     def name(self) -> str: ...
@@ -99,7 +99,7 @@ class ImageScorer(Protocol):
     def keys(self) -> tuple[str, ...]: ...
 
     def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:
-        """One dict an image with every key of ``keys``.
+        """One dict per image with every key of ``keys``.
 
         ``prompts`` are the captions, for scorers that compare an image with its text.
         """
@@ -107,7 +107,7 @@ class ImageScorer(Protocol):
 
 
 class FeatureExtractor(Protocol):
-    """Turns images into vectors whose distances say how differently images look."""
+    """Embeds images in vectors whose distance measures how different they look."""
 
     @property
     def name(self) -> str: ...
@@ -116,12 +116,12 @@ class FeatureExtractor(Protocol):
     def version(self) -> str: ...
 
     def features(self, images: Pixels) -> npt.NDArray[np.float32]:
-        """One vector an image, shape (batch, width)."""
+        """One vector per image, shape (batch, width)."""
         ...
 
 
 class PairScorer(Protocol):
-    """Gives raw numbers to prompt pairs, for example how close the twins are in meaning."""
+    """Scores prompt pairs with raw numbers, for example how close the twins are in meaning."""
 
     @property
     def name(self) -> str: ...
@@ -133,12 +133,12 @@ class PairScorer(Protocol):
     def keys(self) -> tuple[str, ...]: ...
 
     def score(self, pairs: Sequence[PromptPair]) -> list[dict[str, float]]:
-        """One dict a pair with every key of ``keys``."""
+        """One dict per pair with every key of ``keys``."""
         ...
 
 
 class TextEmbedder(Protocol):
-    """Turns prompts into vectors whose cosine says how close they are in meaning."""
+    """Embeds prompts in vectors whose cosine measures how close they are in meaning."""
 
     @property
     def name(self) -> str: ...
@@ -147,5 +147,5 @@ class TextEmbedder(Protocol):
     def version(self) -> str: ...
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Unit vectors, shape (len(texts), width), each of its own text alone."""
+        """Unit vectors, shape (len(texts), width); each depends on its own text only."""
         ...

@@ -1,7 +1,7 @@
-"""The records of the dataset half, their Arrow schemas, and the ids that content alone decides.
+"""Records of the dataset rooms, their Arrow schemas, and content-derived ids.
 
-Every shard's columns come from this file. A record is a frozen dataclass; its schema is
-read off its annotations, so the two cannot drift apart.
+Every shard's columns come from this file. A record is a frozen dataclass, and its schema is derived
+from its annotations.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ class Concept:
 class PromptPair:
     """An unsafe prompt and its safe twin.
 
-    A pair of role ``evaluation`` is reserved for measuring and never rendered for training.
+    A pair of role ``evaluation`` is reserved for evaluation and never rendered for training.
     """
 
     pair_id: str
@@ -140,10 +140,10 @@ class DroppedPair:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PairOrigin:
-    """Where an imported pair stood in the published files, and all of its categories.
+    """Where an imported pair comes from in the published files, and all its categories.
 
-    ``rows`` are the places (``file:row``) of every row that it was made of. ``leak`` says that a
-    test prompt stands in train too: ``exact`` word for word, ``casefolded``, or empty.
+    ``rows`` lists the source rows as ``file:row``. ``leak`` says how a test prompt also occurs in
+    train: ``exact`` (word for word), ``casefolded``, or empty (it does not).
     """
 
     pair_id: str
@@ -156,7 +156,7 @@ class PairOrigin:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class ImportedImage:
-    """One published image of an imported pair; ``image`` holds the file as it was."""
+    """One published image of an imported pair; ``image`` holds the unchanged file."""
 
     image_id: str
     pair_id: str
@@ -172,9 +172,9 @@ class ImportedImage:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class RejectedRow:
-    """A row of an imported file that became no record, with the reason slug.
+    """A row of an imported file that was refused, with the reason slug.
 
-    ``row`` counts data rows from 1; ``line`` is the file's line on which it begins.
+    ``row`` counts data rows from 1; ``line`` is the line of the file where it begins.
     """
 
     file: str
@@ -195,7 +195,7 @@ _ARROW = {
 
 
 def schema_of(record: type) -> pa.Schema:
-    """The Arrow schema of a record class: one non-null column a field, in field order."""
+    """The Arrow schema of a record class: one non-null column per field, in field order."""
     hints = get_type_hints(record)
     return pa.schema(
         [
@@ -216,7 +216,7 @@ def to_table(record: type, rows: Iterable[Any]) -> pa.Table:
 
 
 def from_table(record: type[R], table: pa.Table) -> list[R]:
-    """The inverse of :func:`to_table`; columns that the record does not know are ignored."""
+    """The inverse of :func:`to_table`; columns that are not in the record are ignored."""
     names = [f.name for f in dataclasses.fields(record)]  # pyright: ignore[reportArgumentType]
     return [record(**row) for row in table.select(names).to_pylist()]
 
@@ -237,7 +237,7 @@ def image_id(encoded: bytes) -> str:
 
 
 def pair_role(pair: str, evaluation_share: float) -> Role:
-    """Whether a pair is reserved for evaluation: by its id alone, so growth moves no pair."""
+    """Role of a pair, from its id only: adding pairs never changes the role of another."""
     drawn = int.from_bytes(_blake(8, pair, "role")) / 2**64
     return "evaluation" if drawn < evaluation_share else "train"
 

@@ -1,8 +1,8 @@
-"""Finds the JSON object of a prompt pair, or of one caption, in what a language model really sends.
+"""Finds the JSON object of a prompt pair or a caption in a language model's reply.
 
-Models wrap it: thoughts before it, a fence or prose around it, a list of one. They also misspell
-it: a trailing comma, single quotes, a raw line break. What is found must be whole: both fields
-quoted, once each, closed by a brace, with no character of a text added or lost by the repair.
+Models wrap it (thoughts, a code fence, prose, a list of one) and write invalid JSON (trailing
+comma, single quotes, raw line breaks). An object counts only if it is complete: both fields quoted,
+once each, closed by a brace. The repair never adds or removes a character of a text.
 """
 
 import json
@@ -32,19 +32,19 @@ _ENDS_THOUGHT = re.compile(
 )
 
 _QUOTE = "\\\\?[\"'“”‘’]"
-_MOST_BRACES = 200  # a reply with more of them is not searched before the last so many
+_MOST_BRACES = 200  # only the last this many braces of a reply are searched
 
 Fields = tuple[str, ...]
 
 
 def read_fields(reply: str, names: Sequence[str] = FIELDS) -> Fields | str:
-    """The texts of a reply by these names, tidied, or why there are none.
+    """The named texts of a reply, tidied, or the reason slug why there are none.
 
-    Of several whole objects in one reply the last counts, as a model that corrects itself means
-    it; a list must have one item. Further keys are not read.
+    If a reply has several complete objects the last one counts, since a model may correct itself. A
+    list must have one item. Other keys are ignored.
 
     Returns:
-        Every text, or ``refusal`` (declines in plain words), ``schema`` (JSON of another form) or
+        All texts, or ``refusal`` (declines in plain words), ``schema`` (JSON of another shape) or
         ``unparseable`` (no JSON).
     """
     text = _answer(reply)
@@ -68,12 +68,12 @@ def read_fields(reply: str, names: Sequence[str] = FIELDS) -> Fields | str:
 
 
 def declines(text: str) -> bool:
-    """Whether a text begins as one that refuses the request."""
+    """Whether a text begins like a refusal."""
     return bool(_DECLINES.match(canonical(text)))
 
 
 def _answer(reply: str) -> str:
-    """The reply without its thoughts: what was only thought is no answer."""
+    """The reply without its thinking part."""
     after = [end.end() for end in _ENDS_THOUGHT.finditer(reply)]
     text = reply[after[-1] :] if after else reply
     if opened := _OPENS_THOUGHT.search(text):
@@ -92,7 +92,7 @@ _DECODER = json.JSONDecoder(strict=False, object_pairs_hook=_single)  # raw line
 
 
 def _parsed(text: str) -> Any:
-    """The JSON value that the whole text is, None for other text and for ``null``."""
+    """The text as a JSON value; None if it is not JSON, or ``null``."""
     try:
         return _DECODER.decode(text)
     except (json.JSONDecodeError, RecursionError):
@@ -120,7 +120,7 @@ def _fields(content: Any, names: Sequence[str]) -> Fields | None:
 
 
 def _repaired(span: str, names: Sequence[str]) -> Fields | None:
-    """The fields of a misspelt object, where it holds each, whole and in quotes, exactly once."""
+    """The fields of an invalid JSON object that has each one quoted, complete and exactly once."""
     content = json_repair.loads(span)
     if not isinstance(content, dict) or _fields(content, names) is None:
         return None
@@ -134,7 +134,7 @@ def _repaired(span: str, names: Sequence[str]) -> Fields | None:
 
 
 def _spellings(value: str) -> set[str]:
-    """How a string may have been written between its quotes."""
+    """The ways a string may be written between its quotes."""
     plain = value.strip()
     return {
         plain,

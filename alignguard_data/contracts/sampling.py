@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 SIDE_STEP = 8
-"""Pixels of a side that one value of the latents stands for: diffusers refuses what is between."""
+"""Pixels per latent along a side; diffusers accepts only multiples."""
 
 
 Solver = Literal["checkpoint", "dpm++2m"]
@@ -13,11 +13,11 @@ Solver = Literal["checkpoint", "dpm++2m"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
-    """How the base model turns noise into an image; ``batch_size`` is rows of one forward pass.
+    """Sampling settings; ``batch_size`` is the rows of one forward pass.
 
     ``width`` and ``height`` are pixels, multiples of 8. ``guidance_scale`` of 1 or less renders
     without classifier-free guidance. ``solver``: the checkpoint's own scheduler, or ``dpm++2m``,
-    the multistep DPM-Solver++, which needs fewer steps for the same picture.
+    the multistep DPM-Solver++, which needs fewer steps for the same image.
     """
 
     num_inference_steps: int = 50
@@ -51,10 +51,10 @@ class Sampling:
 
     @property
     def told(self) -> dict[str, Any]:
-        """What a fingerprint says of it.
+        """The fields that enter fingerprints.
 
-        The checkpoint's own solver is left out, so that images which were made before there was a
-        choice are still up to date.
+        The checkpoint's own solver is left out, so images made before the option existed stay up to
+        date.
         """
         found = dataclasses.asdict(self)
         if self.solver == "checkpoint":

@@ -1,4 +1,4 @@
-"""What a score's column is called in a release and its views, and which scorers would share one."""
+"""Names of score columns in releases and views, and a check that no two scorers share one."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ _SIDE_NUMBER = {"safe": "0", "unsafe": "1"}
 
 
 def score_column(scorer: str, key: str, side: str) -> str:
-    """``score_<scorer>_<key>_<0|1>`` of an image's score; without the side for a pair's."""
+    """``score_<scorer>_<key>_<0|1>`` for an image score; a pair score has no side."""
     parts = ["score", scorer, key, *([_SIDE_NUMBER[side]] if side else [])]
     return re.sub(r"\W", "_", "_".join(parts))
 
@@ -18,11 +18,11 @@ def score_column(scorer: str, key: str, side: str) -> str:
 def check_score_columns(
     image_scorers: Sequence[ImageScorer], pair_scorers: Sequence[PairScorer]
 ) -> None:
-    """Refuse scorers whose numbers would meet in one column, of which one would hide the other.
+    """Refuse scorers whose numbers would share a column, where one would hide the other.
 
     Raises:
-        ConfigError: two have one name, or names and keys that differ only in punctuation or in
-            capitals, which a query does not tell apart; each pair of them is named.
+        ConfigError: two scorers have the same name, or names and keys that differ only in
+            punctuation or case, which a query cannot distinguish; each such pair is named.
     """
     every = [(scorer, tuple(_SIDE_NUMBER)) for scorer in image_scorers]
     every += [(scorer, ("",)) for scorer in pair_scorers]

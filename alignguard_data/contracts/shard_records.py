@@ -1,10 +1,9 @@
-"""Which record the rows of each shard of each room are.
+"""The record of each room's shards, and the parts of rows that manifests keep digests of.
 
-The one table that the audit, the index and the columns shown in Dagster read; and the parts of the
-rows of which a manifest keeps digests, since a later room reads no more (see
-:func:`alignguard_data.storage.basis.reads`).
+The audit, the index and Dagster's column pages read this table. A room that reads only a part of
+another room's rows depends on that part's digest (see :func:`alignguard_data.storage.basis.reads`).
 
-A room's first shard is the one whose rows its manifest counts.
+The manifest counts the rows of a room's first shard.
 """
 
 from collections.abc import Mapping
@@ -31,13 +30,13 @@ SHARD_RECORDS: Mapping[str, Mapping[str, type]] = {
 
 
 TRAIN = "train"
-"""Part of the prompts' rows: the pairs that are rendered; the others are for evaluation."""
+"""Part of the prompts' rows: the pairs to render; the others are for evaluation."""
 FILES = "files"
-"""Part of the images' rows: which files there are."""
+"""Part of the images' rows: the image ids."""
 LOOKS = "looks"
-"""Part of the images' rows: which files there are, with their perceptual hashes."""
+"""Part of the images' rows: the image ids and perceptual hashes."""
 SCORED = "scored images"
-"""Part of the scores' rows: which images, and which pairs, have scores at all."""
+"""Part of the scores' rows: the images and pairs that have scores."""
 
 
 def score_part(scorer: str, key: str) -> str:
@@ -46,5 +45,5 @@ def score_part(scorer: str, key: str) -> str:
 
 
 def first_record(room: str) -> type:
-    """The record of a room's first shard; KeyError for a room whose rows are no records."""
+    """The record of a room's first shard; KeyError for a room without records."""
     return next(iter(SHARD_RECORDS[room].values()))

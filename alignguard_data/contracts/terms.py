@@ -1,7 +1,7 @@
-"""Whether a text names a term: as words, singular or plural, however either is spelt.
+"""Whether a text names a term: as words, singular or plural, in any spelling.
 
-English plurals, irregular ones too (knives, bodies, leaves, men), are looked up in lemminflect's
-word lists; a term of another language is found as it is spelt, and with an s.
+English plurals, also irregular ones (knives, bodies, men), come from lemminflect's word lists. A
+term of another language matches as spelt, and with an s.
 """
 
 import itertools
@@ -14,10 +14,10 @@ from alignguard_data.contracts.text import BLANKLESS, canonical
 # Between letters of a word and between the words of a term: "hand-gun" for "handgun", "t shirt",
 # "tshirt" and "t.shirt" for "t-shirt", but no "thick, line" for "thick line".
 _IN_WORD = "-?"
-_APOSTROPHE = r"['\-]?"  # where the word has one, and before its last s: not "he'll" for "hell"
+_APOSTROPHE = r"['\-]?"  # where the word has one or before its last s: "he'll" is not "hell"
 _BETWEEN = r"(?:[\s\-]+|[.'/·•])?"
 
-# A character of a script without blanks is no neighbour that lengthens a word.
+# Scripts without blanks have no word boundaries.
 _BEFORE = rf"(?<![^\W{BLANKLESS}])"
 _AFTER = rf"(?![^\W{BLANKLESS}])"
 
@@ -25,9 +25,9 @@ _AFTER = rf"(?![^\W{BLANKLESS}])"
 def names_concept(text: str, terms: Sequence[str]) -> bool:
     """Whether any term occurs in ``text`` as words, singular or plural.
 
-    Every spelling that :func:`canonical` folds counts.
+    Spellings that :func:`canonical` folds are equal.
 
-    In scripts without blanks a term occurs wherever its characters stand.
+    In scripts without blanks a term matches wherever its characters occur.
     """
     pattern = _pattern(tuple(terms))
     return bool(pattern and pattern.search(canonical(text)))
@@ -35,9 +35,9 @@ def names_concept(text: str, terms: Sequence[str]) -> bool:
 
 @cache
 def term_keys(term: str) -> frozenset[str]:
-    """What two terms share if a text that names one may name the other.
+    """Keys that two terms share if a text that names one may name the other.
 
-    Their words in the singular, joined. Empty for a term without a letter or digit.
+    The words in the singular, joined. Empty for a term without a letter or digit.
     """
     words = [word.replace("'", "") for word in _words(term)]
     singulars = [{word, *_singulars(word)} for word in words]

@@ -1,8 +1,8 @@
-"""One form of a text for every comparison: rules, terms, twins, duplicates, splits.
+"""The canonical form of a text for comparison by rules, terms, twins, duplicates and splits.
 
-Two texts that a reader takes for the same have the same canonical form, whichever characters
-they are written with. Both sides of a comparison go through :func:`canonical`; what is stored
-goes through :func:`tidy`, which changes only what cannot be seen.
+Texts that look the same to a reader have the same canonical form, whatever characters they use.
+Both sides of a comparison go through :func:`canonical`. Stored text goes through :func:`tidy`,
+which changes only invisible characters.
 """
 
 import re
@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Iterator
 
 VERSION = 1
-"""Raise it when :func:`canonical` or :func:`words` gives another result for some text."""
+"""Increment when :func:`canonical` or :func:`words` changes its result for any text."""
 
 # Scripts that put no blanks between words: Thai, Lao, Tibetan, Myanmar, Khmer, kana, Han, and the
 # supplementary Han planes.
@@ -18,11 +18,11 @@ BLANKLESS = (
     "\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3041-\u30ff\u3400-\u4dbf"
     "\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
-"""Their characters, to be put between the brackets of a regular expression."""
+"""Their characters, for use inside a regular expression's brackets."""
 
 _BLANKLESS = re.compile(f"[{BLANKLESS}]")
 
-# Folded before Unicode's own compatibility forms, which make a blank and an accent of some.
+# Folded before NFKC, which turns some of them into a blank and an accent.
 _QUOTES = str.maketrans(
     {"ϲ": "c", "Ϲ": "C", "ϳ": "j"}
     | dict.fromkeys("‘’‚‛ʼʻʽʹˈ′‵´`＇ꞌ՚׳＇", "'")
@@ -56,12 +56,12 @@ _LATIN = _QUOTES | str.maketrans(
 
 
 def canonical(text: str, *, keep_case: bool = False) -> str:
-    """The form in which texts are compared; ``keep_case`` where capitals carry meaning.
+    """The form used to compare texts; ``keep_case`` where capitals carry meaning.
 
     Compatibility forms (full width, ligatures, styled letters), case, composed or decomposed
     letters, accents of Latin, Greek and Cyrillic letters, look-alikes of Latin letters, dashes,
-    quotation marks, digits of every script, underscores and the width of gaps are folded;
-    invisible characters are left out. Punctuation stays.
+    quotation marks, digits of every script, underscores and the width of gaps are folded; invisible
+    characters are removed. Punctuation stays.
     """
     if text.isascii() and text.isprintable():
         folded = text.translate(_QUOTES)
@@ -75,10 +75,10 @@ def canonical(text: str, *, keep_case: bool = False) -> str:
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, as they are counted and compared.
+    """The words of a text, for counting and comparing.
 
-    They are split at white space, and where a script has no blanks (Chinese, Japanese, Thai,
-    ...) by ICU's dictionaries.
+    Split at white space, and by ICU's dictionaries in scripts without blanks (Chinese, Japanese,
+    Thai, ...).
     """
     if not _BLANKLESS.search(text):
         return text.split()
@@ -94,10 +94,10 @@ def words(text: str) -> list[str]:
 
 
 def tidy(text: str) -> str:
-    """One spelling of one text, for storage.
+    """One spelling of a text, for storage.
 
-    Composed characters, single blanks, and nothing that is neither seen nor needed to write a
-    script (control characters, marks of width zero).
+    Composed characters and single blanks. Invisible characters that no script needs (control
+    characters, zero-width marks) are removed.
     """
     composed = unicodedata.normalize("NFC", text)
     return " ".join("".join(filter(_is_kept, composed)).split())
@@ -113,7 +113,7 @@ def _is_hidden(mark: str) -> bool:
 
 
 def _digit(mark: str) -> str:
-    """ASCII digits of a numeric character, as the numbers that a reader takes it for."""
+    """A numeric character in ASCII digits, as a reader understands it."""
     kind = unicodedata.category(mark)
     if kind == "Nd":
         return str(unicodedata.decimal(mark))
@@ -121,7 +121,7 @@ def _digit(mark: str) -> str:
         plain = unicodedata.normalize("NFKC", mark)
         return str(int(value)) if plain == mark else plain
     if kind == "No":
-        return f" {mark}"  # "5½" is no 51/2
+        return f" {mark}"  # "5½" is not 51/2
     return mark
 
 
@@ -152,7 +152,7 @@ def _needs_marks(base: str) -> bool:
 
 
 def word_jaccard(one: str, other: str) -> float:
-    """Share of the words of both texts that stand in each, 1.0 for two empty texts."""
+    """Jaccard index of the two texts' word sets; 1.0 for two empty texts."""
     first, second = set(words(canonical(one))), set(words(canonical(other)))
     together = first | second
     return len(first & second) / len(together) if together else 1.0

@@ -1,4 +1,4 @@
-"""Names that several rooms share."""
+"""Names shared by several rooms."""
 
 CONCEPT_CHECK = "concept_check"
-"""Among a manifest's models: what judged the prompts, and wrote none."""
+"""Entry in a manifest's models: the concept check, which judged the prompts and wrote none."""

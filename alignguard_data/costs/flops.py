@@ -1,8 +1,8 @@
-"""Floating-point operations of a diffusion model, counted on its shapes alone.
+"""Floating-point operations of a diffusion model, counted from its shapes.
 
-The networks are built on torch's ``meta`` device, which computes shapes and nothing else, and
-torch's own counter looks on: no weights, no memory, and any architecture that diffusers knows.
-A multiplication and an addition are two operations.
+Networks are built on torch's ``meta`` device, which computes only shapes, and counted by torch's
+FLOP counter. No weights or memory are needed, and any diffusers architecture works. A multiply-add
+counts as two operations.
 """
 
 import json
@@ -22,10 +22,10 @@ Shapes = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelFlops:
-    """Operations of one forward of each part, for one image of a given size.
+    """Operations of one forward pass of each part, for one image of a given size.
 
-    ``latent_numbers`` and ``caption_numbers``: how many numbers an image's latents and a caption's
-    states (XL: and pooled states) are.
+    ``latent_numbers`` and ``caption_numbers`` count the values in an image's latents and in a
+    caption's states (for XL also the pooled states).
     """
 
     unet: int
@@ -39,8 +39,8 @@ class ModelFlops:
     def image(self, steps: int, guidance_scale: float) -> int:
         """Operations of one image.
 
-        Two UNet forwards a step where classifier-free guidance is on, both prompts' embeddings
-        counted once each, one decoding.
+        Two UNet forwards per step under classifier-free guidance, one text encoding for each of the
+        two prompts, one decoding.
         """
         sides = 2 if guidance_scale > 1 else 1
         return sides * (self.text + steps * self.unet) + self.decode
@@ -48,23 +48,23 @@ class ModelFlops:
     def training_pair(self, *, preservation: bool, checkpointing: bool) -> int:
         """One preference pair of Diffusion-DPO on cached latents (docs/method.md).
 
-        Chosen and rejected image each pass the UNet three times: trained forward, backward to the
-        activations (the weights are frozen, LoRA's own share is small), reference forward.
-        Preservation adds a third image; gradient checkpointing one more forward an image.
+        The chosen and the rejected image pass the UNet three times each: policy forward, backward
+        to the activations (the weights are frozen and LoRA's share is small), reference forward.
+        Preservation adds a third image, gradient checkpointing one more forward per image.
         """
         images = 3 if preservation else 2
         return images * (4 if checkpointing else 3) * self.unet
 
     def encoded_pair(self, *, mirrored: bool) -> int:
-        """Operations of encoding a pair, which trainings share (room ``encodings``).
+        """Operations to encode a pair, which trainings share (room ``encodings``).
 
-        Both images go through the VAE, mirrored too where a recipe flips, and both captions through
+        Both images go through the VAE, also mirrored if a recipe flips, and both captions through
         the text encoders.
         """
         return (4 if mirrored else 2) * self.encode + 2 * self.text
 
     def encoded_numbers(self, *, mirrored: bool) -> int:
-        """Numbers that are kept of such a pair."""
+        """Values stored per encoded pair."""
         return (4 if mirrored else 2) * self.latent_numbers + 2 * self.caption_numbers
 
 
@@ -80,7 +80,7 @@ def count_model(shapes: Shapes, height: int, width: int) -> ModelFlops:
         encoders = [CLIPTextModel(CLIPTextConfig(**config)) for config in shapes["text_encoders"]]
         factor = 2 ** (len(vae.config.block_out_channels) - 1)
         latent = torch.zeros(1, vae.config.latent_channels, height // factor, width // factor)
-        # A prompt is padded to what the encoder can read, whatever its length.
+        # Prompts are padded to the encoder's full length.
         tokens = encoders[0].config.max_position_embeddings
         prompt = torch.zeros(1, tokens, unet.config.cross_attention_dim)
         return ModelFlops(
@@ -98,7 +98,7 @@ def count_model(shapes: Shapes, height: int, width: int) -> ModelFlops:
 
 
 def count_clip_image(name: str = "clip-vit-large-patch14") -> int:
-    """One image through a published CLIP's vision tower."""
+    """Operations of one image through a published CLIP's vision tower."""
     import torch
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -109,7 +109,7 @@ def count_clip_image(name: str = "clip-vit-large-patch14") -> int:
 
 
 def _pooled(unet: Any) -> int:
-    """Numbers of a caption's pooled states; 0 where the UNet takes none."""
+    """Width of the pooled caption states; 0 if the UNet takes none."""
     if unet.config.addition_embed_type != "text_time":
         return 0
     times = 6 * unet.config.addition_time_embed_dim
@@ -146,10 +146,10 @@ def architecture(name: str) -> Shapes:
 
 
 def shapes_of(model: str) -> Shapes:
-    """Shapes of a checkpoint: read from its folder, or known by its hub id.
+    """Shapes of a checkpoint, from its folder or by a known hub id.
 
     Raises:
-        EngineError: neither, or a config of the folder cannot be read.
+        EngineError: neither applies, or a config in the folder cannot be read.
     """
     folder = Path(model)
     if folder.is_dir():
@@ -174,4 +174,4 @@ def _config(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise EngineError(f"{path} is no readable model config: {error}") from error
+        raise EngineError(f"{path} is not a readable model config: {error}") from error

@@ -1,4 +1,4 @@
-"""GPUs as their makers' data sheets state them: dense 16-bit tensor peak and memory."""
+"""Data-sheet numbers of GPUs: dense 16-bit tensor peak and memory."""
 
 import re
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 class Gpu:
     """Dense peaks in TFLOP/s, and memory.
 
-    ``tflops``: of bf16 (fp16 on T4). ``tf32``: of TensorFloat-32, which a T4 has not. ``float32``:
-    without tensor cores. ``gib``: memory.
+    ``tflops``: bf16 (fp16 on T4). ``tf32``: TensorFloat-32, absent on T4. ``float32``: without
+    tensor cores. ``gib``: memory.
     """
 
     tflops: float
@@ -18,7 +18,7 @@ class Gpu:
     gib: int
 
     def peak(self, dtype: str) -> float:
-        """TFLOP/s in a precision by its name in a profile; 16 bits for what is not named."""
+        """TFLOP/s in a precision named as in a profile; 16-bit for any other name."""
         return {"tf32": self.tf32, "float32": self.float32}.get(dtype, self.tflops)
 
 
@@ -37,8 +37,8 @@ GPUS = {
 
 
 def gpu_named(name: str) -> Gpu | None:
-    """The GPU that a driver calls ``name`` (``NVIDIA A100-SXM4-80GB``), None where unknown."""
+    """The GPU that a driver calls ``name`` (``NVIDIA A100-SXM4-80GB``); None if unknown."""
     words = re.sub(r"\brtx\s+", "rtx", name.casefold())
-    # A10 is no A100, and L4 neither an L40 nor an L40S.
+    # Whole words only: A10 is not A100, L4 is not L40 or L40S.
     fits = [key for key in GPUS if re.search(rf"\b{key}(?![0-9s])", words)]
     return GPUS[max(fits, key=len)] if fits else None

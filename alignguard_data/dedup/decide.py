@@ -1,9 +1,8 @@
-"""What follows from near-duplicate edges: which rows give way, and the leak report.
+"""Which rows to drop because of near-duplicate edges, and the leak report.
 
-Pure: the outcome depends on the edges and on which pairs are train, test and evaluation, never on
-how either came about. Of near-duplicates within a split the one with the smallest pair id stays.
-An edge between train and what is measured on (test and evaluation) is a leak; the train row gives
-way, because measured rows are fewer and dropping them would move the numbers.
+Pure functions of the edges and the split of each pair. Of near-duplicates within a split the one
+with the smallest pair id stays. An edge between train and measured rows (test and evaluation) is a
+leak. The train row is dropped: measured rows are fewer, and dropping them would change the metrics.
 """
 
 import dataclasses
@@ -20,22 +19,22 @@ DUPLICATE_REASONS: dict[Kind, str] = {
     "image": "near_duplicate_image",
     "semantic": "semantic_near_duplicate",
 }
-"""What makes a row of the same split give way, in the order of the tests."""
+"""Reasons to drop a duplicate within a split, in test order."""
 LEAK_KINDS: dict[str, tuple[Kind, ...]] = {
     "exact": ("exact", "caption"),
     "near": ("prompt",),
     "semantic": ("semantic",),
     "image": ("image", "one_image"),
 }
-"""The four kinds of leaks, in the order of the tests. Leaks are looked for more widely than
-duplicates: one shared caption or one near image suffices."""
+"""The four kinds of leaks, in test order. The test is wider than for duplicates: one shared caption
+or one near image is enough."""
 
 _KIND_OF = {kind: leak for leak, kinds in LEAK_KINDS.items() for kind in kinds}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class GivesWay:
-    """A row that is dropped, why, the row that stays, and how near they are (as of ``Edge``)."""
+    """A dropped row, the reason, the row that stays, and their similarity (as in ``Edge``)."""
 
     pair_id: str
     reason: str
@@ -46,14 +45,14 @@ class GivesWay:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """Leaks first, then duplicates within a split; no pair is in both."""
+    """Dropped rows: leaks, and duplicates within a split; no pair is in both."""
 
     leaks: tuple[GivesWay, ...]
     duplicates: tuple[GivesWay, ...]
 
     @property
     def reasons(self) -> dict[str, str]:
-        """Pair id to the reason slug it is dropped for."""
+        """Reason slug by dropped pair id."""
         return {row.pair_id: row.reason for row in (*self.leaks, *self.duplicates)}
 
 
@@ -63,9 +62,9 @@ def decide(
     test: Collection[str],
     evaluation: Collection[str],
 ) -> Decision:
-    """Which pairs give way.
+    """Which pairs to drop.
 
-    Test rows to test rows, train rows to all that is measured on, and then to other train rows.
+    Test rows against test rows; train rows against all measured rows, then against train rows.
     """
     of_test = repeats(edges, test)
     held_out = {*test, *evaluation} - {row.pair_id for row in of_test}
@@ -83,7 +82,7 @@ def decide(
 def leaks(
     edges: Iterable[Edge], train: Collection[str], held_out: Collection[str]
 ) -> dict[str, list[GivesWay]]:
-    """Kind of leak to the train rows that leak in that way, each with the nearest measured row."""
+    """Leaking train rows by kind of leak, each with the nearest measured row."""
     trained, measured = set(train), set(held_out)
     nearest: dict[tuple[str, str], tuple[Any, GivesWay]] = {}
     for edge in edges:
@@ -98,7 +97,7 @@ def leaks(
 
 
 def repeats(edges: Iterable[Edge], pairs: Collection[str]) -> list[GivesWay]:
-    """In order of pair id, the pairs with an edge to a smaller one that stays."""
+    """The pairs that have an edge to a kept pair with a smaller id, by pair id."""
     among = set(pairs)
     smaller: dict[str, list[Edge]] = defaultdict(list)
     for edge in edges:
@@ -129,12 +128,12 @@ def leak_report(
     embedder: str | None,
     concepts: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The content of ``leaks.json``.
+    """Content of ``leaks.json``.
 
-    Of each kind of leak, the train rows that were dropped for it and the number that remain (None:
-    not looked for); the duplicates dropped within a split; the limits.
+    For each kind of leak the dropped train rows and the number that remain (None: not tested), then
+    the duplicates dropped within a split, and the limits.
 
-    ``concepts`` is pair id to concept key, ``embedder`` what judged meanings.
+    ``concepts`` maps pair id to concept key; ``embedder`` names the embedder that judged meanings.
     """
     rows = {kind: list(_shown(decision.leaks, concepts, kind)) for kind in LEAK_KINDS}
     dropped = {
@@ -160,7 +159,7 @@ def leak_report(
 
 
 def looked_for(limits: Limits) -> list[str]:
-    """The kinds of leaks that these limits ask for."""
+    """The kinds of leaks that these limits test for."""
     limit = {
         "near": limits.max_prompt_jaccard,
         "semantic": limits.max_semantic_cosine,
@@ -170,7 +169,7 @@ def looked_for(limits: Limits) -> list[str]:
 
 
 def count(rows: Iterable[GivesWay]) -> dict[str, int]:
-    """Reason slug to rows, sorted."""
+    """Rows by reason slug, sorted."""
     return dict(sorted(Counter(row.reason for row in rows).items()))
 
 
@@ -182,7 +181,7 @@ def _keep_nearest(
     reason: str,
     kind: str,
 ) -> None:
-    # Of equally near rows the smallest id, whatever the order of the edges.
+    # Ties go to the smallest id, so the order of the edges does not matter.
     distance = edge.value if edge.kind in ("image", "one_image") else -edge.value
     rank = (distance, of)
     if place not in nearest or rank < nearest[place][0]:

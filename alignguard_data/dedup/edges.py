@@ -1,10 +1,9 @@
-"""Near-duplicate edges between all kept pairs and evaluation prompts, kept in DuckDB tables.
+"""Near-duplicate edges among kept pairs and evaluation prompts, in DuckDB tables.
 
-A rebuildable cache, never the truth: it holds what each row looked like, its hash keys, its
-vector, and every edge found so far. A row is compared once, when it is new, with all others; rows
-that are gone take their edges with them. Which edges there are depends on the rows, the limits
-and the embedder alone, however they came in. What follows from them is decided in
-:mod:`alignguard_data.dedup.decide`.
+A rebuildable cache of each row's texts and hashes, its hash keys, its vector, and all edges. A new
+row is compared once with all others, and a removed row takes its edges with it. The edges depend
+only on the rows, the limits and the embedder, not on the order of updates. What to drop is decided
+in :mod:`alignguard_data.dedup.decide`.
 """
 
 import dataclasses
@@ -32,16 +31,16 @@ from alignguard_data.dedup.search import (
 Kind = Literal["exact", "caption", "prompt", "image", "one_image", "semantic"]
 """``exact``: equal unsafe prompts; ``caption``: another two captions are equal; ``prompt``: unsafe
 prompts over the Jaccard limit; ``image``: both sides within the distance; ``one_image``: the unsafe
-images alone within it, or equal hashes of the safe ones; ``semantic``: unsafe prompts over the
-cosine limit. Captions are compared in canonical form."""
+images only, or equal hashes of the safe ones; ``semantic``: unsafe prompts over the cosine limit.
+Captions are compared in canonical form."""
 
 ROWS_AT_ONCE = 4096
-"""Rows that are compared in one transaction: what a killed process loses at most."""
+"""Rows compared per transaction, the most that a killed process loses."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """What of one row can repeat another; evaluation rows have no images."""
+    """The fields of a row that are compared; evaluation rows have no images."""
 
     pair_id: str
     concept: str
@@ -54,7 +53,7 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
-    """Rows that come and change together; they are read only when ``content_id`` is another."""
+    """Rows that change together; read only when ``content_id`` changed."""
 
     name: str
     content_id: str
@@ -63,7 +62,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """How close two rows may be; a limit of None is not tested."""
+    """How close two rows may be; None disables a test."""
 
     max_prompt_jaccard: float | None = None
     max_phash_distance: int | None = None
@@ -71,10 +70,10 @@ class Limits:
 
 
 class Edge(NamedTuple):
-    """Two pair ids, the smaller one first, and how near they are.
+    """Two pair ids, the smaller one first, and their similarity.
 
-    1 for equal captions, a Jaccard index, a cosine; for images bits, of the further side
-    (``one_image``: of the near one).
+    ``value`` is 1 for equal captions, a Jaccard index, a cosine, or for images the Hamming distance
+    in bits of the further side (``one_image``: of the nearer one).
     """
 
     one: str
@@ -84,14 +83,15 @@ class Edge(NamedTuple):
 
 
 def identity_of(embedder: TextEmbedder) -> str:
-    """Name and version: vectors of another identity are never compared."""
+    """Name and version; vectors of different identities are never compared."""
     return f"{embedder.name} {embedder.version}"
 
 
 class NearEdges:
-    """The store over an open connection: to its own file, an empty one, or memory.
+    """The edge store over an open DuckDB connection (its own file, an empty one, or memory).
 
-    A kind whose limit differs from the stored one is found anew; another embedder embeds anew.
+    Edges of a kind are searched again if its limit changed, and vectors are computed again for
+    another embedder.
 
     Raises:
         ValueError: a cosine limit without an embedder.
@@ -104,14 +104,14 @@ class NearEdges:
             raise ValueError("max_semantic_cosine needs an embedder")
         self._connection, self._limits, self._embedder = connection, limits, embedder
         self.compared: dict[str, int] = {}
-        """Table of a kind to the rows that the last :meth:`sync` compared with all others."""
-        connection.execute("set enable_progress_bar = false")  # it would draw into ours
+        """Number of rows compared in the last :meth:`sync`, by the table of a kind."""
+        connection.execute("set enable_progress_bar = false")  # keeps our own bar intact
         for table, columns in {**_OWN_TABLES, **TABLES}.items():
             connection.execute(f"create table if not exists {table} ({columns})")
         self._forget_other_limits()
 
     def sync(self, parts: Sequence[Part]) -> None:
-        """Take in what is new in ``parts``, let go of what is in none of them, find the edges."""
+        """Add new rows of ``parts``, remove rows that are in none, and find the edges."""
         self._take(parts)
         connection, limits, embedder = self._connection, self._limits, self._embedder
         self.compared = {"captions": self._extend("captions", partial(equal_captions, connection))}
@@ -135,7 +135,7 @@ class NearEdges:
         return [Edge(*row) for row in found]
 
     def vectors_of(self, texts: Sequence[str]) -> dict[str, Vectors]:
-        """The stored vectors of those unsafe prompts that have one."""
+        """The stored vectors of these unsafe prompts, where there is one."""
         wanted = pa.table({"text": pa.array(sorted(set(texts)), pa.string())})
         with registered(self._connection, "wanted", wanted):
             found = self._connection.execute(
@@ -157,7 +157,7 @@ class NearEdges:
             self._forget_unless("meanings", None, ["semantic"])
 
     def _forget_unless(self, table: str, wanted: object, kinds: list[str]) -> None:
-        """Empty a table, and drop its kinds of edges, unless it was filled for ``wanted``."""
+        """Empty a table and drop its kinds of edges unless it was filled for ``wanted``."""
         connection, setting = self._connection, json.dumps(wanted)
         if connection.execute(
             "select 1 from settings where name = ? and value = ?", [table, setting]
@@ -194,7 +194,7 @@ class NearEdges:
     def _extend(
         self, table: str, find: Callable[[pa.Table], pa.Table], condition: str = "true"
     ) -> int:
-        """Compare every row that is not in ``table`` yet, a batch a transaction; their number.
+        """Compare rows that are not in ``table`` yet, a batch per transaction; returns the count.
 
         Rows enter a table in the order of their numbers, and new rows have the largest, so a
         batch is compared with all rows by looking at the smaller numbers, its own included.
@@ -242,7 +242,7 @@ _ARRIVED = f"""insert into rows
 
 
 def _row_table(parts: Sequence[Part]) -> pa.Table:
-    # A part at a time: rows of Python take many times what they take in a table.
+    # One part at a time: Python rows take far more memory than a table.
     return pa.concat_tables([_ROWS.empty_table(), *map(_part_table, parts)])
 
 

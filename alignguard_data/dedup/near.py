@@ -1,7 +1,7 @@
 """Near-duplicates: prompts by MinHash over word shingles, images by 64-bit perceptual hash.
 
-Locality-sensitive hashing only proposes candidates; an exact Jaccard index decides, so nothing
-is dropped for a hash collision.
+Locality-sensitive hashing proposes candidates and the exact Jaccard index decides, so a hash
+collision never drops a row.
 """
 
 import itertools
@@ -15,11 +15,11 @@ from alignguard_data.contracts.text import canonical, words
 
 _SHINGLE = 3
 _PERMUTATIONS = 128
-_RECALL = 0.999  # of pairs just at the limit; what lies above it is found more surely
+_RECALL = 0.999  # for pairs at the limit; higher above it
 
 
 def shingles(text: str) -> frozenset[str]:
-    """The runs of three words of a text in canonical form (the whole text, if it is shorter)."""
+    """Runs of three words of the canonical text (the whole text if it is shorter)."""
     found = words(canonical(text))
     if len(found) <= _SHINGLE:
         return frozenset([" ".join(found)])
@@ -28,12 +28,12 @@ def shingles(text: str) -> frozenset[str]:
 
 
 def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
-    """Share of the union that both sets hold."""
+    """Size of the intersection over size of the union."""
     return len(one & other) / len(one | other)
 
 
 class PromptIndex:
-    """Kept prompts, searchable for one that is too close to a new prompt.
+    """Index of kept prompts, to find one that is too close to a new prompt.
 
     Args:
         max_jaccard: the largest Jaccard index of shingles that two kept prompts may have.
@@ -45,18 +45,18 @@ class PromptIndex:
         self._lsh = MinHashLSH(num_perm=_PERMUTATIONS, params=bands(max_jaccard))
 
     def closest(self, prompt: str) -> tuple[str, float] | None:
-        """Name and Jaccard index of the kept prompt that is closest, if it is too close."""
+        """Name and Jaccard index of the closest kept prompt, if it is over the limit."""
         mine = shingles(prompt)
         near = [
             (jaccard(mine, self._kept[name]), name)
             for name in map(str, self._lsh.query(_hash(mine)))
         ]
-        # The largest index; of equal ones the smallest name, whatever the order of the query.
+        # Ties go to the smallest name, so the order of the query does not matter.
         best = min(((-value, name) for value, name in near if value > self._max), default=None)
         return None if best is None else (best[1], -best[0])
 
     def add(self, name: str, prompt: str) -> None:
-        """Keep a prompt under a name that is not yet used."""
+        """Add a prompt under a new name."""
         self._kept[name] = shingles(prompt)
         self._lsh.insert(name, _hash(self._kept[name]))
 
@@ -64,9 +64,9 @@ class PromptIndex:
 def bands(jaccard_index: float) -> tuple[int, int]:
     """Bands and rows of the hash index.
 
-    The most selective ones that still find a pair of this similarity with :data:`_RECALL`. b bands
-    of r rows find it with 1 - (1 - s^r)^b (Leskovec, Rajaraman, Ullman: Mining of Massive Datasets,
-    section 3.4.2).
+    The most selective ones that find a pair of this similarity with probability :data:`_RECALL`. b
+    bands of r rows find it with 1 - (1 - s^r)^b (Leskovec, Rajaraman, Ullman: Mining of Massive
+    Datasets, section 3.4.2).
     """
     for rows in (8, 4, 2):
         count = _PERMUTATIONS // rows
@@ -82,10 +82,10 @@ def _hash(members: Iterable[str]) -> MinHash:
 
 
 def band_keys(prompts: Sequence[str], max_jaccard: float) -> npt.NDArray[np.uint64]:
-    """A key a band, shape (prompts, bands).
+    """One key per band, shape (prompts, bands).
 
-    Prompts that share the key of a band may lie above ``max_jaccard``, and those above it share one
-    with at least :data:`_RECALL`.
+    Prompts above ``max_jaccard`` share the key of some band with probability of at least
+    :data:`_RECALL`; others may.
     """
     count, rows = bands(max_jaccard)
     sets = [[member.encode() for member in sorted(shingles(prompt))] for prompt in prompts]
@@ -93,7 +93,7 @@ def band_keys(prompts: Sequence[str], max_jaccard: float) -> npt.NDArray[np.uint
     values = np.array([sketch.hashvalues for sketch in sketches], dtype=np.uint64)
     values = values.reshape(len(prompts), -1)[:, : count * rows].reshape(len(prompts), count, rows)
     keys = np.zeros((len(prompts), count), dtype=np.uint64)
-    for row in range(rows):  # wraps around; a chance collision costs one more exact comparison
+    for row in range(rows):  # wraps around; a collision costs one exact comparison
         keys = keys * np.uint64(0x9E3779B97F4A7C15) + values[:, :, row]
     return keys
 
@@ -101,8 +101,8 @@ def band_keys(prompts: Sequence[str], max_jaccard: float) -> npt.NDArray[np.uint
 def piece_keys(hashes: npt.NDArray[np.uint64], max_distance: int) -> npt.NDArray[np.uint64]:
     """``max_distance + 1`` pieces of each 64-bit hash, shape (hashes, pieces).
 
-    Of two hashes that differ in at most ``max_distance`` bits one piece is equal, since each bit
-    spoils only one.
+    Two hashes that differ in at most ``max_distance`` bits have an equal piece, since each bit is
+    in one piece.
     """
     pieces = max_distance + 1
     edges = [64 * i // pieces for i in range(pieces + 1)]
@@ -116,17 +116,17 @@ def piece_keys(hashes: npt.NDArray[np.uint64], max_distance: int) -> npt.NDArray
 
 
 def hash_array(phashes: Sequence[str]) -> npt.NDArray[np.uint64]:
-    """Hexadecimal 64-bit perceptual hashes as integers."""
+    """64-bit perceptual hashes in hex as integers."""
     return np.array([int(phash, 16) for phash in phashes], dtype=np.uint64)
 
 
 def distances(one: str, others: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
-    """Hamming distance in bits of one perceptual hash to each of ``others``."""
+    """Hamming distance in bits from one perceptual hash to each of ``others``."""
     return np.bitwise_count(others ^ np.uint64(int(one, 16)))
 
 
 class ImageIndex:
-    """Kept image pairs; a new pair is a near-duplicate when both of its sides are near one's."""
+    """Index of kept image pairs; a near-duplicate is near a kept pair on both sides."""
 
     def __init__(self, max_distance: int) -> None:
         self._max = max_distance
@@ -135,7 +135,7 @@ class ImageIndex:
         self._safe: list[str] = []
 
     def near(self, unsafe_phash: str, safe_phash: str) -> str | None:
-        """The first kept pair with both distances at or under the limit."""
+        """The first kept pair with both distances within the limit."""
         if not self._names:
             return None
         unsafe = distances(unsafe_phash, hash_array(self._unsafe)) <= self._max
@@ -144,7 +144,7 @@ class ImageIndex:
         return self._names[int(both[0])] if both.size else None
 
     def add(self, name: str, unsafe_phash: str, safe_phash: str) -> None:
-        """Keep a pair's hashes."""
+        """Add a pair's hashes."""
         self._names.append(name)
         self._unsafe.append(unsafe_phash)
         self._safe.append(safe_phash)

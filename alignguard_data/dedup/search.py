@@ -1,8 +1,8 @@
-"""How the edges of new rows are found: one search a kind, over the store's DuckDB tables.
+"""Searches for the edges of new rows, one per kind, over the store's DuckDB tables.
 
 Each search takes a batch of new rows (an Arrow table with ``number, unsafe, safe, unsafe_phash,
-safe_phash``), adds the batch to its own table, and gives the edges between the batch and every
-row of a smaller number as ``one, other, kind, value``. Hash keys only propose; exact figures
+safe_phash``), adds the batch to its own table, and returns the edges between the batch and every
+row of a smaller number as ``one, other, kind, value``. Hash keys propose candidates; exact values
 decide.
 """
 
@@ -27,14 +27,14 @@ TABLES = {
     "vectors": "number integer, vector float[]",
     "meanings": "number integer",
 }
-"""A row stands in its kind's table once it was compared; ``vectors`` outlive a change of limit."""
+"""A row is in its kind's table once it was compared; ``vectors`` are kept if the limit changes."""
 
 EDGES = pa.schema(
     [("one", pa.int32()), ("other", pa.int32()), ("kind", pa.string()), ("value", pa.float64())]
 )
 
 _COSINE_DIGITS = 6
-_MARGIN = 1e-4  # over the rounding error of a float32 product of unit vectors
+_MARGIN = 1e-4  # exceeds the rounding error of a float32 product of unit vectors
 _STORED_AT_ONCE = 8192
 _CANDIDATES_AT_ONCE = 10_000
 
@@ -44,7 +44,7 @@ Vectors = npt.NDArray[np.float32]
 
 @contextmanager
 def registered(connection: Connection, name: str, table: pa.Table) -> Iterator[None]:
-    """``table`` under a name that queries can use."""
+    """Register ``table`` under a name for queries."""
     connection.register(name, table)
     try:
         yield
@@ -54,7 +54,7 @@ def registered(connection: Connection, name: str, table: pa.Table) -> Iterator[N
 
 @contextmanager
 def transaction(connection: Connection) -> Iterator[None]:
-    """All of it or nothing."""
+    """Run the block in one transaction."""
     connection.begin()
     try:
         yield
@@ -65,7 +65,7 @@ def transaction(connection: Connection) -> Iterator[None]:
 
 
 def equal_captions(connection: Connection, batch: pa.Table) -> pa.Table:
-    """``exact``: both unsafe prompts are equal; ``caption``: any other two captions are."""
+    """``exact``: equal unsafe prompts; ``caption``: any other two captions are equal."""
     numbers = _numbers(batch)
     sides = [[canonical(text) for text in batch[side].to_pylist()] for side in ("unsafe", "safe")]
     new = pa.table(
@@ -90,7 +90,7 @@ def equal_captions(connection: Connection, batch: pa.Table) -> pa.Table:
 def near_prompts(connection: Connection, batch: pa.Table, max_jaccard: float) -> pa.Table:
     """Edges of kind ``prompt``: unsafe prompts whose Jaccard index is over the limit.
 
-    Only prompts that share a band of MinHash are compared.
+    Only prompts with a common MinHash band are compared.
     """
     new = _keyed(batch, band_keys(batch["unsafe"].to_pylist(), max_jaccard))
     candidates = _joined(
@@ -113,12 +113,12 @@ def near_prompts(connection: Connection, batch: pa.Table, max_jaccard: float) ->
 
 
 def near_images(connection: Connection, batch: pa.Table, max_distance: int) -> pa.Table:
-    """``image``: both sides are within the distance, ``value``: of the further one.
+    """``image``: both sides are within the distance; ``value`` is that of the further side.
 
-    ``one_image``: the unsafe sides alone are, or the safe sides' hashes are equal.
+    ``one_image``: only the unsafe sides are, or the safe hashes are equal.
     """
     unsafe, safe = (batch[f"{side}_phash"].to_numpy() for side in ("unsafe", "safe"))
-    # The last piece is the whole of the safe side.
+    # The last piece is the full hash of the safe side.
     keys = np.concatenate([piece_keys(unsafe, max_distance), safe[:, None]], axis=1)
     return _joined(
         connection,
@@ -143,10 +143,10 @@ def near_images(connection: Connection, batch: pa.Table, max_distance: int) -> p
 def near_meanings(
     connection: Connection, batch: pa.Table, max_cosine: float, embedder: TextEmbedder
 ) -> pa.Table:
-    """``semantic``: unsafe prompts whose cosine is over the limit; no approximate index.
+    """``semantic``: unsafe prompts with a cosine over the limit; exhaustive search.
 
-    A float32 product over blocks proposes; the cosine is then summed in float64, pair by pair,
-    and rounded, so that neither blocks nor order show in it.
+    A blocked float32 product proposes candidates. Their cosines are computed in float64, pair by
+    pair, and rounded, so they depend on neither blocks nor order.
     """
     numbers = _numbers(batch)
     mine = _vectors(connection, batch, embedder)
@@ -171,7 +171,7 @@ def near_meanings(
 
 
 def _vectors(connection: Connection, batch: pa.Table, embedder: TextEmbedder) -> Vectors:
-    """The batch's vectors, in its order; those that are not stored yet are made and stored."""
+    """The batch's vectors in order; missing ones are computed and stored."""
     with registered(connection, "new", batch.select(["number", "unsafe"])):
         absent = connection.sql(
             "from new where number not in (select number from vectors) order by number"
@@ -190,14 +190,14 @@ def _vectors(connection: Connection, batch: pa.Table, embedder: TextEmbedder) ->
 
 
 def _joined(connection: Connection, table: str, new: pa.Table, query: str) -> pa.Table:
-    """Add ``new`` to its table, then ask."""
+    """Add ``new`` to its table, then run the query."""
     with registered(connection, "new", new):
         connection.execute(f"insert into {table} from new")
         return connection.sql(query).to_arrow_table()
 
 
 def _keyed(batch: pa.Table, keys: npt.NDArray[np.uint64]) -> pa.Table:
-    """One row a key: number, place of the key among the row's keys, key."""
+    """One row per key: row number, position of the key, key."""
     rows, places = keys.shape
     return pa.table(
         {

@@ -1,6 +1,6 @@
-"""The DuckDB file that keeps the near-duplicate edges from one release to the next.
+"""The DuckDB file that caches near-duplicate edges between releases.
 
-It may be deleted at any time: whatever is missing, damaged or of another version is found anew.
+It may be deleted at any time. Whatever is missing, damaged or of another version is computed again.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,12 +20,12 @@ from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.places import scratch
 
 SCHEMA = 1
-"""Raise it when a table, a key or the meaning of an edge changes."""
+"""Increment when a table, a key or the meaning of an edge changes."""
 _VERSION = f"edges {SCHEMA}, text {text.VERSION}, duckdb {duckdb.__version__}"
 
 
 def edges_file(data: DataRoot) -> Path:
-    """Where the edges of one profile are kept, on this machine."""
+    """The edges file of a profile, on this machine."""
     return scratch(data.base) / "duplicates" / "edges.duckdb"
 
 
@@ -33,13 +33,13 @@ def edges_file(data: DataRoot) -> Path:
 def synced_edges(
     file: Path, parts: Sequence[Part], limits: Limits, embedder: TextEmbedder | None
 ) -> Iterator[tuple[list[Edge], TextEmbedder | None]]:
-    """The edges among the rows of ``parts``, brought up to date.
+    """Up-to-date edges among the rows of ``parts``.
 
-    With them an embedder that remembers the vectors of the file.
+    With an embedder that reuses the file's vectors.
 
     Raises:
         PartitionBusy: another process has the file open.
-        StorageError: the disk refused.
+        StorageError: the disk refused the write.
         ValueError: a cosine limit without an embedder.
     """
     try:
@@ -54,7 +54,7 @@ def synced_edges(
 def edges_between(
     parts: Sequence[Part], limits: Limits, embedder: TextEmbedder | None = None
 ) -> list[Edge]:
-    """The same edges from nothing but the rows, in memory."""
+    """The same edges computed from the rows in memory, without the file."""
     with duckdb.connect() as connection:
         store = NearEdges(connection, limits, embedder)
         store.sync(parts)
@@ -62,7 +62,7 @@ def edges_between(
 
 
 class RememberingEmbedder:
-    """A ``TextEmbedder`` that asks another one only for what the store holds no vector of."""
+    """A ``TextEmbedder`` that calls another one only for texts without a stored vector."""
 
     def __init__(self, embedder: TextEmbedder, store: NearEdges) -> None:
         self.name, self.version = embedder.name, embedder.version
@@ -71,7 +71,7 @@ class RememberingEmbedder:
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors, shape (len(texts), width)."""
         known: dict[str, Vectors] = {}
-        with suppress(duckdb.Error):  # a store that cannot be read is no worse than an empty one
+        with suppress(duckdb.Error):  # an unreadable store counts as empty
             known = self._store.vectors_of(texts)
         absent = sorted(set(texts) - known.keys())
         if absent:
@@ -80,7 +80,7 @@ class RememberingEmbedder:
 
 
 class _Damaged(Exception):
-    """The file is not what this version wrote; it is made anew."""
+    """The file was not written by this version and is rebuilt."""
 
 
 def _synced(
@@ -124,7 +124,7 @@ def _open(file: Path) -> Connection:
         return connection
     try:
         versions = connection.execute("select version from store").fetchall()
-    except duckdb.Error:  # another program's file, or one that was killed at its first breath
+    except duckdb.Error:  # another program's file, or an unfinished one
         versions = []
     if versions != [(_VERSION,)]:
         connection.close()

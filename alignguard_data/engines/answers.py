@@ -1,7 +1,7 @@
-"""What a foreign server's chat completion says, whatever shape its fields have.
+"""Parses chat completions of OpenAI-compatible servers, whatever shape their fields have.
 
-Servers that speak OpenAI's protocol differ where it leaves room: fields are null or left out,
-content comes in parts, thoughts in a field of their own, and errors under status 200.
+Servers differ where the protocol leaves room: fields are null or missing, content comes in parts,
+thoughts have their own field, errors come with status 200.
 """
 
 import json
@@ -17,19 +17,19 @@ _SHOWN = 300
 
 
 class NoChat(EngineError):
-    """The answer is no chat completion; the text says what it is."""
+    """The answer is not a chat completion; the text says what it is."""
 
 
 class ErrorAnswer(EngineError):
-    """The answer is an error under a good status; it may pass, so it is asked again."""
+    """The answer is an error with a success status; the request is retried, as it may pass."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
     """One chat completion.
 
-    ``first_token`` has the candidates of the first token with their log probabilities, where they
-    were asked for.
+    ``first_token`` has the candidates of the first token with their log probabilities, if
+    requested.
     """
 
     text: str
@@ -40,7 +40,7 @@ class Answer:
 
     @property
     def reply(self) -> Reply:
-        """Text and end, as a writer gives them to the gate."""
+        """Text and finish reason, as a writer gives them to the gate."""
         return Reply(text=self.text, finish_reason=self.finish_reason)
 
 
@@ -48,7 +48,7 @@ def read_answer(content: bytes) -> Answer:
     """The first choice of a chat completion.
 
     Raises:
-        ErrorAnswer: the answer, or its first choice, is an error.
+        ErrorAnswer: the answer or its first choice is an error.
         NoChat: it is not JSON, or has no choices.
     """
     try:
@@ -75,7 +75,7 @@ def _field(value: Any, name: str) -> Any:
 
 
 def _error(body: Any) -> str:
-    """What an error says, in each of the places where servers put it; empty: it is none."""
+    """An error's text, from each place where servers put it; empty if it is not an error."""
     choices = _field(body, "choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     for holder in (body, choice):
@@ -94,20 +94,20 @@ def _shown(said: Any) -> str:
 
 
 def _text(message: Any) -> str:
-    """What the model said; where it said nothing, its refusal, then its thoughts.
+    """The model's text; if empty, its refusal, then its thoughts.
 
-    A server that takes a whole reply for thinking leaves the content empty.
+    A server that classifies the whole reply as thinking leaves the content empty.
     """
     for name in ("content", "refusal", "reasoning_content", "reasoning"):
         text = _joined(_field(message, name))
         if text.strip():
-            # Half a surrogate pair cannot be written to a file.
+            # A lone surrogate cannot be written to a file.
             return text.encode("utf-8", "replace").decode("utf-8")
     return ""
 
 
 def _joined(content: Any) -> str:
-    """Text, or the text of a list of parts; other parts, such as thoughts, are left out."""
+    """Text, or the text parts of a list; other parts, such as thoughts, are left out."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):

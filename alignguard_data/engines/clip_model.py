@@ -1,7 +1,7 @@
-"""A CLIP model from transformers: image and text embeddings of unit length, in batches.
+"""A CLIP model from transformers: unit-length image and text embeddings, in batches.
 
-Shared by the scorers that stand on CLIP. Loads at the first image, from safetensors only, and
-needs no torchvision.
+Shared by the scorers that use CLIP. Loads at the first image, from safetensors only, without
+torchvision.
 """
 
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ Vectors = npt.NDArray[np.float32]
 
 
 class ClipModel:
-    """Light to build.
+    """A CLIP model that loads its weights at the first use.
 
     Args:
         model: folder or hub id of a CLIP model.
-        revision: commit of a hub id; a folder's is the hash of its files.
-        device: ``auto`` (a GPU where there is one) or a torch device.
-        batch_size: images or texts a forward pass.
+        revision: commit of a hub id; for a folder, the hash of its files.
+        device: ``auto`` (a GPU if there is one) or a torch device.
+        batch_size: images or texts per forward pass.
 
     Raises:
         EngineError: a hub id without a revision.
@@ -44,7 +44,7 @@ class ClipModel:
 
     @cached_property
     def identity(self) -> str:
-        """Name and revision: never a path of this machine."""
+        """Name and revision, never a path of this machine."""
         if self._folder:
             return f"{self._folder.resolve().name}@{folder_revision(self._folder)}"
         return f"{self._model}@{self._revision}"
@@ -55,7 +55,7 @@ class ClipModel:
         from transformers.utils import logging
 
         where: dict[str, Any] = {} if self._folder else {"revision": self._revision}
-        logging.disable_progress_bar()  # the room draws its own
+        logging.disable_progress_bar()  # the room has its own
         try:
             network: Any = CLIPModel.from_pretrained(self._model, use_safetensors=True, **where)
             processor = CLIPImageProcessorPil.from_pretrained(self._model, **where)
@@ -82,7 +82,7 @@ class ClipModel:
         return np.concatenate(parts)
 
     def texts(self, texts: Sequence[str]) -> Vectors:
-        """Embeddings (texts, width); a text that is too long for the model is cut."""
+        """Embeddings (texts, width); texts too long for the model are truncated."""
         import torch
 
         network, _, tokenizer = self._loaded
@@ -104,6 +104,6 @@ class ClipModel:
 
 
 def _unit(found: Any) -> Vectors:
-    # An output object in transformers 5, a tensor before.
+    # transformers 5 returns an output object, earlier versions a tensor.
     tensor = getattr(found, "pooler_output", found).float()
     return (tensor / tensor.norm(dim=-1, keepdim=True)).cpu().numpy()

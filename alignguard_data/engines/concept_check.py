@@ -1,6 +1,6 @@
-"""Checks of whether an unsafe prompt holds its concept and its safe twin does not.
+"""Checks that an unsafe prompt contains its concept and its safe twin does not.
 
-For concepts that are depicted without being named: by the base model's own text encoder, or by a
+For concepts that a prompt can depict without naming: by the base model's text encoder, or by a
 served language model.
 """
 
@@ -21,8 +21,8 @@ QUESTION = (
 class EmbeddingCheck:
     """A ``ConceptCheck``: the unsafe prompt must be closer to the concept's name than its twin.
 
-    The twins share all but the concept, so their difference in cosine measures it, whatever else
-    the scene holds. ``margin``: by how much.
+    The twins differ only in the concept, so the difference of their cosines measures it, whatever
+    else is in the scene. ``margin`` is the least difference.
     """
 
     def __init__(self, model: str, revision: str | None = None, margin: float = 0.02) -> None:
@@ -31,24 +31,24 @@ class EmbeddingCheck:
 
     @property
     def version(self) -> str:
-        """The text encoder's, and the margin."""
+        """Version of the text encoder, and the margin."""
         return f"{self._encoder.version}+m{self._margin}"
 
     def __call__(self, unsafe: str, safe: str, concept: Concept) -> tuple[bool, bool]:
-        """The safe side is never doubted here: only the twins' difference is measured."""
+        """Never flags the safe side: only the difference of the twins is measured."""
         name, first, second = self._encoder.unit_vectors([concept.name, unsafe, safe])
         return bool(first @ name - second @ name >= self._margin), False
 
 
 class JudgeCheck:
-    """A ``ConceptCheck``: a served language model is asked of each prompt, yes or no.
+    """A ``ConceptCheck``: asks a served language model about each prompt, yes or no.
 
-    An answer that is neither counts as no for the unsafe side and as yes for the safe one, so a
-    pair is kept only on two plain answers.
+    Any other answer counts as no for the unsafe side and as yes for the safe side, so a pair is
+    kept only on two clear answers.
     """
 
     def __init__(self, model: str, served_revision: str, **server: Any) -> None:
-        """``server``: where and how patiently it is asked, as of :class:`ServedModel`."""
+        """``server``: address, time-outs and retries, see :class:`ServedModel`."""
         self._revision = served_revision
         self._served = ServedModel(model=model, **server)
 

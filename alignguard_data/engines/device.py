@@ -1,8 +1,8 @@
-"""Where a scorer's network computes."""
+"""Device of a scorer's network."""
 
 
 def device_of(choice: str) -> str:
-    """``auto`` is a GPU where there is one, else the CPU; anything else is itself."""
+    """Resolve ``auto`` to a GPU if there is one, else the CPU; other values are kept."""
     import torch
 
     if choice != "auto":

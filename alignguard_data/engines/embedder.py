@@ -1,7 +1,6 @@
-"""Text embeddings of a diffusion model's own CLIP text encoder.
+"""Text embeddings from a diffusion model's CLIP text encoder.
 
-Prompts that it cannot tell apart ask the base model for the same picture. Loads at the first
-prompt, from safetensors only.
+Prompts with equal embeddings give the same image. Loads at the first prompt, from safetensors only.
 """
 
 import hashlib
@@ -26,9 +25,9 @@ class ClipTextEmbedder:
 
     Args:
         model: a diffusers folder, or a hub id, with a CLIP text encoder and tokenizer.
-        revision: the hub id's commit; a folder's revision is the hash of its weights.
-        encoder_subfolder, tokenizer_subfolder: where the two lie in it.
-        device: ``auto`` (a GPU where there is one) or a torch device.
+        revision: the hub id's commit; for a folder, the hash of its weights.
+        encoder_subfolder, tokenizer_subfolder: their subfolders.
+        device: ``auto`` (a GPU if there is one) or a torch device.
 
     Raises:
         EngineError: a hub id without a revision.
@@ -78,7 +77,7 @@ class ClipTextEmbedder:
         tokenizer = CLIPTokenizer.from_pretrained(
             self._model, subfolder=self._tokenizer_subfolder, **where
         )
-        logging.disable_progress_bar()  # the room draws its own
+        logging.disable_progress_bar()  # the room has its own
         encoder: Any = CLIPTextModel.from_pretrained(
             self._model, subfolder=self._encoder_subfolder, use_safetensors=True, **where
         )
@@ -90,7 +89,7 @@ class ClipTextEmbedder:
         return self.unit_vectors(texts).astype(np.float32)
 
     def unit_vectors(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
-        """The same before they are rounded to float32."""
+        """Float64 unit vectors, before rounding to float32."""
         import torch
 
         tokenizer, encoder = self._loaded

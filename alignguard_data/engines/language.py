@@ -1,4 +1,4 @@
-"""Tells the language of a prompt with py3langid's small n-gram model, which needs no download."""
+"""Identifies the language of a prompt with py3langid's n-gram model, which needs no download."""
 
 from functools import cached_property
 from importlib import metadata
@@ -8,14 +8,14 @@ from alignguard_data.contracts.errors import EngineError
 
 
 class LanguageIdentifier:
-    """Call it with a text: the probability that it is written in ``language`` (ISO 639-1)."""
+    """Callable: the probability that a text is written in ``language`` (ISO 639-1)."""
 
     def __init__(self, language: str) -> None:
         self._language = language
 
     @property
     def version(self) -> str:
-        """Version of the package, which holds the model."""
+        """Version of py3langid, which ships the model."""
         return f"py3langid {metadata.version('py3langid')}"
 
     @cached_property

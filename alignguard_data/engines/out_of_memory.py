@@ -1,8 +1,7 @@
-"""Whether a failure of torch means that something did not fit into memory.
+"""Whether a torch failure means out of memory.
 
-The only place that reads the text of another library's error: on a CPU torch raises a bare
-RuntimeError without a number. A test makes the real allocator fail, so that another wording in
-another torch shows.
+The only place that matches another library's error text: on a CPU torch raises a plain
+RuntimeError. A test makes the real allocator fail, so a changed text in a new torch is noticed.
 """
 
 import torch
@@ -11,7 +10,7 @@ _CPU_ALLOCATOR = "can't allocate memory"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """For errors of an accelerator, of the CPU's allocator and of Python itself."""
+    """True for out-of-memory errors of an accelerator, the CPU allocator and Python."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return type(error) is RuntimeError and _CPU_ALLOCATOR in str(error)

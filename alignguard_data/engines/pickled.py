@@ -1,4 +1,4 @@
-"""A way out of pickled weights: safetensors beside them, read without running a pickle."""
+"""Converts pickled weights to safetensors without running the pickle."""
 
 import pickle
 from pathlib import Path
@@ -10,7 +10,7 @@ PICKLED = (".bin", ".pt", ".pth")
 
 
 def pickled_weights(folder: Path) -> list[Path]:
-    """Weight files of a model folder that have no safetensors file beside them, sorted."""
+    """Pickled weight files of a model folder without a safetensors file beside them, sorted."""
     return sorted(
         path
         for path in folder.rglob("*")
@@ -19,13 +19,14 @@ def pickled_weights(folder: Path) -> list[Path]:
 
 
 def convert_weights(folder: Path) -> list[Path]:
-    """Write a safetensors file for every pickled weight file; returns what was written.
+    """Write a safetensors file for each pickled weight file; returns the new files.
 
-    The pickles are read with ``weights_only`` and stay where they are. Tensors that share memory
-    are written once each, as safetensors knows no sharing.
+    The pickles are read with ``weights_only`` and kept. Tensors that share memory are written
+    separately, since safetensors does not support sharing.
 
     Raises:
-        EngineError: no pickled weights there, or files that hold anything but tensors: all of them.
+        EngineError: there are no pickled weights, or files contain anything but tensors; all are
+            named.
     """
     found = pickled_weights(folder)
     if not found:
@@ -34,8 +35,8 @@ def convert_weights(folder: Path) -> list[Path]:
     for path in found:
         try:
             tensors[path] = _tensors(path)
-        except pickle.UnpicklingError:  # torch's own text advises to run it all the same
-            faults.append(f"  - {path}: it holds something else than tensors")
+        except pickle.UnpicklingError:  # torch's text advises to run it anyway
+            faults.append(f"  - {path}: it contains something other than tensors")
         except (OSError, EOFError, RuntimeError, ValueError) as error:
             faults.append(f"  - {path}: {first_line(error)}")
     if faults:
@@ -44,7 +45,7 @@ def convert_weights(folder: Path) -> list[Path]:
 
 
 def _target(path: Path) -> Path:
-    # transformers call the two kinds by different stems.
+    # transformers uses different stems for the two formats.
     stem = "model" if path.stem == "pytorch_model" else path.stem
     return path.with_name(f"{stem}.safetensors")
 
@@ -55,7 +56,7 @@ def _tensors(path: Path) -> dict[str, object]:
     state = torch.load(path, weights_only=True, map_location="cpu")
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise ValueError("it holds something else than named tensors")
+        raise ValueError("it contains something other than named tensors")
     return {name: tensor.clone().contiguous() for name, tensor in state.items()}
 
 

@@ -1,7 +1,6 @@
-"""Why a server cannot be asked, each cause by its own name.
+"""Why a server cannot be reached: address, key, proxy, DNS, TLS, or connection refused.
 
-Address, key, proxy, DNS, TLS, or nobody there. Causes are told apart by the classes of the
-exceptions behind a failure, never by their texts.
+Causes are distinguished by the classes of the chained exceptions, never by their texts.
 """
 
 import os
@@ -13,12 +12,12 @@ from urllib.request import getproxies, proxy_bypass
 
 
 def url_fault(url: str) -> str | None:
-    """What is wrong with the address of a server, or None."""
+    """What is wrong with a server's address, or None."""
     if any(letter.isspace() or not letter.isprintable() for letter in url):
         return "must not hold blanks, line breaks or control characters"
     try:
         place = urlsplit(url)
-        _ = place.port  # looked at when it is asked for
+        _ = place.port  # parsed on access
     except ValueError as error:
         return f"is no address ({error})"
     if place.scheme not in ("http", "https"):
@@ -27,9 +26,9 @@ def url_fault(url: str) -> str | None:
 
 
 def key_fault(variable: str) -> str | None:
-    """What is wrong with the key in an environment variable, or None; the key itself is not told.
+    """What is wrong with the key in an environment variable, or None; never shows the key.
 
-    A key is sent in a header, which is one line of ASCII.
+    A key is sent in a header, so it must be one line of ASCII.
     """
     key = os.environ.get(variable, "")
     found = [
@@ -48,7 +47,7 @@ def key_fault(variable: str) -> str | None:
 
 
 def proxy_of(url: str) -> str | None:
-    """The proxy that the environment names for this address, without its password."""
+    """The proxy that the environment sets for this address, without its password."""
     place = urlsplit(url)
     proxies = getproxies()
     proxy = proxies.get(place.scheme) or proxies.get("all")
@@ -58,7 +57,7 @@ def proxy_of(url: str) -> str | None:
 
 
 def why_unreachable(error: BaseException, url: str, start: str) -> str:
-    """One line about a connection that failed; ``start`` is how a server is started."""
+    """One line about a failed connection; ``start`` says how to start a server."""
     place, proxy = urlsplit(url), proxy_of(url)
     cause = _innermost(error)
     said = " ".join(str(getattr(cause, "strerror", None) or cause).split())
@@ -84,7 +83,7 @@ def why_unreachable(error: BaseException, url: str, start: str) -> str:
 
 
 def why_no_client(error: Exception, url: str) -> str:
-    """One line about a client that could not be made: what the environment says is wrong."""
+    """One line about a client that cannot be built because the environment is wrong."""
     told = ", ".join(
         f"{name}={_without_login(os.environ[name])}"
         for name in sorted(os.environ)

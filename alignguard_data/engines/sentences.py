@@ -1,6 +1,6 @@
-"""Text embeddings of a sentence model, such as MiniLM: the mean of its last layer's tokens.
+"""Text embeddings of a sentence model, such as MiniLM: mean pooling of the last layer.
 
-A judge of meaning that is not the base model's own. Loads at the first text, from safetensors only.
+Measures meaning independently of the base model. Loads at the first text, from safetensors only.
 """
 
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ class SentenceEmbedder:
     """A ``TextEmbedder`` over a BERT-like sentence model with mean pooling (sentence-transformers).
 
     Args:
-        model: a folder, an archive (.zip) of one, or a hub id.
-        revision: the hub id's commit; that of a folder or an archive is a hash of it.
-        device: ``auto`` (a GPU where there is one) or a torch device.
+        model: a folder, a .zip archive of one, or a hub id.
+        revision: the hub id's commit; for a folder or archive, its hash.
+        device: ``auto`` (a GPU if there is one) or a torch device.
 
     Raises:
         EngineError: a hub id without a revision.
@@ -56,7 +56,7 @@ class SentenceEmbedder:
 
         model = str(unpacked(self._model)) if is_packed(self._model) else self._model
         where: dict[str, Any] = {"revision": self._revision} if self._revision else {}
-        logging.disable_progress_bar()  # the room draws its own
+        logging.disable_progress_bar()  # the room has its own
         tokenizer = AutoTokenizer.from_pretrained(model, **where)
         encoder: Any = AutoModel.from_pretrained(model, use_safetensors=True, **where)
         logging.enable_progress_bar()
@@ -67,7 +67,7 @@ class SentenceEmbedder:
         return self.unit_vectors(texts).astype(np.float32)
 
     def unit_vectors(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
-        """The same before they are rounded to float32."""
+        """Float64 unit vectors, before rounding to float32."""
         import torch
 
         tokenizer, encoder = self._loaded

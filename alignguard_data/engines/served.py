@@ -1,7 +1,7 @@
-"""A served model that speaks OpenAI's chat protocol (vLLM, llama.cpp): one question, one answer.
+"""Client of a model served with OpenAI's chat protocol (vLLM, llama.cpp).
 
-The client retries what may pass (time-outs, 429, 5xx) with growing pauses; what stays wrong is one
-clear error.
+Transient errors (time-outs, 429, 5xx) are retried with growing pauses. What remains is one clear
+error.
 """
 
 import hashlib
@@ -31,17 +31,17 @@ LOCAL = "http://127.0.0.1:8000/v1"
 OPTIONS = (
     "temperature", "max_tokens", "seed", "response_format", "logprobs", "top_logprobs",
 )  # fmt: skip
-"""Fields of a request, beside model and messages, that a profile may rename or leave out."""
+"""Request fields besides model and messages that a profile may rename or leave out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServedModel:
-    """Where a model is served and how patiently it is asked.
+    """Address, time-outs and retries of a served model.
 
-    Only the name of the environment variable that holds a key is configured, never the key.
+    The config holds the name of the environment variable with the key, never the key.
 
-    ``request_fields``: a field of :data:`OPTIONS` to the name that this server gives it, or to None
-    where it refuses the field.
+    ``request_fields``: maps a field of :data:`OPTIONS` to this server's name for it, or to None if
+    the server refuses it.
     """
 
     model: str
@@ -86,20 +86,20 @@ class ServedModel:
 
     @property
     def variant(self) -> str:
-        """Empty, or a hash of the request's renamed and left out fields, which change replies."""
+        """Hash of the renamed and omitted request fields, which change replies; empty if none."""
         if not self.request_fields:
             return ""
         fields = json.dumps(dict(self.request_fields), sort_keys=True)
         return f"-f{hashlib.sha256(fields.encode()).hexdigest()[:8]}"
 
     def ask(self, messages: list[dict[str, Any]], **options: Any) -> Answer:
-        """One chat completion; ``options`` are fields of the protocol, of :data:`OPTIONS`.
+        """One chat completion; ``options`` are request fields of :data:`OPTIONS`.
 
         Raises:
-            EngineError: the server cannot be reached, hangs, refuses the request itself, or
-                answers what is no chat.
+            EngineError: the server cannot be reached, hangs, refuses the request, or does not
+                answer with a chat completion.
         """
-        # The client retries bad statuses; it takes an error under a good one for an answer.
+        # The client retries error statuses, but takes an error with status 200 for an answer.
         patient = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(ErrorAnswer),
             stop=tenacity.stop_after_attempt(self.max_retries + 1),
@@ -160,7 +160,7 @@ def _faults(request_fields: Mapping[str, str | None]) -> list[str]:
 
 
 def _hint(status: int, fields: Mapping[str, Any]) -> str:
-    """What may help where a server refuses the request: it may not know one of its fields."""
+    """Advice for a refused request: the server may not know one of its fields."""
     if status not in (400, 422):
         return ""
     return (
@@ -171,6 +171,6 @@ def _hint(status: int, fields: Mapping[str, Any]) -> str:
 
 
 def json_schema(name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """The option that holds a served model to a JSON schema while it writes."""
+    """The request option that constrains a served model to a JSON schema."""
     held = {"name": name, "schema": schema, "strict": True}
     return {"response_format": {"type": "json_schema", "json_schema": held}}

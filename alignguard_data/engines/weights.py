@@ -1,4 +1,4 @@
-"""Which weights a model folder holds, as a short hash: the revision of a local checkpoint."""
+"""Revision of a local checkpoint: a short hash of its weights and configs."""
 
 import hashlib
 from collections.abc import Sequence
@@ -9,34 +9,34 @@ from alignguard_data.contracts.errors import EngineError
 from alignguard_data.storage.shards import sha256_file
 
 _COUNTED = {".safetensors", ".json", ".txt", ".model", ".jinja"}
-"""Weights, configurations, vocabularies and templates of chats."""
+"""Weights, configs, vocabularies and chat templates."""
 
 
 def folder_revision(folder: Path) -> str:
-    """64-bit hash (hex) of every weight and configuration file of a diffusers folder.
+    """64-bit hash (hex) of all weight and config files of a diffusers folder.
 
-    The noise schedule and the tokenizer count too: they change the images as weights do. Kept
-    for the life of the process, for as long as sizes and modification times stay.
+    Includes the noise schedule and the tokenizer, since they change images as weights do. Cached in
+    the process until a size or modification time changes.
 
     Raises:
-        EngineError: the folder holds no safetensors file.
+        EngineError: the folder has no safetensors file.
     """
     files = [path for path in _files(folder) if path.suffix in _COUNTED]
     if not any(path.suffix == ".safetensors" for path in files):
-        raise EngineError(f"{folder} holds no .safetensors file, so it is not a model folder")
+        raise EngineError(f"{folder} has no .safetensors file, so it is not a model folder")
     return _revision(folder, files)
 
 
 def tokenizer_revision(folder: Path) -> str:
-    """64-bit hash (hex) of the tokenizer's files of a diffusers folder, kept likewise.
+    """64-bit hash (hex) of the tokenizer files of a diffusers folder, cached likewise.
 
-    Other weights with the same tokenizer have the same.
+    It does not depend on the weights.
     """
     return _revision(folder, _files(folder / "tokenizer"))
 
 
 def _files(folder: Path) -> list[Path]:
-    """Every file below a folder, sorted, but hidden ones."""
+    """All files below a folder except hidden ones, sorted."""
     found = (path for path in folder.rglob("*") if path.is_file())
     return sorted(
         path
@@ -55,7 +55,7 @@ def _revision(folder: Path, files: Sequence[Path]) -> str:
 
 
 def file_revision(path: Path) -> str:
-    """64-bit hash (hex) of one weight file, kept likewise.
+    """64-bit hash (hex) of one weight file, cached likewise.
 
     Raises:
         EngineError: the file is missing or is not a safetensors file.
@@ -68,5 +68,5 @@ def file_revision(path: Path) -> str:
 
 @lru_cache(maxsize=4096)
 def _sha256(path: Path, size: int, modified: int) -> str:
-    del size, modified  # they are the cache's key
+    del size, modified  # part of the cache key
     return sha256_file(path)

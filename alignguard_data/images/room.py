@@ -1,7 +1,7 @@
-"""The images room: both prompts of each pair, rendered by the base model from the same noise.
+"""Room ``images``: both prompts of each pair, rendered by the base model from the same noise.
 
-Reads the train pairs of room "prompts", writes room "images": tables "images" (RenderedImage)
-and "rejected" (RejectedImage), both sorted by pair and side.
+Reads the train pairs of room ``prompts``. Writes tables ``images`` (RenderedImage) and ``rejected``
+(RejectedImage), both sorted by pair and side.
 """
 
 import dataclasses
@@ -43,16 +43,16 @@ log = logging.getLogger(__name__)
 
 ROOM = "images"
 FORMAT = 1
-"""Part of the fingerprint: raise it when the room's files change for equal pixels."""
+"""Part of the fingerprint: increment when the files change for equal pixels."""
 
 
 PIXELS_PER_PART = 2**25
-"""Pixels of a row group of the shard: 128 images of 512x512, 100 MB before PNG."""
+"""Pixels per row group of the shard: 128 images of 512x512, 100 MB before PNG."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Row:
-    """One image that is still to be rendered."""
+    """An image to render."""
 
     pair_id: str
     concept: str
@@ -64,7 +64,7 @@ class _Row:
 def spec(
     data: DataRoot, concept: str, generator: ImageGenerator, sampling: Sampling
 ) -> PartitionSpec:
-    """What one concept's images should be made of.
+    """Spec of one concept's images.
 
     Raises:
         InputMissing: the concept's prompt pairs are not complete.
@@ -87,15 +87,15 @@ def render_pairs(
     sampling: Sampling,
     progress: Progress | None = None,
 ) -> dict[str, Manifest]:
-    """Render what is missing of ``concepts`` and return each one's manifest, in their order.
+    """Render the missing images of ``concepts``; returns their manifests in order.
 
-    Batches cross concepts, so that none is half empty. ``progress`` counts images.
+    Batches span concepts, so they are full. ``progress`` counts images.
 
     Raises:
         InputMissing: a concept's prompt pairs are not complete.
-        PartitionBusy: another process renders one of the concepts.
+        PartitionBusy: another process is rendering one of the concepts.
         EngineError: the base model cannot be loaded or run.
-        NothingMade: concepts of which no image can be used; the others are made.
+        NothingMade: concepts without a usable image; the others are made.
     """
     with ExitStack() as stack:
         rooms = {
@@ -121,7 +121,7 @@ def _render_missing(
         room.finish_if_whole(rate=0.0)
     with OneBehind() as behind:
         while rendered < len(rows):
-            # Asked anew each time: a generator that ran out of memory renders fewer at once.
+            # Read in each round: a generator that ran out of memory renders fewer at once.
             part = rows[rendered : rendered + generator.images_per_call]
             pixels = generator.render([r.prompt for r in part], [r.seed for r in part], progress)
             if len(pixels) != len(part):
@@ -148,7 +148,7 @@ def _by_concept(part: Sequence[_Row]) -> Iterator[tuple[str, list[int]]]:
 
 
 class _Rendering:
-    """One concept's partition while its images are rendered, batch by batch."""
+    """One concept's partition during rendering, batch by batch."""
 
     def __init__(
         self,
@@ -184,7 +184,7 @@ class _Rendering:
         ]
 
     def save(self, rows: Sequence[_Row], pixels: Pixels) -> None:
-        """Encode and keep one batch; the rejected part of it in a file of its own."""
+        """Encode and save one batch; its rejected images go to a separate file."""
         images, rejected = [], []
         for row, picture in zip(rows, pixels, strict=True):
             reason = reject_reason(picture)
@@ -214,9 +214,9 @@ class _Rendering:
         )
 
     def finish_if_whole(self, *, rate: float) -> None:
-        """Write shards and manifest once every row is rendered; ``rate`` is images a second.
+        """Write shards and manifest once all rows are rendered; ``rate`` is images per second.
 
-        That no image can be used is kept in ``nothing``, as the other concepts go on.
+        If no image is usable, the error is kept in ``nothing``, so the other concepts go on.
         """
         if self._work.done or self.nothing or len(self._have) < len(self._wanted):
             return
@@ -248,7 +248,7 @@ class _Rendering:
         )
 
     def _read_by_others(self) -> Iterator[tuple[str, Sequence[object]]]:
-        """What scores and what pairs read of the images; their ids are hashes of the files."""
+        """The parts that scores and pairs read of the images; image ids are hashes of the files."""
         for table in self._parts("images", RenderedImage, [*_KEY, "image_id", "phash"]):
             for row in table.to_pylist():
                 yield FILES, [row[name] for name in (*_KEY, "image_id")]
@@ -259,8 +259,8 @@ class _Rendering:
     ) -> Iterator[pa.Table]:
         """The saved rows in parts of bounded size, one in memory at a time; at least one part.
 
-        Of ``columns`` alone where they are given. Sorted, so that the bytes do not depend on where
-        a batch began or a process ended.
+        Only ``columns``, if given. Sorted, so the bytes do not depend on batch boundaries or
+        restarts.
         """
         names = [name for name in self._work.saved_names() if name.startswith(f"{kind}-")]
         places = sorted(
@@ -287,7 +287,7 @@ class _Rendering:
 
 
 def _example(rejected: pa.Table) -> str:
-    """Where the first unusable image is; what it should show stays out."""
+    """Location of the first unusable image, without its prompt."""
     rows = rejected.slice(0, 1).select(["pair_id", "side"]).to_pylist()
     return f"the {rows[0]['side']} image of pair {rows[0]['pair_id']}" if rows else ""
 

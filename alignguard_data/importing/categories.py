@@ -1,7 +1,7 @@
-"""Category names as published datasets spell them, mapped to our seven category keys.
+"""Maps category names in published datasets to the seven category keys.
 
-Case, spaces and punctuation do not count; one field may name several categories. What is not
-known is never guessed.
+Case, spaces and punctuation are ignored. A field may name several categories. Unknown names are
+never guessed.
 """
 
 import re
@@ -14,18 +14,18 @@ from alignguard_data.taxonomy.parse import CATEGORY_SETS
 CATEGORIES = CATEGORY_SETS["i2p"]
 """The keys, in the taxonomy's order."""
 
-_MISSPELT = {"harrasment": "harassment"}  # so spelt throughout the published CSVs
+_MISSPELT = {"harrasment": "harassment"}  # the spelling of the published CSVs
 _KNOWN = {key.replace("-", ""): key for key in CATEGORIES} | _MISSPELT
 _SEPARATORS = re.compile(r"[,;|/+&\n]")
 
 
 class CategoryNames:
-    """Spellings to keys.
+    """Maps spellings to keys.
 
-    ``further`` adds spellings of one's own, for example ``{"Gore": "shocking"}``.
+    ``further`` adds more, for example ``{"Gore": "shocking"}``.
 
     Raises:
-        ConfigError: a key that is none of ours, each named.
+        ConfigError: unknown keys; all are named.
     """
 
     def __init__(self, further: Mapping[str, str] | None = None) -> None:
@@ -39,9 +39,9 @@ class CategoryNames:
         self._keys = _KNOWN | {_plain(name): key for name, key in (further or {}).items()}
 
     def find(self, field: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The keys that a field names, in the taxonomy's order, and the spellings nobody knows.
+        """The keys that a field names, in the taxonomy's order, and its unknown spellings.
 
-        An empty field has neither.
+        Both are empty for an empty field.
         """
         if key := self._keys.get(_plain(field)):
             return (key,), ()

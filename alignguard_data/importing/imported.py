@@ -1,4 +1,4 @@
-"""Reading finished imports: their pairs, evaluation prompts, images and audit.
+"""Reads finished imports: pairs, evaluation prompts, images and audit.
 
     for folder in list_imports(data):
         prompts = read_pairs(folder, role="evaluation", leaked=False)
@@ -26,7 +26,7 @@ AUDIT = "audit.json"
 
 
 def list_imports(data: DataRoot) -> list[Place]:
-    """The folders of all finished imports, by name."""
+    """Folders of all finished imports, by name."""
     folders = children(data.base / ROOM)
     return [folder for folder in folders if size(folder / manifests.MANIFEST)]
 
@@ -34,10 +34,10 @@ def list_imports(data: DataRoot) -> list[Place]:
 def read_pairs(
     folder: Place, role: Role | None = None, *, category: str | None = None, leaked: bool = True
 ) -> list[PromptPair]:
-    """The imported pairs of one role or of both, in the order in which they were published.
+    """The imported pairs of one role or of both, in published order.
 
-    ``category`` keeps every pair that carries it, as its first category or as another. Without
-    ``leaked``, prompts of test that occur in train too, in whatever case, are left out.
+    ``category`` selects pairs with that category, in any position. Without ``leaked``, test prompts
+    that also occur in train, in any case, are left out.
 
     Raises:
         InputMissing: the import is not finished.
@@ -54,16 +54,16 @@ def read_pairs(
 
 
 def read_origins(folder: Place) -> list[PairOrigin]:
-    """Where each pair comes from, and all of its categories."""
+    """Source and all categories of each pair."""
     return [
-        # Arrow gives lists.
+        # Arrow returns lists.
         replace(origin, categories=tuple(origin.categories), rows=tuple(origin.rows))
         for origin in from_table(PairOrigin, manifests.read(folder, "origins"))
     ]
 
 
 def read_images(folder: Place) -> Iterator[pa.Table]:
-    """The images (ImportedImage), a verified shard at a time; nothing if none were imported."""
+    """The images (ImportedImage), one verified shard at a time; empty if none were imported."""
     for file in manifests.require(folder).files:
         stem = Path(file.name).stem
         if stem.startswith(f"{IMAGES}-"):
@@ -71,7 +71,7 @@ def read_images(folder: Place) -> Iterator[pa.Table]:
 
 
 def read_audit(folder: Place) -> dict[str, Any]:
-    """The audit that was written with the import."""
+    """The audit of the import."""
     file = manifests.require(folder).file(AUDIT)
     verify_file(folder, file)
     return json.loads(read_bytes(folder / file.name))

@@ -1,4 +1,4 @@
-"""What a UNet is told of its prompts: text states, and for SDXL pooled states and time ids."""
+"""Text conditions of a UNet: text states, and for SDXL pooled states and time ids."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from torch import Tensor
 
 Pipe = StableDiffusionPipeline | StableDiffusionXLPipeline
-"""The pipes that can be rendered with and trained."""
+"""The diffusers pipes that can render and be trained."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,21 +28,21 @@ class Conditions:
         )
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "Conditions":
-        """These conditions elsewhere."""
+        """Move to a device and dtype."""
         pooled = None if self.pooled is None else self.pooled.to(device, dtype)
         return Conditions(states=self.states.to(device, dtype), pooled=pooled)
 
     def repeat(self, rows: int) -> "Conditions":
-        """The one row of these conditions, ``rows`` times."""
+        """Repeat the single row ``rows`` times."""
         return Conditions(
             states=self.states.expand(rows, -1, -1),
             pooled=None if self.pooled is None else self.pooled.expand(rows, -1),
         )
 
     def replaced(self, rows: Tensor, other: "Conditions") -> "Conditions":
-        """These conditions, with ``other``'s where the mask ``rows`` (rows,) is true.
+        """Rows of ``other`` where the mask ``rows`` (rows,) is true, else these rows.
 
-        ``other`` has one row for all, or as many as these.
+        ``other`` has one row for all, or as many rows as these.
         """
         pooled = self.pooled
         if pooled is not None and other.pooled is not None:
@@ -54,8 +54,8 @@ class Conditions:
     def unet_arguments(self, *, height: int, width: int) -> dict[str, Any]:
         """Keyword arguments of the UNet for images of ``height`` x ``width`` pixels.
 
-        SDXL's time ids are original size, crop offset and target size: an image that is neither
-        cropped nor scaled, as its pipe assumes when nothing else is said.
+        SDXL's time ids are original size, crop offset and target size. Images are taken as neither
+        cropped nor scaled, as the pipe does by default.
         """
         arguments: dict[str, Any] = {"encoder_hidden_states": self.states}
         if self.pooled is not None:
@@ -68,7 +68,7 @@ class Conditions:
 
 
 def concatenated(parts: Sequence[Conditions]) -> Conditions:
-    """All rows, one after the other."""
+    """Concatenate all rows."""
     pooled = [part.pooled for part in parts if part.pooled is not None]
     return Conditions(
         states=torch.cat([part.states for part in parts]),
@@ -78,7 +78,7 @@ def concatenated(parts: Sequence[Conditions]) -> Conditions:
 
 @torch.no_grad()
 def encode_texts(pipe: Pipe, prompts: Sequence[str]) -> Conditions:
-    """Conditions of prompts, by the pipe's own encoders."""
+    """Encode prompts with the pipe's own encoders."""
     device = pipe.unet.device
     if isinstance(pipe, StableDiffusionXLPipeline):
         states, _, pooled, _ = pipe.encode_prompt(
@@ -92,7 +92,7 @@ def encode_texts(pipe: Pipe, prompts: Sequence[str]) -> Conditions:
 
 
 def encode_nothing(pipe: Pipe, negative_prompt: str = "") -> Conditions:
-    """The one row that guidance moves away from; SDXL's base model asks for zeros when empty."""
+    """The unconditional row of classifier-free guidance; zeros for SDXL if the prompt is empty."""
     conditions = encode_texts(pipe, [negative_prompt])
     if not negative_prompt and getattr(pipe.config, "force_zeros_for_empty_prompt", False):
         assert conditions.pooled is not None

@@ -1,7 +1,7 @@
 """Renders prompts with a Stable Diffusion (XL) checkpoint through diffusers, in full batches.
 
-Cheap to construct: torch and the weights are loaded at the first rendering. See
-``diffusers_pipe`` for the loop itself.
+Construction is cheap: torch and the weights load at the first rendering. The denoising loop is in
+``diffusion/pipeline.py``.
 """
 
 import threading
@@ -24,21 +24,21 @@ if TYPE_CHECKING:
 class DiffusersImageGenerator:
     """An ``ImageGenerator`` over a Stable Diffusion (XL) pipe: a local folder or a hub id.
 
-    On a CPU, ``threads`` workers render one batch each with one thread for the maths: two of them
-    do about twice the work of one, where one worker with two threads gains a fifth. Neither
-    ``threads`` nor the neighbours in a batch change an image; ``sampling`` does, and on a CPU
-    without AVX-512 the place in the batch may, by one of 255 in a value or two.
+    On a CPU, ``threads`` workers render one batch each, with one compute thread: two workers are
+    about twice as fast as one, while one worker with two threads gains a fifth. ``threads`` and the
+    other rows of a batch do not change an image. ``sampling`` does, and on a CPU without AVX-512
+    the position in the batch may change one or two values by 1 of 255.
 
     Args:
-        model: folder in diffusers format, or hub id.
+        model: folder in diffusers format or hub id.
         revision: commit of a hub id; a folder's revision is the hash of its files.
         sampling: steps, guidance, size and batch size.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         dtype: ``auto`` (float16 on a GPU, float32 on a CPU), or a torch dtype's name.
-        threads: workers on a CPU; elsewhere one.
-        adapter: a LoRA file that is part of the model from the start.
-        name: model id to record; a folder's own name when left out.
-        vae: another VAE, a folder or hub id (SDXL's own overflows in float16).
+        threads: workers on a CPU; other devices use one.
+        adapter: a LoRA file to fold into the model at load.
+        name: model id to record; by default the folder's name.
+        vae: folder or hub id of another VAE (SDXL's own overflows in float16).
         vae_revision: commit of that hub id.
         speed: compilation, attention kernel, layout, VAE memory; ``auto`` by device.
 
@@ -74,15 +74,15 @@ class DiffusersImageGenerator:
 
     @property
     def model_id(self) -> str:
-        """The hub id, or the folder's name: never a path of this machine."""
+        """The hub id or the folder's name, never a path of this machine."""
         return self._name or (self._folder.resolve().name if self._folder else self._model)
 
     @property
     def revision(self) -> str:
-        """Hash of the folder's files or commit of the hub id.
+        """Hash of the folder's files, or commit of the hub id.
 
-        ``+<hash>`` for another VAE, the choices of speed that change images, and ``+<hash>`` for an
-        adapter.
+        Followed by ``+<hash>`` for another VAE, the speed options that change images, and
+        ``+<hash>`` for an adapter.
         """
         parts = [folder_revision(self._folder) if self._folder else str(self._given_revision)]
         if self._vae:
@@ -95,18 +95,18 @@ class DiffusersImageGenerator:
 
     @property
     def numerics(self) -> dict[str, str]:
-        """The precision that was asked for; ``auto`` goes by the device."""
+        """The configured precision; ``auto`` depends on the device."""
         return {"dtype": self._dtype}
 
     @property
     def images_per_call(self) -> int:
-        """Batch size times workers; smaller after the device ran out of memory."""
+        """Batch size times workers; lower after an out-of-memory error."""
         return self._loaded().images_per_call
 
     def render(
         self, prompts: Sequence[str], seeds: Sequence[int], progress: Progress | None = None
     ) -> Pixels:
-        """One image a prompt, uint8 (len(prompts), height, width, 3), from the noise of its seed.
+        """One image per prompt, uint8 (len(prompts), height, width, 3), from the noise of its seed.
 
         Raises:
             EngineError: the checkpoint cannot be loaded, or one image does not fit into memory.
@@ -117,13 +117,13 @@ class DiffusersImageGenerator:
 
     @contextmanager
     def adapted(self, adapter: Path | None) -> Iterator[None]:
-        """Render with a LoRA file on top until the block ends; None is the model as it is.
+        """Render with a LoRA file inside the block; None renders the base model.
 
-        The adapter is folded into the weights, so rendering costs the same with and without;
-        on leaving the weights are put back bit for bit.
+        The adapter is folded into the weights, so rendering is as fast as without it. The exit
+        restores the weights bit for bit.
 
         Raises:
-            EngineError: the file is no LoRA for this UNet.
+            EngineError: the file is not a LoRA for this UNet.
         """
         if adapter is None:
             yield
@@ -133,10 +133,9 @@ class DiffusersImageGenerator:
 
     @contextmanager
     def changed(self, change: "Callable[[Pipe], Pipe]") -> Iterator[None]:
-        """Render with what ``change`` makes of the loaded pipe until the block ends.
+        """Render with the pipe that ``change`` returns for the loaded one, inside the block.
 
-        It gives back another pipe and leaves the loaded one as it is; noise and denoising loop
-        stay the same.
+        ``change`` must not modify the loaded pipe. Noise and denoising loop stay the same.
 
         Raises:
             EngineError: ``change`` cannot work with this pipe.
@@ -146,7 +145,7 @@ class DiffusersImageGenerator:
 
     @contextmanager
     def sampled(self, sampling: Sampling) -> Iterator[None]:
-        """Render with other steps, guidance or size until the block ends."""
+        """Render with other steps, guidance or size inside the block."""
         before, self.sampling = self.sampling, sampling
         try:
             with self._loaded().sampled(sampling):

@@ -1,4 +1,4 @@
-"""Loads Stable Diffusion checkpoints (1.5, 2.1, XL) from safetensors alone, frozen."""
+"""Loads Stable Diffusion checkpoints (1.5, 2.1, XL) from safetensors only, frozen."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,10 +29,10 @@ def load_pipeline(
     vae: str | None = None,
     vae_revision: str | None = None,
 ) -> Pipe:
-    """Load a checkpoint from safetensors alone, every weight frozen; also used in training.
+    """Load a checkpoint from safetensors only, with frozen weights; also used in training.
 
     Args:
-        model: folder or hub id of a Stable Diffusion (XL) pipe; its own files say which.
+        model: folder or hub id of a Stable Diffusion (XL) pipe; its model_index.json says which.
         revision: commit of a hub id.
         device: ``auto`` or a torch device.
         dtype: ``auto`` or a torch dtype's name.
@@ -40,7 +40,7 @@ def load_pipeline(
         vae_revision: commit of that hub id.
 
     Raises:
-        EngineError: no such checkpoint, one of another kind, or one without safetensors.
+        EngineError: the checkpoint is missing, of another kind, or has no safetensors.
     """
     where = torch.device(_best_device() if device == "auto" else device)
     precision = _best_dtype(where) if dtype == "auto" else getattr(torch, dtype)
@@ -69,7 +69,7 @@ def load_pipeline(
 
 
 def _hint(model: str, revision: str | None) -> str:
-    """What a user can do about a checkpoint that does not load."""
+    """Advice for a checkpoint that does not load."""
     if not Path(model).is_dir():
         return f" (asked for revision {revision}; `alignguard doctor` shows how to get weights)"
     pickled = pickled_weights(Path(model))
@@ -83,7 +83,7 @@ def _hint(model: str, revision: str | None) -> str:
 
 
 def _kind(model: str, revision: str | None) -> tuple[type[Pipe], dict[str, Any]]:
-    """The class that a checkpoint's model_index.json names, and its own arguments."""
+    """The class named in a checkpoint's model_index.json, and its own arguments."""
     found = DiffusionPipeline.load_config(model, revision=revision)
     name = found.get("_class_name") if isinstance(found, dict) else None
     if name == "StableDiffusionPipeline":
@@ -96,7 +96,7 @@ def _kind(model: str, revision: str | None) -> tuple[type[Pipe], dict[str, Any]]
 
 @contextmanager
 def _no_bars() -> Iterator[None]:
-    """Keep the libraries' loading bars out of the run's own progress."""
+    """Hide the libraries' loading bars."""
     libraries = (diffusers_logging, transformers_logging)
     for library in libraries:
         library.disable_progress_bar()

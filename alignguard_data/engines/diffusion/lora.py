@@ -1,4 +1,4 @@
-"""Folds a LoRA file into the weights of a diffusers pipe, and takes it out again exactly."""
+"""Folds a LoRA file into the weights of a diffusers pipe, and undoes it exactly."""
 
 import warnings
 from collections.abc import Callable
@@ -16,18 +16,18 @@ _NAME = "folded"
 
 
 def fold_in(pipe: Pipe, adapter: Path) -> Callable[[], None]:
-    """Add a LoRA's delta to the UNet's weights; returns a function that puts the old ones back.
+    """Add a LoRA's delta to the UNet's weights; returns a function that restores the old ones.
 
     Raises:
         EngineError: the file cannot be read, does not fit, or changes more than the UNet.
     """
     _check(adapter)
     verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()  # else it remarks that the text encoder has no adapter
+    logging.set_verbosity_error()  # it warns that the text encoder has no adapter
     try:
         pipe.load_lora_weights(str(adapter.parent), weight_name=adapter.name, adapter_name=_NAME)
     except (ValueError, RuntimeError, KeyError) as error:
-        pipe.unload_lora_weights()  # some layers may have it already
+        pipe.unload_lora_weights()  # some layers may have the adapter already
         raise EngineError(f"{adapter} does not fit this model: {error}") from error
     finally:
         logging.set_verbosity(verbosity)
@@ -38,7 +38,7 @@ def fold_in(pipe: Pipe, adapter: Path) -> Callable[[], None]:
     }
     pipe.fuse_lora(components=["unet"], adapter_names=[_NAME])
     with warnings.catch_warnings():
-        # What it warns of is what is wanted: the delta stays in the weights.
+        # It warns that the delta stays in the weights, which is the purpose.
         warnings.simplefilter("ignore")
         pipe.unload_lora_weights()
 
@@ -58,4 +58,4 @@ def _check(adapter: Path) -> None:
         raise EngineError(f"{adapter} is not a readable safetensors file: {error}") from error
     foreign = [name for name in names if not name.startswith("unet.")]
     if foreign or not names:
-        raise EngineError(f"{adapter} is not a LoRA of a UNet alone: {foreign[:3]}")
+        raise EngineError(f"{adapter} is not a LoRA of a UNet only: {foreign[:3]}")

@@ -1,7 +1,7 @@
 """A loaded Stable Diffusion checkpoint (1.5, 2.1, XL, LCM, Turbo) and its batched denoising loop.
 
-The loop is that of the pipe's ``__call__`` (same latents, same image up to rounding), made safe to
-run in several threads on the same weights, with noise of its own for every row.
+The loop of the pipe's ``__call__`` (same latents, same image up to rounding), but thread-safe on
+shared weights and with separate noise per row.
 """
 
 import inspect
@@ -38,11 +38,11 @@ from alignguard_data.engines.speed import Attention, Speed, on_device
 log = logging.getLogger(__name__)
 
 DECODED_PIXELS = 2**22
-"""Pixels that the VAE decodes at once (16 images of 512x512): it needs far more memory an image
-than the UNet does."""
+"""Pixels per VAE decode (16 images of 512x512): it needs far more memory per image than the
+UNet."""
 
 KEPT_WHOLE = ("norm", r"\.to_(q|k|v|out)\b")
-"""Layers that are not quantized: norms are sensitive, and adapters fold into the projections."""
+"""Layers to leave unquantized: norms are sensitive, and adapters fold into the projections."""
 
 _KERNELS = {
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -54,7 +54,7 @@ _KERNELS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Batch:
-    """Rows of one forward pass: always ``batch_size`` of them, the last ``padding`` repeated."""
+    """Rows of one forward pass: always ``batch_size``, the last ``padding`` of them repeated."""
 
     prompts: list[str]
     seeds: list[int]
@@ -62,7 +62,7 @@ class _Batch:
 
 
 class DiffusersPipe:
-    """Weights on their device, ready to render; see ``DiffusersImageGenerator``."""
+    """A loaded pipe on its device, ready to render; see ``DiffusersImageGenerator``."""
 
     def __init__(
         self, pipe: Pipe, sampling: Sampling, *, workers: int, speed: Speed | None = None
@@ -76,7 +76,7 @@ class DiffusersPipe:
         how = on_device(speed or Speed(), self._device.type)
         self._attention: Attention = how.attention
         self._layout = torch.channels_last if how.channels_last else torch.contiguous_format
-        # A fast tokenizer keeps its padding in itself, so two threads must not use it at once.
+        # A fast tokenizer stores its padding, so threads must take turns.
         self._encoding = threading.Lock()
         self._empty: Conditions | None = None
 
@@ -94,10 +94,10 @@ class DiffusersPipe:
         vae_revision: str | None = None,
         speed: Speed | None = None,
     ) -> "DiffusersPipe":
-        """Load from safetensors alone.
+        """Load from safetensors only.
 
         Raises:
-            EngineError: no such checkpoint, or one of another kind.
+            EngineError: the checkpoint is missing or of another kind.
         """
         pipe = load_pipeline(
             model,
@@ -116,7 +116,7 @@ class DiffusersPipe:
             pipe.vae.enable_slicing()
         if how.compile:
             pipe.unet.compile(dynamic=False)
-        # Quantized weights are cast in place around each forward: one batch at a time.
+        # Quantized weights are cast in place around each forward, so one batch at a time.
         side_by_side = pipe.unet.device.type == "cpu" and how.quantization == "none"
         loaded = cls(pipe, sampling, workers=threads if side_by_side else 1, speed=how)
         if how.quantization == "float8":
@@ -132,12 +132,12 @@ class DiffusersPipe:
         return self._batch_size * self._workers
 
     def fold_in(self, adapter: Path) -> None:
-        """Make a LoRA file part of the weights for good."""
+        """Fold a LoRA file into the weights permanently."""
         fold_in(self._pipe, adapter)
 
     @contextmanager
     def adapted(self, adapter: Path) -> Iterator[None]:
-        """Make a LoRA file part of the weights until the block ends."""
+        """Fold a LoRA file into the weights inside the block."""
         restore = fold_in(self._pipe, adapter)
         try:
             yield
@@ -146,7 +146,7 @@ class DiffusersPipe:
 
     @contextmanager
     def changed(self, change: Callable[[Pipe], Pipe]) -> Iterator[None]:
-        """Render with what ``change`` makes of the loaded pipe until the block ends."""
+        """Render with the pipe that ``change`` returns for the loaded one, inside the block."""
         before = self._pipe, self._empty
         self._pipe, self._empty = change(self._pipe), None
         try:
@@ -156,9 +156,9 @@ class DiffusersPipe:
 
     @contextmanager
     def sampled(self, sampling: Sampling) -> Iterator[None]:
-        """Render with other steps, guidance or size until the block ends.
+        """Render with other steps, guidance or size inside the block.
 
-        Rows of a batch and negative prompt stay what they were.
+        Batch size and negative prompt do not change.
         """
         before, self._sampling = self._sampling, sampling
         try:
@@ -169,18 +169,18 @@ class DiffusersPipe:
     def render(
         self, prompts: Sequence[str], seeds: Sequence[int], progress: Progress | None
     ) -> Pixels:
-        """One uint8 image (height, width, 3) a prompt; batches run side by side on a CPU.
+        """One uint8 image (height, width, 3) per prompt; batches run in parallel on a CPU.
 
         Raises:
-            EngineError: a single image does not fit into memory, the device failed, or it lacks
-                the chosen attention kernel.
+            EngineError: one image does not fit into memory, the device failed, or it lacks the
+                configured attention kernel.
         """
         while True:
             try:
                 return self._render(prompts, seeds, progress, self._attention)
             except RuntimeError as error:
                 if isinstance(error, torch.AcceleratorError):
-                    # The process's context is lost with the device: only a new process can go on.
+                    # The process's device context is lost; only a new process can continue.
                     raise EngineError(
                         f"{self._device} failed ({first_line(error)}); the images so far "
                         "are kept: look at the device (nvidia-smi) and run again"
@@ -200,7 +200,7 @@ class DiffusersPipe:
                     torch.cuda.empty_cache()
 
     def _runs_natively(self, prompts: Sequence[str], seeds: Sequence[int]) -> bool:
-        """Whether a batch that failed under the chosen attention kernel succeeds without it."""
+        """Whether a batch that failed with the configured attention kernel succeeds without it."""
         first = slice(self._batch_size)
         try:
             self._render(prompts[first], seeds[first], None, "native")
@@ -243,7 +243,7 @@ class DiffusersPipe:
     def _batch(self, prompts: Sequence[str], seeds: Sequence[int], start: int) -> _Batch:
         stop = start + self._batch_size
         texts, numbers = list(prompts[start:stop]), list(seeds[start:stop])
-        # A short batch would take other code paths in the matrix kernels and so change last bits.
+        # A short batch takes other code paths in the matrix kernels, which changes the last bits.
         padding = self._batch_size - len(texts)
         return _Batch(
             prompts=texts + texts[-1:] * padding,
@@ -258,7 +258,7 @@ class DiffusersPipe:
         return self._decode(latents)[: len(batch.prompts) - batch.padding]
 
     def _noise(self, generators: Sequence[torch.Generator]) -> Tensor:
-        """Standard normal latents (rows, channels, h, w), drawn on the CPU row by row."""
+        """Standard normal latents (rows, channels, h, w), drawn on the CPU per row."""
         pipe, size = self._pipe, self._sampling
         factor = pipe.vae_scale_factor
         shape = (1, pipe.unet.config.in_channels, size.height // factor, size.width // factor)
@@ -266,7 +266,7 @@ class DiffusersPipe:
         return torch.cat(rows).to(self._device, self._dtype)
 
     def _embed(self, prompts: Sequence[str]) -> dict[str, Any]:
-        """The UNet's text arguments, the negative prompt's rows first under guidance."""
+        """The UNet's text arguments; under guidance the negative prompt's rows come first."""
         size = self._sampling
         with self._encoding:
             given = encode_texts(self._pipe, prompts)
@@ -279,7 +279,7 @@ class DiffusersPipe:
 
     @property
     def _guided(self) -> bool:
-        # A distilled model (LCM) takes the guidance as an input of its own.
+        # A distilled model (LCM) takes the guidance as an input.
         distilled = self._pipe.unet.config.time_cond_proj_dim is not None
         return self._sampling.guidance_scale > 1 and not distilled
 
@@ -295,7 +295,7 @@ class DiffusersPipe:
         self, noise: Tensor, text: dict[str, Any], generators: Sequence[torch.Generator]
     ) -> Tensor:
         """Noise (rows, channels, h, w) to latents under classifier-free guidance."""
-        # A scheduler holds its position, so each batch has one of its own.
+        # A scheduler has state, so each batch needs its own.
         scheduler = with_solver(self._pipe.scheduler, self._sampling.solver)
         scheduler.set_timesteps(self._sampling.num_inference_steps, device=self._device)
         extra: dict[str, Any] = {}
@@ -314,7 +314,7 @@ class DiffusersPipe:
         return latents
 
     def _decode(self, latents: Tensor) -> Pixels:
-        """Latents to uint8 images (rows, height, width, 3); rows that are not finite are black."""
+        """Latents to uint8 images (rows, height, width, 3); non-finite rows become black."""
         vae = self._pipe.vae
         at_once = max(1, DECODED_PIXELS // (self._sampling.width * self._sampling.height))
         parts = [
@@ -330,5 +330,5 @@ class DiffusersPipe:
 
 
 def _kernel(attention: Attention) -> AbstractContextManager[object]:
-    """PyTorch's attention kernel for what runs inside; it is a choice of the whole process."""
+    """Select PyTorch's attention kernel inside the block, for the whole process."""
     return sdpa_kernel(_KERNELS[attention]) if attention in _KERNELS else nullcontext()

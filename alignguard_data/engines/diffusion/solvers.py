@@ -1,6 +1,6 @@
-"""The sampler of a loaded pipe: the checkpoint's own, or DPM-Solver++ over the same noise schedule.
+"""The sampler of a pipe: the checkpoint's own, or DPM-Solver++ on the same noise schedule.
 
-What is trained and what a peer reads of the noise schedule stays the checkpoint's.
+Training and peers always use the checkpoint's own noise schedule.
 """
 
 import copy
@@ -14,7 +14,7 @@ from alignguard_data.contracts.sampling import Solver
 
 
 def with_solver(scheduler: Any, solver: Solver) -> Any:
-    """A sampler of its own for one batch, from the pipe's ``scheduler``, which stays as it is.
+    """A new sampler for one batch; the pipe's ``scheduler`` is not modified.
 
     ``dpm++2m`` is the second order multistep solver of DPM-Solver++ (arXiv 2211.01095) on the
     checkpoint's own betas, prediction type and spacing of steps.
@@ -28,8 +28,8 @@ def with_solver(scheduler: Any, solver: Solver) -> Any:
     known = [one.name for one in KarrasDiffusionSchedulers]
     if own not in known:
         raise EngineError(
-            f"sampling.solver: {solver} cannot take the place of this checkpoint's {own}; "
-            "`checkpoint` renders with that"
+            f"sampling.solver: {solver} cannot replace this checkpoint's {own}; "
+            "`checkpoint` renders with it"
         )
     return DPMSolverMultistepScheduler.from_config(
         scheduler.config, algorithm_type="dpmsolver++", solver_order=2

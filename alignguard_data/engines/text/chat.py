@@ -1,6 +1,6 @@
-"""What a language model is asked for one prompt pair: instruction, seeded variety, JSON schema.
+"""The request to a language model for one prompt pair: instruction, seeded variety, JSON schema.
 
-The instruction is a file with a version; its hash enters the fingerprint of every prompt.
+The instruction is a versioned file whose hash enters the prompts' fingerprint.
 """
 
 import hashlib
@@ -20,14 +20,14 @@ Chat = list[dict[str, str]]
 """Messages of one request, each with ``role`` and ``content``."""
 
 Ask = Callable[[list[Chat], list[int], dict[str, Any]], list[Reply]]
-"""Asks an engine: chats, a seed for each, and the JSON schema that the replies are held to."""
+"""Calls an engine with chats, a seed per chat, and the JSON schema that constrains the replies."""
 
 
 def reply_schema(*fields: str) -> dict[str, Any]:
-    """JSON schema of an object of short texts, for models that are held to one while they write.
+    """JSON schema of an object of short texts, for constrained generation.
 
-    Bounds of length compile in xgrammar and in guidance; a pattern with bounds does not in the
-    first. Control characters may pass them, so whoever reads the reply takes them out.
+    Length bounds compile in xgrammar and in guidance; a pattern with bounds does not compile in
+    xgrammar. The schema allows control characters, so the reader of the reply removes them.
     """
     text = {"type": "string", "minLength": 8, "maxLength": 300}
     return {
@@ -39,7 +39,7 @@ def reply_schema(*fields: str) -> dict[str, Any]:
 
 
 SCHEMA = reply_schema("unsafe_prompt", "safe_prompt")
-"""The schema of a whole pair."""
+"""The schema of a full pair."""
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "setting": (
@@ -65,7 +65,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Variety:
-    """What tells one request for a concept from the next."""
+    """What varies between the requests for a concept."""
 
     setting: str
     medium: str
@@ -75,7 +75,7 @@ class Variety:
 
 
 def variety(request: WritingRequest, seed: int = 0) -> Variety:
-    """Drawn from concept and request index alone, so that a batch or a resume changes nothing."""
+    """Drawn from concept, request index and seed only, so batching and resuming change nothing."""
     return Variety(
         **{
             name: choices[number_of(request, seed, name) % len(choices)]
@@ -85,24 +85,24 @@ def variety(request: WritingRequest, seed: int = 0) -> Variety:
 
 
 def request_seed(request: WritingRequest, seed: int = 0) -> int:
-    """The model's seed for one request: 31 bits."""
+    """The model's seed for a request: 31 bits."""
     return number_of(request, seed, "text") & 0x7FFFFFFF
 
 
 def number_of(request: WritingRequest, seed: int, what: str) -> int:
-    """64 bits that depend on concept, index, seed and purpose alone."""
+    """64 bits that depend only on concept, index, seed and purpose."""
     text = f"{request.concept.key}\0{request.index}\0{seed}\0{what}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 
 def held_to(schemas: Sequence[dict[str, Any]]) -> str:
-    """Short name of the schemas that replies are held to, for fingerprints."""
+    """Short hash of the reply schemas, for fingerprints."""
     return f"schema{hashlib.sha256(json.dumps(schemas).encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Instruction:
-    """A named instruction file of the package, filled in for each request: one reply, one pair."""
+    """A packaged instruction template, rendered per request; one reply gives one pair."""
 
     schemas = (SCHEMA,)
 
@@ -115,7 +115,7 @@ class Instruction:
         """The template.
 
         Raises:
-            EngineError: no such instruction is shipped.
+            EngineError: there is no such instruction.
         """
         folder = resources.files("alignguard_data.prompts").joinpath("instructions")
         file = folder.joinpath(f"{self.name}.j2")
@@ -126,7 +126,7 @@ class Instruction:
 
     @property
     def version(self) -> str:
-        """Name and hash of everything that decides the messages."""
+        """Name and hash of everything that determines the messages."""
         content = f"{self.text}\0{self.min_words}\0{self.max_words}\0{_CHOICES}"
         return f"{self.name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
@@ -136,12 +136,12 @@ class Instruction:
         return environment.from_string(self.text)
 
     def write(self, requests: Sequence[WritingRequest], seed: int, ask: Ask) -> list[Reply]:
-        """One reply a request, in order."""
+        """One reply per request, in order."""
         chats = [self.messages(request, seed) for request in requests]
         return ask(chats, [request_seed(request, seed) for request in requests], SCHEMA)
 
     def messages(self, request: WritingRequest, seed: int = 0) -> Chat:
-        """One chat: a single user message, which every chat template knows."""
+        """One chat with a single user message, which every chat template supports."""
         content = self._template.render(
             concept=request.concept,
             variety=asdict(variety(request, seed)),

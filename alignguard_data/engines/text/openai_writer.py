@@ -1,6 +1,6 @@
-"""Writes prompt pairs with any served model that speaks OpenAI's chat protocol (vLLM, llama.cpp).
+"""Writes prompt pairs with a model served over OpenAI's chat protocol (vLLM, llama.cpp).
 
-Replies that an earlier batch got are kept by the room, so that an error loses none of them.
+The room saves the replies of earlier batches, so an error loses none of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,10 +17,10 @@ from alignguard_data.engines.text.steps import AnyInstruction, load_instruction
 
 @dataclass(kw_only=True)
 class OpenAIWriter:
-    """A ``TextGenerator``; building it is light, the client is made at the first request.
+    """A ``TextGenerator`` that builds its client at the first request.
 
-    ``served_revision`` names the weights behind ``model``: the server does not say. Where it is
-    served: :class:`ServedModel`.
+    ``served_revision`` names the weights behind ``model``, which the server does not report. For
+    the server's fields see :class:`ServedModel`.
     """
 
     model: str
@@ -33,7 +33,7 @@ class OpenAIWriter:
     max_tokens: int = 200
     seed: int = 0
     schema: bool = True
-    """Hold the model to the reply's JSON schema while it writes."""
+    """Constrain the model to the reply's JSON schema."""
     concurrency: int = 16
     timeout_seconds: float = 120.0
     max_retries: int = 4
@@ -62,7 +62,7 @@ class OpenAIWriter:
 
     @property
     def revision(self) -> str:
-        """Weights, instruction and everything else that changes a reply."""
+        """Weights, instruction and all settings that change a reply."""
         held = held_to(self._instruction.schemas) if self.schema else "free"
         return (
             f"{self.served_revision}+{self._instruction.version}"
@@ -74,11 +74,11 @@ class OpenAIWriter:
         return load_instruction(self.instruction, self.min_words, self.max_words)
 
     def generate(self, requests: Sequence[WritingRequest]) -> list[Reply]:
-        """One reply a request, in order; at most ``concurrency`` are asked at a time.
+        """One reply per request, in order; at most ``concurrency`` requests in flight.
 
         Raises:
-            EngineError: the server cannot be reached, hangs, refuses the request itself, or
-                answers what is no chat.
+            EngineError: the server cannot be reached, hangs, refuses the request, or does not
+                answer with a chat completion.
         """
         return self._instruction.write(requests, self.seed, self._ask)
 

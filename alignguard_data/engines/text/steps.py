@@ -1,8 +1,8 @@
-"""Instructions in steps, for small models: one task a request, shown by worked examples.
+"""Instructions in steps, for small models: one task per request, with worked examples.
 
-A YAML file names what varies from request to request, and the steps: each writes one prompt of the
-pair, from the request's scene and from what the steps before it wrote. The model sees the step's
-examples as turns of the conversation before it is asked.
+A YAML file defines what varies between requests, and the steps. Each step writes one prompt of the
+pair from the request's scene and the output of earlier steps. Its examples are sent as earlier
+turns of the conversation.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from alignguard_data.engines.text.chat import Ask, Chat, Instruction, number_of,
 from alignguard_data.storage.yaml_files import read_yaml
 
 REPLY_FIELD = "caption"
-"""The one field of a step's reply."""
+"""The field of a step's reply."""
 
 
 class _Strict(BaseModel):
@@ -31,17 +31,17 @@ class _Strict(BaseModel):
 
 
 class Example(_Strict):
-    """A worked example: what is asked, and the caption that answers it."""
+    """A worked example: question and answering caption."""
 
     ask: str
     answer: str
 
 
 class Step(_Strict):
-    """One task: the prompt of the pair that it writes, and how the model is asked for it.
+    """One task: the prompt of the pair that it writes, and its question.
 
-    ``ask`` is a Jinja template over ``concept``, ``scene``, and ``written``, the prompts of the
-    steps before. Examples are the same in every request, so that an engine reads them once.
+    ``ask`` is a Jinja template over ``concept``, ``scene`` and ``written``, the prompts of earlier
+    steps. Examples are the same in every request, so an engine can cache them as a prefix.
     """
 
     writes: Literal["unsafe_prompt", "safe_prompt"]
@@ -67,7 +67,10 @@ class _Content(_Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class StepInstruction:
-    """An instruction file in steps. Lengths are the gate's business: small models read no rules."""
+    """An instruction file in steps.
+
+    It states no length rules, which small models ignore; the gate checks lengths.
+    """
 
     file: Path
     schemas: tuple[dict[str, Any], ...] = field(default=(reply_schema(REPLY_FIELD),))
@@ -87,16 +90,16 @@ class StepInstruction:
 
     @property
     def version(self) -> str:
-        """Name of the file and hash of what it says.
+        """File name and content hash.
 
         Raises:
-            ConfigError: it cannot be read, or has faults.
+            ConfigError: the file cannot be read or has faults.
         """
         content = self._content.model_dump_json()
         return f"{self.file.stem}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
     def scene(self, request: WritingRequest, seed: int = 0) -> dict[str, str]:
-        """What the request's captions show, drawn from concept and index."""
+        """The scene of a request, drawn from concept, index and seed."""
         return {
             name: choices[number_of(request, seed, name) % len(choices)]
             for name, choices in self._content.scene.items()
@@ -105,7 +108,7 @@ class StepInstruction:
     def messages(
         self, step: Step, request: WritingRequest, seed: int, written: Mapping[str, str]
     ) -> Chat:
-        """The task, examples as turns, and the question."""
+        """The task, the examples as turns, and the question."""
         chat = [{"role": "system", "content": step.task}]
         for example in step.examples:
             answer = json.dumps({REPLY_FIELD: example.answer}, ensure_ascii=False)
@@ -120,9 +123,10 @@ class StepInstruction:
         return [*chat, {"role": "user", "content": asked}]
 
     def write(self, requests: Sequence[WritingRequest], seed: int, ask: Ask) -> list[Reply]:
-        """One reply a request, in order.
+        """One reply per request, in order.
 
-        The pair, or the first step's reply that holds no caption, for the gate to say why.
+        A reply is the pair, or the first step's reply without a caption, which the gate rejects
+        with a reason.
         """
         written: list[dict[str, str]] = [{} for _ in requests]
         ended: dict[int, Reply] = {}
@@ -152,7 +156,7 @@ AnyInstruction = Instruction | StepInstruction
 
 
 def load_instruction(name: str, min_words: int, max_words: int) -> AnyInstruction:
-    """A shipped instruction by name, or one in steps by the path of its YAML file."""
+    """A packaged instruction by name, or one in steps by the path of its YAML file."""
     if name.endswith((".yaml", ".yml")):
         return StepInstruction(file=Path(name))
     return Instruction(name=name, min_words=min_words, max_words=max_words)

@@ -1,10 +1,9 @@
-"""Runs vLLM in an environment of its own: JSON lines in, JSON lines out.
+"""Runs vLLM in a separate environment: JSON lines in, JSON lines out.
 
-This file is started by its path with another interpreter, which has vLLM and nothing of ours. A
-line in holds ``chats``, ``seeds``, the ``schema`` that replies are held to (or null),
-``temperature`` and ``max_tokens``; a line out ``replies``, each a text and why it ended, and counts
-of tokens. Only what is asked for goes to standard output, as vLLM's own remarks go to standard
-error.
+Started by path with another interpreter, which has vLLM and not this package. An input line has
+``chats``, ``seeds``, the ``schema`` of the replies (or null), ``temperature`` and ``max_tokens``.
+An output line has ``replies``, each with text and finish reason, and token counts. Only answers go
+to standard output; vLLM's logs go to standard error.
 """
 
 import json
@@ -13,9 +12,9 @@ import sys
 
 
 def main() -> None:
-    """Load the model that the first line describes, say so, then answer until input ends."""
+    """Load the model of the first line, report ready, then answer until input ends."""
     out = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # whatever else prints must not spoil the protocol
+    os.dup2(2, 1)  # keep other output off the protocol
     setup = json.loads(sys.stdin.readline())
     from vllm import LLM, SamplingParams  # pyright: ignore[reportMissingImports]
     from vllm.sampling_params import (  # pyright: ignore[reportMissingImports]
@@ -42,7 +41,7 @@ def main() -> None:
         found = model.chat(batch["chats"], parameters, use_tqdm=False)
         answer = {
             "replies": [
-                # None would mean that vLLM gave an unfinished request back.
+                # None would mean that vLLM returned an unfinished request.
                 {"text": one.text, "finish_reason": one.finish_reason or "error"}
                 for one in (request.outputs[0] for request in found)
             ],

@@ -1,8 +1,8 @@
-"""Writes prompt pairs with vLLM, offline, in a process and an environment of its own.
+"""Writes prompt pairs with vLLM, offline, in a separate process and environment.
 
-vLLM's pins conflict with ours, and a GPU's memory is free for certain only when its process ends.
-A worker that crashes, hangs or runs out of memory is reported with its last lines and started once
-more; the replies of earlier batches are kept by the room.
+vLLM's pins conflict with ours, and GPU memory is reliably freed only when a process ends. A worker
+that crashes, hangs or runs out of memory is logged with its last lines and restarted once. The room
+keeps the replies of earlier batches.
 """
 
 import json
@@ -48,30 +48,30 @@ SPEED = frozenset(
         "cpu_offload_gb",
     )
 )
-"""Arguments of ``vllm.LLM`` that decide how fast and where it writes, not what."""
+"""Arguments of ``vllm.LLM`` that affect speed and placement, not replies."""
 
 
 def usual_interpreter() -> str:
-    """``VLLM_PYTHON``, else what ``make vllm-env`` builds, whatever folder a command starts in."""
+    """``VLLM_PYTHON``, else the interpreter that ``make vllm-env`` builds, from any folder."""
     built = Path(__file__).parents[3] / ".venv-vllm" / "bin" / "python"
     return os.environ.get("VLLM_PYTHON") or str(built)
 
 
 class WorkerFailed(EngineError):
-    """The worker ended, hung or answered garbage; the text has its last lines."""
+    """The worker ended, hung or sent garbage; the text has its last lines."""
 
 
 @dataclass(kw_only=True)
 class VLLMWriter:
-    """A ``TextGenerator``; building it is light, the worker starts at the first request.
+    """A ``TextGenerator`` that starts its worker at the first request.
 
     Args:
-        model: folder or hub id of a chat model, or a GGUF file, which is converted once.
-        model_revision: commit of a hub id; a folder's is the hash of its files.
-        interpreter: Python of the environment that has vLLM, else :func:`usual_interpreter`.
+        model: folder or hub id of a chat model, or a GGUF file (converted once).
+        model_revision: commit of a hub id; for a folder, the hash of its files.
+        interpreter: Python of the environment with vLLM, by default :func:`usual_interpreter`.
         engine: further arguments of ``vllm.LLM``, for example ``max_model_len``.
         environment: further environment variables of the worker.
-        start_seconds, reply_seconds: after so long without an answer the worker counts as hung.
+        start_seconds, reply_seconds: time without an answer after which the worker counts as hung.
     """
 
     model: str
@@ -100,7 +100,7 @@ class VLLMWriter:
 
     @property
     def model_id(self) -> str:
-        """The hub id, or the folder's or file's name: never a path of this machine."""
+        """The hub id, or the folder's or file's name, never a path of this machine."""
         place = Path(self.model)
         if is_packed(self.model):
             return place.stem
@@ -108,7 +108,7 @@ class VLLMWriter:
 
     @cached_property
     def revision(self) -> str:
-        """Weights, instruction and everything else that changes a reply."""
+        """Weights, instruction and all settings that change a reply."""
         if is_packed(self.model):
             weights = packed_revision(self.model)
         elif Path(self.model).is_dir():
@@ -123,7 +123,7 @@ class VLLMWriter:
 
     @property
     def numerics(self) -> dict[str, str]:
-        """The engine's arguments that can change a reply: its precision among them."""
+        """The engine arguments that can change a reply, such as its precision."""
         return {f"vllm {k}": str(v) for k, v in sorted(self.engine.items()) if k not in SPEED}
 
     @cached_property
@@ -131,11 +131,11 @@ class VLLMWriter:
         return load_instruction(self.instruction, self.min_words, self.max_words)
 
     def generate(self, requests: Sequence[WritingRequest]) -> list[Reply]:
-        """One reply a request, in order, as one batch; a failed worker is started once more.
+        """One reply per request, in order, as one batch; a failed worker is restarted once.
 
         Raises:
-            EngineError: the worker failed twice, with its last lines, or the engine ended a
-                request with an error, with what it said.
+            EngineError: the worker failed twice, or the engine ended a request with an error; with
+                its last lines.
         """
         return self._instruction.write(requests, self.seed, self._ask)
 
@@ -152,14 +152,14 @@ class VLLMWriter:
         try:
             answer = self._answer(batch)
         except WorkerFailed as error:
-            log.warning("%s; starting it once more", error)
+            log.warning("%s; restarting it once", error)
             answer = self._answer(batch)
         self.input_tokens += answer.get("input_tokens", 0)
         self.output_tokens += answer.get("output_tokens", 0)
         return [Reply(**reply) for reply in answer["replies"]]
 
     def close(self) -> None:
-        """End the worker and free its memory."""
+        """Stop the worker and free its memory."""
         if self._running:
             self._running.end()
             self._running = None
@@ -207,7 +207,7 @@ class VLLMWriter:
 
 
 def _raise_errors(replies: Sequence[Mapping[str, str]], said: str) -> None:
-    """An engine that fails a request ends it with an error, or aborts it, and an empty text."""
+    """Raise for requests that vLLM ended as an error or abort, with an empty text."""
     failed = [reply for reply in replies if reply["finish_reason"] in ("error", "abort")]
     if failed:
         raise EngineError(
@@ -217,7 +217,7 @@ def _raise_errors(replies: Sequence[Mapping[str, str]], said: str) -> None:
 
 
 class _Worker:
-    """The process, a thread that reads its answers, and a file of what it said besides."""
+    """The process, a thread that reads its answers, and its log file."""
 
     def __init__(self, interpreter: str, script: Path, environment: Mapping[str, str]) -> None:
         self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - until close
@@ -242,7 +242,7 @@ class _Worker:
         self._answers.put(None)
 
     def ask(self, question: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """Send a line, wait for a line."""
+        """Send a line and wait for a line."""
         assert self._process.stdin is not None
         self._asked_at = os.fstat(self._said.fileno()).st_size
         try:
@@ -264,7 +264,7 @@ class _Worker:
         return answer
 
     def failed(self, how: str) -> WorkerFailed:
-        """The error, with the code that it ended with and its last lines."""
+        """The error with the exit code and the last lines."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=1)
         code = self._process.poll()
@@ -275,10 +275,10 @@ class _Worker:
         return WorkerFailed(f"vLLM worker {how} (exit code {code}){hint}; last lines:\n  {last}")
 
     def said(self) -> str:
-        """What it said besides since it was last asked.
+        """Log output since the last request.
 
-        Its log's first error line, which says what failed, and the last ones, which say why; else
-        its last lines.
+        The first error line, which says what failed, and the last lines, which say why; without an
+        error only the last lines.
         """
         lines = self._lines(self._asked_at)
         errors = [line for line in lines if " ERROR " in line]
@@ -286,13 +286,13 @@ class _Worker:
         return "\n  ".join(chosen)
 
     def _lines(self, start: int) -> list[str]:
-        # Read beside the process, which writes at its own place in the same file.
+        # A separate handle: the process writes at its own position in the file.
         size = os.fstat(self._said.fileno()).st_size
         said = os.pread(self._said.fileno(), size - start, start)
         return [line for line in said.decode(errors="replace").splitlines() if line.strip()]
 
     def end(self) -> None:
-        """Kill the process and whatever it started."""
+        """Kill the process and its children."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, 9)
         self._process.wait()

@@ -1,4 +1,4 @@
-"""What an import of the published CoProV2 found, in numbers that sum exactly to its rows."""
+"""The audit of a CoProV2 import: counts that sum exactly to its rows."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ PARTS = ("train", "test")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """Where every row of ``files`` ended: behind a record of ``kept``, or in ``rejected``."""
+    """Where each row of ``files`` went: to a record of ``kept``, or to ``rejected``."""
 
     files: Sequence[CsvFile]
     categories: Mapping[str, tuple[str, ...]]
@@ -26,10 +26,10 @@ class Outcome:
 
 
 def audit(outcome: Outcome) -> dict[str, Any]:
-    """The audit, ready for JSON; it holds no prompt.
+    """The audit as JSON values; contains no prompt.
 
     Raises:
-        IntegrityError: a row ended nowhere, or twice.
+        IntegrityError: a row went nowhere, or to two places.
     """
     check_sums(outcome)
     return {
@@ -47,7 +47,7 @@ def audit(outcome: Outcome) -> dict[str, Any]:
 
 
 def check_sums(outcome: Outcome) -> None:
-    """Every row is behind exactly one record or rejected exactly once; IntegrityError if not."""
+    """Check that each row has exactly one record or one rejection; else IntegrityError."""
     ends = Counter((row.file, row.row) for row in outcome.rejected)
     for candidate in outcome.kept:
         ends.update((row.file, row.row) for rows in candidate.rows.values() for row in rows)
@@ -129,7 +129,7 @@ def _multi_category(outcome: Outcome) -> dict[str, Any]:
 
 
 def _one_sided(outcome: Outcome) -> dict[str, int]:
-    """Pair numbers of which the files have one side alone."""
+    """Numbers of pairs that have only one side in the files."""
     sides: dict[int, set[str]] = defaultdict(set)
     for file in outcome.files:
         for row in file.rows if file.part == "train" else ():
@@ -140,7 +140,7 @@ def _one_sided(outcome: Outcome) -> dict[str, int]:
 
 
 def _duplicates(outcome: Outcome) -> dict[str, dict[str, int]]:
-    """Prompts that stand in several pairs (train), or in several rows (test)."""
+    """Prompts that occur in several pairs (train) or in several rows (test)."""
     pairs: dict[str, dict[str, set[object]]] = {
         name: defaultdict(set) for name in ("train_unsafe", "train_safe", "test")
     }
@@ -163,7 +163,7 @@ def _repeated(places: Mapping[str, set[object]]) -> dict[str, int]:
 
 
 def _leaked(outcome: Outcome) -> dict[str, int]:
-    """Test rows whose prompt stands in train; ``casefolded`` includes the exact ones."""
+    """Test rows whose prompt occurs in train; ``casefolded`` includes the exact ones."""
     train = TrainPrompts(outcome.files)
     rows = [row.prompt for file in outcome.files if file.part == "test" for row in file.rows]
     leaks = Counter(train.leak(prompt) for prompt in rows)

@@ -1,7 +1,7 @@
-"""The CSV files of the published CoProV2: read whole, checked, each row with its place.
+"""Reads and checks the CSV files of the published CoProV2; each row keeps its place.
 
-Columns ``prompt,image,category`` in any order; others are named and left alone. Nothing is judged
-here but the form.
+Columns ``prompt,image,category`` in any order; other columns are reported and ignored. Checks only
+the form.
 """
 
 import re
@@ -26,7 +26,7 @@ _COLUMNS = Columns(spellings={name: (name,) for name in COLUMNS}, required=COLUM
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One row: ``row`` counts the file's data rows from 1, ``line`` is where it begins."""
+    """One row: ``row`` counts data rows from 1, ``line`` is the line where it begins."""
 
     file: str
     part: Part
@@ -39,7 +39,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CsvFile:
-    """One file: its part of the dataset, its rows, and what was passed over."""
+    """One file: its part of the dataset, its rows, and what was ignored."""
 
     name: str
     part: Part
@@ -50,11 +50,11 @@ class CsvFile:
 
 
 def read_files(paths: Sequence[Path]) -> tuple[CsvFile, ...]:
-    """Every file, train before test, then by name, whatever the order of ``paths``.
+    """All files, train before test, then by name, independent of the order of ``paths``.
 
     Raises:
-        ConfigError: a file cannot be read, is not UTF-8, lacks a column, or has a row that is not
-            CSV; every such fault, by file and line.
+        ConfigError: files cannot be read, are not UTF-8, lack a column, or have rows that are not
+            CSV; all faults, by file and line.
     """
     names = Counter(path.name for path in paths)
     faults: list[str] = []
@@ -92,7 +92,7 @@ def _csv_file(path: Path, name: str, found: RowFile) -> CsvFile:
 
 
 def _part(path: Path, images: Sequence[str]) -> Part:
-    """By the word in the file's name; without one, train if any row is named like a train image."""
+    """Train or test by the file's name; else train if any image is named like a train image."""
     said = set(_PART_IN_NAME.findall(path.stem.casefold()))
     if said == {"train"} or said == {"test"}:
         return "train" if "train" in said else "test"

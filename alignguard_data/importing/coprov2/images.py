@@ -1,7 +1,7 @@
-"""The published images: hashed to say what is imported, then read pair by pair into shards.
+"""Reads the published images: hashes them for the fingerprint, then reads them in pairs.
 
-One batch of pairs is in memory at a time. A file that cannot be decoded, or shows nothing, takes
-its pair with it.
+One batch of pairs is in memory at a time. If an image cannot be decoded or is constant, its pair is
+rejected.
 """
 
 import io
@@ -27,14 +27,14 @@ _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """Images of the pairs that are whole, and every row of the pairs that are not."""
+    """Images of complete pairs, and all rows of incomplete ones."""
 
     images: list[ImportedImage]
     rejected: list[RejectedRow]
 
 
 def wanted_images(files: Sequence[CsvFile], folder: Path) -> list[str]:
-    """Names of the train images that ``folder`` has, sorted; no name leaves the folder.
+    """Names of the train images in ``folder``, sorted; names that leave the folder are ignored.
 
     Raises:
         ConfigError: the folder cannot be listed.
@@ -54,7 +54,7 @@ def hash_images(
     """sha256 (hex) of every named file.
 
     Raises:
-        InputMissing: a file cannot be read, named.
+        InputMissing: a file cannot be read; it is named.
     """
 
     def digest(name: str) -> str:
@@ -74,7 +74,7 @@ def read_batch(
     """Both images of each train pair.
 
     Raises:
-        IntegrityError: a file was changed since it was hashed.
+        IntegrityError: a file changed after it was hashed.
     """
     batch = Batch(images=[], rejected=[])
     read = pool.map(lambda candidate: _read_pair(folder, candidate, hashes), candidates)

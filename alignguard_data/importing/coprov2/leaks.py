@@ -1,6 +1,7 @@
-"""Which prompts of test stand in train.
+"""Which test prompts occur in train.
 
-Word for word, or in canonical form (case, width of gaps, and what else :func:`canonical` folds).
+Word for word, or in canonical form (case, width of gaps, and whatever else :func:`canonical`
+folds).
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ Leak = Literal["exact", "casefolded", ""]
 
 
 class TrainPrompts:
-    """Every prompt of the train files, of both sides, rejected rows too."""
+    """All prompts of the train files, of both sides, including rejected rows."""
 
     def __init__(self, files: Sequence[CsvFile]) -> None:
         train = (row.prompt for file in files if file.part == "train" for row in file.rows)

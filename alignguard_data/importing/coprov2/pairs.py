@@ -1,7 +1,7 @@
-"""Rows of the published CoProV2 -> candidates for records, and one reason for every other row.
+"""Maps rows of the published CoProV2 to candidate records, or to one reason each.
 
-Train rows of one number are a pair: the unsafe side's prompt and the safe side's. A test row is an
-unsafe prompt with no twin. The order of the tests is the order of ``REASONS``.
+Train rows with the same number are a pair of an unsafe and a safe prompt. A test row is an unsafe
+prompt without a twin. The tests run in the order of ``REASONS``.
 """
 
 from collections import Counter, defaultdict
@@ -18,7 +18,7 @@ from alignguard_data.importing.coprov2.leaks import TrainPrompts
 from alignguard_data.safety.rules import redact, refusal
 
 WRITER = "coprov2"
-"""Stands in a record's ``writer``, and as the concept's slug: the dataset names no concepts."""
+"""A record's ``writer``, and the concept's slug, since the dataset names no concepts."""
 
 REASONS: dict[str, str] = {
     "empty_prompt": "the prompt is empty",
@@ -43,14 +43,14 @@ _LONGEST_SHOWN = 40
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """What becomes a record if its images can be read; ``rows`` are all rows behind each side."""
+    """A record if its images can be read; ``rows`` are the source rows of each side."""
 
     pair: PromptPair
     origin: PairOrigin
     rows: Mapping[Side, Sequence[Row]]
 
     def rejected(self, faults: Mapping[Side, str]) -> list[RejectedRow]:
-        """Every row of it, by the fault of its side; a side without one fell with its twin."""
+        """All its rows, by the fault of their side; a side without a fault is ``twin_rejected``."""
         return [
             reject(row, faults.get(side, "twin_rejected"))
             for side, rows in self.rows.items()
@@ -60,7 +60,7 @@ class Candidate:
 
 @dataclass(kw_only=True, slots=True)
 class Mapped:
-    """All rows: those behind a candidate, and the others with their reasons."""
+    """The outcome of all rows: candidates, and rejected rows with reasons."""
 
     candidates: list[Candidate] = field(default_factory=list)
     rejected: list[RejectedRow] = field(default_factory=list)
@@ -68,11 +68,11 @@ class Mapped:
 
 @dataclass(kw_only=True, slots=True)
 class _Group:
-    """Rows of one pair number, or of one test prompt; ``lost`` are sides that had a bad row."""
+    """Rows of a pair number or of a test prompt; ``lost`` are sides with a bad row."""
 
     rows: dict[Side, list[Row]] = field(default_factory=lambda: defaultdict(list))
     said: dict[tuple[Side, str], set[str]] = field(default_factory=lambda: defaultdict(set))
-    """Categories that the rows gave to each side and prompt."""
+    """Categories that rows give to each side and prompt."""
     lost: set[Side] = field(default_factory=set)
 
     @property
@@ -81,15 +81,15 @@ class _Group:
 
 
 def reject(row: Row, reason: str, detail: str = "") -> RejectedRow:
-    """The record of a row that is left out."""
+    """The record of a rejected row."""
     return RejectedRow(file=row.file, row=row.row, line=row.line, reason=reason, detail=detail)
 
 
 def known_categories(files: Sequence[CsvFile], names: CategoryNames) -> dict[str, tuple[str, ...]]:
-    """The keys behind every spelling that occurs.
+    """The category keys of each spelling that occurs.
 
     Raises:
-        ConfigError: spellings that nobody knows, each with its rows and its first place.
+        ConfigError: unknown spellings, each with its number of rows and its first place.
     """
     found: dict[str, tuple[str, ...]] = {}
     unknown: Counter[str] = Counter()
@@ -115,11 +115,11 @@ def map_rows(
     images: Collection[str] | None = None,
     progress: Progress | None = None,
 ) -> Mapped:
-    """Sort every row into a candidate or under its reason.
+    """Map each row to a candidate or to a reason.
 
-    ``images`` are the file names that the image folder has, or None where images are not imported.
-    ``progress`` counts rows. Candidates are in the order of their numbers, then test prompts in
-    that of the files.
+    ``images`` are the file names in the image folder, or None if images are not imported.
+    ``progress`` counts rows. Candidates are ordered by number, followed by test prompts in file
+    order.
     """
     mapped = Mapped()
     pairs: dict[int, _Group] = defaultdict(_Group)
@@ -241,6 +241,6 @@ def _rows(group: _Group) -> list[Row]:
 
 
 def _shown(spelling: str) -> str:
-    # A shifted column may hold a prompt.
+    # A shifted column may contain a prompt.
     safe = len(spelling) <= _LONGEST_SHOWN and not refusal(spelling)
     return repr(spelling) if safe else redact(spelling)

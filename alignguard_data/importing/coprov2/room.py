@@ -1,9 +1,9 @@
-"""Imports the published CoProV2 (columns ``prompt,image,category``) as records of ours.
+"""Imports the published CoProV2 (columns ``prompt,image,category``) as our records.
 
-Writes ``<root>/<profile>/imports/coprov2-<content id>/``, a partition like any other: tables
-``pairs`` (PromptPair), ``origins`` (PairOrigin), ``rejected`` (RejectedRow), shards
-``images-*`` (ImportedImage) when there is an image folder, and ``audit.json``. Every row of the
-files is behind a record or in ``rejected``.
+Writes ``<root>/<profile>/imports/coprov2-<content id>/``, a regular partition: tables ``pairs``
+(PromptPair), ``origins`` (PairOrigin), ``rejected`` (RejectedRow), shards ``images-*``
+(ImportedImage) if there is an image folder, and ``audit.json``. Each row of the files has a record
+or is in ``rejected``.
 """
 
 import json
@@ -40,7 +40,7 @@ from alignguard_data.storage.shards import write_bytes
 from alignguard_data.storage.tally import Tally
 
 FORMAT = 1
-"""Raised when the same files would be mapped otherwise; part of the fingerprint."""
+"""Part of the fingerprint: increment when the same files map to other records."""
 
 TABLES = {
     "pairs": PromptPair,
@@ -48,16 +48,16 @@ TABLES = {
     "rejected": RejectedRow,
     IMAGES: ImportedImage,
 }
-"""Records by shard."""
+"""Record class by shard."""
 PAIRS_PER_SHARD = 256
 
 Stages = Callable[[str, int], Progress]
-"""Called with a stage's name and number of units; what it returns counts them."""
+"""Called with a stage's name and number of units; returns a callback that counts them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """What is imported: the files, the image folder, and spellings of categories of one's own."""
+    """Input of an import: the files, the image folder, and extra category spellings."""
 
     files: tuple[CsvFile, ...]
     images: Path | None = None
@@ -65,7 +65,7 @@ class Source:
     categories: Mapping[str, str] = field(default_factory=dict)
 
     def spec(self, data: DataRoot) -> PartitionSpec:
-        """What the import should be made of; equal content gives the same folder."""
+        """Spec of the import; equal content gives the same folder."""
         inputs = {f"csv/{file.name}": file.sha256 for file in self.files}
         if self.images is not None:
             inputs["images"] = manifests.fingerprint({}, self.hashes)
@@ -85,7 +85,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Imported:
-    """A finished import; ``made`` is False when it was there already."""
+    """A finished import; ``made`` is False if it existed already."""
 
     folder: Place
     manifest: Manifest
@@ -101,15 +101,15 @@ def import_coprov2(
     categories: Mapping[str, str] | None = None,
     stages: Stages | None = None,
 ) -> Imported:
-    """Import the CSV files, with the train images of the folder ``images``; nothing if it was done.
+    """Import the CSV files, and the train images of folder ``images``; a no-op if done already.
 
-    ``categories`` maps further spellings to keys. A killed import goes on with the next batch of
-    images. With ``images``, a pair needs both of its files.
+    ``categories`` maps more spellings to keys. A killed import resumes with the next batch of
+    images. With ``images``, a pair needs both image files.
 
     Raises:
-        ConfigError: files, spellings or the image folder have faults; all of one kind at once.
-        IntegrityError: an image was changed meanwhile.
-        PartitionBusy: another process imports the same.
+        ConfigError: files, spellings or the image folder have faults; all faults of a kind at once.
+        IntegrityError: an image changed during the import.
+        PartitionBusy: another process is importing the same files.
         StorageError: the data root cannot be written.
     """
     begin = stages or (lambda name, total: lambda units: None)
@@ -139,7 +139,7 @@ def _check_paths(paths: Sequence[Path]) -> None:
 
 
 class _Import:
-    """One import while it is made."""
+    """An import in progress."""
 
     def __init__(
         self, work: PartitionWork, source: Source, pool: ThreadPoolExecutor, begin: Stages
@@ -150,7 +150,7 @@ class _Import:
         self._begin = begin
 
     def make(self, keys: Mapping[str, tuple[str, ...]]) -> Manifest:
-        """Map the rows, read the images, write it all."""
+        """Map the rows, read the images and write the partition."""
         source = self._source
         rows = sum(len(file.rows) for file in source.files)
         there = source.hashes if source.images is not None else None
@@ -166,7 +166,7 @@ class _Import:
         )
 
     def _read_images(self, folder: Path, pairs: Sequence[Candidate]) -> list[RejectedRow]:
-        # A batch is done when its rejected rows are saved; its images were saved before them.
+        # Images are saved first, so saved rejected rows mean that the batch is done.
         done = set(self._work.saved_names())
         progress = self._begin("images", 2 * len(pairs))
         rejected: list[RejectedRow] = []

@@ -122,7 +122,7 @@ def test_a_pair_that_stands_in_two_concepts_is_named(filled):
     rewrite(filled, "prompts", "spots.dot", pairs=pa.concat_tables([here, there.slice(0, 1)]))
     twice = there["pair_id"][0].as_py()
     messages = {f.name: f.message for f in failed(filled)}
-    assert messages["ids"] == f"pair {twice} stands in lines.bar and in spots.dot"
+    assert messages["ids"] == f"pair {twice} is in both lines.bar and spots.dot"
 
 
 @pytest.mark.parametrize(("room", "stem"), [("scores", "scores"), ("pairs", "kept")])
@@ -133,7 +133,7 @@ def test_a_row_of_a_pair_that_was_never_written_is_named(filled, room, stem):
     ).cast(table.schema)
     rewrite(filled, room, "spots.dot", **{stem: strange})
     messages = {f.name: f.message for f in failed(filled)}
-    assert f"{room}/spots.dot: {stem} holds {'f' * 32}, which was never written" in messages["ids"]
+    assert f"{room}/spots.dot: {stem} has {'f' * 32}, which was never written" in messages["ids"]
 
 
 def test_a_pair_with_two_verdicts_is_named(filled):

@@ -120,5 +120,5 @@ def test_an_unknown_model_says_which_are_known():
 def test_a_broken_config_is_named(tmp_path):
     (tmp_path / "unet").mkdir()
     (tmp_path / "unet" / "config.json").write_text("{")
-    with pytest.raises(EngineError, match=r"unet/config.json is no readable model config"):
+    with pytest.raises(EngineError, match=r"unet/config.json is not a readable model config"):
         shapes_of(str(tmp_path))

@@ -80,7 +80,7 @@ def test_a_worker_that_fails_twice_is_reported_with_its_last_lines(tmp_path, how
     with pytest.raises(WorkerFailed) as caught:
         one.generate(REQUESTS)
     assert re.search(message, " ".join(str(caught.value).split()))
-    assert "starting it once more" in caplog.text
+    assert "restarting it once" in caplog.text
     assert one._running is None
 
 
@@ -102,13 +102,13 @@ print(json.dumps({"replies": [good, bad, bad]}), flush=True)
 
 @pytest.mark.parametrize("end", ["error", "abort"])
 def test_a_request_that_the_engine_fails_is_an_error_in_its_own_words(tmp_path, end, caplog):
-    """Started once more it would fail again, so it is not."""
+    """A restart would fail again, so there is none."""
     with pytest.raises(EngineError) as caught:
         writer(tmp_path, ENDS_BADLY % end).generate(REQUESTS)
     for words in (f"2 of 3 requests with '{end}'", "Failed to compile grammar", "the very cause"):
         assert words in str(caught.value)
     assert "fine" not in str(caught.value)
-    assert "once more" not in caplog.text
+    assert "restarting" not in caplog.text
 
 
 def test_a_worker_that_fails_once_is_started_again(tmp_path):
