@@ -18,7 +18,8 @@ import yaml
 
 from alignguard_data.storage import manifest as manifests
 from alignguard_train.contracts.adapter_names import BASE, MERGED
-from pipelines.profile import load_profile, profile_path
+from pipelines.profile import load_profile
+from pipelines.profile_layers import profile_path
 from pipelines.resources import Engines
 from pipelines.rooms import Room
 from pipelines.runtime.driver import Listener, run_rooms

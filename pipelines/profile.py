@@ -1,7 +1,7 @@
 """A profile: which engines, models, sizes and thresholds one deployment uses.
 
-One YAML file, `pipelines/profiles/<name>.yaml` or any path, validated whole: every fault is
-reported at once with its place in the file and its value.
+One YAML file, `pipelines/profiles/<name>.yaml` or any path, with the one that it extends; validated
+whole: every fault is reported at once with its place in the file and its value.
 """
 
 import importlib
@@ -9,7 +9,6 @@ import os
 import re
 import zoneinfo
 from collections.abc import Callable, Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -32,20 +31,17 @@ from alignguard_data.pairs.room import FilterRules
 from alignguard_data.prompts.gate import WritingConfig
 from alignguard_data.release.room import ReleaseConfig
 from alignguard_data.scores.thresholds import threshold_of
-from alignguard_data.storage.yaml_files import read_yaml
 from alignguard_train.contracts.recipes import ExpertRecipe, MergeConfig
 from alignguard_train.evaluation.judge import EvaluationConfig
 from pipelines.moved_names import new_name
 from pipelines.params import FaultyParams, changed, checked
-from pipelines.profile_paths import place_paths, resolve_model, spelt_as_path
+from pipelines.profile_layers import profile_document, profile_path
+from pipelines.profile_paths import resolve_model, spelt_as_path
 from pipelines.runtime.devices import DEVICE
 from pipelines.runtime.ray_cluster import RayCluster
 
 PROFILE_VARIABLE = "ALIGNGUARD_PROFILE"
 DEFAULT_PROFILE = "standin"
-
-# A parameter would take the text `no` for true.
-_OLD_BOOLEAN = "unquoted yes, no, on and off are text in YAML 1.2: write true or false, or quote it"
 
 
 def _importable(use: str) -> str:
@@ -274,13 +270,6 @@ class Profile(_Strict):
         return self.training.build_recipe()
 
 
-def profile_path(name_or_path: str) -> Path:
-    """Where a profile lives, as an absolute path: a shipped one by name, or any YAML file."""
-    if name_or_path.endswith((".yaml", ".yml")):
-        return Path(os.path.expanduser(name_or_path)).absolute()
-    return Path(str(resources.files("pipelines").joinpath("profiles", f"{name_or_path}.yaml")))
-
-
 def settled(name_or_path: str) -> str:
     """The same profile by a name that means it in every folder, for another process."""
     is_file = name_or_path.endswith((".yaml", ".yml"))
@@ -295,20 +284,8 @@ def load_profile(name_or_path: str | None = None) -> Profile:
     """
     wanted = name_or_path or os.environ.get(PROFILE_VARIABLE) or DEFAULT_PROFILE
     path = profile_path(wanted)
-    if not path.exists():
-        shipped = sorted(p.stem for p in profile_path("x").parent.glob("*.yaml"))
-        raise ConfigError(
-            str(path), [f"no such profile; shipped ones: {', '.join(shipped)}; or give a path"]
-        )
-    file = read_yaml(path)
-    content = file.content
-    faults = [*file.faults, *(file.fault(place, _OLD_BOOLEAN) for place in file.old_booleans)]
-    try:
-        place_paths(content, path.parent)
-    except ValueError as error:
-        faults.append(str(error))
-    faults += _take_calibrations(content)
-    if faults:
+    content = profile_document(wanted)
+    if faults := _take_calibrations(content):
         raise ConfigError(str(path), faults)
     try:
         return Profile.model_validate(content)

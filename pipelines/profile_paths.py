@@ -42,6 +42,9 @@ FILE_PARAMS = frozenset({"vectors", "weights", "interpreter"})
 MODEL_PARAMS = frozenset({"model"})
 """Of an engine's ``params``; the model of a served engine is the server's own name for it."""
 
+BASE_MODEL = "profile:base_model"
+"""In an engine's ``params``: the base model of the profile."""
+
 _SPELT_AS_PATH = re.compile(r"\.{1,2}/|~|/")
 _SPELT_AS_RELATIVE = re.compile(r"(\.{1,2}|~)/")
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -55,6 +58,11 @@ def place_paths(content: dict[str, Any], folder: Path) -> None:
         holder[name] = _model(holder[name], folder)
     for holder, name in _fields(content, tuple((*engine, "params") for engine in ENGINES)):
         holder[name] = _params(holder[name], folder)
+
+
+def engines_of(content: dict[str, Any]) -> Iterator[Any]:
+    """Every engine of a profile's document."""
+    return (engine for way in ENGINES for engine in _reached(content, list(way)))
 
 
 def placed(path: Any, folder: Path) -> Any:
@@ -87,7 +95,7 @@ def spelt_as_path(text: str) -> bool:
 
 
 def _model(model: Any, folder: Path) -> Any:
-    if not isinstance(model, str) or not model or model.startswith("package:"):
+    if not isinstance(model, str) or not model or model.startswith(("package:", "profile:")):
         return model
     beside = folder / os.path.expanduser(model)
     if spelt_as_path(model) or beside.exists() or not _HUB_ID.fullmatch(model):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.profile import profile_path
+from pipelines.profile_layers import profile_path
 
 REPOSITORY = Path(__file__).parent.parent
 KEPT_CATEGORIES = 2

@@ -18,7 +18,8 @@ from alignguard_data.storage.places import Place, scratch
 from pipelines.cli.check import Check
 from pipelines.cli.console import Output, table
 from pipelines.cli.needs import profile_needs
-from pipelines.profile import load_profile, profile_path
+from pipelines.profile import load_profile
+from pipelines.profile_layers import profile_path, shipped_profiles
 from pipelines.profile_paths import resolve_model
 from pipelines.resources import Engines, data_root
 
@@ -49,8 +50,8 @@ def examine() -> Iterator[Check]:
     free = shutil.disk_usage(existing).free
     yield _enough("disk free", free, NEEDED_FREE_BYTES, "export ALIGNGUARD_ROOT=/a/larger/disk")
     yield _writable(root)
-    for path in sorted(profile_path("x").parent.glob("*.yaml")):
-        yield _profile(path.stem)
+    for name in shipped_profiles():
+        yield _profile(name)
     profile = load_profile()
     yield from profile_needs(profile, Engines(profile, data_root()).taxonomy)
 

@@ -1,20 +1,17 @@
 """A broken profile names every fault at once, with its place and value."""
 
-from pathlib import Path
-
 import pytest
 import yaml
 
 from alignguard_data.contracts.errors import ConfigError
-from pipelines.profile import load_profile, profile_path
+from pipelines.profile import load_profile
+from pipelines.profile_layers import shipped_profiles
 from tests.conftest import reduced_profile
 
 
-@pytest.mark.parametrize(
-    "path", sorted(profile_path("x").parent.glob("*.yaml")), ids=lambda p: p.stem
-)
-def test_every_shipped_profile_is_valid(path: Path):
-    assert load_profile(path.stem).name == path.stem
+@pytest.mark.parametrize("name", shipped_profiles())
+def test_every_shipped_profile_is_valid(name: str):
+    assert load_profile(name).name == name
 
 
 def test_all_faults_are_reported_at_once_with_place_and_value(tmp_path):

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from alignguard_data.costs.gpus import GPUS
 from pipelines.cli.app import app
 from pipelines.cli.needs import profile_needs
-from pipelines.profile import load_profile, profile_path
+from pipelines.profile import load_profile
+from pipelines.profile_layers import profile_path
 from pipelines.resources import Engines, data_root
 from pipelines.ui.budget import budget
 
