@@ -8,7 +8,6 @@ replaces the base's engine whole, so that no parameter of one engine reaches ano
 revision.
 """
 
-import os
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -30,7 +29,7 @@ _OLD_BOOLEAN = "unquoted yes, no, on and off are text in YAML 1.2: write true or
 def profile_path(name_or_path: str) -> Path:
     """Absolute path of a shipped profile's file, by name, or of any YAML file."""
     if name_or_path.endswith((".yaml", ".yml")):
-        return Path(os.path.expanduser(name_or_path)).absolute()
+        return Path(name_or_path).expanduser().absolute()
     return _shipped(name_or_path)
 
 
@@ -79,9 +78,8 @@ def _base_of(
     if not isinstance(extends, str):
         return None, [file.fault((EXTENDS,), f"must be a name or a path (got {extends!r})")]
     is_file = extends.endswith((".yaml", ".yml"))
-    base = Path(os.path.abspath(path.parent / os.path.expanduser(extends)))
-    base = base if is_file else _shipped(extends)
-    if base in chain:
+    base = (path.parent / Path(extends).expanduser()).absolute() if is_file else _shipped(extends)
+    if base.resolve() in {one.resolve() for one in chain}:
         names = " -> ".join(one.name for one in (*chain, base))
         return None, [file.fault((EXTENDS,), f"a profile cannot extend itself: {names}")]
     if not base.exists():

@@ -69,7 +69,8 @@ def test_a_base_that_cannot_be_is_named_with_its_line(tmp_path, extends, said):
     with pytest.raises(ConfigError) as caught:
         load_profile(write(tmp_path / "mine.yaml", extends=extends, name="mine"))
     (fault,) = caught.value.faults
-    assert fault.startswith("extends (line 1): ") and said in fault
+    assert fault.startswith("extends (line 1): ")
+    assert said in fault
 
 
 def test_a_circle_of_two_files_is_found(tmp_path):
