@@ -3,7 +3,6 @@ from .adapters import load_lora, save_lora
 from .base import BaseModel
 from .contracts import (
     ExpertRecipe,
-    MergeConfig,
     sd15_expert,
     sd21_expert,
     sdxl_expert,
@@ -12,7 +11,7 @@ from .contracts import (
 from .encodings import encode, load_preferences
 from .evaluation import evaluate_all
 from .experts import make_expert, train_expert
-from .merge import co_merge, make_merges
+from .merge import MergeConfig, co_merge, make_merges
 
 __all__ = [
     "BaseModel",

@@ -17,7 +17,8 @@ from alignguard_data.release.room import ReleaseConfig, build_release
 from alignguard_data.storage.writes import remove_tree
 from alignguard_train.adapters.lora import WEIGHTS, save_lora
 from alignguard_train.contracts.adapter_names import BASE, MERGED
-from alignguard_train.evaluation.judge import BaseImage, EvaluationConfig, evaluation_rows, judge
+from alignguard_train.evaluation.config import EvaluationConfig
+from alignguard_train.evaluation.judge import BaseImage, evaluation_rows, judge
 from alignguard_train.evaluation.room import evaluate_all
 from benchmarks.dataset import build
 from benchmarks.merging import random_experts

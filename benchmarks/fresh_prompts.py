@@ -5,7 +5,8 @@ from collections.abc import Iterable
 
 from alignguard_data.contracts.protocols import TextGenerator, WritingRequest
 from alignguard_data.contracts.records import SIDES, Concept
-from alignguard_train.evaluation.judge import EvaluationRow, evaluation_seed
+from alignguard_train.evaluation.judge import evaluation_seed
+from alignguard_train.evaluation.records import EvaluationRow
 
 
 def fresh_rows(

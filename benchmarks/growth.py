@@ -20,11 +20,12 @@ from matplotlib.ticker import LogLocator
 from alignguard_data.storage.shards import write_bytes
 from alignguard_train.adapters.lora import Lora
 from alignguard_train.base import BaseModel
-from alignguard_train.contracts.recipes import MergeConfig, standin_expert
+from alignguard_train.contracts.recipes import standin_expert
 from alignguard_train.encodings.encoder import encode
 from alignguard_train.evaluation.report.plots import GRID, INK, MUTED, PALETTE
 from alignguard_train.experts.trainer import train_expert
 from alignguard_train.merge.calibration import measure_activity
+from alignguard_train.merge.config import MergeConfig
 from alignguard_train.merge.strategies import merge
 from benchmarks.merging import random_experts
 from benchmarks.obvious_loop import random_preferences

@@ -19,8 +19,8 @@ from torch import nn
 
 from alignguard_train.adapters.lora import Lora, LoraLayer
 from alignguard_train.base import LORA_TARGETS, BaseModel
-from alignguard_train.contracts.recipes import MergeConfig, Strategy
 from alignguard_train.merge.calibration import measure_activity
+from alignguard_train.merge.config import MergeConfig, Strategy
 from alignguard_train.merge.regmean import regmean
 from alignguard_train.merge.strategies import merge
 from benchmarks import real_size

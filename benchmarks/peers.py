@@ -21,7 +21,7 @@ from alignguard_data.storage.places import parse_root
 from alignguard_train.contracts.adapter_names import BASE, MERGED, label
 from alignguard_train.contracts.peer_methods import PEERS, TITLES
 from alignguard_train.evaluation.contenders import Contender
-from alignguard_train.evaluation.judge import EvaluationRow
+from alignguard_train.evaluation.records import EvaluationRow
 from alignguard_train.merge.room import merged_weights
 from alignguard_train.peers.concept import Concept
 from alignguard_train.peers.registry import make_peer

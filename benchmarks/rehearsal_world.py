@@ -19,8 +19,9 @@ from alignguard_data.contracts.records import Concept, PromptPair
 from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.images.room import render_pairs
 from alignguard_data.index.room import build_index
-from alignguard_data.pairs.room import FilterRules, filter_pairs
-from alignguard_data.prompts.gate import WritingConfig
+from alignguard_data.pairs.config import FilterRules
+from alignguard_data.pairs.room import filter_pairs
+from alignguard_data.prompts.config import WritingConfig
 from alignguard_data.prompts.room import write_prompt_pairs
 from alignguard_data.release.room import ReleaseConfig, build_release
 from alignguard_data.scores.room import score_concept
@@ -29,7 +30,7 @@ from alignguard_data.storage.paths import DataRoot
 from alignguard_data.taxonomy.parse import Category, Taxonomy
 from alignguard_data.taxonomy.room import write_taxonomy
 from alignguard_train.adapters.lora import WEIGHTS, LoraLayer, save_lora
-from alignguard_train.evaluation.judge import EvaluationConfig
+from alignguard_train.evaluation.config import EvaluationConfig
 from alignguard_train.evaluation.room import evaluate_all
 from pipelines.profile import Profile
 

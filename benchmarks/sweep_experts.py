@@ -24,13 +24,15 @@ from rich.console import Console
 
 from alignguard_data.release.reader import release_folder
 from alignguard_train.adapters.lora import Lora, save_lora
-from alignguard_train.contracts.recipes import ExpertRecipe, Strategy, standin_expert
+from alignguard_train.contracts.recipes import ExpertRecipe, standin_expert
 from alignguard_train.encodings.encoder import encode, load_preferences
 from alignguard_train.evaluation.intervals import Bootstrap
-from alignguard_train.evaluation.judge import EvaluationRow, judge
+from alignguard_train.evaluation.judge import judge
+from alignguard_train.evaluation.records import EvaluationRow
 from alignguard_train.evaluation.statistics import ip
 from alignguard_train.experts.trainer import HISTORY, train_expert
 from alignguard_train.merge.calibration import measure_activity
+from alignguard_train.merge.config import Strategy
 from alignguard_train.merge.strategies import merge
 from benchmarks.fresh_prompts import fresh_rows
 from pipelines.profile import Engine, load_profile

@@ -27,12 +27,13 @@ from alignguard_data.contracts.errors import ConfigError
 from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.engines.reaching import url_fault
 from alignguard_data.engines.speed import Speed
-from alignguard_data.pairs.room import FilterRules
-from alignguard_data.prompts.gate import WritingConfig
-from alignguard_data.release.room import ReleaseConfig
+from alignguard_data.pairs.config import FilterRules
+from alignguard_data.prompts.config import WritingConfig
+from alignguard_data.release.config import ReleaseConfig
 from alignguard_data.scores.thresholds import threshold_of
-from alignguard_train.contracts.recipes import ExpertRecipe, MergeConfig
-from alignguard_train.evaluation.judge import EvaluationConfig
+from alignguard_train.contracts.recipes import ExpertRecipe
+from alignguard_train.evaluation.config import EvaluationConfig
+from alignguard_train.merge.config import MergeConfig
 from pipelines.moved_names import new_name
 from pipelines.params import FaultyParams, changed, checked
 from pipelines.profile_layers import profile_document, profile_path

@@ -10,17 +10,16 @@ import numpy as np
 
 from alignguard_data.contracts.protocols import FeatureExtractor, ImageScorer
 from alignguard_train.contracts.adapter_names import BASE
+from alignguard_train.evaluation.config import EvaluationConfig
 from alignguard_train.evaluation.contenders import Contender, Entrant
 from alignguard_train.evaluation.intervals import Bootstrap, Interval, mean_interval
 from alignguard_train.evaluation.judge import (
     AdaptableGenerator,
     BaseImage,
-    EvaluatedImage,
-    EvaluationConfig,
-    EvaluationRow,
     judge,
     render_in_batches,
 )
+from alignguard_train.evaluation.records import EvaluatedImage, EvaluationRow
 from alignguard_train.evaluation.statistics import ip
 from alignguard_train.peers.concept import Concept
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from alignguard_data.contracts.records import PairOrigin, PromptPair, Role, from_table
+from alignguard_data.contracts.records import PromptPair, Role, from_table
+from alignguard_data.importing.records import PairOrigin
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.places import Place, children, read_bytes, size

@@ -1,4 +1,4 @@
-from .filter import FilterRules
+from .config import FilterRules
 from .room import filter_pairs, spec
 
 __all__ = [

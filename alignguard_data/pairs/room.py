@@ -22,11 +22,11 @@ from alignguard_data.contracts.records import (
     to_table,
 )
 from alignguard_data.contracts.shard_records import LOOKS, SCORED, TRAIN, score_part
+from alignguard_data.pairs.config import FilterRules
 from alignguard_data.pairs.filter import (
     TWIN_COSINE,
     Candidate,
     Drop,
-    FilterRules,
     KeptPairs,
     SideEvidence,
     drop_reason,

@@ -1,4 +1,5 @@
-from .gate import ConceptCheck, GateTools, WritingConfig
+from .config import WritingConfig
+from .gate import ConceptCheck, GateTools
 from .room import spec, write_prompt_pairs
 
 __all__ = [

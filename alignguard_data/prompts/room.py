@@ -22,13 +22,8 @@ from alignguard_data.contracts.records import (
 )
 from alignguard_data.contracts.text import canonical
 from alignguard_data.contracts.vocabulary import CONCEPT_CHECK
-from alignguard_data.prompts.gate import (
-    GATE_VERSION,
-    NO_TOOLS,
-    GateTools,
-    WritingConfig,
-    read_reply,
-)
+from alignguard_data.prompts.config import WritingConfig
+from alignguard_data.prompts.gate import GATE_VERSION, NO_TOOLS, GateTools, read_reply
 from alignguard_data.safety.rules import redact, refusal
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.basis import basis, digests

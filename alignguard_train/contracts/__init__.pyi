@@ -1,7 +1,6 @@
 from .adapter_names import expert_name, label, merge_name, peer_name
 from .recipes import (
     ExpertRecipe,
-    MergeConfig,
     as_duo,
     as_focal,
     as_sft,
@@ -13,7 +12,6 @@ from .recipes import (
 
 __all__ = [
     "ExpertRecipe",
-    "MergeConfig",
     "as_duo",
     "as_focal",
     "as_sft",

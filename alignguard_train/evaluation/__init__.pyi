@@ -1,7 +1,9 @@
+from .config import EvaluationConfig, PromptSetConfig, ScoreKey
 from .distributions import fid, kid
 from .intervals import Bootstrap, Interval, paired_difference, tango, wilson
-from .judge import AdaptableGenerator, EvaluatedImage, EvaluationConfig, EvaluationRow, ScoreKey
-from .prompt_sets import PromptSet, PromptSetConfig, RejectedPrompt, read_prompt_sets
+from .judge import AdaptableGenerator
+from .prompt_sets import PromptSet, read_prompt_sets
+from .records import EvaluatedImage, EvaluationRow, RejectedPrompt
 from .room import evaluate_all, spec
 from .statistics import ip, mcnemar, metrics_table, paired_table
 

@@ -19,7 +19,8 @@ from alignguard_data.storage.partition import PartitionWork
 from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.places import Place
 from alignguard_train.contracts.adapter_names import ALL_SINGLE, EXPERT, MERGED, peer_name
-from alignguard_train.evaluation.judge import AdaptableGenerator, EvaluationConfig
+from alignguard_train.evaluation.config import EvaluationConfig
+from alignguard_train.evaluation.judge import AdaptableGenerator
 from alignguard_train.peers.concept import Concept, Peer
 from alignguard_train.peers.registry import make_peer
 from alignguard_train.peers.release_concepts import release_concepts

@@ -11,7 +11,6 @@ import dataclasses
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -34,73 +33,14 @@ from alignguard_data.contracts.records import SIDES
 from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.release.reader import EVALUATION
 from alignguard_data.storage.places import Place, dataset
-from alignguard_train.contracts.peer_methods import PEERS
-from alignguard_train.evaluation.prompt_sets import RELEASE_SET, PromptSet, PromptSetConfig
+from alignguard_train.evaluation.config import (
+    EvaluationConfig,
+    ScoreKey,
+)
+from alignguard_train.evaluation.prompt_sets import PromptSet
+from alignguard_train.evaluation.records import EvaluatedImage, EvaluationRow
 
 _COLUMNS = ["pair_id", "unsafe_prompt", "safe_prompt", "concept", "category", "seen"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ScoreKey:
-    """One number of one scorer."""
-
-    scorer: str
-    key: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluationConfig:
-    """What is measured, on how many prompts.
-
-    Attributes:
-        flags: an image is inappropriate when any of these rules fires.
-        prompts_per_concept: at most so many prompt pairs a concept, in the order of their ids.
-        residue: rule that sees what is left of a concept when the flags see nothing.
-        fidelity: score between 0 and 1 that says whether an image shows what its prompt asks.
-        bootstrap_resamples: resamples behind each interval.
-        confidence: of the intervals.
-        clip_score: score that says how well an image shows its prompt, of any range.
-        prompt_sets: files of prompts to measure beside the release's.
-        peers: other published methods to measure beside the adapters, on the release's prompts and
-            the sets'; names of :mod:`alignguard_train.peers.registry`.
-        peer_params: their parameters by name, their own defaults for the rest.
-    """
-
-    flags: tuple[FlagRule, ...]
-    prompts_per_concept: int = 50
-    residue: FlagRule | None = None
-    fidelity: ScoreKey | None = None
-    bootstrap_resamples: int = 2000
-    confidence: float = 0.95
-    clip_score: ScoreKey | None = None
-    prompt_sets: tuple[PromptSetConfig, ...] = ()
-    peers: tuple[str, ...] = ()
-    peer_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not self.flags:
-            raise ValueError("flags must hold at least one rule")
-        if self.prompts_per_concept < 1:
-            raise ValueError(
-                f"prompts_per_concept must be 1 or more, got {self.prompts_per_concept}"
-            )
-        if self.bootstrap_resamples < 100:
-            raise ValueError(f"bootstrap_resamples must be 100+, got {self.bootstrap_resamples}")
-        if not 0.5 <= self.confidence < 1:
-            raise ValueError(f"confidence must lie in [0.5, 1), got {self.confidence}")
-        names = [RELEASE_SET, *(chosen.name for chosen in self.prompt_sets)]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"prompt_sets: names must differ, got {', '.join(twice)} again")
-        self._check_peers()
-
-    def _check_peers(self) -> None:
-        for number, name in enumerate(self.peers):
-            if name not in PEERS:
-                raise ValueError(f"peers: no {name!r}; there are {', '.join(PEERS)}")
-            if name in self.peers[:number]:
-                raise ValueError(f"peers: {name} is named twice")
-        if strange := sorted(set(self.peer_params) - set(self.peers)):
-            raise ValueError(f"peer_params: {', '.join(strange)} is not among peers")
 
 
 class AdaptableGenerator(ImageGenerator, Protocol):
@@ -116,60 +56,6 @@ class AdaptableGenerator(ImageGenerator, Protocol):
     def sampled(self, sampling: Sampling) -> AbstractContextManager[None]: ...
 
     def changed(self, change: Callable[[Any], Any]) -> AbstractContextManager[None]: ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluationRow:
-    """One image to be rendered; ``seen`` says whether experts were trained on its concept.
-
-    ``side`` is ``unsafe`` where the image should not show what the prompt asks for, else
-    ``safe``. In a prompt set ``concept`` may be empty and ``category`` may hold several keys,
-    joined by commas. A guidance of None (0 is one: none) and a size of 0 are the generator's own.
-    """
-
-    pair_id: str
-    side: str
-    concept: str
-    category: str
-    seen: bool
-    prompt: str
-    seed: int
-    prompt_set: str = RELEASE_SET
-    guidance_scale: float | None = None
-    width: int = 0
-    height: int = 0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluatedImage:
-    """One rendering by one adapter, judged; NaN where a measure was not asked for.
-
-    ``distance`` is the root mean square difference to the base model's image of the same prompt
-    and seed, with pixels from 0 to 1; ``feature_distance`` is 1 minus the cosine of the two
-    images' features. ``features`` are float32 bytes, empty without an extractor.
-    """
-
-    adapter: str
-    pair_id: str
-    side: str
-    concept: str
-    category: str
-    seen: bool
-    prompt: str
-    seed: int
-    prompt_set: str
-    guidance_scale: float
-    width: int
-    height: int
-    image_id: str
-    flagged: bool
-    residue: float
-    fidelity: float
-    clip_score: float
-    distance: float
-    feature_distance: float
-    features: bytes
-    image: bytes
 
 
 class BaseImage(NamedTuple):

@@ -9,21 +9,19 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from alignguard_data.contracts import records
 from alignguard_data.contracts.errors import ConfigError
 from alignguard_data.contracts.text import canonical
 from alignguard_data.safety.rules import refusal
 from alignguard_data.storage.row_files import Cells
-from alignguard_train.evaluation.prompt_files import Format, read_prompt_file
+from alignguard_train.evaluation.config import PromptSetConfig
+from alignguard_train.evaluation.prompt_files import read_prompt_file
+from alignguard_train.evaluation.records import RejectedPrompt
 
-Kind = Literal["unsafe", "benign"]
 _Same = tuple[str, int | None, float | None, int | None, int | None]
 """The canonical text with seed, guidance and size: rows that share it would draw one picture."""
 
-RELEASE_SET = "release"
-"""Name of the set that every evaluation has: the release's own evaluation prompts."""
 
 EMPTY, DUPLICATE = "empty_prompt", "duplicate_prompt"
 GUIDANCE_CLIPPED = "guidance_clipped"
@@ -32,39 +30,6 @@ UNREAD = "unread_columns"
 
 _SPELLINGS = {"harrasment": "harassment", "illegal": "illegal-activity"}
 """Spellings of the published files, as slugs, to the categories that they mean."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PromptSetConfig:
-    """One file of prompts to be measured.
-
-    Attributes:
-        name: how results name it; ``[a-z0-9-]``.
-        path: the file. A profile's paths are relative to the profile's folder.
-        format: ``i2p``, ``unsafe_diffusion``, ``coprov2``, ``csv``, ``parquet`` or ``text``;
-            left out, the file's ending decides.
-        kind: ``unsafe`` prompts should not show what they ask for, ``benign`` ones should.
-        limit: at most so many prompts, those of the smallest ids.
-        own_sampling: honour the file's guidance and size; seeds are honoured always.
-        max_guidance: a file's larger guidance is lowered to this, and counted. I2P was collected
-            from users and has values up to 255, which no sampler turns into a picture.
-    """
-
-    name: str
-    path: str
-    format: Format | None = None
-    kind: Kind = "unsafe"
-    limit: int | None = None
-    own_sampling: bool = True
-    max_guidance: float = 30.0
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", self.name):
-            raise ValueError(f"name must be of a-z, 0-9 and -, got {self.name!r}")
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"limit must be 1 or more, got {self.limit}")
-        if not 1 <= self.max_guidance < 100:
-            raise ValueError(f"max_guidance must lie in [1, 100), got {self.max_guidance}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,16 +44,6 @@ class SetPrompt:
     guidance_scale: float | None
     width: int | None
     height: int | None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RejectedPrompt:
-    """A prompt that is not rendered, with the reason slug; never the text itself."""
-
-    prompt_set: str
-    place: str
-    reason: str
-    detail: str
 
 
 @dataclass(kw_only=True, slots=True)

@@ -28,25 +28,18 @@ from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.shards import sha256_file, write_bytes
 from alignguard_data.storage.tally import Tally
 from alignguard_train.contracts.adapter_names import BASE
+from alignguard_train.evaluation.config import EvaluationConfig, PromptSetConfig
 from alignguard_train.evaluation.contenders import Contender, Entrant, costs, entrants, keep_seconds
 from alignguard_train.evaluation.distributions import distributions_table
 from alignguard_train.evaluation.judge import (
     AdaptableGenerator,
-    EvaluatedImage,
-    EvaluationConfig,
-    EvaluationRow,
     alike_sampled,
     evaluation_rows,
     judge,
     read_rows,
 )
-from alignguard_train.evaluation.prompt_sets import (
-    UNREAD,
-    PromptSet,
-    PromptSetConfig,
-    RejectedPrompt,
-    read_prompt_sets,
-)
+from alignguard_train.evaluation.prompt_sets import UNREAD, PromptSet, read_prompt_sets
+from alignguard_train.evaluation.records import EvaluatedImage, EvaluationRow, RejectedPrompt
 from alignguard_train.evaluation.report import data as report_data
 from alignguard_train.evaluation.report import page as report
 from alignguard_train.evaluation.report.data import picture_pairs, shows

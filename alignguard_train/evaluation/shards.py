@@ -22,7 +22,8 @@ import pyarrow.compute as pc
 from alignguard_data.contracts.records import schema_of, to_table
 from alignguard_data.storage.partition import PartitionWork
 from alignguard_train.contracts.adapter_names import BASE
-from alignguard_train.evaluation.judge import BaseImage, EvaluatedImage
+from alignguard_train.evaluation.judge import BaseImage
+from alignguard_train.evaluation.records import EvaluatedImage
 
 Key = tuple[str, str]
 """Pair id and side."""

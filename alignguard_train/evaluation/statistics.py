@@ -12,13 +12,13 @@ import pyarrow.compute as pc
 from scipy import stats
 
 from alignguard_train.contracts.adapter_names import BASE, MERGED
+from alignguard_train.evaluation.config import RELEASE_SET
 from alignguard_train.evaluation.intervals import (
     Bootstrap,
     Interval,
     mean_interval,
     paired_difference,
 )
-from alignguard_train.evaluation.prompt_sets import RELEASE_SET
 
 SHARES = ("flagged", "residue", "fidelity")
 """Columns with values from 0 to 1 of which the mean is a share."""

@@ -1,4 +1,5 @@
 from .calibration import measure_activity
+from .config import MergeConfig
 from .room import make_merges, merge_by, merged_file, merged_weights, spec
 from .strategies import (
     Merged,
@@ -13,6 +14,7 @@ from .strategies import (
 )
 
 __all__ = [
+    "MergeConfig",
     "Merged",
     "co_merge",
     "dare",

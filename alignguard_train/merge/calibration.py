@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from alignguard_train.adapters.lora import Lora, LoraLayer
 from alignguard_train.base import BaseModel
 from alignguard_train.contracts.noise import noised
-from alignguard_train.contracts.recipes import MergeConfig, Stat
 from alignguard_train.encodings.encoder import EncodedPreferences
+from alignguard_train.merge.config import MergeConfig, Stat
 from alignguard_train.merge.strategies import Activity
 
 ROWS = 32

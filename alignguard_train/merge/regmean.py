@@ -18,9 +18,9 @@ from torch import Tensor
 
 from alignguard_train.adapters.lora import Lora, LoraLayer
 from alignguard_train.base import BaseModel
-from alignguard_train.contracts.recipes import MergeConfig
 from alignguard_train.encodings.encoder import EncodedPreferences
 from alignguard_train.merge.calibration import calibration_rows, listening, pass_inputs
+from alignguard_train.merge.config import MergeConfig
 
 
 class MomentMeter:

@@ -20,8 +20,8 @@ from alignguard_data.storage.places import Place, kept_copy
 from alignguard_data.storage.shards import ShardFile, verify_file, write_bytes
 from alignguard_data.storage.tally import Tally
 from alignguard_train.base import BaseModel
-from alignguard_train.contracts.recipes import MergeConfig, Strategy
 from alignguard_train.experts.reader import weights_of
+from alignguard_train.merge.config import MergeConfig, Strategy
 
 if TYPE_CHECKING:
     from alignguard_train.adapters.lora import Lora

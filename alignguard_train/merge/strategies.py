@@ -13,7 +13,7 @@ from scipy.linalg import eigh
 from torch import Tensor
 
 from alignguard_train.adapters.lora import Lora, LoraLayer, truncate
-from alignguard_train.contracts.recipes import MergeConfig, Strategy, Unit
+from alignguard_train.merge.config import MergeConfig, Strategy, Unit
 
 Activity = dict[str, Tensor]
 """By layer: (experts, outputs), how active each expert is at each output neuron."""

@@ -19,7 +19,8 @@ from alignguard_data.contracts.records import Concept
 from alignguard_data.standin.grammar import TEMPLATES, safe_caption
 from alignguard_data.standin.scores.scene_scorer import SceneScorer
 from alignguard_data.standin.world import CHOICES, Scene
-from alignguard_train.evaluation.judge import EvaluatedImage, EvaluationRow, evaluation_seed
+from alignguard_train.evaluation.judge import evaluation_seed
+from alignguard_train.evaluation.records import EvaluatedImage, EvaluationRow
 from research.study.world import Scenes, World
 
 FIRST: dict[str, int] = {"train": 0, "choose": 100, "score": 120}

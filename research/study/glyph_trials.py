@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from alignguard_data.contracts.records import Concept
-from alignguard_train.contracts.recipes import Strategy
+from alignguard_train.merge.config import Strategy
 from research.study.trial import Merged, Options, Trained, Trial
 from research.study.world import PAIRS, Arm, Scenes
 

@@ -15,10 +15,11 @@ from filelock import FileLock
 
 from alignguard_data.storage.shards import write_bytes
 from alignguard_train.adapters.lora import Lora, load_lora, save_lora, scaled
-from alignguard_train.contracts.recipes import ExpertRecipe, MergeConfig
+from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.encodings.encoder import EncodedPreferences
-from alignguard_train.evaluation.judge import EvaluatedImage, EvaluationRow
+from alignguard_train.evaluation.records import EvaluatedImage, EvaluationRow
 from alignguard_train.experts.trainer import train_expert
+from alignguard_train.merge.config import MergeConfig
 from alignguard_train.merge.room import merge_by
 from research.study.trial import Merged, Trained, Trial, adapter_key, parts_of
 from research.study.world import RECIPE, World, one_thread

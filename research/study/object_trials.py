@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from alignguard_train.contracts.recipes import Strategy, standin_expert
+from alignguard_train.contracts.recipes import standin_expert
+from alignguard_train.merge.config import Strategy
 from research.study.combinations import concepts as combinations
 from research.study.glyph_trials import AMOUNTS, ARMS, FULL
 from research.study.trial import Merged, Options, Trained, Trial

@@ -8,7 +8,7 @@ scored with every seed.
 from collections.abc import Iterator, Mapping, Sequence
 
 from alignguard_data.contracts.records import Concept
-from alignguard_train.contracts.recipes import Strategy
+from alignguard_train.merge.config import Strategy
 from research.study.glyph_trials import FULL, SHORT, train_concepts
 from research.study.reading import Cell
 from research.study.trial import Merged, Trained, Trial

@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from alignguard_train.contracts.recipes import Strategy
+from alignguard_train.merge.config import Strategy
 from alignguard_train.merge.room import CALIBRATED
 from research.study.world import Arm, Scenes
 

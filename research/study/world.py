@@ -30,7 +30,8 @@ from alignguard_train.encodings.encoder import (
     conditions_of,
     encode_plain,
 )
-from alignguard_train.evaluation.judge import EvaluatedImage, EvaluationRow, judge
+from alignguard_train.evaluation.judge import judge
+from alignguard_train.evaluation.records import EvaluatedImage, EvaluationRow
 from benchmarks.fresh_prompts import fresh_rows
 from pipelines.profile import load_profile
 from pipelines.resources import Engines

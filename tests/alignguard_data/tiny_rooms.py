@@ -17,8 +17,9 @@ from alignguard_data.contracts.records import Concept, PromptPair
 from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.images.room import render_pairs
 from alignguard_data.index.room import build_index
-from alignguard_data.pairs.room import FilterRules, FlagRule, filter_pairs
-from alignguard_data.prompts.gate import WritingConfig
+from alignguard_data.pairs.config import FilterRules
+from alignguard_data.pairs.room import FlagRule, filter_pairs
+from alignguard_data.prompts.config import WritingConfig
 from alignguard_data.prompts.room import write_prompt_pairs
 from alignguard_data.release.room import ReleaseConfig, build_release
 from alignguard_data.scores.room import score_concept

@@ -13,8 +13,9 @@ from alignguard_data.standin import factory
 from alignguard_data.standin.grammar import safe_caption, unsafe_caption
 from alignguard_data.standin.world import neutral_scenes
 from alignguard_train.contracts.peer_methods import PEERS
+from alignguard_train.evaluation.config import EvaluationConfig, ScoreKey
 from alignguard_train.evaluation.contenders import Contender, Entrant
-from alignguard_train.evaluation.judge import EvaluationConfig, EvaluationRow, ScoreKey
+from alignguard_train.evaluation.records import EvaluationRow
 from alignguard_train.peers.concept import Concept
 from alignguard_train.peers.registry import make_peer
 from research.bench import bench

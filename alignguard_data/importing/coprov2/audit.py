@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from alignguard_data.contracts.errors import IntegrityError
-from alignguard_data.contracts.records import RejectedRow
 from alignguard_data.importing.categories import CATEGORIES
 from alignguard_data.importing.coprov2.files import TRAIN_NAME, CsvFile
 from alignguard_data.importing.coprov2.leaks import TrainPrompts
 from alignguard_data.importing.coprov2.pairs import Candidate
+from alignguard_data.importing.records import RejectedRow
 
 PARTS = ("train", "test")
 

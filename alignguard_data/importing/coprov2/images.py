@@ -17,9 +17,10 @@ from PIL import Image
 from alignguard_data.contracts.errors import ConfigError, InputMissing, IntegrityError
 from alignguard_data.contracts.pixels import phash_hex, reject_reason
 from alignguard_data.contracts.protocols import Pixels, Progress
-from alignguard_data.contracts.records import SIDES, ImportedImage, RejectedRow, Side, image_id
+from alignguard_data.contracts.records import SIDES, Side, image_id
 from alignguard_data.importing.coprov2.files import TRAIN_NAME, CsvFile
 from alignguard_data.importing.coprov2.pairs import Candidate
+from alignguard_data.importing.records import ImportedImage, RejectedRow
 
 _FORMATS = ("JPEG", "PNG", "WEBP")
 _UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from alignguard_data.contracts import records
 from alignguard_data.contracts.errors import ConfigError
 from alignguard_data.contracts.protocols import Progress
-from alignguard_data.contracts.records import SIDES, PairOrigin, PromptPair, RejectedRow, Side
+from alignguard_data.contracts.records import SIDES, PromptPair, Side
 from alignguard_data.importing.categories import CategoryNames, in_order
 from alignguard_data.importing.coprov2.files import TRAIN_NAME, CsvFile, Row
 from alignguard_data.importing.coprov2.leaks import TrainPrompts
+from alignguard_data.importing.records import PairOrigin, RejectedRow
 from alignguard_data.safety.rules import redact, refusal
 
 WRITER = "coprov2"

@@ -16,20 +16,14 @@ from typing import Any
 
 from alignguard_data.contracts.errors import ConfigError
 from alignguard_data.contracts.protocols import Progress
-from alignguard_data.contracts.records import (
-    ImportedImage,
-    PairOrigin,
-    PromptPair,
-    RejectedRow,
-    from_table,
-    to_table,
-)
+from alignguard_data.contracts.records import PromptPair, from_table, to_table
 from alignguard_data.importing.categories import CategoryNames
 from alignguard_data.importing.coprov2.audit import Outcome, audit
 from alignguard_data.importing.coprov2.files import CsvFile, read_files
 from alignguard_data.importing.coprov2.images import hash_images, read_batch, wanted_images
 from alignguard_data.importing.coprov2.pairs import Candidate, known_categories, map_rows
 from alignguard_data.importing.imported import AUDIT, IMAGES, ROOM, read_audit
+from alignguard_data.importing.records import ImportedImage, PairOrigin, RejectedRow
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.basis import basis
 from alignguard_data.storage.manifest import Manifest

@@ -17,9 +17,9 @@ from alignguard_train.contracts.adapter_names import (
     PEER,
     expert_name,
 )
+from alignguard_train.evaluation.config import RELEASE_SET
 from alignguard_train.evaluation.intervals import Interval
-from alignguard_train.evaluation.judge import EvaluationRow
-from alignguard_train.evaluation.prompt_sets import RELEASE_SET
+from alignguard_train.evaluation.records import EvaluationRow
 
 MAX_PAIRS = 16
 """Prompt pairs that the grids show."""

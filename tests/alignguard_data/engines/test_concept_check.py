@@ -7,7 +7,8 @@ import pytest
 
 from alignguard_data.engines.concept_check import EmbeddingCheck, JudgeCheck
 from alignguard_data.engines.embedder import ClipTextEmbedder
-from alignguard_data.prompts.gate import GateTools, WritingConfig, read_reply
+from alignguard_data.prompts.config import WritingConfig
+from alignguard_data.prompts.gate import GateTools, read_reply
 from alignguard_data.prompts.room import spec
 from alignguard_data.standin.factory import base_model_folder
 from tests.alignguard_data.engines.chat_server import chat, serving

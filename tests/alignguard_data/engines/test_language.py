@@ -6,12 +6,8 @@ import pytest
 
 from alignguard_data.contracts.errors import EngineError
 from alignguard_data.engines.language import LanguageIdentifier
-from alignguard_data.prompts.gate import (
-    MIN_LANGUAGE_PROBABILITY,
-    GateTools,
-    WritingConfig,
-    read_reply,
-)
+from alignguard_data.prompts.config import WritingConfig
+from alignguard_data.prompts.gate import MIN_LANGUAGE_PROBABILITY, GateTools, read_reply
 from alignguard_data.standin.grammar import TEMPLATES, caption
 from alignguard_data.standin.world import neutral_scenes
 from tests.alignguard_data.tiny_rooms import concept

@@ -6,11 +6,11 @@ import pytest
 
 from alignguard_data.contracts.flags import FlagRule, flagged, version_faults
 from alignguard_data.contracts.records import PromptPair
+from alignguard_data.pairs.config import FilterRules
 from alignguard_data.pairs.filter import (
     REASONS,
     Candidate,
     Drop,
-    FilterRules,
     KeptPairs,
     SideEvidence,
     drop_reason,

@@ -10,12 +10,8 @@ import pytest
 from alignguard_data.contracts.errors import EngineError, NothingMade
 from alignguard_data.contracts.protocols import Reply
 from alignguard_data.contracts.records import PromptPair, RejectedReply, from_table, pair_id
-from alignguard_data.prompts.gate import (
-    REASONS,
-    GateTools,
-    WritingConfig,
-    read_reply,
-)
+from alignguard_data.prompts.config import WritingConfig
+from alignguard_data.prompts.gate import REASONS, GateTools, read_reply
 from alignguard_data.prompts.room import spec, write_prompt_pairs
 from alignguard_data.storage import manifest as manifests
 from tests.alignguard_data.tiny_rooms import WRITING, TinyWriter, concept, good_reply

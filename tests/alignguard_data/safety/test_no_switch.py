@@ -13,7 +13,8 @@ import pytest
 
 from alignguard_data.contracts.records import Concept
 from alignguard_data.prompts import gate as reply_gate
-from alignguard_data.prompts.gate import GateTools, WritingConfig, read_reply
+from alignguard_data.prompts.config import WritingConfig
+from alignguard_data.prompts.gate import GateTools, read_reply
 from alignguard_data.safety import rules as safety
 from tests.conftest import REPOSITORY
 

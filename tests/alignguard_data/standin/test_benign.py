@@ -5,7 +5,8 @@ from pathlib import Path
 from alignguard_data.standin.benign import FILE, HERE, benign_csv, nearest_object
 from alignguard_data.standin.grammar import scene_of, vocabulary
 from alignguard_data.taxonomy.parse import load_taxonomy
-from alignguard_train.evaluation.prompt_sets import PromptSetConfig, read_prompt_sets
+from alignguard_train.evaluation.config import PromptSetConfig
+from alignguard_train.evaluation.prompt_sets import read_prompt_sets
 
 TAXONOMY = load_taxonomy(Path(HERE / "taxonomy.yaml"))
 

@@ -14,7 +14,7 @@ from alignguard_data.engines.diffusion.generator import DiffusersImageGenerator
 from alignguard_data.release.reader import release_folder
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.paths import DataRoot
-from alignguard_train.evaluation.judge import EvaluationConfig
+from alignguard_train.evaluation.config import EvaluationConfig
 from alignguard_train.evaluation.report.page import write_revealed
 from alignguard_train.evaluation.report.summary import write_summary
 from alignguard_train.evaluation.room import evaluate_all, spec

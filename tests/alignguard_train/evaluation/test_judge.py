@@ -12,8 +12,8 @@ from alignguard_data.contracts.flags import FlagRule
 from alignguard_data.contracts.pixels import encode_png
 from alignguard_data.contracts.records import pair_seed
 from alignguard_data.storage.paths import DataRoot
+from alignguard_train.evaluation.config import EvaluationConfig, PromptSetConfig
 from alignguard_train.evaluation.judge import (
-    EvaluationConfig,
     alike_sampled,
     distance,
     evaluation_rows,
@@ -21,7 +21,7 @@ from alignguard_train.evaluation.judge import (
     judge,
     read_rows,
 )
-from alignguard_train.evaluation.prompt_sets import PromptSetConfig, read_prompt_sets
+from alignguard_train.evaluation.prompt_sets import read_prompt_sets
 from tests.alignguard_data.images.drawn_images import SAMPLING
 from tests.alignguard_train.evaluation.world import CONFIG, RedScorer, write_release
 

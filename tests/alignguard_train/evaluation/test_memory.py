@@ -9,7 +9,8 @@ import pytest
 
 from alignguard_data.storage.partition import PartitionSpec, open_partition
 from alignguard_train.evaluation import shards as evaluation_shards
-from alignguard_train.evaluation.judge import EvaluatedImage, EvaluationRow, judge
+from alignguard_train.evaluation.judge import judge
+from alignguard_train.evaluation.records import EvaluatedImage, EvaluationRow
 from alignguard_train.evaluation.shards import AdapterShards, BaseImages
 from tests.alignguard_train.evaluation.world import CONFIG, ColourFeatures, RedScorer
 

@@ -6,12 +6,8 @@ import pandas as pd
 import pytest
 
 from alignguard_data.contracts.errors import ConfigError
-from alignguard_train.evaluation.prompt_sets import (
-    PromptSet,
-    PromptSetConfig,
-    category_key,
-    read_prompt_sets,
-)
+from alignguard_train.evaluation.config import PromptSetConfig
+from alignguard_train.evaluation.prompt_sets import PromptSet, category_key, read_prompt_sets
 
 I2P = "prompt,categories,hard,sd_seed,sd_guidance_scale,sd_image_width,sd_image_height\n"
 

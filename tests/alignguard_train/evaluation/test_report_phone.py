@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from alignguard_data.storage import manifest as manifests
-from alignguard_train.evaluation.prompt_sets import PromptSetConfig
+from alignguard_train.evaluation.config import PromptSetConfig
 from alignguard_train.evaluation.room import evaluate_all
 from tests.alignguard_data.images.drawn_images import DrawnImages
 from tests.alignguard_train.evaluation.test_room import world

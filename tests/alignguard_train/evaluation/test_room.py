@@ -9,7 +9,7 @@ import pytest
 from alignguard_data.contracts.errors import ConfigError, EngineError, InputMissing
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.paths import DataRoot
-from alignguard_train.evaluation.prompt_sets import PromptSetConfig
+from alignguard_train.evaluation.config import PromptSetConfig
 from alignguard_train.evaluation.report.summary import write_model_card, write_summary
 from alignguard_train.evaluation.room import evaluate_all, spec
 from tests.alignguard_data.images.drawn_images import DrawnImages

@@ -9,7 +9,8 @@ from alignguard_data.engines.diffusion.generator import DiffusersImageGenerator
 from alignguard_data.storage.paths import DataRoot
 from alignguard_train.adapters.lora import save_lora
 from alignguard_train.base import BaseModel
-from alignguard_train.evaluation.judge import EvaluationConfig, evaluation_seed, read_rows
+from alignguard_train.evaluation.config import EvaluationConfig
+from alignguard_train.evaluation.judge import evaluation_seed, read_rows
 from alignguard_train.evaluation.watch import HeldOutIP
 from tests.alignguard_data.engines.tiny import tiny_pipe
 from tests.alignguard_train.adapters.test_lora import random_lora

@@ -14,7 +14,7 @@ from alignguard_data.contracts.flags import FlagRule
 from alignguard_data.contracts.protocols import Pixels
 from alignguard_data.storage.partition import PartitionSpec, open_partition
 from alignguard_data.storage.paths import DataRoot
-from alignguard_train.evaluation.judge import EvaluationConfig, ScoreKey
+from alignguard_train.evaluation.config import EvaluationConfig, ScoreKey
 
 RELEASE = "coprov2-test-v0.1.0"
 CONCEPTS = {"shape.dot": True, "shape.line": False, "tone.hum": True}

@@ -3,7 +3,7 @@
 import pytest
 from torch import nn
 
-from alignguard_train.contracts.recipes import MergeConfig
+from alignguard_train.merge.config import MergeConfig
 from alignguard_train.merge.strategies import merge
 from benchmarks.merging import merge_with_peft, peft_model, random_experts
 

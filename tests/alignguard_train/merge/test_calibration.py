@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from alignguard_data.engines.diffusion.conditions import Conditions
-from alignguard_train.contracts.recipes import MergeConfig
 from alignguard_train.encodings.encoder import EncodedPreferences
 from alignguard_train.merge.calibration import calibrated_on, calibration_rows
+from alignguard_train.merge.config import MergeConfig
 
 
 def release_order(pairs: dict[str, int]) -> EncodedPreferences:

@@ -6,8 +6,8 @@ import torch
 from alignguard_data.standin.factory import base_model_folder
 from alignguard_train.adapters.lora import Lora, LoraLayer, relative_error
 from alignguard_train.base import BaseModel
-from alignguard_train.contracts.recipes import MergeConfig
 from alignguard_train.encodings.encoder import EncodedPreferences, encode_prompts
+from alignguard_train.merge.config import MergeConfig
 from alignguard_train.merge.regmean import MomentMeter, regmean
 
 

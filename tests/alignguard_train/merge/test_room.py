@@ -23,9 +23,9 @@ from alignguard_train.adapters.lora import (
     save_lora,
 )
 from alignguard_train.base import BaseModel
-from alignguard_train.contracts.recipes import MergeConfig
 from alignguard_train.encodings.encoder import EncodedPreferences, encode_prompts
 from alignguard_train.merge.calibration import measure_activity
+from alignguard_train.merge.config import MergeConfig
 from alignguard_train.merge.room import make_merges
 from alignguard_train.merge.strategies import merge
 

@@ -12,8 +12,8 @@ from alignguard_train.adapters.lora import (
     scaled,
     truncate,
 )
-from alignguard_train.contracts.recipes import MergeConfig
 from alignguard_train.merge.calibration import ActivityMeter
+from alignguard_train.merge.config import MergeConfig
 from alignguard_train.merge.strategies import magnitude, merge, ties, weighted_sum, winner
 
 LAYER = "block.to_q"

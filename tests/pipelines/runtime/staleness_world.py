@@ -30,10 +30,11 @@ from alignguard_data.storage.partition import PartitionSpec, open_partition
 from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.tally import Tally
 from alignguard_data.taxonomy.room import write_taxonomy
-from alignguard_train.contracts.recipes import ExpertRecipe, MergeConfig
+from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.encodings import room as encodings
-from alignguard_train.evaluation.prompt_sets import PromptSetConfig
+from alignguard_train.evaluation.config import PromptSetConfig
 from alignguard_train.evaluation.report.summary import MODEL_CARD, SUMMARY
+from alignguard_train.merge.config import MergeConfig
 from pipelines.rooms import ROOMS
 from tests.alignguard_data import tiny_rooms
 from tests.alignguard_train.evaluation.world import CONFIG, ColourFeatures, RedScorer

@@ -20,7 +20,7 @@ from alignguard_data.engines.text.openai_writer import OpenAIWriter
 from alignguard_data.engines.text.steps import REPLY_FIELD
 from alignguard_data.engines.text.vllm_writer import VLLMWriter
 from alignguard_data.engines.unpacked import unpacked
-from alignguard_data.prompts.gate import WritingConfig
+from alignguard_data.prompts.config import WritingConfig
 from alignguard_data.prompts.room import write_prompt_pairs
 from alignguard_data.standin.factory import small_instruction
 from tests.alignguard_data.engines.text.tiny_chat import (

@@ -9,7 +9,8 @@ import pytest
 from alignguard_data.contracts.errors import ConfigError
 from alignguard_data.contracts.protocols import Reply, WritingRequest
 from alignguard_data.engines.text.steps import StepInstruction, load_instruction
-from alignguard_data.prompts.gate import WritingConfig, read_reply
+from alignguard_data.prompts.config import WritingConfig
+from alignguard_data.prompts.gate import read_reply
 from alignguard_data.safety.rules import refusal
 from alignguard_data.standin.factory import small_instruction, taxonomy_file
 from alignguard_data.taxonomy.parse import load_taxonomy

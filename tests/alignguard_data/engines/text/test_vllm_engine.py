@@ -13,7 +13,7 @@ from alignguard_data.contracts.errors import NothingMade
 from alignguard_data.contracts.protocols import Reply, WritingRequest
 from alignguard_data.engines.text.openai_writer import OpenAIWriter
 from alignguard_data.engines.text.vllm_writer import VLLMWriter
-from alignguard_data.prompts.gate import WritingConfig
+from alignguard_data.prompts.config import WritingConfig
 from alignguard_data.prompts.room import write_prompt_pairs
 from tests.alignguard_data.engines.text.tiny_chat import (
     CPU_ENVIRONMENT,

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from alignguard_data.contracts.errors import ConfigError, IntegrityError
-from alignguard_data.contracts.records import RejectedRow, from_table, schema_of
+from alignguard_data.contracts.records import from_table, schema_of
 from alignguard_data.importing.coprov2 import room as coprov2
 from alignguard_data.importing.coprov2.audit import Outcome, check_sums
 from alignguard_data.importing.coprov2.pairs import REASONS
 from alignguard_data.importing.coprov2.room import import_coprov2
 from alignguard_data.importing.imported import list_imports, read_images, read_origins, read_pairs
+from alignguard_data.importing.records import RejectedRow
 from alignguard_data.storage import manifest as manifests
 from tests.alignguard_data.conftest import flip_a_byte
 from tests.alignguard_data.importing.published import (

@@ -1,0 +1,112 @@
+"""What a profile's `evaluation` section holds."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from alignguard_data.contracts.flags import FlagRule
+from alignguard_train.contracts.peer_methods import PEERS
+from alignguard_train.evaluation.prompt_files import Format
+
+Kind = Literal["unsafe", "benign"]
+
+
+RELEASE_SET = "release"
+"""Name of the set that every evaluation has: the release's own evaluation prompts."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptSetConfig:
+    """One file of prompts to be measured.
+
+    Attributes:
+        name: how results name it; ``[a-z0-9-]``.
+        path: the file. A profile's paths are relative to the profile's folder.
+        format: ``i2p``, ``unsafe_diffusion``, ``coprov2``, ``csv``, ``parquet`` or ``text``;
+            left out, the file's ending decides.
+        kind: ``unsafe`` prompts should not show what they ask for, ``benign`` ones should.
+        limit: at most so many prompts, those of the smallest ids.
+        own_sampling: honour the file's guidance and size; seeds are honoured always.
+        max_guidance: a file's larger guidance is lowered to this, and counted. I2P was collected
+            from users and has values up to 255, which no sampler turns into a picture.
+    """
+
+    name: str
+    path: str
+    format: Format | None = None
+    kind: Kind = "unsafe"
+    limit: int | None = None
+    own_sampling: bool = True
+    max_guidance: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", self.name):
+            raise ValueError(f"name must be of a-z, 0-9 and -, got {self.name!r}")
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit must be 1 or more, got {self.limit}")
+        if not 1 <= self.max_guidance < 100:
+            raise ValueError(f"max_guidance must lie in [1, 100), got {self.max_guidance}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreKey:
+    """One number of one scorer."""
+
+    scorer: str
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationConfig:
+    """What is measured, on how many prompts.
+
+    Attributes:
+        flags: an image is inappropriate when any of these rules fires.
+        prompts_per_concept: at most so many prompt pairs a concept, in the order of their ids.
+        residue: rule that sees what is left of a concept when the flags see nothing.
+        fidelity: score between 0 and 1 that says whether an image shows what its prompt asks.
+        bootstrap_resamples: resamples behind each interval.
+        confidence: of the intervals.
+        clip_score: score that says how well an image shows its prompt, of any range.
+        prompt_sets: files of prompts to measure beside the release's.
+        peers: other published methods to measure beside the adapters, on the release's prompts and
+            the sets'; names of :mod:`alignguard_train.peers.registry`.
+        peer_params: their parameters by name, their own defaults for the rest.
+    """
+
+    flags: tuple[FlagRule, ...]
+    prompts_per_concept: int = 50
+    residue: FlagRule | None = None
+    fidelity: ScoreKey | None = None
+    bootstrap_resamples: int = 2000
+    confidence: float = 0.95
+    clip_score: ScoreKey | None = None
+    prompt_sets: tuple[PromptSetConfig, ...] = ()
+    peers: tuple[str, ...] = ()
+    peer_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.flags:
+            raise ValueError("flags must hold at least one rule")
+        if self.prompts_per_concept < 1:
+            raise ValueError(
+                f"prompts_per_concept must be 1 or more, got {self.prompts_per_concept}"
+            )
+        if self.bootstrap_resamples < 100:
+            raise ValueError(f"bootstrap_resamples must be 100+, got {self.bootstrap_resamples}")
+        if not 0.5 <= self.confidence < 1:
+            raise ValueError(f"confidence must lie in [0.5, 1), got {self.confidence}")
+        names = [RELEASE_SET, *(chosen.name for chosen in self.prompt_sets)]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"prompt_sets: names must differ, got {', '.join(twice)} again")
+        self._check_peers()
+
+    def _check_peers(self) -> None:
+        for number, name in enumerate(self.peers):
+            if name not in PEERS:
+                raise ValueError(f"peers: no {name!r}; there are {', '.join(PEERS)}")
+            if name in self.peers[:number]:
+                raise ValueError(f"peers: {name} is named twice")
+        if strange := sorted(set(self.peer_params) - set(self.peers)):
+            raise ValueError(f"peer_params: {', '.join(strange)} is not among peers")
