@@ -2,7 +2,7 @@
 # make smol   the same with prompts by a real language model (SmolLM2); docs/how-to/smol.md
 # make test   lint, types, the default tests, and those of the real vLLM engine where it installs
 # make check  lint, who may import whom, and types
-# make mutants  changes the code one place at a time: does a test see it? docs/testing.md
+# make mutants  changes the code one place at a time: does a test see it? docs/explanation/testing.md
 # make study  the method's claims measured anew, resumable: docs/study.md
 # make ui     the Dagster UI over the same runs, on 127.0.0.1:3000
 
