@@ -4,7 +4,6 @@ Text and statistics only, never an image of the data. PNG bytes; equal rows give
 Colours are Okabe and Ito's, which people with any colour vision can tell apart.
 """
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,11 +12,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from alignguard_data.audit.funnel import KEPT
+from alignguard_data.contracts.figures import INK, new_figure, png_bytes
 from alignguard_data.contracts.score_columns import score_column
 
 BINS = 40
@@ -43,7 +42,6 @@ LOST = (
     "#A1D99B",
 )
 """Okabe and Ito's, then more for a funnel with many reasons."""
-_INK, _GRID = "#262626", "#e4e4e2"
 _DPI = 110
 _PANELS = 3  # in a row
 MAX_PANELS = 12
@@ -66,19 +64,19 @@ def card_plots(folder: Path, manifest: Mapping[str, Any]) -> dict[str, bytes]:
 def pairs_plot(by_category: Mapping[str, Mapping[str, int]]) -> bytes:
     """One bar a category: its train pairs, and its test pairs beside them."""
     names = sorted(by_category)
-    figure, (axes,) = _figure(8, 1.3 + 0.42 * max(1, len(names)))
+    figure, (axes,) = new_figure(8, 1.3 + 0.42 * max(1, len(names)))
     top = max([1, *(row["train"] + row["test"] for row in by_category.values())])
     for i, name in enumerate(names):
         train, test = by_category[name]["train"], by_category[name]["test"]
         axes.barh(i, train, color=SAFE, height=0.62, label="train" if not i else None)
         axes.barh(i, test, left=train, color="#56B4E9", height=0.62, label="" if i else "test")
         text = f"{train:,} + {test:,}"
-        axes.text(train + test + 0.012 * top, i, text, va="center", color=_INK, fontsize=9)
+        axes.text(train + test + 0.012 * top, i, text, va="center", color=INK, fontsize=9)
     axes.set_yticks(range(len(names)), names)
     _rows(axes, top)
     _legend(figure, axes, 2)
-    axes.set_title("Pairs by category: train + test", loc="left", fontsize=11, color=_INK)
-    return _png(figure)
+    axes.set_title("Pairs by category: train + test", loc="left", fontsize=11, color=INK)
+    return png_bytes(figure, _DPI)
 
 
 def funnel_plot(funnel: Sequence[Sequence[Any]]) -> bytes:
@@ -91,7 +89,7 @@ def funnel_plot(funnel: Sequence[Sequence[Any]]) -> bytes:
     totals = {r: sum(n for _, reason, n in funnel if reason == r) for r in reasons}
     colours = {r: LOST[i % len(LOST)] for i, r in enumerate(reasons)}
     legend = math.ceil((len(reasons) + 1) / 3)
-    figure, (axes,) = _figure(9, 1.1 + 0.42 * len(stages) + 0.24 * legend)
+    figure, (axes,) = new_figure(9, 1.1 + 0.42 * len(stages) + 0.24 * legend)
     ends = dict.fromkeys(stages, 0)
     axes.barh(0, 0, color=SAFE, label="kept")
     for reason in reasons:
@@ -106,13 +104,13 @@ def funnel_plot(funnel: Sequence[Sequence[Any]]) -> bytes:
     for i, stage in enumerate(stages):
         lost = ends[stage] - kept.get(stage, 0)
         text = f"{kept.get(stage, 0):,}" + (f"  (less {lost:,})" if lost else "")
-        axes.text(ends[stage] + 0.012 * top, i, text, va="center", color=_INK, fontsize=9)
+        axes.text(ends[stage] + 0.012 * top, i, text, va="center", color=INK, fontsize=9)
     axes.set_yticks(range(len(stages)), stages)
     _rows(axes, top)
     _legend(figure, axes, 3)
     title = "Rows that each stage kept and set aside; images and scores count both sides"
-    axes.set_title(title, loc="left", fontsize=11, color=_INK)
-    return _png(figure)
+    axes.set_title(title, loc="left", fontsize=11, color=INK)
+    return png_bytes(figure, _DPI)
 
 
 def scores_plot(
@@ -129,7 +127,7 @@ def scores_plot(
     telling = {name: (name not in limits, -_difference(name, counts)) for name in every}
     panels = sorted(every, key=lambda name: telling[name])[:MAX_PANELS]
     columns = min(_PANELS, len(panels))
-    figure, drawn = _figure(
+    figure, drawn = new_figure(
         3.6 * columns, 0.6 + 2.3 * math.ceil(len(panels) / columns), len(panels), columns
     )
     for axes, name in zip(drawn, panels, strict=True):
@@ -142,15 +140,15 @@ def scores_plot(
             axes.stairs(values, edges, color=colour, fill=True, alpha=0.35)
             axes.stairs(values, edges, color=colour, linewidth=1.2, label=label)
         if name in limits:
-            axes.axvline(limits[name], color=_INK, linestyle="--", linewidth=1, label="threshold")
+            axes.axvline(limits[name], color=INK, linestyle="--", linewidth=1, label="threshold")
         axes.set_yscale("symlog", linthresh=1)  # shows a single image beside a thousand
         axes.set_ylim(bottom=0)
-        axes.set_title(_panel_title(name, other in counts, limits), fontsize=9, color=_INK)
+        axes.set_title(_panel_title(name, other in counts, limits), fontsize=9, color=INK)
     _legend(figure, drawn, 4)
     shown = f", {len(panels)} of {len(every)} scores" if len(panels) < len(every) else ""
     title = f"Released rows by score (counts, logarithmic{shown})"
-    figure.suptitle(title, fontsize=11, color=_INK)
-    return _png(figure)
+    figure.suptitle(title, fontsize=11, color=INK)
+    return png_bytes(figure, _DPI)
 
 
 def count_scores(
@@ -214,25 +212,6 @@ def _panel_title(name: str, sided: bool, limits: Mapping[str, float]) -> str:
     return f"{title} (flagged from {limits[name]:g})" if name in limits else title
 
 
-def _figure(
-    width: float, height: float, panels: int = 1, columns: int = 1
-) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    grid = figure.subplots(math.ceil(panels / columns), columns, squeeze=False).flat
-    axes = list(grid)
-    for one in axes[panels:]:
-        one.set_visible(False)
-    for one in axes[:panels]:
-        one.set_axisbelow(True)
-        one.grid(color=_GRID, linewidth=0.8)
-        one.tick_params(colors=_INK, labelsize=9, length=0)
-        for side in ("top", "right", "left"):
-            one.spines[side].set_visible(False)
-        one.spines["bottom"].set_color(_GRID)
-    return figure, axes[:panels]
-
-
 def _rows(axes: Axes, top: float) -> None:
     """Bars from top to bottom, with room for the numbers behind them."""
     axes.set_xlim(0, 1.25 * top)
@@ -251,9 +230,3 @@ def _legend(figure: Figure, axes: Axes | Sequence[Axes], columns: int) -> None:
         list(found.values()), list(found), loc="outside lower center", ncols=columns,
         frameon=False, fontsize=9,
     )  # fmt: skip
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI, metadata={"Software": None})
-    return buffer.getvalue()

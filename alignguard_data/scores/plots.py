@@ -1,23 +1,16 @@
 """ROC and precision-recall curves of calibrated scores, as PNG bytes."""
 
-import io
 from collections.abc import Sequence
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
+from alignguard_data.contracts.figures import PALETTE, new_figure, png_bytes
 from alignguard_data.scores.thresholds import Calibration
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 
 
 def calibration_plot(found: Sequence[Calibration], precision: float) -> bytes:
     """Both curves of every score; a dot marks the chosen threshold."""
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    roc, pr = figure.subplots(1, 2)
+    figure, (roc, pr) = new_figure(10, 4.6, panels=2, columns=2)
     for number, one in enumerate(found):
-        colour = COLOURS[number % len(COLOURS)]
+        colour = PALETTE[number % len(PALETTE)]
         name = f"{one.scorer}/{one.key}"
         roc.plot(*one.roc, color=colour, label=f"{name}: area {one.roc_auc.value:.3f}")
         pr.step(
@@ -36,8 +29,4 @@ def calibration_plot(found: Sequence[Calibration], precision: float) -> bytes:
     for axes in (roc, pr):
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.05))
         axes.legend(loc="lower right" if axes is roc else "lower left", frameon=False, fontsize=9)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
-    return buffer.getvalue()
+    return png_bytes(figure, 130)

@@ -6,8 +6,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from alignguard_data.contracts.figures import GRID, PALETTE
 from alignguard_data.storage.shards import atomic_file
-from alignguard_train.evaluation.report.plots import GRID, PALETTE
 from research.study.reading import Cell, Measure, Part
 
 Cells = Mapping[tuple[str, float], Cell]

@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from alignguard_data.contracts.figures import INK, MUTED, PALETTE, new_figure
 from alignguard_train.contracts.adapter_names import ALL_SINGLE, BASE, EXPERT, MERGE, MERGED, label
 from alignguard_train.evaluation.intervals import Interval
 from alignguard_train.evaluation.report.data import ReportData, Stage
@@ -20,18 +21,6 @@ from alignguard_train.evaluation.report.data import ReportData, Stage
 DPI = 130
 COLOURS = 192
 
-INK, MUTED, GRID = "#262626", "#6b6b6b", "#e4e4e2"
-PALETTE = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#E69F00",
-    "#000000",
-    "#8C6D31",
-    "#7F7F7F",
-)
 _KINDS = {BASE: "#7F7F7F", EXPERT: "#56B4E9", MERGED: "#0072B2", MERGE: "#009E73"}
 _CURVES: tuple[tuple[str, Callable[[pa.Table], np.ndarray]], ...] = (
     ("preference loss", lambda h: _column(h, "loss")),
@@ -73,7 +62,7 @@ def ip_matrix(data: ReportData) -> bytes:
             if found:
                 values[i, j] = found.value
                 bounds[i, j] = f"{100 * found.low:.0f} to {100 * found.high:.0f}"
-    figure, (axes,) = _figure(1.9 + 0.82 * len(columns), 1.1 + 0.44 * len(rows), 1)
+    figure, (axes,) = new_figure(1.9 + 0.82 * len(columns), 1.1 + 0.44 * len(rows))
     axes.imshow(values, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axes.set_xticks(range(len(columns)), columns, rotation=25, ha="right")
     axes.set_yticks(range(len(rows)), [label(name) for name in rows])
@@ -94,7 +83,7 @@ def ip_matrix(data: ReportData) -> bytes:
 
 def funnel(stages: Sequence[Stage]) -> bytes:
     """Rows that every stage kept (blue) and lost (orange)."""
-    figure, (axes,) = _figure(8.2, 0.9 + 0.5 * max(1, len(stages)), 1)
+    figure, (axes,) = new_figure(8.2, 0.9 + 0.5 * max(1, len(stages)))
     top = max([1, *(stage.kept + sum(stage.lost.values()) for stage in stages)])
     for i, stage in enumerate(stages):
         lost = sum(stage.lost.values())
@@ -112,7 +101,7 @@ def funnel(stages: Sequence[Stage]) -> bytes:
 
 def training_curves(histories: Mapping[str, pa.Table]) -> bytes:
     """Loss, errors against the reference, preservation: one line an adapter, smoothed."""
-    figure, panels = _figure(12.4, 5.6, 2, 4)
+    figure, panels = new_figure(12.4, 5.6, 8, 4)
     for axes, (title, read) in zip(panels, _CURVES, strict=True):
         for i, (name, history) in enumerate(histories.items()):
             # All-single takes as many steps as all experts together, hence shares.
@@ -141,7 +130,7 @@ def training_curves(histories: Mapping[str, pa.Table]) -> bytes:
 def _bars(data: ReportData, side: str, metrics: Sequence[tuple[str, str, bool]]) -> bytes:
     wanted = [m for m in metrics if any(data.get(a, side, m[0]) for a in data.adapters)]
     wanted = wanted or list(metrics[:1])
-    figure, panels = _figure(8.4, 1.0 + 0.36 * len(data.adapters), 1, len(wanted))
+    figure, panels = new_figure(8.4, 1.0 + 0.36 * len(data.adapters), len(wanted), len(wanted))
     for number, (axes, (metric, title, share)) in enumerate(zip(panels, wanted, strict=True)):
         for i, name in enumerate(data.adapters):
             found = data.get(name, side, metric)
@@ -198,19 +187,6 @@ def _smooth(values: np.ndarray) -> np.ndarray:
     """Mean over a trailing window of a twentieth of the curve."""
     window = max(1, len(values) // 20)
     return np.array([values[max(0, i - window + 1) : i + 1].mean() for i in range(len(values))])
-
-
-def _figure(width: float, height: float, rows: int, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes in panels:
-        axes.set_axisbelow(True)
-        axes.grid(color=GRID, linewidth=0.8)
-        axes.tick_params(colors=INK, labelsize=9, length=0)
-        for side in ("top", "right", "left"):
-            axes.spines[side].set_visible(False)
-        axes.spines["bottom"].set_color(GRID)
-    return figure, panels
 
 
 def _png(figure: Figure) -> bytes:
