@@ -15,6 +15,7 @@ import pyarrow as pa
 from safetensors.torch import save_file
 from torch import zeros
 
+from alignguard_data.contracts.protocols import Pixels
 from alignguard_data.engines.tokens import TokenCounter
 from alignguard_data.images.room import Sampling, render_pairs
 from alignguard_data.importing.coprov2.files import read_files
@@ -55,6 +56,14 @@ class Generator(tiny_rooms.TinyGenerator):
 
     sampling: Sampling = tiny_rooms.SAMPLING
     numerics: dict[str, str] = dataclasses.field(default_factory=lambda: {"dtype": "float32"})
+    redrawn: str = ""
+    """Prompts that hold these words get one other value of a pixel."""
+
+    def _draw(self, prompt: str, seed: int) -> Pixels:
+        image = super()._draw(prompt, seed)
+        if self.redrawn and self.redrawn in prompt:
+            image[0, 0, 0] ^= 1
+        return image
 
 
 class Base:

@@ -275,6 +275,10 @@ CHANGES: dict[str, tuple[Callable[..., None], str]] = {
         another_base,
         f"images/* index/all release/all {ADAPTERS}",
     ),
+    "the base model draws one concept otherwise": (
+        set_engine("generator", revision="2", redrawn="a dot"),
+        f"images/* scores/spots.dot pairs/spots.dot index/all release/all {FROM_SPOTS}",
+    ),
     "a scorer that the rules read": (
         set_engine("image_scorers", version="2"),
         "scores/* pairs/* index/all release/all",
