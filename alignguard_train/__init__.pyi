@@ -13,6 +13,8 @@ from .evaluation import evaluate_all
 from .experts import make_expert, train_expert
 from .merge import MergeConfig, co_merge, make_merges
 
+__version__: str
+
 __all__ = [
     "BaseModel",
     "ExpertRecipe",

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from alignguard_data import __version__
 from pipelines.cli import import_data
 from pipelines.cli import release as release_commands
 from pipelines.cli.console import Output
@@ -46,8 +47,22 @@ RootOption = Annotated[
 ]
 
 
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        Output().say(f"alignguard {__version__}")
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool,
+    typer.Option("--version", help="Print the version.", is_eager=True, callback=_say_version),
+]
+
+
 @app.callback()
-def choose(profile: ProfileOption = None, root: RootOption = None) -> None:
+def choose(
+    profile: ProfileOption = None, root: RootOption = None, version: VersionOption = False
+) -> None:
     """Options of every command; they win over the environment."""
     _use(profile)
     from alignguard_data.storage.places import parse_root
