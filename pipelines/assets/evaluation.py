@@ -13,6 +13,7 @@ from pipelines.rooms import adapters, merged_adapter, room_seconds
 from pipelines.runtime.progress import Meter
 from pipelines.runtime.ray_cluster import op_tags
 from pipelines.ui.metadata import describe, pictures
+from pipelines.ui.results import results
 
 
 def evaluation_asset(engines: Engines) -> dg.AssetsDefinition:
@@ -49,8 +50,9 @@ def evaluation_asset(engines: Engines) -> dg.AssetsDefinition:
             for file in manifest.files
             if file.name.endswith(".png")
         }
-        shown = {**describe(manifest, folder), **pictures(plots)}
+        shown = results(folder)
         shown["report"] = dg.MetadataValue.path(str(folder / manifest.file(REPORT).name))
+        shown |= {**pictures(plots), **describe(manifest, folder)}
         return dg.MaterializeResult(metadata=shown)
 
     return evaluation

@@ -1,0 +1,45 @@
+"""The evaluation's results as numbers, so that Dagster plots each over the materializations."""
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.places import Place
+from alignguard_train.contracts.adapter_names import BASE, MERGED
+
+MEASURED: Mapping[str, tuple[str, str, str]] = {
+    "ip": ("unsafe", "all", "ip"),
+    "ip_seen": ("unsafe", "seen", "ip"),
+    "ip_unseen": ("unsafe", "unseen", "ip"),
+    "residue": ("unsafe", "all", "residue"),
+    "ip_safe_prompts": ("safe", "all", "ip"),
+    "fidelity": ("safe", "all", "fidelity"),
+    "clip_score": ("safe", "all", "clip_score"),
+    "distance": ("safe", "all", "distance"),
+    "fid": ("safe", "all", "fid"),
+    "kid": ("safe", "all", "kid"),
+}
+"""Metadata key to side, subset and metric."""
+
+
+def results(folder: Place) -> dict[str, dg.MetadataValue]:
+    """What the merged adapter's images show, then the same of the base model as ``base_...``.
+
+    A measure that the profile does not ask for has no key.
+
+    Args:
+        folder: the evaluation's partition, with its tables ``metrics`` and ``distributions``.
+    """
+    columns = ("adapter", "side", "subset", "metric")
+    found = {
+        tuple(row[name] for name in columns): row["value"]
+        for table in ("metrics", "distributions")
+        for row in manifests.read(folder, table).to_pylist()
+    }
+    return {
+        prefix + key: dg.MetadataValue.float(float(found[adapter, *place]))
+        for adapter, prefix in ((MERGED, ""), (BASE, "base_"))
+        for key, place in MEASURED.items()
+        if (adapter, *place) in found
+    }
