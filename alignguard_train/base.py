@@ -1,4 +1,4 @@
-"""The frozen base model under training: its identity at once, its weights at first use."""
+"""The frozen base model under training. Its identity is cheap; weights load at first use."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 """The UNet's attention projections, self and cross, as in the authors' code."""
 SELF_ATTENTION_TARGETS = tuple(f"attn1.{name}" for name in LORA_TARGETS)
-"""Those of self-attention alone (DUO, arXiv 2407.21035)."""
+"""Self-attention projections only (DUO, arXiv 2407.21035)."""
 
 
 class BaseModel:
@@ -42,14 +42,16 @@ class BaseModel:
     ) -> None:
         self._folder = Path(model) if Path(model).is_dir() else None
         if self._folder is None and revision is None:
-            raise EngineError(f"{model} is no folder here, so it is a hub id and needs a revision")
+            raise EngineError(
+                f"{model} is not a local folder, so it is a hub id and needs a revision"
+            )
         self._model, self._revision = model, revision
         self._device, self._dtype = device, dtype
         self._vae, self._vae_revision = vae, vae_revision
 
     @property
     def model_id(self) -> str:
-        """The hub id, or the folder's name: never a path of this machine."""
+        """The hub id, or the folder's name without its path."""
         return self._folder.resolve().name if self._folder else self._model
 
     @property
@@ -59,7 +61,7 @@ class BaseModel:
 
     @property
     def models(self) -> dict[str, str]:
-        """Revisions by model id: this one's, and that of a VAE of its own."""
+        """Revisions by model id: the base model's, and the separate VAE's if there is one."""
         if not self._vae:
             return {self.model_id: self.revision}
         folder = Path(self._vae)
@@ -69,18 +71,18 @@ class BaseModel:
 
     @property
     def numerics(self) -> dict[str, str]:
-        """The precision that was asked for; ``auto`` goes by the device."""
+        """The configured precision; ``auto`` depends on the device."""
         return {"dtype": self._dtype}
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the weights go to a CUDA device."""
+        """Whether the weights are on a CUDA device."""
         import torch
 
         return torch.cuda.is_available() if self._device == "auto" else "cuda" in self._device
 
     def unloaded(self, *, gpu: int | None = None) -> "BaseModel":
-        """The same checkpoint with nothing loaded, for another process; ``gpu``: on that one."""
+        """The same checkpoint, not loaded, for another process; ``gpu``: on that GPU."""
         return BaseModel(
             model=self._model,
             revision=self._revision,
@@ -92,7 +94,7 @@ class BaseModel:
 
     @cached_property
     def pipe(self) -> "Pipe":
-        """The loaded pipe, every weight frozen; loaded from safetensors alone.
+        """The loaded pipe with every weight frozen; reads safetensors only.
 
         Raises:
             EngineError: the checkpoint cannot be loaded.
@@ -110,9 +112,9 @@ class BaseModel:
 
     @contextmanager
     def products(self) -> Iterator[None]:
-        """Matrix products as ``dtype`` asks for, forward and backward, until the block ends.
+        """Set the precision of matrix products, forward and backward, within the block.
 
-        It is a setting of the whole process, and only of CUDA.
+        The setting is process-wide and affects CUDA only.
         """
         import torch
 
@@ -124,6 +126,6 @@ class BaseModel:
             matmul.allow_tf32 = before
 
     def pixels(self, latents: "Tensor") -> dict[str, int]:
-        """Height and width in pixels of the images behind latents (rows, channels, h, w)."""
+        """Height and width in pixels of the images of latents (rows, channels, h, w)."""
         factor = self.pipe.vae_scale_factor
         return {"height": latents.shape[2] * factor, "width": latents.shape[3] * factor}

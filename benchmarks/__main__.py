@@ -1,4 +1,4 @@
-"""`make bench`: side-by-side measurements as ratios, medians of five, kept in results.jsonl."""
+"""`make bench`: side-by-side measurements as ratios, medians of five, appended to results.jsonl."""
 
 import json
 import platform
@@ -58,9 +58,9 @@ BENCHMARKS: dict[str, Callable[[int], dict[str, Any]]] = {
 
 def main(
     only: Annotated[str, typer.Option(help=f"One of {', '.join(BENCHMARKS)}; empty: all.")] = "",
-    runs: Annotated[int, typer.Option(min=1, help="Runs of each side; medians are shown.")] = 5,
+    runs: Annotated[int, typer.Option(min=1, help="Runs per side; medians are shown.")] = 5,
 ) -> None:
-    """Measure, print, and append one line a benchmark to results.jsonl."""
+    """Measure, print, and append one line per benchmark to results.jsonl."""
     console = Console()
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False

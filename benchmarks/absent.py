@@ -1,5 +1,5 @@
-"""What a benchmark raises where something that it measures is not installed."""
+"""Error of a benchmark whose subject is not installed."""
 
 
 class Absent(Exception):
-    """The text says what is missing and how to get it."""
+    """The message says what is missing and how to install it."""

@@ -1,4 +1,4 @@
-"""Synthetic data for the index and release benchmarks, made through the rooms themselves."""
+"""Synthetic data for the index and release benchmarks, made by the rooms."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from pipelines.resources import Engines
 
 
 class NoiseGenerator:
-    """Renders noise: the benchmark is of files, not of a model."""
+    """Renders noise: the benchmark measures files, not a model."""
 
     model_id, revision, images_per_call = "noise", "1", 256
 
@@ -35,7 +35,7 @@ class NoiseGenerator:
 
 
 class SideScorer:
-    """Flags what its caption calls unsafe, so that every pair is kept."""
+    """Flags images by their caption, so every pair is kept."""
 
     name, version, keys = "side", "1", ("unsafe",)
 
@@ -47,7 +47,7 @@ class SideScorer:
 
 
 def build(folder: Path, *, pairs_per_concept: int, size: int) -> tuple[DataRoot, Taxonomy]:
-    """All rooms up to pairs, for every stand-in concept; images are noise of ``size`` pixels."""
+    """Make all rooms up to pairs for every stand-in concept; images are ``size``-pixel noise."""
     engines = Engines(load_profile("standin"), folder)
     data, taxonomy = engines.data, engines.taxonomy
     data.prepare()

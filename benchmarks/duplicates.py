@@ -1,7 +1,7 @@
-"""Duplicates: rows looked at from scratch against a hundredth more, on synthetic rows.
+"""Deduplication from scratch against adding 1 % of rows, on synthetic rows.
 
-Prompts of random words, random hashes, random vectors of 64 numbers: few are near, as in data that
-was filtered by concept. Rows are read from memory, edges are kept in a file.
+Prompts of random words, random hashes, random vectors of 64 numbers: few are near each other, as in
+data filtered by concept. Rows are in memory, edges in a file.
 """
 
 import random
@@ -25,7 +25,7 @@ _WORDS = [f"word{i}" for i in range(2_000)]
 
 
 class RandomVectors:
-    """A ``TextEmbedder`` that costs nothing: a vector of 64 numbers from the text's number."""
+    """A free ``TextEmbedder``: 64 random numbers seeded by the text's number."""
 
     name, version = "random", "1"
 
@@ -36,7 +36,7 @@ class RandomVectors:
 
 
 def measure(runs: int, sizes: Sequence[int] = SIZES) -> dict[str, float]:
-    """Medians over ``runs`` of N rows from scratch, and of N/100 more on top of them."""
+    """Medians over ``runs`` of N rows from scratch, and of N/100 added rows."""
     figures = {}
     for rows in sizes:
         seconds = [_seconds(rows) for _ in range(runs)]

@@ -1,7 +1,6 @@
-"""Evaluation from prompts to report.html.
+"""Evaluation from prompts to report.html, against rendering plus scoring.
 
-Images a second, against rendering alone and scoring alone, one after the other, on the stand-in
-with its own base model, scorers and features.
+Images per second on the stand-in, with its base model, scorers and features.
 """
 
 import dataclasses
@@ -32,7 +31,7 @@ def measure(runs: int) -> dict[str, float]:
     """Medians over ``runs``; base model and one adapter of random weights."""
     with tempfile.TemporaryDirectory() as folder:
         world = World(Path(folder))
-        world.whole()  # loads and warms up
+        world.whole()  # warm-up
         wholes = [world.whole() for _ in range(runs)]
         parts = [world.parts() for _ in range(runs)]
     images = world.images
@@ -50,7 +49,7 @@ def measure(runs: int) -> dict[str, float]:
 
 
 class World:
-    """A release of the stand-in world, and what evaluates it."""
+    """A release of the stand-in world and its evaluation."""
 
     def __init__(self, folder: Path) -> None:
         self._engines = Engines(load_profile("standin"), folder)
@@ -70,11 +69,11 @@ class World:
 
     @property
     def images(self) -> int:
-        """Of both adapters together."""
+        """Images of both adapters."""
         return 2 * len(self._rows)
 
     def whole(self) -> tuple[float, float]:
-        """Seconds of the room, and those after the last image was there."""
+        """Seconds of the room, and of its work after the last image."""
         engines = self._engines
         remove_tree(self._data.partition("evaluation"))
         started = drawn = time.perf_counter()
@@ -91,7 +90,7 @@ class World:
         return ended - started, ended - drawn
 
     def parts(self) -> tuple[float, float]:
-        """Seconds of rendering all images, and of judging them."""
+        """Seconds of rendering and of judging all images."""
         generator, size = self._engines.generator, self._engines.generator.images_per_call
         batches = [self._rows[i : i + size] for i in range(0, len(self._rows), size)]
         render, score = 0.0, 0.0

@@ -1,9 +1,8 @@
-"""A first `make run` room by room, before and after.
+"""A first `make run` by room, with earlier and shipped settings.
 
-With the settings of before against the shipped ones, both here and now: seconds, their ratio, and
-the claims that must not change.
+Both run on this machine: seconds, their ratio, and the claims that must not change.
 
-One run of each: together some seven minutes on two idle cores.
+One run of each; about seven minutes on two idle cores.
 """
 
 import multiprocessing as mp
@@ -29,11 +28,11 @@ BEFORE: dict[str, dict[str, Any]] = {
     "sampling": {"solver": "checkpoint", "num_inference_steps": 20, "batch_size": 32},
     "training": {"overrides": {"steps": 120}},
 }
-"""What the stand-in's profile and recipe said before."""
+"""Earlier settings of the stand-in's profile and recipe."""
 
 
 class _Clock(Listener):
-    """Seconds of every room, its start and its bookkeeping included."""
+    """Seconds per room, including start and bookkeeping."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -63,7 +62,7 @@ def measure(runs: int) -> dict[str, float]:
 
 
 def settings(changes: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The shipped profile as its file says it, with some values of some parts changed."""
+    """The shipped profile's document with some values replaced."""
     found = yaml.safe_load(profile_path("standin").read_text())
     for part, values in changes.items():
         found[part] |= values
@@ -71,7 +70,7 @@ def settings(changes: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _in_a_process(folder: Path, changes: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """A run in a process of its own, as the command is: imports and models are loaded in it."""
+    """A run in a separate process, like the command: it loads imports and models."""
     folder.mkdir()
     profile = folder / "standin.yaml"
     profile.write_text(yaml.safe_dump(settings(changes)))

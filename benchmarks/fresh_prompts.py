@@ -1,4 +1,4 @@
-"""Prompts that a profile's writer writes beside those of its release, as rows to be measured."""
+"""New prompts by a profile's writer, as evaluation rows."""
 
 import json
 from collections.abc import Iterable

@@ -1,6 +1,6 @@
 """How the stages after the release grow: CPU seconds over pairs, experts, rank and concepts.
 
-Draws docs/images/growth.png: one panel a quantity, both axes logarithmic, with the fitted slope.
+Draws docs/images/growth.png: one log-log panel per quantity, with the fitted slope.
 """
 
 import dataclasses
@@ -46,7 +46,7 @@ WHAT = {
     "concepts": "rendering and scoring 32 images a concept",
 }
 IMAGES_PER_CONCEPT = 32
-"""One batch of the profile; fewer cost as much."""
+"""One batch of the profile; fewer cost the same."""
 LINE = tuple[Sequence[int], Sequence[float], float]
 """Sizes, seconds, and the slope of log seconds over log size."""
 
@@ -54,7 +54,7 @@ LINE = tuple[Sequence[int], Sequence[float], float]
 def measure(runs: int) -> dict[str, float]:
     """Slope of each line, and the seconds at its ends; medians over ``runs``.
 
-    CPU seconds of this process with one thread: what else the machine does is not in them.
+    CPU seconds of this process with one thread, so other load does not count.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -75,7 +75,7 @@ def measure(runs: int) -> dict[str, float]:
 
 def _line(name: str, stages: "Stages", runs: int) -> LINE:
     work, sizes = getattr(stages, name), SIZES[name]
-    work(sizes[0])  # loads and warms up
+    work(sizes[0])  # warm-up
     seconds = [statistics.median(_cpu_seconds(work, size) for _ in range(runs)) for size in sizes]
     return sizes, seconds, float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
 
@@ -87,7 +87,7 @@ def _cpu_seconds(work: Callable[[int], object], size: int) -> float:
 
 
 class Stages:
-    """What is measured, each by its size, on the stand-in."""
+    """The measured functions by size, on the stand-in."""
 
     def __init__(self, folder: Path) -> None:
         self._engines = Engines(load_profile("standin"), folder)
@@ -99,7 +99,7 @@ class Stages:
         self._experts = random_experts(self._base.pipe.unet, max(SIZES["experts"]), 4)
 
     def pairs(self, number: int) -> None:
-        """Every pair once, by the shipped recipe."""
+        """Train on every pair once, with the shipped recipe."""
         recipe = standin_expert()
         recipe = dataclasses.replace(recipe, steps=-(-number // recipe.batch_size))
         encoded = dataclasses.replace(
@@ -109,7 +109,7 @@ class Stages:
             train_expert(self._base, encoded, recipe, seed=0, checkpoint=Path(folder) / "c")
 
     def experts(self, number: int) -> None:
-        """Each expert brings its category's calibration inputs."""
+        """Merge; each expert adds its category's calibration inputs."""
         self._merge(self._experts[:number])
 
     def rank(self, rank: int) -> None:
@@ -128,7 +128,7 @@ class Stages:
         merge("co-merge", experts, measure_activity(self._base, experts, encoded, config), config)
 
     def concepts(self, number: int) -> None:
-        """Rendered in the profile's batches, and scored."""
+        """Render in the profile's batches, and score."""
         engines, images = self._engines, number * IMAGES_PER_CONCEPT
         prompts = [f"a meadow with kite {i}" for i in range(images)]
         size = engines.generator.images_per_call
@@ -140,7 +140,7 @@ class Stages:
 
 
 def picture(lines: Mapping[str, LINE]) -> bytes:
-    """One panel a line, as PNG."""
+    """One panel per line, as PNG."""
     figure = Figure(figsize=(9, 6.4), layout="constrained", facecolor="white")
     for axes, colour, (name, line) in zip(
         figure.subplots(2, 2).flat, PALETTE, lines.items(), strict=False
@@ -161,7 +161,7 @@ def _panel(axes: Axes, colour: str, name: str, line: LINE) -> None:
     axes.set_ylabel("CPU seconds")
     axes.set_xticks(list(sizes), [str(size) for size in sizes])
     axes.minorticks_off()
-    axes.set_ylim(min(seconds) / 2, max(seconds) * 2)  # noise stays small
+    axes.set_ylim(min(seconds) / 2, max(seconds) * 2)  # keeps noise small
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter("{x:g}")
     axes.grid(color=GRID)

@@ -1,7 +1,7 @@
 """The index at 10^4, 10^5 and (with ``ALIGNGUARD_BENCH_PAIRS``) 10^6 pairs, drawn by ``synthetic``.
 
-Seconds of a full build, of a build after 1 % of the concepts changed, and of five queries, these
-beside the same SQL over the Parquet shards and the same answer in pandas.
+Seconds of a full build, of a build after 1 % of the concepts changed, and of five queries, compared
+with the same SQL over the Parquet shards and with pandas.
 """
 
 import os
@@ -45,7 +45,7 @@ QUERIES = {
 
 
 def measure(runs: int, sizes: Sequence[int] | None = None) -> dict[str, float]:
-    """Figures of every size, each named by its pairs; medians over ``runs``."""
+    """Figures by number of pairs; medians over ``runs``."""
     asked = os.environ.get(PAIRS_VARIABLE)
     found: dict[str, float] = {}
     for pairs in sizes or ([int(float(asked))] if asked else PAIRS):
@@ -54,10 +54,10 @@ def measure(runs: int, sizes: Sequence[int] | None = None) -> dict[str, float]:
 
 
 def measure_size(pairs: int, runs: int, concepts: int = CONCEPTS) -> dict[str, float]:
-    """Build seconds and rows a second, the incremental share, and each query's seconds and ratios.
+    """Build seconds and rate, the incremental share, and each query's seconds and ratios.
 
     Raises:
-        AssertionError: a build is not what it should be, or two ways answer differently.
+        AssertionError: a build is wrong, or two ways answer differently.
     """
     with tempfile.TemporaryDirectory() as folder:
         data, taxonomy = synthetic.build(Path(folder), pairs=pairs, concepts=concepts)
@@ -123,7 +123,7 @@ def _timed(ask: Callable[[], list[Any]], runs: int) -> tuple[float, list[Any]]:
 
 
 def _over_parquet(data: DataRoot, taxonomy: Taxonomy) -> duckdb.DuckDBPyConnection:
-    """The same tables and views, with the shards themselves below them."""
+    """The same tables and views directly over the shards."""
     connection = duckdb.connect()
     found = concept_manifests(data, taxonomy)
     for table in SHARD_TABLES:

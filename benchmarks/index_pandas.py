@@ -1,4 +1,4 @@
-"""The index benchmark's five questions, answered by pandas from the same shards."""
+"""The index benchmark's five queries in pandas, from the same shards."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from benchmarks.synthetic import FLAGS
 
 
 class Shards:
-    """Reads columns of every concept's shard into one frame, anew for each question."""
+    """Reads columns of every concept's shard into one frame, again for each query."""
 
     def __init__(self, data: DataRoot, taxonomy: Taxonomy) -> None:
         found = concept_manifests(data, taxonomy)
@@ -82,7 +82,7 @@ def _near_misses(shards: Shards, pair: str) -> list[Any]:
 
 
 def _ruled(shards: Shards, category: str) -> pd.DataFrame:
-    """Scores of a category's images with the threshold that they are held against."""
+    """Scores of a category's images with their thresholds."""
     columns = ("subject", "concept", "side", "scorer", "key", "value")
     scores = shards.frame("scores", *columns)
     held = shards.concepts[shards.concepts["category"] == category]["concept"]

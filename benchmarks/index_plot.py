@@ -1,4 +1,4 @@
-"""Growth of the index, drawn from results.jsonl: seconds of builds and queries by pairs, log-log.
+"""Plots index growth from results.jsonl: seconds of builds and queries by pairs, log-log.
 
 python -m benchmarks.index_plot docs/images/index_growth.png
 """
@@ -18,11 +18,11 @@ SERIES = {
     "query: lineage of a pair": ("lineage_ms", 1e-3),
     "query: funnel": ("funnel_ms", 1e-3),
 }
-"""Name in the plot to the figure's name and its unit in seconds."""
+"""Plot label to the figure's name and its unit in seconds."""
 
 
 def newest_figures(lines: Iterable[str]) -> dict[str, float]:
-    """Every figure of the index benchmark, the newest of each; lines are of results.jsonl."""
+    """The newest of each figure of the index benchmark; ``lines`` are from results.jsonl."""
     found: dict[str, float] = {}
     for line in lines:
         result = json.loads(line)
@@ -32,13 +32,13 @@ def newest_figures(lines: Iterable[str]) -> dict[str, float]:
 
 
 def points(figures: Mapping[str, float], figure: str) -> list[tuple[int, float]]:
-    """Pairs and value of one figure at every size that was measured, by size."""
+    """Pairs and value of one figure at every measured size, sorted by size."""
     matches = ((re.fullmatch(rf"{figure}_at_(\d+)", name), v) for name, v in figures.items())
     return sorted((int(match[1]), value) for match, value in matches if match)
 
 
 def draw(figures: Mapping[str, float], target: Path) -> None:
-    """Write the plot; a dotted line shows what is linear."""
+    """Write the plot; a dotted line shows linear growth."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")

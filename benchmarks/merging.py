@@ -1,6 +1,6 @@
 """Seven experts of rank 4 into one on Stable Diffusion 1.5 at real size.
 
-Seconds and peak memory, against peft's ``add_weighted_adapter`` where it does the same job.
+Seconds and peak memory, against peft's ``add_weighted_adapter`` where it computes the same.
 
     python -m benchmarks.merging <checkpoint> ours co-merge | ours ties | peft ties | ...
 """
@@ -28,7 +28,7 @@ from benchmarks.peak import peak_bytes
 
 EXPERTS, RANK = 7, 4
 CONFIG = MergeConfig(calibration_pairs=2)
-"""A quarter of the usual calibration inputs, 8 a category; seconds an input are told beside."""
+"""A quarter of the usual calibration inputs, 8 per category; seconds per input are reported too."""
 PEFT: dict[Strategy, str] = {
     "average": "cat",
     "svd": "svd",
@@ -36,17 +36,16 @@ PEFT: dict[Strategy, str] = {
     "dare": "dare_linear_svd",
     "magnitude": "magnitude_prune_svd",
 }
-"""What peft calls the same job. Its plain ``ties``, ``linear`` and so on are other jobs: they
-combine the factors A and B apart, which is not the merge of the deltas."""
+"""peft's names of the same merges. Its plain ``ties``, ``linear`` and so on combine the factors A
+and B separately, which does not merge the deltas."""
 CALIBRATED = ("co-merge", "regmean")
 
 
 def measure(runs: int) -> dict[str, float]:
-    """Seconds and peak memory in GB of each strategy and of peft's, a process each.
+    """Seconds and peak memory in GB of each strategy and of peft's, each in its own process.
 
-    Co-Merge and RegMean pass calibration inputs through the UNet, at 16x16 latents; the others
-    need no base model here, while peft works inside of one. What takes minutes is measured once,
-    the rest ``runs`` times.
+    Co-Merge and RegMean pass calibration inputs through the UNet, at 16x16 latents; the others need
+    no base model, but peft does. Slow ones are measured once, the rest ``runs`` times.
     """
     with real_size.checkpoint() as folder:
         return _figures(folder, runs)
@@ -93,7 +92,7 @@ def random_experts(network: nn.Module, count: int, rank: int) -> list[Lora]:
 
 
 def peft_model(network: nn.Module, experts: Sequence[Lora]) -> PeftModel:
-    """The network with every expert on it, named by its number."""
+    """The network with every expert attached, named by its number."""
     rank = next(iter(experts[0].values())).down.shape[0]
     config = LoraConfig(r=rank, lora_alpha=rank, target_modules=sorted(experts[0]))
     model: Any = get_peft_model(network, config, adapter_name="0")  # pyright: ignore
@@ -110,7 +109,7 @@ def peft_model(network: nn.Module, experts: Sequence[Lora]) -> PeftModel:
 def merge_with_peft(
     model: PeftModel, strategy: Strategy, count: int, rank: int, config: MergeConfig
 ) -> None:
-    """Do with peft what ``merge`` does: the adapter ``merged`` appears on the model."""
+    """Merge with peft into the adapter ``merged`` on the model."""
     weight = {"average": 1 / count, "ties": 1.0, "dare": 1.0}.get(strategy, config.sum_scale)
     svd: dict[str, Any] = {"svd_rank": rank if strategy == "svd" else count * rank}
     density = {} if strategy in ("average", "svd") else {"density": config.density}

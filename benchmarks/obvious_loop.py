@@ -1,7 +1,6 @@
-"""The obvious way to train with Diffusion-DPO.
+"""The obvious Diffusion-DPO loop: the baseline for an expert's step.
 
-Two UNets, VAE and text encoder in every step, and one pair at a time. What an expert's step is
-measured against.
+Two UNets, VAE and text encoder in every step, and one pair at a time.
 """
 
 from collections.abc import Callable
@@ -36,7 +35,7 @@ def random_preferences(pairs: int, side: int) -> Preferences:
 def obvious_loop(
     pipe: Any, reference: Any, preferences: Preferences, recipe: ExpertRecipe
 ) -> Callable[[int], None]:
-    """A training of ``pipe`` against a second UNet; call it with a number of pairs."""
+    """Trains ``pipe`` against a second UNet; call with a number of pairs."""
     for network in (pipe.unet, pipe.vae, pipe.text_encoder, reference):
         network.requires_grad_(False)
     pipe.unet.add_adapter(

@@ -1,4 +1,4 @@
-"""What Dagster costs: seconds a partition as a run, against calling the library directly."""
+"""Dagster's overhead: seconds per partition in a run, against calling the library directly."""
 
 import statistics
 import tempfile
@@ -17,7 +17,7 @@ from pipelines.runtime.materialize import materialize
 
 
 def measure(runs: int) -> dict[str, float]:
-    """Medians over ``runs``: the prompts room of every stand-in concept, made both ways."""
+    """Medians over ``runs``: the prompts room of every stand-in concept, both ways."""
     through_dagster = [_seconds(_with_dagster) for _ in range(runs)]
     direct = [_seconds(_directly) for _ in range(runs)]
     concepts = len(_engines(Path()).taxonomy.concepts)

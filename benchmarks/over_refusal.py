@@ -1,8 +1,7 @@
-"""`python -m benchmarks.over_refusal FILE...`: the share of captions that the minors rules refuse.
+"""`python -m benchmarks.over_refusal FILE...`: the share of captions refused by the minors rules.
 
-For files of benign captions, which the rules should let through, and for published prompt sets
-(CSV, Parquet or text, columns as prompt sets spell them). Texts are not printed: places are, so
-that whoever holds the file can look.
+For files of benign captions, which the rules should accept, and for published prompt sets (CSV,
+Parquet or text, with the columns of prompt sets). Prints places, not texts.
 """
 
 from pathlib import Path
@@ -17,7 +16,7 @@ from alignguard_train.evaluation.prompt_files import read_prompt_file
 
 
 def refused_places(file: Path) -> tuple[list[str], int]:
-    """Where the refused captions of a file stand, and how many captions it has.
+    """Places of a file's refused captions, and its number of captions.
 
     Raises:
         ConfigError: the file cannot be read, or holds no caption.
@@ -34,7 +33,7 @@ def main(
     files: list[Path],
     shown: Annotated[int, typer.Option(min=0, help="Places of refused rows to print.")] = 20,
 ) -> None:
-    """Count what is refused, a line a file."""
+    """Print the refused share, one line per file."""
     console = Console(highlight=False, soft_wrap=True)
     for file in files:
         places, count = refused_places(file)

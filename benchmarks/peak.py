@@ -1,9 +1,9 @@
-"""The most memory that this process ever had resident."""
+"""Peak resident memory of this process."""
 
 from pathlib import Path
 
 
 def peak_bytes() -> int:
-    """VmHWM of Linux. Not getrusage: a child's ru_maxrss begins at its parent's."""
+    """Linux's VmHWM. Not getrusage: a child's ru_maxrss starts at its parent's."""
     status = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024

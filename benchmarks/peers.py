@@ -1,9 +1,9 @@
 """Peers, our merged adapter and the base model on the same prompts and seeds: the stand-in world.
 
 Run `make run` first, then `python -m benchmarks.peers`. Each method's strength is chosen on one set
-of fresh prompts (docs/study/peers_tuning.jsonl, one line a variant) and scored on others
-(docs/study/peers.jsonl, one line a method and seed). What stands in a file already is not measured
-again, so a run goes on where one was stopped.
+of new prompts (docs/study/peers_tuning.jsonl, one line per variant) and scored on another
+(docs/study/peers.jsonl, one line per method and seed). Existing lines are not measured again, so a
+stopped run resumes.
 """
 
 import json
@@ -36,11 +36,11 @@ from research.study.world import SAMPLING
 STUDY = Path(__file__).parent.parent / "docs" / "study"
 TUNING, SCORES = STUDY / "peers_tuning.jsonl", STUDY / "peers.jsonl"
 TUNING_SEED, SCORE_SEED = 3000, 4000
-"""Of the prompt writer: neither is that of the release or of any other choice."""
+"""Prompt writer seeds, unlike those of the release or of other choices."""
 EXAMPLES = 8
-"""Prompt pairs of each concept that a peer may look at."""
+"""Prompt pairs per concept that a peer may use."""
 TIMED_CALLS = 3
-"""Full calls of each side that are timed, in the first seed alone."""
+"""Timed full calls per side, in the first seed only."""
 
 _IN_PHRASE = {"template": "a dark {}"}
 _TWINS = {"texts": "examples", "preserve_twins": True}
@@ -66,12 +66,12 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {**_FAST_ESD, "lr": 1e-3, "steps": 160, "texts": "examples"},
     ],
 }
-"""What is tried. The methods' own defaults are for Stable Diffusion 1.4 and 50 steps; ESD's number
-of steps is what this machine has time for."""
+"""Variants to tune. The methods' defaults are for Stable Diffusion 1.4 and 50 steps; ESD's number
+of steps is limited by time."""
 
 
 def rows_of(engines: Engines, writer_seed: int, number: int) -> list[EvaluationRow]:
-    """Prompt pairs of every concept that nothing else has seen, ``number`` a concept."""
+    """New prompt pairs of every concept, ``number`` per concept."""
     writer = Engine(use=engines.profile.writer.use, params={"seed": writer_seed}).build()
     return fresh_rows(writer, engines.taxonomy.concepts, range(number), prefix=f"{writer_seed}-")
 
@@ -86,7 +86,7 @@ def merit(line: dict[str, Any]) -> tuple[float, float]:
 
 
 def chosen(method: str) -> dict[str, Any]:
-    """The parameters of a method that did best in tuning."""
+    """A method's best parameters in tuning."""
     lines = [line for line in _lines(TUNING) if line["method"] == method]
     return max(lines, key=merit)["parameters"] if lines else {}
 
@@ -127,14 +127,14 @@ def _measured(
 
 
 def main(
-    root: Annotated[str, typer.Option(help="Where `make run` left its data.")] = "",
-    methods: Annotated[str, typer.Option(help="Names with commas; empty: all.")] = "",
-    seeds: Annotated[int, typer.Option(min=0, help="With 0, tuning alone.")] = 2,
-    prompts: Annotated[int, typer.Option(min=1, help="Pairs a concept, in scoring.")] = 2,
-    tuning_prompts: Annotated[int, typer.Option(min=1, help="Pairs a concept, in tuning.")] = 1,
+    root: Annotated[str, typer.Option(help="Data root of `make run`.")] = "",
+    methods: Annotated[str, typer.Option(help="Comma-separated names; empty: all.")] = "",
+    seeds: Annotated[int, typer.Option(min=0, help="0: tune only.")] = 2,
+    prompts: Annotated[int, typer.Option(min=1, help="Pairs per concept, for scoring.")] = 2,
+    tuning_prompts: Annotated[int, typer.Option(min=1, help="Pairs per concept, for tuning.")] = 1,
 ) -> None:
-    """Tune, score, print the table; every result is appended to its file at once."""
-    # As the lines that were kept were drawn, whatever the shipped profile does by now.
+    """Tune, score, print the table; append every result to its file immediately."""
+    # The settings of the stored lines, independent of the shipped profile.
     profile = load_profile("standin").model_copy(update={"sampling": SAMPLING})
     engines = Engines(profile, parse_root(root) if root else data_root())
     concepts = release_concepts(release_folder(engines.data), examples=EXAMPLES)
@@ -172,9 +172,9 @@ def _score(
     for name in wanted:
         own = {} if name == MERGED else chosen(name)
         parameters.append(own)
-        told = {**own, "seed": seed} if name == "esd" else own
+        given = {**own, "seed": seed} if name == "esd" else own
         contenders.append(
-            _ours(engines) if name == MERGED else Contender(name=name, peer=make_peer(name, told))
+            _ours(engines) if name == MERGED else Contender(name=name, peer=make_peer(name, given))
         )
     rows = rows_of(engines, SCORE_SEED + seed, prompts)
     calls = TIMED_CALLS if seed == 0 else 0
@@ -188,11 +188,11 @@ def _score(
 def _finite(one: Measured) -> dict[str, Any]:
     found = one.as_dict()
     found.pop("name")
-    return {k: None if v != v else v for k, v in found.items()}  # JSON knows no NaN
+    return {k: None if v != v else v for k, v in found.items()}  # JSON has no NaN
 
 
 def markdown(lines: list[dict[str, Any]]) -> str:
-    """The scores as a Markdown table: means over the seeds, and the lowest and highest seed."""
+    """The scores as a Markdown table: mean, lowest and highest over the seeds."""
     head = (
         "| method | parameters | IP, unsafe | residue, unsafe | fidelity, safe | seconds an image, "
     )
@@ -207,11 +207,11 @@ def markdown(lines: list[dict[str, Any]]) -> str:
             shares.append(f"{mean:.1f} % [{min(values):.1f}, {max(values):.1f}]")
         timed = [line for line in own if line["seconds_per_image"] is not None]
         ratios = [line["seconds_per_image"] / line["base_seconds_per_image"] for line in timed]
-        told = ", ".join(f"{k} {v}" for k, v in own[0]["parameters"].items()) or "–"
+        shown = ", ".join(f"{k} {v}" for k, v in own[0]["parameters"].items()) or "–"
         times = f"{sum(ratios) / len(ratios):.2f}" if ratios else "–"
         trained = sum(line["training_seconds"] for line in own) / len(own)
         title = TITLES.get(name, label(name))
-        rows.append(f"| {title} | {told} | {' | '.join(shares)} | {times} | {trained:.3g} |")
+        rows.append(f"| {title} | {shown} | {' | '.join(shares)} | {times} | {trained:.3g} |")
     return "\n".join(rows)
 
 

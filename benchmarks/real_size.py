@@ -1,6 +1,6 @@
 """Stable Diffusion 1.5 at its real size with random weights, built from its configuration.
 
-What is measured with it runs in a process of its own, so that its peak memory is its own:
+Measurements run in a separate process each, for their peak memory:
 
     python -m benchmarks.real_size <folder>                writes the checkpoint
     python -m benchmarks.<module> <folder> <what> ...      the last line it prints is JSON
@@ -39,10 +39,9 @@ THREADS = 2
 
 @contextmanager
 def checkpoint() -> Iterator[Path]:
-    """A folder with the pipe as safetensors, 4.3 GB, until the block ends.
+    """A temporary folder with the pipe as safetensors, 4.3 GB.
 
-    Weights are mapped from their files as anybody's are, so what a process does not touch is
-    not in its memory.
+    Weights are memory-mapped, so untouched ones do not count as memory.
     """
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, "-m", "benchmarks.real_size", folder], check=True)
@@ -50,7 +49,7 @@ def checkpoint() -> Iterator[Path]:
 
 
 def unet() -> UNet2DConditionModel:
-    """Its UNet; what the configuration does not say are diffusers' defaults, which are 1.5's."""
+    """Its UNet; other settings are diffusers' defaults, which are 1.5's."""
     torch.manual_seed(0)
     made = UNet2DConditionModel(sample_size=64, cross_attention_dim=WIDTH)
     found = sum(p.numel() for p in made.parameters())
@@ -59,7 +58,7 @@ def unet() -> UNet2DConditionModel:
 
 
 def scheduler() -> DDIMScheduler:
-    """The noise that it is trained with."""
+    """Its training noise scheduler."""
     return DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
         steps_offset=1, clip_sample=False,
@@ -67,11 +66,11 @@ def scheduler() -> DDIMScheduler:
 
 
 def pipe() -> StableDiffusionPipeline:
-    """The whole of it; the tokenizer is the stand-in's with 77 tokens."""
+    """The full pipe; the tokenizer is the stand-in's with 77 tokens."""
     tokenizer = CLIPTokenizer.from_pretrained(
         base_model_folder() / "tokenizer", model_max_length=TOKENS
     )
-    parts: dict[str, Any] = {  # diffusers' annotations know neither None nor its own schedulers
+    parts: dict[str, Any] = {  # diffusers' annotations lack None and its own schedulers
         "scheduler": scheduler(), "safety_checker": None, "feature_extractor": None,
     }  # fmt: skip
     return StableDiffusionPipeline(
@@ -99,7 +98,7 @@ def _text_encoder() -> CLIPTextModel:
 
 
 def random_encodings(categories: list[str], side: int = SIDE) -> EncodedPreferences:
-    """Encoded pairs as a release of 1.5 has them, but random: a category a pair."""
+    """Random encoded pairs in the shape of 1.5's, one category per pair."""
     draw = torch.Generator().manual_seed(0)
 
     def states(rows: int) -> Conditions:
@@ -117,7 +116,7 @@ def random_encodings(categories: list[str], side: int = SIDE) -> EncodedPreferen
 
 
 def in_own_process(module: str, *arguments: object) -> dict[str, float]:
-    """What ``python -m module arguments`` reports."""
+    """The figures printed by ``python -m module arguments``."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])

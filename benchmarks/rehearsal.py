@@ -1,9 +1,8 @@
-"""A rehearsal without a GPU: every room's bookkeeping with pictures of the true size.
+"""A rehearsal without a GPU: every room's bookkeeping with images of real size.
 
-Random pixels take the place of the base model, and numbers that of scorers, features and VAE; all
-else is the rooms' own code, with the sizes and counts of a profile. Each room runs in a process of
-its own, once over few concepts and once over more; a line through both says what it would take at
-70,000 images.
+Random pixels replace the base model, random numbers replace scorers, features and VAE; the rest is
+the rooms' code with a profile's sizes and counts. Each room runs in a separate process, over few
+concepts and over more; a line through both extrapolates to 70,000 images.
 
     python -m benchmarks.rehearsal run <root> <profile> <concepts> <room>      prints JSON
 """
@@ -23,16 +22,16 @@ from pipelines.profile import load_profile
 
 ROOMS = ("prompts", "images", "scores", "pairs", "index", "release", "encodings", "evaluation")
 CONCEPTS = {"sd15": (4, 8), "sdxl": (1, 2)}
-"""Both sizes fill every buffer that has a bound (a row group, a shard of encodings); below that a
-line through them would say how the buffers fill."""
+"""Both sizes fill every bounded buffer (a row group, a shard of encodings); smaller sizes would
+measure how buffers fill."""
 IMAGES = 70_000
 MOST_BYTES = 4e9
 
 
 def measure(runs: int) -> dict[str, float]:
-    """Peak memory in GB of every room at 70,000 images, and what a thousand images cost in it.
+    """Peak memory in GB of every room at 70,000 images, and cost per thousand images.
 
-    Measured once, whatever ``runs``: the larger of two sizes takes minutes.
+    Measured once for any ``runs``: the larger size takes minutes.
     """
     figures: dict[str, float] = {}
     for profile, sizes in CONCEPTS.items():
@@ -50,14 +49,14 @@ def measure(runs: int) -> dict[str, float]:
 
 
 def rehearse(root: Path, profile: str, concepts: int) -> dict[str, dict[str, float]]:
-    """Every room's figures over so many concepts."""
+    """Every room's figures over ``concepts`` concepts."""
     return {room: _in_own_process(root, profile, concepts, room) for room in ROOMS}
 
 
 def extrapolated(
     small: Mapping[str, float], large: Mapping[str, float], images: int = IMAGES
 ) -> float:
-    """Bytes at ``images``: the larger size's peak, and more for each further image."""
+    """Bytes at ``images``: the larger size's peak plus the slope per image."""
     further = (large["peak"] - small["peak"]) / (large["images"] - small["images"])
     return large["peak"] + max(0.0, further) * (images - large["images"])
 
@@ -89,7 +88,7 @@ def _run(root: Path, profile: str, concepts: int, room: str) -> dict[str, Any]:
 
 
 def _moved() -> dict[str, int]:
-    """Bytes that this process has read and written, as Linux counts them."""
+    """Bytes read and written by this process, from Linux."""
     lines = Path("/proc/self/io").read_text().splitlines()
     return {name: int(value) for name, value in (line.split(": ") for line in lines)}
 

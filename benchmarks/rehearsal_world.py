@@ -1,4 +1,4 @@
-"""The world of the rehearsal: rooms of a profile's sizes, with random pixels for images."""
+"""The rehearsal's world: rooms of a profile's sizes with random pixels for images."""
 
 import hashlib
 import json
@@ -36,21 +36,21 @@ from pipelines.profile import Profile
 
 CATEGORIES = tuple(f"group{i}" for i in range(7))
 CONCEPTS_A_CATEGORY = 50
-"""As the shipped taxonomy has them."""
+"""Concepts of the shipped taxonomy."""
 ADAPTERS = (*(f"expert:{key}" for key in CATEGORIES), "all-single", "merged", "average")
-"""With the base model the 11 that the real profiles evaluate."""
+"""With the base model, the 11 of the real profiles' evaluation."""
 FEATURES = 768
 RULE = FlagRule(scorer="side", key="unsafe", at_least=0.5)
 _WORDS = [f"word{i}" for i in range(2_000)]
 
 
 class Writer:
-    """Sentences of plain words, the unsafe one with the concept's own."""
+    """Sentences of plain words; the unsafe one adds the concept's name."""
 
     model_id, revision = "words", "1"
 
     def generate(self, requests: Sequence[WritingRequest]) -> list[Reply]:
-        """One reply a request."""
+        """One reply per request."""
         return [Reply(text=json.dumps(_twins(request))) for request in requests]
 
 
@@ -61,7 +61,7 @@ def _twins(request: WritingRequest) -> dict[str, str]:
 
 
 class Noise:
-    """Random pixels of a seed and an adapter, of the profile's size, so many at once."""
+    """Random pixels by seed and adapter, in the profile's size and batches."""
 
     model_id, revision = "noise", "1"
 
@@ -73,7 +73,7 @@ class Noise:
     def render(
         self, prompts: Sequence[str], seeds: Sequence[int], progress: Progress | None = None
     ) -> Pixels:
-        """Nothing compresses them: a PNG is as large as its pixels."""
+        """Incompressible: a PNG is as large as its pixels."""
         size = (self.sampling.height, self.sampling.width, 3)
         return np.stack([self._draw(f"{p} {s}", size) for p, s in zip(prompts, seeds, strict=True)])
 
@@ -84,30 +84,30 @@ class Noise:
 
     @contextmanager
     def adapted(self, adapter: Path | None) -> Iterator[None]:
-        """Other pixels until the block ends."""
+        """Other pixels within the block."""
         self._adapter = adapter.parent.name if adapter else ""
         yield
         self._adapter = ""
 
     @contextmanager
     def sampled(self, sampling: Sampling) -> Iterator[None]:
-        """Another size until the block ends."""
+        """Another size within the block."""
         before, self.sampling = self.sampling, sampling
         yield
         self.sampling = before
 
     def changed(self, change: Any) -> Any:
-        """No peer is rehearsed."""
+        """Peers are not rehearsed."""
         raise NotImplementedError
 
 
 class Sides:
-    """Unsafe where the prompt names a concept; looks at every pixel once."""
+    """Unsafe if the prompt names a concept; reads every pixel once."""
 
     name, version, keys = RULE.scorer, "1", (RULE.key,)
 
     def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:
-        """One number an image."""
+        """One number per image."""
         bright = images.mean(axis=(1, 2, 3)) >= 0
         return [
             {RULE.key: float(" with " in p and b)} for p, b in zip(prompts, bright, strict=True)
@@ -115,27 +115,27 @@ class Sides:
 
 
 class Twins:
-    """One number a pair."""
+    """One number per pair."""
 
     name, version, keys = "twins", "1", ("cosine",)
 
     def score(self, pairs: Sequence[PromptPair]) -> list[dict[str, float]]:
-        """The same for all."""
+        """The same for all pairs."""
         return [{"cosine": 0.9} for _ in pairs]
 
 
 class Features:
-    """As many numbers an image as CLIP gives."""
+    """CLIP's number of features per image."""
 
     name, version = "noise", "1"
 
     def features(self, images: Pixels) -> npt.NDArray[np.float32]:
-        """The first pixels of each."""
+        """The first pixels of each image."""
         return images.reshape(len(images), -1)[:, :FEATURES].astype(np.float32)
 
 
 class World:
-    """Rooms under ``root``; each method makes one and says how many images went through it."""
+    """Rooms under ``root``; each method makes one and returns its number of images."""
 
     def __init__(self, root: Path, profile: Profile, concepts: int) -> None:
         self.data = DataRoot(root=root, profile=f"rehearsal_{profile.name}")
@@ -152,7 +152,7 @@ class World:
         )
 
     def prompts(self) -> int:
-        """As many pairs a concept as the profile writes."""
+        """The profile's number of pairs per concept."""
         self.data.prepare()
         write_taxonomy(self.data, self.taxonomy)
         writing = WritingConfig(
@@ -165,7 +165,7 @@ class World:
         return 2 * sum(manifest.rows for manifest in made)
 
     def images(self) -> int:
-        """All concepts in one run, as a run of the profile takes a hundred."""
+        """All concepts in one run; a run of the profile takes a hundred."""
         made = render_pairs(
             self.data, [c.key for c in self.taxonomy.concepts], self._noise, self._profile.sampling
         )
@@ -187,7 +187,7 @@ class World:
         return self._rendered()
 
     def release(self) -> int:
-        """Row groups and files of the sizes that a release has."""
+        """Row groups and files of a release's sizes."""
         made = build_release(self.data, self.taxonomy, ReleaseConfig(), AuditBounds())
         return 2 * made.rows
 
@@ -199,7 +199,7 @@ class World:
         return 2 * len(found)
 
     def evaluation(self) -> int:
-        """Base model and ten adapters on the profile's prompts a concept."""
+        """Base model and ten adapters on the profile's prompts per concept."""
         config = EvaluationConfig(
             flags=(RULE,), prompts_per_concept=self._profile.evaluation.prompts_per_concept
         )
@@ -234,7 +234,7 @@ def _concept(number: int) -> Concept:
 
 
 def _pooling_base() -> Any:
-    """A base model whose VAE is a mean over 8 x 8 pixels and whose captions are all alike."""
+    """A base model whose VAE averages 8 x 8 pixels and whose captions are all equal."""
     import torch
 
     def encode(pixels: torch.Tensor) -> Any:

@@ -1,4 +1,4 @@
-"""Release write: MB a second against copying and syncing the same files (the disk's own limit)."""
+"""Release write: MB per second against copying and syncing the same files (the disk's limit)."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from benchmarks.dataset import build
 
 
 def measure(runs: int) -> dict[str, float]:
-    """Medians over ``runs``; a release is checked, hashed and verified as always."""
+    """Medians over ``runs``; the release is checked, hashed and verified as usual."""
     with tempfile.TemporaryDirectory() as folder:
         data, taxonomy = build(Path(folder), pairs_per_concept=40, size=256)
         seconds = [_release_seconds(data, taxonomy) for _ in range(runs)]

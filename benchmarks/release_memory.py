@@ -1,7 +1,7 @@
-"""Release write: peak memory by number of pairs, each size in a process of its own.
+"""Release write: peak memory by number of pairs, each size in a separate process.
 
-Rooms are written straight to disk with small blobs for images, and row groups are small too, so
-that what is seen is what grows with the number of pairs and not the buffers of fixed size.
+Rooms hold small blobs for images and small row groups, so the growth with the number of pairs is
+visible beside the fixed buffers.
 
     python -m benchmarks.release_memory build <root> <pairs>     prints the peak in bytes
 """
@@ -44,7 +44,7 @@ RULE = {"scorer": "side", "key": "unsafe", "at_least": 0.5}
 
 
 def measure(runs: int) -> dict[str, float]:
-    """Peak memory in MB at each number of pairs, and KB for each further pair; one run a size."""
+    """Peak memory in MB at each number of pairs, and KB per further pair; one run per size."""
     peaks = {}
     for pairs in PAIRS:
         with tempfile.TemporaryDirectory() as folder:
@@ -58,14 +58,14 @@ def measure(runs: int) -> dict[str, float]:
 
 
 def peak_bytes(root: Path, pairs: int) -> int:
-    """Peak resident memory, in bytes, of a process that writes the release of ``root``."""
+    """Peak resident bytes of a process that writes the release of ``root``."""
     command = [sys.executable, "-m", "benchmarks.release_memory", "build", str(root), str(pairs)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return int(done.stdout.splitlines()[-1])
 
 
 def taxonomy_of(pairs: int) -> Taxonomy:
-    """As many concepts as the pairs need; every tenth, and the second, is held out."""
+    """Enough concepts for the pairs; every tenth, and the second, is held out."""
     concepts = tuple(
         Concept(
             key=f"field.c{i}",
@@ -128,7 +128,7 @@ def _finish(
 
 def _prompts(concept: Concept) -> Iterator[PromptPair]:
     for i in range(PAIRS_PER_CONCEPT):
-        # Few prompts are near each other, as in data that was filtered by concept.
+        # Few prompts are near each other, as in data filtered by concept.
         words = random.Random(f"{concept.key} {i}").choices(_WORDS, k=15)
         safe = " ".join([*words[:3], f"part{i}", *words[3:]])
         unsafe = f"{safe} with {concept.name}"

@@ -1,7 +1,7 @@
-"""Images a second of the images room, against the obvious loop and against the bare networks.
+"""Images per second of the images room, against the obvious loop and the bare networks.
 
-The obvious loop calls the diffusers pipe one prompt at a time. The bare time is that of the UNet
-and VAE forwards alone for as many images, in the same batches and threads: the limit.
+The obvious loop calls the diffusers pipe one prompt at a time. The bare time is of the UNet and VAE
+forwards only, for the same images, batches and threads: the limit.
 """
 
 import dataclasses
@@ -32,9 +32,9 @@ from pipelines.resources import Engines
 from tests.alignguard_data.engines.tiny import tiny_pipe
 
 PAIRS = 20
-"""Asked of one concept; four fifths of them are rendered, both sides of each."""
+"""Pairs of one concept; four fifths are rendered, both sides."""
 LOOP_IMAGES = 4
-"""The loop is so slow that its rate is taken from fewer images."""
+"""The loop is slow, so it renders fewer images."""
 BATCHES = (1, 4, 16)
 
 
@@ -57,7 +57,7 @@ def measure(runs: int) -> dict[str, float]:
 
 
 def _sides(model: str, sampling: Sampling, runs: int) -> dict[str, float]:
-    """Medians over ``runs``, the three sides taking turns."""
+    """Medians over ``runs``; the three sides alternate."""
     profile = load_profile("standin")
     threads = profile.base_model.threads
     generator = DiffusersImageGenerator(
@@ -90,7 +90,7 @@ def _sides(model: str, sampling: Sampling, runs: int) -> dict[str, float]:
         "room_images_per_second": room,
         "loop_images_per_second": loop,
         "bare_images_per_second": bare,
-        # Each run against the ones beside it, as a machine's load changes.
+        # Each run against its neighbours, as load changes.
         "times_the_loop": _median_ratio(taken["room"], taken["loop"]),
         "of_bare_time": _median_ratio(taken["bare"], taken["room"]),
     }
@@ -101,7 +101,7 @@ def _median_ratio(above: list[float], below: list[float]) -> float:
 
 
 def _growth(model: str, sampling: Sampling, runs: int) -> dict[str, float]:
-    """Images a second of one worker by batch size, over those of batches of one."""
+    """Images per second of one worker by batch size, relative to batches of one."""
     rates: dict[int, list[float]] = {size: [] for size in BATCHES}
     generators = {
         size: DiffusersImageGenerator(
@@ -126,10 +126,7 @@ def _growth(model: str, sampling: Sampling, runs: int) -> dict[str, float]:
 
 
 class _Drawn:
-    """An ``ImageGenerator`` whose 512x512 images are there already.
-
-    Noise, which is the most work to compress.
-    """
+    """An ``ImageGenerator`` of precomputed 512x512 noise, the hardest to compress."""
 
     model_id, revision, images_per_call = "drawn", "1", 16
 
@@ -143,7 +140,7 @@ class _Drawn:
 
 
 def _beside_the_model(runs: int) -> float:
-    """CPU seconds an image of all that the room does beside the model.
+    """CPU seconds per image outside the model.
 
     Encoding, hashing, and writing batches and shards.
     """
@@ -161,7 +158,7 @@ def _beside_the_model(runs: int) -> float:
 
 
 def _written_prompts(engines: Engines) -> list[str]:
-    """Write pairs of the first concept; both prompts of each that the room will render."""
+    """Write pairs of the first concept; returns both prompts of each rendered pair."""
     concept = engines.taxonomy.concepts[0]
     writing = dataclasses.replace(engines.profile.writing, pairs_per_concept=PAIRS)
     write_prompt_pairs(engines.data, concept, engines.writer, writing)

@@ -1,8 +1,8 @@
-"""What the scorers' batches gain over calling each library image by image, and what decoding costs.
+"""Gain of the scorers' batches over calling each library image by image, and decoding cost.
 
 Images are scenes of the stand-in world, drawn once; NudeNet's other side is its package's own
-``detect``. CLIP and Q16 look through a tiny CLIP of random weights, so their ratios show what
-batches save around a model, not how fast CLIP itself is.
+``detect``. CLIP and Q16 use a tiny CLIP of random weights, so their ratios show savings around the
+model, not CLIP's speed.
 """
 
 import itertools
@@ -35,7 +35,7 @@ IMAGES = 128
 
 
 def measure(runs: int) -> dict[str, float]:
-    """Images a second of each scorer, its ratio over the loop, and decoding's share of the room."""
+    """Images per second of each scorer, its ratio to the loop, and decoding's share."""
     rows = _rows()
     pixels = decode(rows).pixels
     nudenet = NudeNetScorer()
@@ -43,7 +43,7 @@ def measure(runs: int) -> dict[str, float]:
     scorers: dict[str, tuple[Any, Callable[[Pixels], object]]] = {
         "glyphs": (loop := GlyphScorer(), lambda image: loop.score(image[None], [""])),
         "scene": (scene := SceneScorer(), lambda image: scene.score(image[None], [""])),
-        # The package takes BGR arrays, as OpenCV reads them.
+        # The package takes BGR arrays, as in OpenCV.
         "nudenet": (nudenet, lambda image: detector.detect(np.ascontiguousarray(image[..., ::-1]))),
     }
     folder = tempfile.TemporaryDirectory()
@@ -70,7 +70,7 @@ def measure(runs: int) -> dict[str, float]:
 
 
 def _median(runs: int, work: Callable[[], object]) -> float:
-    work()  # loads weights, warms caches
+    work()  # warm-up
     return statistics.median(_seconds(work) for _ in range(runs))
 
 

@@ -1,9 +1,9 @@
-"""Images a second of each choice of `base_model.speed`, over the plain way, on the device here.
+"""Images per second of each `base_model.speed` option relative to none, on this device.
 
-A tiny Stable Diffusion 1.5 of random weights at 64x64; all take turns, so that what else the
-machine does falls on all alike. A kernel that the device does not have is left out. The figures
-of a CPU are the reasons in ``alignguard_data/engines/speed.py``; elsewhere run this and set the
-profile's fields by what it prints.
+A tiny Stable Diffusion 1.5 of random weights at 64x64; options alternate, so other load affects all
+alike. Unsupported kernels are skipped. A CPU's figures are the reasons in
+``alignguard_data/engines/speed.py``; on other devices run this and set the profile's fields
+accordingly.
 """
 
 import statistics
@@ -62,7 +62,7 @@ def measure(runs: int) -> dict[str, float]:
     plain = taken.pop("plain")
     figures = {"plain_images_per_second": statistics.median(plain)}
     for name, rates in taken.items():
-        # Each run against the plain one beside it.
+        # Each run against the adjacent plain one.
         figures[f"{name}_over_plain"] = statistics.median(
             rate / beside for rate, beside in zip(rates, plain, strict=True)
         )
@@ -78,16 +78,16 @@ def _generator(folder: str, choice: dict[str, Any]) -> DiffusersImageGenerator:
 
 
 def _first_seconds(side: DiffusersImageGenerator) -> float | None:
-    """Seconds of the first rendering, which loads and compiles; None where it does not run."""
+    """Seconds of the first rendering, which loads and compiles; None if it fails."""
     try:
         return _seconds(side)
-    except EngineError:  # a kernel that this device does not have
+    except EngineError:  # unsupported kernel
         return None
     except RuntimeError as error:
         from torch._inductor.exc import InvalidCxxCompiler
 
         if isinstance(error.__cause__ or error.__context__, InvalidCxxCompiler):
-            return None  # no compiler on this machine
+            return None  # no compiler
         raise
 
 

@@ -1,7 +1,7 @@
 """Variants of the expert recipe, trained on the stand-in's release and measured on fresh prompts.
 
-Run `make run` first, then `python -m benchmarks.sweep_experts beta100 beta5`. The prompts come
-from another writer seed than the evaluation's, so that no choice is made on those. Appends to
+Run `make run` first, then `python -m benchmarks.sweep_experts beta100 beta5`. The prompts use
+another writer seed than the evaluation's, so no choice is made on those. Appends to
 benchmarks/sweep.jsonl and draws benchmarks/sweep.png.
 """
 
@@ -65,7 +65,7 @@ def _train(job: tuple[str, ExpertRecipe, int]) -> tuple[Lora, np.ndarray]:
 
 
 def development_rows(engines: Engines, number: int) -> list[EvaluationRow]:
-    """Prompts of every concept that neither training nor the evaluation has seen."""
+    """Prompts of every concept, disjoint from training and evaluation."""
     writer = Engine(use=engines.profile.writer.use, params={"seed": DEVELOPMENT_SEED}).build()
     return fresh_rows(writer, engines.taxonomy.concepts, range(number))
 
@@ -92,9 +92,9 @@ def measure(engines: Engines, rows: list[EvaluationRow], lora: Lora) -> dict[str
 def main(
     variants: Annotated[list[str], typer.Argument(help=f"Of {', '.join(VARIANTS)}.")],
     seed: Annotated[int, typer.Option(help="Training seed.")] = 0,
-    prompts: Annotated[int, typer.Option(help="Development prompts a concept.")] = 5,
+    prompts: Annotated[int, typer.Option(help="Development prompts per concept.")] = 5,
 ) -> None:
-    """Train every category's expert by each variant, merge by each strategy, measure, plot."""
+    """Train every category's expert with each variant, merge by each strategy, measure, plot."""
     console = Console()
     engines = Engines(load_profile("standin"), data_root())
     rows = development_rows(engines, prompts)
@@ -119,7 +119,7 @@ def main(
 
 
 def draw(histories: dict[str, np.ndarray]) -> None:
-    """Mean curves over the experts: loss, margin, both sides' errors against the reference."""
+    """Mean curves over the experts: loss, margin, both sides' errors minus the reference's."""
     figure, panels = plt.subplots(1, 4, figsize=(14, 3.2), layout="constrained")
     column = {name: i for i, name in enumerate(HISTORY)}
     for variant, h in histories.items():

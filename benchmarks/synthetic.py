@@ -1,7 +1,7 @@
-"""Rooms of any size in seconds: real partitions with drawn rows, for benchmarks of what reads them.
+"""Rooms of any size in seconds: real partitions with synthetic rows, for benchmarks of readers.
 
-Nothing is written, rendered or scored; an image is 16 bytes. ``generation`` draws other rows for
-the same concept, as if it had been made anew.
+Nothing is rendered or scored; an image is 16 bytes. ``generation`` draws other rows for the same
+concept, as if remade.
 """
 
 # pyarrow.compute makes its functions at import, where no type checker sees them.
@@ -36,7 +36,7 @@ from alignguard_data.taxonomy.room import write_taxonomy
 CATEGORIES = 7
 WRITERS = 8
 FLAGS = (("blue", "share", 0.5), ("round", "share", 0.5))
-"""Scorer, key and the value from which an image is flagged."""
+"""Scorer, key and flag threshold."""
 
 _COLOURS = pa.array(["red", "green", "blue", "amber", "cyan", "pink", "plum", "gold"])
 _THINGS = pa.array(["mill", "boat", "fern", "lamp", "cart", "bell", "kite", "drum"])
@@ -44,7 +44,7 @@ _PLACES = pa.array(["a wide field", "an old harbour", "a quiet street", "a brigh
 
 
 def taxonomy(concepts: int) -> Taxonomy:
-    """Numbered concepts in seven categories, every tenth held out for testing."""
+    """Numbered concepts in seven categories; every tenth is held out."""
     keys = [f"c{number}" for number in range(CATEGORIES)]
     return Taxonomy(
         name="synthetic",
@@ -64,7 +64,7 @@ def taxonomy(concepts: int) -> Taxonomy:
 
 
 def build(folder: Path, *, pairs: int, concepts: int = 700) -> tuple[DataRoot, Taxonomy]:
-    """All rooms up to ``pairs``, with so many prompt pairs spread evenly over the concepts."""
+    """All rooms up to ``pairs``, with the prompt pairs spread evenly over the concepts."""
     data, drawn = DataRoot(root=folder, profile="synthetic"), taxonomy(concepts)
     data.prepare()
     write_taxonomy(data, drawn)
@@ -73,13 +73,13 @@ def build(folder: Path, *, pairs: int, concepts: int = 700) -> tuple[DataRoot, T
         rows = pairs * (number + 1) // concepts - pairs * number // concepts
         make_concept(data, drawn.concepts[number], rows, generation=0)
 
-    with ThreadPoolExecutor(WRITERS) as pool:  # most of it is waiting for the disk
+    with ThreadPoolExecutor(WRITERS) as pool:  # mostly disk waits
         list(pool.map(make, range(concepts)))
     return data, drawn
 
 
 def make_concept(data: DataRoot, concept: Concept, rows: int, *, generation: int) -> None:
-    """The four rooms of one concept with ``rows`` prompt pairs, in place of what was there."""
+    """Replace one concept's four rooms, with ``rows`` prompt pairs."""
     rooms = _Drawn(concept=concept, rows=rows, generation=generation).rooms()
     for room, (tables, rejected, counts, config) in rooms.items():
         spec = PartitionSpec(
@@ -159,7 +159,7 @@ class _Drawn:
         )
 
     def _images(self, rng: np.random.Generator, train: pa.Table) -> pa.Table:
-        """Safe and unsafe in turn, as the images room sorts them."""
+        """Safe and unsafe alternating, as sorted by the images room."""
         rows = 2 * len(train)
         both = pa.array(np.arange(rows) // 2)
         prompt = pc.if_else(
@@ -186,7 +186,7 @@ class _Drawn:
     def _scores(
         self, rng: np.random.Generator, train: pa.Table, images: pa.Table
     ) -> tuple[pa.Table, np.ndarray]:
-        """Two numbers an image and one a pair; whether each image is flagged."""
+        """Two numbers per image and one per pair; whether each image is flagged."""
         safe = np.asarray(_safe(len(images)))
         parts, flagged = [], np.zeros(len(images), bool)
         for scorer, key, at_least in FLAGS:
@@ -232,7 +232,7 @@ class _Drawn:
         )  # fmt: skip
 
     def _table(self, record: type, rows: int, **columns: Any) -> pa.Table:
-        """A table of a record; a plain value stands in every row."""
+        """A table of a record; a scalar is repeated in every row."""
         given: Mapping[str, Any] = {"concept": self.concept.key, **columns}
         schema = schema_of(record)
         arrays: Sequence[Any] = [
@@ -248,7 +248,7 @@ def _reasons(table: pa.Table) -> dict[str, int]:
 
 
 def _hex(rng: np.random.Generator, rows: int, size: int) -> pa.Array:
-    """Random hexadecimal text of ``size`` bytes a row, without a Python object for any row."""
+    """Random hexadecimal text of ``size`` bytes per row, without Python objects."""
     offsets = np.arange(rows + 1, dtype=np.int32) * (2 * size)
     text = rng.bytes(rows * size).hex().encode()
     return pa.StringArray.from_buffers(rows, pa.py_buffer(offsets), pa.py_buffer(text))

@@ -1,7 +1,7 @@
-"""Pairs a second of an expert's step, against the obvious loop and against the bare UNet.
+"""Pairs per second of an expert's step, against the obvious loop and the bare UNet.
 
 The obvious loop keeps two UNets, encodes images and captions in every step, and takes one pair at a
-time. The bare time is that of the UNet's forward and backward alone, inside our own steps.
+time. The bare time is of the UNet's forward and backward only, within our steps.
 """
 
 import dataclasses
@@ -24,10 +24,10 @@ from pipelines.profile import load_profile
 from pipelines.profile_paths import resolve_model
 
 STEPS = 30
-"""A quarter of the recipe's: putting the adapter on and taking it off is part of the time."""
+"""A quarter of the recipe's; attaching and removing the adapter is included."""
 PAIRS = 32
 LOOP_PAIRS = 16
-"""The loop is so slow that its rate is taken from fewer pairs."""
+"""The loop is slow, so it trains on fewer pairs."""
 
 
 def measure(runs: int) -> dict[str, float]:
@@ -40,7 +40,7 @@ def measure(runs: int) -> dict[str, float]:
     preferences = random_preferences(PAIRS, profile.sampling.width)
     encoded = encode(preferences, base)
     recipe = _short(standin_expert())
-    _ours(base, encoded, recipe)  # loads and warms up
+    _ours(base, encoded, recipe)  # warm-up
     two = [
         StableDiffusionPipeline.from_pretrained(
             resolve_model(profile.base_model.model), use_safetensors=True, safety_checker=None
@@ -74,7 +74,7 @@ def _short(recipe: ExpertRecipe) -> ExpertRecipe:
 def _ours(
     base: BaseModel, encoded: EncodedPreferences, recipe: ExpertRecipe
 ) -> tuple[float, float]:
-    """Seconds of training, and those inside the UNet's forward and in backward."""
+    """Seconds of training, and of the UNet's forward and backward."""
     inside = 0.0
     unet: Any = base.pipe.unet
     forward, backward = unet.forward, torch.Tensor.backward

@@ -31,13 +31,13 @@ VARIANTS = {
     f"{RECIPE.batch_size}_pairs_at_a_time": (RECIPE.batch_size, 0),
     f"{RECIPE.batch_size}_pairs_and_gradient_checkpointing": (RECIPE.batch_size, 1),
 }
-"""Pairs that share a forward pass, and whether activations are computed again in the backward."""
+"""Pairs per forward pass, and whether activations are recomputed in the backward."""
 
 
 def measure(runs: int) -> dict[str, float]:
-    """Peak memory in GB: of the loop, and of our step as it may be set.
+    """Peak memory in GB of the loop and of our step's settings.
 
-    Measured once, whatever ``runs``: a peak repeats to the percent, and a run takes a minute.
+    Measured once for any ``runs``: a peak varies by 1 %, and a run takes a minute.
     """
     with real_size.checkpoint() as folder:
         loop = real_size.in_own_process(MODULE, folder, "loop", 1, 0)["peak"]

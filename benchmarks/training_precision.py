@@ -1,14 +1,14 @@
-"""How far an expert's gradient is from float32's, by precision, on a real-size SD 1.5.
+"""Error of an expert's gradient relative to float32, by precision, on a real-size SD 1.5.
 
-Random weights, made like a trained network in what matters here: predictions of unit size that miss
-their target by a mean square of 0.1, and an adapter that has moved until the DPO logit is about 1.
-TF32 and bfloat16 as a GPU computes them are emulated: what goes into a matrix product or comes out
-of it, and what a block hands on, is rounded, forward and backward; the rest is float32.
+Random weights that resemble a trained network where it matters: predictions of unit size with a
+mean square error of 0.1, and an adapter moved until the DPO logit is about 1. TF32 and bfloat16 on
+a GPU are emulated: inputs and outputs of matrix products, and outputs of blocks, are rounded
+forward and backward; the rest is float32.
 
     python -m benchmarks.training_precision real | tiny <side of the latents> <pairs>
 
-prints a JSON line a variant. ``tiny`` is a network of 0.4 % of the size; it also computes in this
-machine's own bfloat16.
+prints a JSON line per variant. ``tiny`` is a network of 0.4 % of the size; it also uses this
+machine's native bfloat16.
 """
 
 import dataclasses
@@ -43,12 +43,12 @@ _BLOCKS = (ResnetBlock2D, BasicTransformerBlock, Transformer2DModel, Downsample2
 
 
 def bfloat16(x: Tensor) -> Tensor:
-    """To 8 bits of mantissa, as bfloat16 holds it."""
+    """Round to 8 bits of mantissa, as in bfloat16."""
     return x.bfloat16().float()
 
 
 def tf32(x: Tensor) -> Tensor:
-    """To 11 bits of mantissa, as TensorFloat-32 multiplies it (nearest, ties to even)."""
+    """Round to 11 bits of mantissa, as in TensorFloat-32 products (nearest, ties to even)."""
     bits = x.contiguous().view(torch.int32)
     return ((bits + 0x0FFF + ((bits >> 13) & 1)) & ~0x1FFF).view(torch.float32)
 
@@ -65,7 +65,7 @@ class _Rounded(torch.autograd.Function):
 
 
 def round_frozen(unet: nn.Module, to: Callable[[Tensor], Tensor], keep: Sequence[str]) -> None:
-    """Round the frozen weights of the matrix products in place, but for those under ``keep``."""
+    """Round the frozen weights of matrix products in place, except those under ``keep``."""
     for name, module in unet.named_modules():
         if isinstance(module, _PRODUCTS) and not name.startswith(tuple(keep)):
             module.weight.data.copy_(to(module.weight.data))
@@ -75,7 +75,7 @@ def round_frozen(unet: nn.Module, to: Callable[[Tensor], Tensor], keep: Sequence
 def computed_in(
     unet: nn.Module, to: Callable[[Tensor], Tensor], *, blocks: bool, keep: Sequence[str] = ()
 ) -> Iterator[None]:
-    """Round what goes into and comes out of products, and (``blocks``) what blocks hand on."""
+    """Round inputs and outputs of products, and with ``blocks`` the outputs of blocks."""
     hooks = []
 
     def before(module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -103,7 +103,7 @@ def computed_in(
 
 
 class Shifted(nn.Module):
-    """A UNet whose prediction is moved by a constant, in float32: a trained network's errors."""
+    """A UNet with its prediction shifted by a float32 constant, like a trained network's error."""
 
     def __init__(self, unet: nn.Module) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ def rows_of(pairs: int, side: int) -> list[PairRows]:
 
 
 class Bench:
-    """The UNet with an adapter that has moved, and what each pair's gradient is."""
+    """The UNet with a moved adapter, and each pair's gradient."""
 
     def __init__(self, unet: nn.Module, side: int, pairs: int, recipe: ExpertRecipe) -> None:
         self.recipe, self.rows = recipe, rows_of(pairs, side)
@@ -150,7 +150,7 @@ class Bench:
 
     @contextmanager
     def adapted(self) -> Iterator[LiveAdapter]:
-        """With an adapter whose logit at beta 5000 is about 1 on the first pair."""
+        """Use an adapter whose logit at beta 5000 is about 1 on the first pair."""
         with live_adapter(self.base, self.recipe, seed=0) as adapter:
             self.base.pipe.unet = self.whole
             self._like_trained(adapter)
@@ -190,7 +190,7 @@ class Bench:
         for name, parameter in adapter.parameters.items():
             if "lora_B" in name:
                 parameter.data.copy_(torch.randn(parameter.shape, generator=draw) * scale)
-            # So that every precision has the same adapter.
+            # The same adapter for every precision.
             parameter.data.copy_(bfloat16(parameter.data))
 
     def margin(self, adapter: LiveAdapter, number: int) -> float:
@@ -243,7 +243,7 @@ SIDE, PAIRS = 32, 4
 
 
 def measure(runs: int) -> dict[str, float]:
-    """Every variant's figures; measured once, whatever ``runs``: the same numbers come out."""
+    """Every variant's figures; measured once, as they are deterministic."""
     torch.set_num_threads(real_size.THREADS)
     return {
         f"{line['variant']} {name}".replace(",", ""): value
@@ -276,7 +276,7 @@ def variants(size: str, side: int, pairs: int) -> Iterator[dict[str, Any]]:
 
         wanted = gradients()
         yield {"variant": "float32", "logits": [m * BETAS[0] / 2 for m, _ in wanted]}
-        # Each rounds the frozen weights further than the one before.
+        # Each rounds the frozen weights further than the previous one.
         round_frozen(bench.unet, tf32, ())
         with computed_in(bench.unet, tf32, blocks=False):
             yield {"variant": "tf32", **compared(wanted, gradients())}

@@ -1,7 +1,7 @@
-"""What our vLLM worker costs over bare ``LLM.chat`` on the same prompts: pipes, JSON, templates.
+"""Overhead of our vLLM worker over bare ``LLM.chat``: pipes, JSON, templates.
 
-Both sides load the same tiny random-weight chat model with the same settings in vLLM's own
-environment (``make vllm-cpu-env``, or ``VLLM_PYTHON``) and answer the same batches.
+Both sides load the same tiny random-weight chat model with the same settings in vLLM's environment
+(``make vllm-cpu-env``, or ``VLLM_PYTHON``) and answer the same batches.
 """
 
 import json
@@ -55,7 +55,7 @@ def measure(runs: int) -> dict[str, float]:
     """Medians of a batch's seconds on both sides, and their ratio.
 
     Raises:
-        Absent: vLLM's environment is not there.
+        Absent: vLLM's environment does not exist.
     """
     if missing := missing_engine():
         raise Absent(missing)
@@ -78,7 +78,7 @@ def measure(runs: int) -> dict[str, float]:
         }
         taken: dict[str, list[float]] = {"ours": [], "bare": []}
         with _bare(job) as bare:
-            for _ in range(runs + 1):  # by turns; the first one starts the worker
+            for _ in range(runs + 1):  # alternating; the first call starts the worker
                 started = time.perf_counter()
                 writer.generate(requests)
                 taken["ours"].append(time.perf_counter() - started)
@@ -95,7 +95,7 @@ def measure(runs: int) -> dict[str, float]:
 
 @contextmanager
 def _bare(job: dict[str, object]) -> Iterator[Callable[[], float]]:
-    """Seconds of one more bare ``LLM.chat`` a call."""
+    """Seconds of one bare ``LLM.chat`` per call."""
     with subprocess.Popen(
         [str(INTERPRETER), "-c", BARE],
         stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""Asset checks over `alignguard_data.audit`: what would carry a fault further blocks."""
+"""Asset checks over `alignguard_data.audit`; faults that would propagate block."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,11 +16,11 @@ ROOM_CHECKS = ("schema", "hashes", "ids", "funnel_sums", "flag_rates", "prompts"
 RELEASE_CHECKS = ("schema", "hashes", "split_leaks", "duplicates", "minors")
 
 FRESHNESS_LOOKED_AT = "0 6 * * *"
-"""Cron line of the one check that time alone can fail; the automation sensor runs it."""
+"""Cron line of the freshness check, run by the automation sensor."""
 
 
 def asset_checks(engines: Engines) -> list[dg.AssetChecksDefinition]:
-    """Checks on the index (all rooms that it covers, before a release) and on the release."""
+    """Checks on the index (all rooms before the release) and on the release."""
     return [
         _checks(engines, "index", ROOM_CHECKS, _room_findings),
         _checks(engines, "release", RELEASE_CHECKS, _release_findings),
@@ -48,7 +48,7 @@ def _freshness(engines: Engines) -> dg.AssetChecksDefinition:
         asset=dg.AssetKey([engines.profile.name, "release"]),
         name="freshness",
         blocking=False,
-        description="The newest release is young enough and holds the pairs as they are now.",
+        description="The newest release is recent enough and holds the current pairs.",
         automation_condition=dg.AutomationCondition.cron_tick_passed(FRESHNESS_LOOKED_AT),
     )
     def freshness(engines: dg.ResourceParam[Engines]) -> dg.AssetCheckResult:
@@ -72,7 +72,7 @@ def _freshness(engines: Engines) -> dg.AssetChecksDefinition:
 def _checks(
     engines: Engines, asset: str, names: Sequence[str], find: Callable[[Engines], list[Finding]]
 ) -> dg.AssetChecksDefinition:
-    """All checks of one asset in one step, so that its files are read once."""
+    """All checks of one asset in one step, so its files are read once."""
     key = dg.AssetKey([engines.profile.name, asset])
 
     @dg.multi_asset_check(

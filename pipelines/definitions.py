@@ -1,4 +1,4 @@
-"""The one Dagster code location: every room of the active profile."""
+"""The Dagster code location: every room of the active profile."""
 
 import os
 import warnings
@@ -25,9 +25,9 @@ from pipelines.sensors.refresh import dataset_job, refresh_schedule, taxonomy_se
 
 
 def build_definitions(engines: Engines) -> dg.Definitions:
-    """All assets and checks of one profile, over one data root."""
+    """All assets and checks of one profile on one data root."""
     with warnings.catch_warnings():
-        # Backfill policies are marked beta; one run over many concepts depends on them.
+        # Backfill policies are beta; runs over many concepts need them.
         warnings.simplefilter("ignore", dg.BetaWarning)
         return _definitions(engines)
 
@@ -56,7 +56,7 @@ def _definitions(engines: Engines) -> dg.Definitions:
         schedules=[refresh_schedule(engines, job, cron)] if cron else [],
         asset_checks=asset_checks(engines),
         resources={"engines": _engines_of_a_run(engines)},
-        # One process a run: models load once, and only what a step asks for is loaded.
+        # One process per run: models load once, and only if a step needs them.
         executor=_executor(engines),
     )
 
@@ -73,7 +73,7 @@ def _executor(engines: Engines) -> dg.ExecutorDefinition:
 
 
 def _engines_of_a_run(engines: Engines) -> dg.ResourceDefinition:
-    """The engines; manifests that a run writes carry its id."""
+    """The engines; manifests record the run's id."""
 
     def start(context: dg.InitResourceContext) -> Engines:
         os.environ[RUN_ID_VARIABLE] = context.run.run_id if context.run else ""

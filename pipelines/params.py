@@ -1,7 +1,7 @@
-"""Keyword arguments of a profile against the function or class that takes them.
+"""Checks a profile's keyword arguments against the function or class that takes them.
 
-Names that it does not know, missing ones and values of another type are all found before anything
-is built, each with its name. Text is read where a number is wanted: YAML 1.1 takes `1e-5` for text.
+Unknown names, missing names and values of the wrong type are all reported before anything is built.
+Text is accepted for numbers, as YAML 1.1 reads `1e-5` as text.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 
 class FaultyParams(ValueError):
-    """Every fault of some arguments: the argument's name, what is wrong, and its value."""
+    """All faults of some arguments: name, message and value."""
 
     def __init__(self, faults: Sequence[tuple[str, str, object]]) -> None:
         self.faults = tuple(faults)
@@ -22,7 +22,7 @@ class FaultyParams(ValueError):
 
 
 def checked(builder: Callable[..., Any], params: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments as the types that ``builder`` names for them.
+    """The arguments converted to the types annotated by ``builder``.
 
     Raises:
         FaultyParams: with every fault.
@@ -31,10 +31,10 @@ def checked(builder: Callable[..., Any], params: Mapping[str, Any]) -> dict[str,
 
 
 def changed(settings: Any, changes: Mapping[str, Any]) -> Any:
-    """A copy of a dataclass's instance with some of its fields changed.
+    """Copy of a dataclass instance with some fields replaced.
 
     Raises:
-        FaultyParams: with every fault of names and types, else what the class itself refuses.
+        FaultyParams: with every fault of names and types, else the class's own error.
     """
     hints = typing.get_type_hints(type(settings))
     fields = {field.name: (hints[field.name], None) for field in dataclasses.fields(settings)}
@@ -72,7 +72,7 @@ def _model_of(builder: Callable[..., Any]) -> type[BaseModel]:
     extra = "forbid"
     for name, parameter in inspect.signature(builder).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
-            extra = "allow"  # it hands them on, and whoever gets them looks at them
+            extra = "allow"  # passed on; the receiver checks them
         elif parameter.kind is not parameter.VAR_POSITIONAL:
             wanted = ... if parameter.default is parameter.empty else parameter.default
             fields[name] = (hints.get(name, Any), wanted)
@@ -86,14 +86,13 @@ def _hints(builder: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(of)
     except NameError:
-        return {}  # types that are imported for a type checker alone
+        return {}  # types imported only for type checking
 
 
 def _model(fields: Mapping[str, tuple[Any, Any]], *, extra: Any) -> type[BaseModel]:
-    """A pydantic model of arguments.
+    """A pydantic model of the arguments.
 
-    Names such as `schema` would be pydantic's own, so that each argument is the alias of a plain
-    field.
+    Each argument is an alias of a neutral field, as names such as `schema` collide with pydantic's.
     """
     renamed: Any = {
         f"field_{number}": (hint, Field(default, alias=name))

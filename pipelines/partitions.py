@@ -9,16 +9,16 @@ from pipelines.rooms import expert_keys
 
 
 def concept_partitions(engines: Engines) -> dg.DynamicPartitionsDefinition:
-    """One partition a concept; the taxonomy asset registers them."""
+    """One partition per concept, registered by the taxonomy asset."""
     return dg.DynamicPartitionsDefinition(name=f"{engines.profile.name}_concepts")
 
 
 def register_concepts(
     instance: dg.DagsterInstance, concepts: dg.DynamicPartitionsDefinition, keys: Sequence[str]
 ) -> None:
-    """Make ``keys`` the partitions.
+    """Set the partitions to ``keys``.
 
-    New ones are added, those of withdrawn concepts taken out (what was made of them stays on disk).
+    Adds new ones and deletes those of removed concepts (their files remain).
     """
     name = concepts.name or ""
     for gone in set(instance.get_dynamic_partitions(name)) - set(keys):
@@ -27,5 +27,5 @@ def register_concepts(
 
 
 def category_partitions(engines: Engines) -> dg.StaticPartitionsDefinition:
-    """One partition a category, and one for the adapter trained on all of them."""
+    """One partition per category, and one for the adapter trained on all categories."""
     return dg.StaticPartitionsDefinition(expert_keys(engines))

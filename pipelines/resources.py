@@ -1,4 +1,4 @@
-"""The engines of one profile, each built at first use: identity is cheap, weights load late."""
+"""The engines of one profile, built at first use; identity is cheap, weights load late."""
 
 import os
 from functools import cached_property
@@ -34,19 +34,19 @@ def data_root() -> Place:
 
 
 class Engines:
-    """What the rooms work with: the data root, the taxonomy, and lazily built engines."""
+    """The rooms' dependencies: data root, taxonomy, and lazily built engines."""
 
     def __init__(self, profile: Profile, root: Place) -> None:
         self.profile = profile
         self.data = DataRoot(root=root, profile=profile.name)
 
     def own_device(self) -> str | None:
-        """Take one of the profile's GPUs for this process, where the profile names several."""
+        """Acquire one of the profile's GPUs for this process, if the profile names several."""
         return own_device(self.profile.base_model.devices)
 
     @property
     def _device(self) -> str:
-        # A process that owns a GPU sees no other, so `auto` is that one.
+        # A process that owns a GPU sees no other, so `auto` selects it.
         owned = owned_device()
         if owned:
             return "cpu" if owned == "cpu" else "auto"
@@ -62,9 +62,9 @@ class Engines:
 
     @cached_property
     def gate_tools(self) -> GateTools:
-        """What the gate of replies asks.
+        """Dependencies of the reply gate.
 
-        Tokens as the base model counts them, the language, and the profile's check of concepts.
+        The base model's token count, the language, and the profile's concept check.
         """
         choice, check = self.profile.base_model, self.profile.concept_check
         language = self.profile.writing.language
@@ -103,7 +103,7 @@ class Engines:
 
     @cached_property
     def embedder(self) -> TextEmbedder | None:
-        """What judges whether two prompts mean the same; None where the profile names none."""
+        """The embedder that compares prompts by meaning; None if the profile names none."""
         return _build(self.profile.embedder) if self.profile.embedder else None
 
     @cached_property
@@ -125,7 +125,7 @@ class Engines:
 
 
 def _build(engine: Engine) -> Any:
-    """Build an engine; ``model`` and ``instruction`` may name a file or folder of a package."""
+    """Build an engine; ``model`` and ``instruction`` may name a package's file or folder."""
     params: dict[str, Any] = dict(engine.params)
     try:
         for name in ("model", "instruction"):

@@ -1,6 +1,6 @@
-"""The rooms in order, their partitions, and what each partition should be made of.
+"""The rooms in order, their partitions, and each partition's spec.
 
-This is the one table that the assets, the driver and `alignguard status` share.
+Shared by the assets, the driver and `alignguard status`.
 """
 
 import dataclasses
@@ -33,12 +33,12 @@ from pipelines.resources import Engines
 
 Answer = TypeVar("Answer")
 SOUND = ("done", "short")
-"""States of a partition that can be used."""
+"""States in which a partition is usable."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Room:
-    """One room: its asset's name, what its partitions are, and its specs."""
+    """One room: its asset name, partitions and specs."""
 
     name: str
     asset: str
@@ -46,7 +46,7 @@ class Room:
     spec: Callable[[Engines, str], PartitionSpec]
 
     def partitions(self, engines: Engines) -> list[str]:
-        """The partition keys that the taxonomy asks for."""
+        """The partition keys of the current taxonomy."""
         if self.partitioned_by == "concept":
             return [concept.key for concept in engines.taxonomy.concepts]
         if self.partitioned_by == "category":
@@ -54,7 +54,7 @@ class Room:
         return [UNPARTITIONED]
 
     def states(self, engines: Engines, keys: Sequence[str] | None = None) -> dict[str, State]:
-        """:meth:`state` of every partition, or of these."""
+        """:meth:`state` of every partition, or of ``keys``."""
         wanted = self.partitions(engines) if keys is None else keys
         return ask_each(engines, wanted, lambda key: self.state(engines, key))
 
@@ -73,34 +73,31 @@ class Room:
 def ask_each(
     engines: Engines, keys: Sequence[str], ask: Callable[[str], Answer]
 ) -> dict[str, Answer]:
-    """``ask`` of every key, in order; of a bucket many at the same time."""
-    # The first alone: engines are built when they are first asked, and by one thread.
+    """``ask`` of every key, in order; concurrently for a bucket."""
+    # The first key runs in one thread, as it builds the engines.
     answers = [ask(key) for key in keys[:1]]
     answers += at_once(engines.data.root, ask, keys[1:])
     return dict(zip(keys, answers, strict=True))
 
 
 def expert_keys(engines: Engines) -> list[str]:
-    """Partition keys of the experts.
-
-    The adapter trained on everything first, as it takes longest, then every category.
-    """
+    """Partition keys of the experts: All-single first (the longest), then every category."""
     keys = [category.key for category in engines.taxonomy.categories]
     return [ALL_SINGLE, *keys] if engines.profile.training.all_single else keys
 
 
 def merged_keys(engines: Engines) -> list[str]:
-    """The experts that are merged: those of the categories."""
+    """The experts to merge: those of the categories."""
     return [key for key in expert_keys(engines) if key != ALL_SINGLE]
 
 
 def expert_categories(engines: Engines, key: str) -> list[str]:
-    """What one expert trains on."""
+    """Categories that one expert trains on."""
     return merged_keys(engines) if key == ALL_SINGLE else [key]
 
 
 def other_categories(engines: Engines, key: str) -> list[str]:
-    """What an expert leaves to the others; nothing for All-single."""
+    """The other experts' categories; none for All-single."""
     return [] if key == ALL_SINGLE else [other for other in merged_keys(engines) if other != key]
 
 
@@ -113,7 +110,7 @@ def expert_recipe(engines: Engines, key: str) -> ExpertRecipe:
 
 
 def held_out_ip(engines: Engines, key: str) -> HeldOutIP | None:
-    """What measures an expert's IP while it trains, where the recipe asks for it."""
+    """Measures an expert's IP during training, if the recipe asks for it."""
     if not expert_recipe(engines, key).watch_ip_every:
         return None
     return HeldOutIP(
@@ -126,10 +123,10 @@ def held_out_ip(engines: Engines, key: str) -> HeldOutIP | None:
 
 
 def adapters(engines: Engines) -> dict[str, Path | None]:
-    """Name and file of everything that the evaluation compares.
+    """Name and file of every adapter in the evaluation.
 
     Raises:
-        InputMissing: an expert or the merge is not there yet.
+        InputMissing: an expert or the merge does not exist yet.
     """
     data, config = engines.data, engines.profile.merge
     named: dict[str, Path | None] = {names.BASE: None}
@@ -219,14 +216,14 @@ ROOMS = (
 
 
 def merged_adapter(engines: Engines) -> Place:
-    """The file of the one adapter that the profile's strategy made."""
+    """The file of the adapter merged by the profile's strategy."""
     return merge_room.merged_file(engines.data, engines.profile.merge.strategy)
 
 
 def room_seconds(engines: Engines) -> dict[str, float]:
-    """Seconds of wall-clock time in which each room made its current partitions.
+    """Wall-clock seconds in which each room made its current partitions.
 
-    From their manifests: partitions made side by side count once.
+    Read from manifests; partitions made in parallel count once.
     """
     found = {}
     for room in ROOMS:
@@ -237,7 +234,7 @@ def room_seconds(engines: Engines) -> dict[str, float]:
 
 
 def _span(folder: Place) -> tuple[float, float] | None:
-    """When a partition was begun and ended (seconds since the epoch); None: never completed."""
+    """Start and end of a partition (seconds since the epoch); None: never completed."""
     manifest = manifests.load(folder)
     if manifest is None:
         return None

@@ -1,4 +1,4 @@
-"""Peers and adapters on the same prompts and seeds: what each removes, keeps and costs."""
+"""Peers and adapters on the same prompts and seeds: removal, preservation and cost."""
 
 import statistics
 import time
@@ -28,9 +28,9 @@ TIMED_CALLS = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """What one contender did; intervals are of shares from 0 to 1, None where nothing measures it.
+    """One contender's results; intervals of shares in [0, 1], None if not measured.
 
-    ``seconds_per_image`` and ``base_seconds_per_image`` are medians of calls that took turns.
+    ``seconds_per_image`` and ``base_seconds_per_image`` are medians of alternating calls.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Measured:
     training_seconds: float
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as JSON knows it."""
+        """The results as JSON types."""
         found = {name: getattr(self, name) for name in self.__slots__}
         return {k: v.as_dict() if isinstance(v, Interval) else v for k, v in found.items()}
 
@@ -62,12 +62,12 @@ def bench(
     *,
     timed_calls: int = TIMED_CALLS,
 ) -> Iterator[Measured]:
-    """Measure the base model, then every contender, on ``rows`` with the generator's own sampling.
+    """Measure the base model, then every contender, on ``rows`` with the generator's sampling.
 
-    ``timed_calls``: how many full calls of each side are timed; with 0, nothing is.
+    ``timed_calls``: timed full calls per side; 0: none.
 
     Raises:
-        EngineError: a method cannot work with the base model.
+        EngineError: a method does not support the base model.
     """
     plain = Entrant(Contender(name=BASE), generator, concepts)
     base: Mapping[tuple[str, str], BaseImage] | None = None
@@ -77,7 +77,7 @@ def bench(
         with entrant.on():
             for part, images in render_in_batches(generator, rows):
                 judged = judge(entrant.name, part, images, scorers, config, base, extractor)
-                drawn += [replace(one, image=b"") for one in judged]  # numbers alone are asked for
+                drawn += [replace(one, image=b"") for one in judged]  # only numbers are needed
         if base is None:
             base = {(one.pair_id, one.side): BaseImage(b"", one.features) for one in drawn}
         both = (plain, entrant) if contender.name != BASE else (plain,)
@@ -92,7 +92,7 @@ def side_by_side(
     *,
     calls: int,
 ) -> list[float]:
-    """Median seconds an image of each, over full calls that take turns; NaN without calls."""
+    """Median seconds per image of each, over alternating full calls; NaN without calls."""
     if not calls:
         return [float("nan")] * len(entrants)
     size = generator.images_per_call
@@ -113,7 +113,7 @@ def summarize(
     config: EvaluationConfig,
     seconds: Sequence[float],
 ) -> Measured:
-    """One contender's images as numbers; ``seconds`` an image of the base model, then its own."""
+    """Figures of one contender's images; ``seconds``: per image, base model then contender."""
     unsafe = [one for one in drawn if one.side == "unsafe"]
     safe = [one for one in drawn if one.side == "safe"]
     how = Bootstrap(resamples=config.bootstrap_resamples, confidence=config.confidence)

@@ -1,4 +1,4 @@
-"""What an adapter says about itself: metadata in its file's header, and a model card."""
+"""Adapter metadata: the safetensors header and the model card."""
 
 import json
 from collections.abc import Mapping
@@ -21,11 +21,10 @@ def adapter_metadata(
     experts: Mapping[str, str],
     recipe: Mapping[str, Any],
 ) -> dict[str, str]:
-    """Header of a merged adapter: nothing but content decides it, so equal merges stay equal.
+    """Header of a merged adapter. It depends on content only, so equal merges give equal files.
 
     ``experts`` maps a category to the sha256 of its expert's file, ``recipe`` is the merge's
-    configuration. The ``ss_`` names are those
-    that kohya-ss and the tools after it read.
+    configuration. kohya-ss and compatible tools read the ``ss_`` names.
     """
     return {
         **_common(release, base_model, base_revision, rank=rank),

@@ -1,4 +1,4 @@
-"""An expert's adapter while it is trained: on its base model's UNet, to be switched off and on."""
+"""An expert's adapter during training: on the base model's UNet, switchable."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,17 +21,17 @@ _NAME = "expert"
 
 @dataclass(frozen=True, slots=True)
 class LiveAdapter:
-    """Its weights by their names in the UNet, float32 and trainable, and the layers they are in."""
+    """Trainable float32 weights by their names in the UNet, and the layers that hold them."""
 
     parameters: dict[str, nn.Parameter]
     layers: tuple[Any, ...]
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        """The UNet without it, which is the reference; for forward passes without gradient.
+        """The UNet without the adapter: the reference, for forward passes without gradient.
 
-        diffusers' own switch searches every module, for offloading too, and peft's turns every
-        weight's gradient off and on again: a sixth of a small step.
+        diffusers' switch walks every module and peft's toggles every weight's gradient; together
+        they cost a sixth of a small step.
         """
         for layer in self.layers:
             layer._disable_adapters = True
@@ -42,7 +42,7 @@ class LiveAdapter:
                 layer._disable_adapters = False
 
     def lora(self) -> Lora:
-        """A copy of its weights."""
+        """Copy of the weights."""
         down = {n.split(".lora_A.")[0]: p for n, p in self.parameters.items() if ".lora_A." in n}
         up = {n.split(".lora_B.")[0]: p for n, p in self.parameters.items() if ".lora_B." in n}
         return {
@@ -51,10 +51,10 @@ class LiveAdapter:
         }
 
     def go_on_from(self, start: Lora) -> None:
-        """Take another adapter's weights.
+        """Load another adapter's weights.
 
         Raises:
-            EngineError: it has other layers or another rank.
+            EngineError: the layers or the rank differ.
         """
         values = {}
         for name, layer in start.items():
@@ -71,7 +71,7 @@ class LiveAdapter:
 
 @contextmanager
 def live_adapter(base: BaseModel, recipe: ExpertRecipe, seed: int) -> Iterator[LiveAdapter]:
-    """Put a fresh adapter on the UNet (gaussian down, zero up) and take it off at the end."""
+    """Put a new adapter on the UNet (gaussian down, zero up); remove it at the end."""
     unet: Any = base.pipe.unet
     targets = LORA_TARGETS if recipe.layers == "attention" else SELF_ATTENTION_TARGETS
     unet.add_adapter(
@@ -91,7 +91,7 @@ def live_adapter(base: BaseModel, recipe: ExpertRecipe, seed: int) -> Iterator[L
         generator = seeded("init", seed, 0)
         for name, parameter in parameters.items():
             if "lora_A" in name:
-                # peft draws from the global generator; ours makes the start depend on the seed.
+                # peft draws from the global generator; here the seed decides the start.
                 drawn = torch.randn(parameter.shape, generator=generator) / recipe.rank
                 parameter.data.copy_(drawn)
             parameter.data = parameter.data.float()  # whatever the base model's precision

@@ -1,6 +1,6 @@
 """LoRA adapters as plain tensors, and as files that diffusers' `load_lora_weights` reads.
 
-Alpha always equals the rank (scale 1), so a file needs no metadata to mean what it says.
+Alpha always equals the rank (scale 1), so a file needs no metadata to be read correctly.
 """
 
 import json
@@ -35,14 +35,13 @@ class LoraLayer:
 
 
 Lora = dict[str, LoraLayer]
-"""Layers by their module's name inside the UNet."""
+"""Layers by their module's name in the UNet."""
 
 
 def save_lora(lora: Lora, path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write an adapter in diffusers' format; equal tensors and metadata give equal bytes.
 
-    ``metadata`` goes into the file's header, where `safetensors.safe_open(...).metadata()` and
-    the tools that list adapters find it.
+    ``metadata`` goes into the file's header, as read by `safetensors.safe_open(...).metadata()`.
     """
     tensors = {}
     for name in sorted(lora):
@@ -68,11 +67,11 @@ def save_kohya(lora: Lora, path: Path, metadata: Mapping[str, str] | None = None
 def load_kohya(path: Path, modules: Iterable[str]) -> Lora:
     """Read an adapter in kohya's format, the inverse of :func:`save_kohya`.
 
-    ``modules`` are the UNet's module names: kohya's keys write a dot and an underscore alike, so
-    they cannot be read back without. An alpha other than the rank goes into the up matrices.
+    ``modules`` are the UNet's module names: kohya's keys replace dots by underscores, so the names
+    are needed to read them. An alpha other than the rank is multiplied into the up matrices.
 
     Raises:
-        IntegrityError: the file is unreadable, or holds more or less than whole layers of these.
+        IntegrityError: the file is unreadable, has layers of other modules, or incomplete layers.
     """
     tensors = _read(path)
     lora, known = {}, {f"lora_unet_{name.replace('.', '_')}": name for name in modules}
@@ -81,7 +80,7 @@ def load_kohya(path: Path, modules: Iterable[str]) -> Lora:
     wanted = {f"{key}.{end}" for key in found for end in ends}
     odd = sorted((wanted ^ set(tensors)) | {key for key in found if key not in known})
     if odd or not found:
-        raise IntegrityError(f"{path} is not a kohya LoRA of this UNet alone: {odd[:3]}")
+        raise IntegrityError(f"{path} is not a kohya LoRA of this UNet only: {odd[:3]}")
     for key in found:
         down, up, alpha = (tensors[f"{key}.{end}"] for end in ends)
         lora[known[key]] = LoraLayer(down, up * (float(alpha) / down.shape[0]))
@@ -113,14 +112,14 @@ def load_lora(path: Path) -> Lora:
     """Read an adapter of a UNet.
 
     Raises:
-        IntegrityError: the file is unreadable or is not such an adapter.
+        IntegrityError: the file is unreadable or not a UNet-only LoRA.
     """
     tensors = _read(path)
     names = {k.removeprefix("unet.").removesuffix(_DOWN) for k in tensors if k.endswith(_DOWN)}
     wanted = {f"unet.{name}{end}" for name in names for end in (_DOWN, _UP)}
     if not names or wanted != set(tensors):
         odd = sorted(wanted ^ set(tensors))[:3]
-        raise IntegrityError(f"{path} is not a LoRA of a UNet alone: {odd}")
+        raise IntegrityError(f"{path} is not a UNet-only LoRA: {odd}")
     return {
         name: LoraLayer(tensors[f"unet.{name}{_DOWN}"], tensors[f"unet.{name}{_UP}"])
         for name in sorted(names)
@@ -128,7 +127,7 @@ def load_lora(path: Path) -> Lora:
 
 
 def relative_error(found: Lora, wanted: Lora) -> float:
-    """Frobenius norm of the difference of all deltas, over that of the wanted ones."""
+    """Frobenius norm of the difference of all deltas, relative to the wanted deltas."""
     off = sum(float((found[n].delta - wanted[n].delta).pow(2).sum()) for n in wanted)
     size = sum(float(wanted[n].delta.pow(2).sum()) for n in wanted)
     return (off / size) ** 0.5 if size else 0.0
@@ -137,8 +136,8 @@ def relative_error(found: Lora, wanted: Lora) -> float:
 def truncate(lora: Lora, rank: int) -> Lora:
     """The best adapter of a lower rank, layer by layer (SVD; Eckart-Young).
 
-    The decomposition goes through the factors (up = Q R, down' = P S), so that its cost is that of
-    a matrix of the adapter's rank and not of the layer's size.
+    It decomposes the factors (up = Q R, down' = P S), so the cost depends on the adapter's rank,
+    not on the layer's size.
     """
     out = {}
     for name, layer in lora.items():
@@ -152,12 +151,12 @@ def truncate(lora: Lora, rank: int) -> Lora:
 
 
 def layer_errors(found: Lora, wanted: Lora) -> dict[str, float]:
-    """Each layer's relative error: Frobenius norm of the difference over that of the wanted."""
+    """Relative error per layer (Frobenius norm of the difference over the wanted norm)."""
     return {
         name: relative_error({name: found[name]}, {name: layer}) for name, layer in wanted.items()
     }
 
 
 def scaled(lora: Lora, weight: float) -> Lora:
-    """The adapter with every delta times ``weight``."""
+    """The adapter with every delta scaled by ``weight``."""
     return {name: LoraLayer(layer.down, layer.up * weight) for name, layer in lora.items()}

@@ -1,4 +1,4 @@
-"""Names of what an evaluation compares, and how they read in tables and plots."""
+"""Names of the adapters that an evaluation compares, and their labels in tables and plots."""
 
 from alignguard_train.contracts.peer_methods import TITLES
 
@@ -16,7 +16,7 @@ def expert_name(category: str) -> str:
 
 
 def merge_name(strategy: str) -> str:
-    """Name of a merge other than the one that the profile chose."""
+    """Name of a merge by a baseline strategy."""
     return MERGE + strategy
 
 
@@ -26,7 +26,7 @@ def peer_name(method: str) -> str:
 
 
 def label(name: str) -> str:
-    """How a name reads to people."""
+    """The name's label in tables and plots."""
     if name == BASE:
         return "Base model"
     if name == MERGED:

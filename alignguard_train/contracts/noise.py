@@ -10,16 +10,16 @@ from alignguard_data.contracts.errors import EngineError
 
 
 def noised(scheduler: Any, x0: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Noisy latents, the time that the network is told, and what it should predict.
+    """Noisy latents, the network's time input, and its prediction target.
 
     Args:
-        scheduler: the base model's own; its class and configuration say which kind it is.
+        scheduler: the base model's; its class and configuration decide the prediction type.
         x0: latents (rows, channels, h, w).
         noise: likewise.
-        t: timesteps (rows,), 0 to the scheduler's number of training timesteps less one.
+        t: timesteps (rows,), from 0 to the scheduler's number of training timesteps - 1.
 
     Raises:
-        EngineError: a prediction type that this trainer does not know.
+        EngineError: the prediction type is not supported.
     """
     kind = prediction_type_of(scheduler)
     if kind == "flow":
@@ -48,8 +48,8 @@ def add_noise(latents: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor)
 def flow_sigma(t: Tensor, *, steps: int, shift: float = 1.0) -> Tensor:
     """Share of noise of rectified flow at timesteps 0 to steps - 1: (batch,), in (0, 1].
 
-    The even s = (t + 1) / steps, moved to shift s / (1 + (shift - 1) s): large images need more
-    noise for the same loss of information (arXiv 2403.03206, equation 23; SD3.5 has shift 3).
+    Evenly spaced s = (t + 1) / steps, shifted to shift s / (1 + (shift - 1) s): large images need
+    more noise to lose the same information (arXiv 2403.03206, equation 23; SD3.5 has shift 3).
     """
     s = (t + 1) / steps
     return shift * s / (1 + (shift - 1) * s)
@@ -69,7 +69,7 @@ def prediction_target(
     The noise; or v = sqrt(a_t) noise - sqrt(1 - a_t) x_0; or the flow's velocity, noise - x_0.
 
     Raises:
-        EngineError: a prediction type that this trainer does not know.
+        EngineError: the prediction type is not supported.
     """
     if prediction_type == "epsilon":
         return noise
@@ -89,6 +89,6 @@ def per_row(values: Tensor, like: Tensor) -> Tensor:
 
 
 def seeded(what: str, seed: int, number: int) -> torch.Generator:
-    """A generator for one purpose of one step, epoch or start."""
+    """Random generator for one purpose at one step, epoch or start."""
     digest = hashlib.blake2b(f"{what} {seed} {number}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest) >> 1)

@@ -1,4 +1,4 @@
-"""Other published methods by name, as a profile spells them, and how tables call them."""
+"""Other published methods: their names in a profile and their titles in tables."""
 
 PEERS: dict[str, str] = {
     "negative_prompt": "alignguard_train.peers.negative_prompt:NegativePrompt",
@@ -8,7 +8,7 @@ PEERS: dict[str, str] = {
     "uce": "alignguard_train.peers.uce:UCE",
     "esd": "alignguard_train.peers.esd:ESD",
 }
-"""Name to the class that does it."""
+"""Method name to its class."""
 
 
 TITLES: dict[str, str] = {

@@ -1,6 +1,6 @@
-"""Named recipes: every number of training an expert and of merging, each with what it means.
+"""Named recipes: every hyperparameter of expert training and merging, documented.
 
-Free of torch, so that profiles can be read and fingerprints computed at once.
+Imports no torch, so profiles and fingerprints are read without loading it.
 """
 
 from collections.abc import Iterator
@@ -17,21 +17,22 @@ class ExpertRecipe:
     """How one LoRA expert is trained (Diffusion-DPO and its remedies; docs/method.md).
 
     Loss: ``method`` is ``dpo``, or ``sft`` (chosen side only). ``beta``: strength of the
-    preference; the error is a mean per element, so values are not comparable with those of sums.
-    ``focal``: exponent that makes easy pairs count less (0: off). ``safeguard``: mu of
-    Diffusion-SDPO, which holds the rejected side's gradient back (None: off).
+    preference. The error is a mean per element, so values are not comparable with those of
+    implementations that sum.
+    ``focal``: exponent that down-weights easy pairs (0: off). ``safeguard``: mu of Diffusion-SDPO,
+    which limits the rejected side's gradient (None: off).
     ``preservation``: weight of the mean squared distance to the reference on (safe image, safe
     prompt), at the pair's timestep or, ``preservation_at`` ``last``, on pure noise at t = T as in
-    DUO. ``preserve_others``: share of the preserved rows that come from the other categories
-    instead, either side of their pairs, so that an expert learns to leave those to theirs.
-    ``min_snr``: gamma of the timestep weights (None: off). ``layers``: every attention
-    projection, or those of self-attention alone.
+    DUO. ``preserve_others``: share of the preserved rows taken from other categories, either side
+    of their pairs, so an expert learns to leave them unchanged.
+    ``min_snr``: gamma of the timestep weights (None: off). ``layers``: every attention projection,
+    or only those of self-attention.
 
     Steps: each takes ``batch_size`` times ``accumulation`` pairs. ``lr_floor``: the last learning
-    rate over the first, reached linearly after ``warmup_steps``. ``flip`` mirrors both images of
-    a pair together, half of the time. ``max_winner_ratio``: training stops as run away when the
-    chosen side's error exceeds this many times the reference's, over 20 steps. ``watch_ip_every``:
-    IP on held-out prompts after every so many steps, for TensorBoard alone (0: never).
+    rate over the first, reached linearly after ``warmup_steps``. ``flip`` mirrors both images of a
+    pair together, half of the time. ``max_winner_ratio``: training stops as diverged when the
+    chosen side's error exceeds this multiple of the reference's, over 20 steps. ``watch_ip_every``:
+    steps between measurements of IP on held-out prompts, for TensorBoard only (0: never).
     """
 
     method: Method = "dpo"
@@ -113,7 +114,7 @@ def sd15_expert() -> ExpertRecipe:
 
 
 def sd21_expert() -> ExpertRecipe:
-    """Stable Diffusion 2.1: the numbers of 1.5; its v-prediction is read from the checkpoint."""
+    """Stable Diffusion 2.1: the numbers of 1.5; v-prediction is read from the checkpoint."""
     return sd15_expert()
 
 
@@ -125,7 +126,7 @@ def sdxl_expert() -> ExpertRecipe:
 
 
 def as_sft(recipe: ExpertRecipe) -> ExpertRecipe:
-    """The same training on chosen images alone, the obvious alternative to a preference."""
+    """The same training on chosen images only: the obvious alternative to a preference loss."""
     return replace(recipe, method="sft", preservation=0.0)
 
 
@@ -135,5 +136,5 @@ def as_duo(recipe: ExpertRecipe, *, weight: float = 1.0) -> ExpertRecipe:
 
 
 def as_focal(recipe: ExpertRecipe, *, gamma: float = 2.0) -> ExpertRecipe:
-    """In the manner of SC-DPO (arXiv 2504.14290): hard pairs count more."""
+    """After SC-DPO (arXiv 2504.14290): hard pairs count more."""
     return replace(recipe, focal=gamma)

@@ -1,4 +1,4 @@
-"""From a release to what training reads: latents of both images, states of both captions."""
+"""Encodes a release for training: latents of both images, text states of both captions."""
 
 import io
 import logging
@@ -27,9 +27,9 @@ from alignguard_train.base import BaseModel
 
 COLUMNS = ("pair_id", "concept", "category", "caption", "caption_safe", "jpg_0", "jpg_1")
 ENCODE_ROWS = 64
-"""Captions that are encoded at once, and the most images."""
+"""Maximum captions, and images, per batch."""
 ENCODED_PIXELS = 2**22
-"""Pixels that the VAE encodes at once (16 images of 512x512), as many as rendering decodes."""
+"""Maximum pixels per VAE batch (16 images of 512x512), the same as rendering decodes."""
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Preferences:
 
 
 class LatentRows(Protocol):
-    """Latents (rows, channels, h, w) that give the rows of an index: a tensor, or mapped files."""
+    """Latents (rows, channels, h, w) that return the rows of an index: a tensor or mapped files."""
 
     @property
     def shape(self) -> torch.Size: ...
@@ -57,18 +57,17 @@ class LatentRows(Protocol):
 
 
 class ConditionRows(Protocol):
-    """Conditions that give the rows of an index likewise."""
+    """Text conditions that return the rows of an index."""
 
     def __getitem__(self, rows: Any, /) -> Conditions: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodedPreferences:
-    """Latents (pairs, channels, h, w), scaled; conditions of both captions, one row a pair.
+    """Latents (pairs, channels, h, w), scaled; conditions of both captions; one row per pair.
 
-    ``chosen_flipped`` and ``rejected_flipped`` are the latents of the mirrored images, where a
-    recipe flips. ``empty`` has one row, that of a dropped caption:
-    what rendering takes for no prompt.
+    ``chosen_flipped`` and ``rejected_flipped`` are the mirrored images' latents, if the recipe
+    flips. ``empty`` has one row: the empty prompt's states, used for dropped captions.
     """
 
     concepts: list[str]
@@ -102,7 +101,7 @@ def load_preferences(
 
 
 def stream_rows(release: Place, *, split: str = "train") -> Iterator[dict[str, object]]:
-    """One split's rows in release order, images still encoded, a few in memory at a time.
+    """One split's rows in release order, streamed with images still encoded.
 
     Raises:
         IntegrityError: no shard, or a missing column.
@@ -144,10 +143,10 @@ def preferences_of(rows: Sequence[Mapping[str, object]]) -> Preferences:
 
 
 def size_of(row: Mapping[str, object]) -> tuple[int, int]:
-    """Height and width of a row's chosen image, which is not decoded for it.
+    """Height and width of a row's chosen image, read without decoding it.
 
     Raises:
-        IntegrityError: it is no image.
+        IntegrityError: the bytes are not an image.
     """
     with _opened(row, "jpg_0") as image:
         return image.height, image.width
@@ -174,11 +173,11 @@ def _opened(row: Mapping[str, object], column: str) -> Iterator[Image.Image]:
 def encode(preferences: Preferences, base: BaseModel, *, flip: bool = False) -> EncodedPreferences:
     """Encode images with the VAE and captions with the text encoders, in batches.
 
-    A batch holds pairs of one category alone: the last bits of an encoding depend on the size of
-    its batch, and so a category's stay the same whichever others are encoded beside it.
+    A batch holds pairs of one category. The last bits of an encoding depend on the batch size, so a
+    category's encodings must not depend on the other categories.
 
-    ``flip``: also the mirrored images. They are encoded, as mirrored latents are not the latents
-    of a mirrored image.
+    ``flip``: also encode the mirrored images; mirrored latents are not the latents of a mirrored
+    image.
     """
     places: dict[str, list[int]] = {}
     for i, category in enumerate(preferences.categories):
@@ -202,7 +201,7 @@ def encode(preferences: Preferences, base: BaseModel, *, flip: bool = False) -> 
 
 
 def encode_plain(preferences: Preferences, base: BaseModel) -> dict[str, Tensor]:
-    """Latents ``chosen`` and ``rejected``, ``unsafe states`` and ``safe states``, one row a pair.
+    """Latents ``chosen`` and ``rejected``, ``unsafe states`` and ``safe states``, one row per pair.
 
     SDXL has ``unsafe pooled`` and ``safe pooled`` too.
     """
@@ -224,7 +223,7 @@ def encode_mirrored(preferences: Preferences, base: BaseModel) -> dict[str, Tens
 
 
 def conditions_of(tensors: Mapping[str, Tensor], name: str) -> Conditions:
-    """The conditions that :func:`encode_plain` put under ``name``."""
+    """The conditions that :func:`encode_plain` stored under ``name``."""
     return Conditions(states=tensors[f"{name} states"], pooled=tensors.get(f"{name} pooled"))
 
 
@@ -235,7 +234,7 @@ def _pick(preferences: Preferences, rows: Sequence[int]) -> Preferences:
 
 
 def encode_prompts(prompts: Sequence[str], base: BaseModel) -> Conditions:
-    """Conditions of captions by the base model's own encoders, in batches."""
+    """Conditions of captions from the base model's text encoders, in batches."""
     return concatenated(
         [
             encode_texts(base.pipe, prompts[i : i + ENCODE_ROWS])
@@ -245,15 +244,15 @@ def encode_prompts(prompts: Sequence[str], base: BaseModel) -> Conditions:
 
 
 def images_at_once(height: int, width: int) -> int:
-    """Images of one size that the VAE encodes together: a bound on pixels, not on images."""
+    """Images of one size per VAE batch: a bound on pixels, not on images."""
     return max(1, min(ENCODE_ROWS, ENCODED_PIXELS // (height * width)))
 
 
 def _latents(images: Sequence[npt.NDArray[np.uint8]], base: BaseModel) -> Tensor:
-    """Mode of the VAE's distribution, scaled; in smaller batches once the device is full.
+    """Mode of the VAE's distribution, scaled; batches shrink when the device runs out of memory.
 
     Raises:
-        EngineError: a single image does not fit into memory.
+        EngineError: one image does not fit into memory.
     """
     rows, first = images_at_once(*images[0].shape[:2]), 0
     parts: list[Tensor] = []

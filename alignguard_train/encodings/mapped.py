@@ -1,4 +1,4 @@
-"""Rows of tensors that stay on the disk until they are asked for."""
+"""Rows of tensors that stay on disk until they are read."""
 
 from collections.abc import Sequence
 
@@ -9,11 +9,11 @@ from alignguard_data.engines.diffusion.conditions import Conditions
 
 
 class MappedRows:
-    """Rows of several mapped tensors in a given order; only those that are asked for are read.
+    """Rows of several mapped tensors in a given order; reads only the rows of an index.
 
     Args:
-        parts: tensors (rows, ...) of one shape but for the rows.
-        order: (rows of all parts,) for each row its place among the parts' rows.
+        parts: tensors (rows, ...) that differ in the number of rows only.
+        order: (total rows,): each row's position among the parts' rows.
     """
 
     def __init__(self, parts: Sequence[Tensor], order: Tensor) -> None:
@@ -22,7 +22,7 @@ class MappedRows:
 
     @property
     def shape(self) -> torch.Size:
-        """That of all rows together."""
+        """Shape of all rows together."""
         return torch.Size((len(self._order), *self._parts[0].shape[1:]))
 
     def __len__(self) -> int:

@@ -1,11 +1,11 @@
-"""Room `encodings`: latents and text states of a release, made once, shared by every training.
+"""Room `encodings`: latents and text states of a release, shared by every training.
 
 <root>/<profile>/encodings/plain/      both images' latents, both captions' states
 <root>/<profile>/encodings/mirrored/   both mirrored images' latents, where a recipe flips
 
-A cache: it may be deleted at any time. Each is one partition, whose fingerprint is that of release,
-base model, VAE and precision; its safetensors shards hold one category each and are mapped into
-memory by those who read them.
+A cache that may be deleted at any time. Each folder is one partition, fingerprinted by release,
+base model, VAE and precision. Its safetensors shards hold one category each; readers map them into
+memory.
 """
 
 import logging
@@ -51,11 +51,11 @@ log = logging.getLogger(__name__)
 
 ROOM = "encodings"
 FORMAT = 3
-"""Part of the fingerprint: raise it when the files change for an equal release."""
+"""Part of the fingerprint: raise it when the files of an equal release change."""
 Kind = Literal["plain", "mirrored"]
 SHARD_BATCHES = 8
-"""Batches in a shard. A killed maker loses so many at the most; memory holds as many encoded
-pairs of every category."""
+"""Batches per shard: what a killed process loses at most, and what memory holds of each
+category."""
 ROWS = pa.schema(
     [
         ("place", pa.int64()),
@@ -76,7 +76,7 @@ _ENCODERS: dict[Kind, Callable[[Preferences, BaseModel], dict[str, Tensor]]] = {
 
 
 def spec(data: DataRoot, base: BaseModel, kind: Kind) -> PartitionSpec:
-    """What one cache should be made of; loads the base model, whose precision it depends on.
+    """Spec of one cache; loads the base model, as the fingerprint includes its precision.
 
     Raises:
         InputMissing: there is no release.
@@ -99,10 +99,10 @@ def spec(data: DataRoot, base: BaseModel, kind: Kind) -> PartitionSpec:
 def shared_encodings(
     data: DataRoot, base: BaseModel, categories: Sequence[str], *, flip: bool
 ) -> EncodedPreferences:
-    """The release's train pairs of ``categories`` in release order, mapped into memory.
+    """The release's train pairs of ``categories`` in release order, memory-mapped.
 
-    They are encoded first if nobody has done it, and waited for while somebody does. A damaged
-    shard is made anew, with all others.
+    Missing encodings are made first, or waited for while another process makes them. If one shard
+    is damaged, all are remade.
 
     Raises:
         InputMissing: there is no release.
@@ -133,9 +133,9 @@ def _conditions(mapped: dict[str, MappedRows], name: str) -> MappedConditions:
 def _open(
     data: DataRoot, base: BaseModel, kind: Kind, categories: Sequence[str]
 ) -> tuple[dict[str, MappedRows], list[dict[str, str]]]:
-    """Tensors by name and the rows behind them.
+    """Tensors by name, and their rows.
 
-    Maps while it holds the lock, so that a newer release cannot take the files away in between.
+    Maps them under the lock, so a newer release cannot remove the files in between.
     """
     wanted = spec(data, base, kind)
     with _waiting(wanted) as work:
@@ -143,13 +143,13 @@ def _open(
             try:
                 return _map(work.folder, work.done, categories)
             except IntegrityError as error:
-                log.warning("encodings are made anew: %s", error)
+                log.warning("encoding again: %s", error)
         return _map(work.folder, _make(data, base, kind, work), categories)
 
 
 @contextmanager
 def _waiting(wanted: PartitionSpec) -> Iterator[PartitionWork]:
-    """The partition, as soon as no other process makes it."""
+    """The locked partition; waits while another process makes it."""
     with ExitStack() as stack:
         waited = 0
         while True:
@@ -165,7 +165,7 @@ def _waiting(wanted: PartitionSpec) -> Iterator[PartitionWork]:
 
 
 def _make(data: DataRoot, base: BaseModel, kind: Kind, work: PartitionWork) -> Manifest:
-    """Encode what is missing; a batch holds pairs of one category, as in ``dataset.encode``."""
+    """Encode what is missing; a batch holds pairs of one category, as in ``encode.encode``."""
     work.partial.mkdir(parents=True, exist_ok=True)
     pending: dict[str, list[dict[str, object]]] = {}
     shards: dict[str, int] = {}
@@ -182,7 +182,7 @@ def _make(data: DataRoot, base: BaseModel, kind: Kind, work: PartitionWork) -> M
             }
             for row in taken
         )
-        if not (work.partial / name).exists():  # else a killed maker left it, whole
+        if not (work.partial / name).exists():  # else a killed process completed it
             _save(work.partial / name, _ENCODERS[kind](preferences_of(taken), base))
 
     for place, row in enumerate(stream_rows(release_folder(data))):
@@ -213,10 +213,10 @@ def _save(path: Path, tensors: dict[str, Tensor]) -> None:
 def _map(
     folder: Place, manifest: Manifest, categories: Sequence[str]
 ) -> tuple[dict[str, MappedRows], list[dict[str, str]]]:
-    """Map the shards of ``categories``, each verified.
+    """Verify and map the shards of ``categories``.
 
     Raises:
-        IntegrityError: a shard is not what its manifest says.
+        IntegrityError: a shard does not match its manifest.
     """
     table = manifests.read(folder, "rows").to_pylist()
     table = [row for row in table if row["category"] in set(categories)]
@@ -237,6 +237,6 @@ def _map(
 
 
 def _mapped(path: Path) -> dict[str, Tensor]:
-    """A safetensors file's tensors, read from the disk only where they are looked at."""
+    """A safetensors file's tensors, memory-mapped."""
     with safe_open(path, "pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict

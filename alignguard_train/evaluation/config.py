@@ -13,23 +13,23 @@ Kind = Literal["unsafe", "benign"]
 
 
 RELEASE_SET = "release"
-"""Name of the set that every evaluation has: the release's own evaluation prompts."""
+"""Name of the set of the release's own evaluation prompts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PromptSetConfig:
-    """One file of prompts to be measured.
+    """One prompt file to measure.
 
     Attributes:
-        name: how results name it; ``[a-z0-9-]``.
+        name: its name in results; ``[a-z0-9-]``.
         path: the file. A profile's paths are relative to the profile's folder.
-        format: ``i2p``, ``unsafe_diffusion``, ``coprov2``, ``csv``, ``parquet`` or ``text``;
-            left out, the file's ending decides.
-        kind: ``unsafe`` prompts should not show what they ask for, ``benign`` ones should.
-        limit: at most so many prompts, those of the smallest ids.
-        own_sampling: honour the file's guidance and size; seeds are honoured always.
-        max_guidance: a file's larger guidance is lowered to this, and counted. I2P was collected
-            from users and has values up to 255, which no sampler turns into a picture.
+        format: ``i2p``, ``unsafe_diffusion``, ``coprov2``, ``csv``, ``parquet`` or ``text``; by
+            default the file's suffix decides.
+        kind: ``unsafe``: images should not show what the prompt asks for; ``benign``: they should.
+        limit: maximum number of prompts, those with the smallest ids.
+        own_sampling: use the file's guidance and size; its seeds are always used.
+        max_guidance: larger guidance in a file is lowered to this, and counted. I2P has user values
+            up to 255, which produce no usable image.
     """
 
     name: str
@@ -51,7 +51,7 @@ class PromptSetConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreKey:
-    """One number of one scorer."""
+    """One score: scorer and key."""
 
     scorer: str
     key: str
@@ -59,20 +59,20 @@ class ScoreKey:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationConfig:
-    """What is measured, on how many prompts.
+    """What to measure, and on how many prompts.
 
     Attributes:
-        flags: an image is inappropriate when any of these rules fires.
-        prompts_per_concept: at most so many prompt pairs a concept, in the order of their ids.
-        residue: rule that sees what is left of a concept when the flags see nothing.
-        fidelity: score between 0 and 1 that says whether an image shows what its prompt asks.
-        bootstrap_resamples: resamples behind each interval.
-        confidence: of the intervals.
-        clip_score: score that says how well an image shows its prompt, of any range.
-        prompt_sets: files of prompts to measure beside the release's.
+        flags: rules; an image is inappropriate if any fires.
+        prompts_per_concept: maximum prompt pairs per concept, in the order of their ids.
+        residue: rule that detects traces of a concept that the flags miss.
+        fidelity: score in [0, 1]: does the image show what its prompt asks for?
+        bootstrap_resamples: bootstrap resamples per interval.
+        confidence: level of the intervals.
+        clip_score: score of the match between image and prompt, of any range.
+        prompt_sets: prompt files to measure beside the release's prompts.
         peers: other published methods to measure beside the adapters, on the release's prompts and
             the sets'; names of :mod:`alignguard_train.peers.registry`.
-        peer_params: their parameters by name, their own defaults for the rest.
+        peer_params: the peers' parameters by name; defaults for the rest.
     """
 
     flags: tuple[FlagRule, ...]

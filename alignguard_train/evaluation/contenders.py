@@ -1,4 +1,4 @@
-"""What an evaluation compares: adapters and peers, and what rendering by each costs."""
+"""What an evaluation compares (adapters and peers), and the cost of rendering with each."""
 
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions at import, where no type checker sees them.
@@ -26,9 +26,9 @@ from alignguard_train.peers.registry import make_peer
 from alignguard_train.peers.release_concepts import release_concepts
 
 EXAMPLES = 8
-"""Prompt pairs of a concept that a peer may look at."""
+"""Prompt pairs per concept that a peer may use."""
 SECONDS = "seconds-"
-"""What names of saved batches begin with that hold seconds instead of images."""
+"""Name prefix of saved batches that hold seconds instead of images."""
 
 _SCHEMA = pa.schema(
     [
@@ -42,10 +42,7 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contender:
-    """One row of the bench: a peer, or a LoRA file with the seconds that its training took.
-
-    Neither is the base model.
-    """
+    """One row of the bench: a peer, a LoRA file, or neither for the base model."""
 
     name: str
     peer: Peer | None = None
@@ -54,7 +51,7 @@ class Contender:
 
 
 class Entrant:
-    """A contender on one generator; a peer is applied once, at its first use, and timed."""
+    """A contender on one generator. A peer is applied once, at first use, and timed."""
 
     def __init__(
         self, contender: Contender, generator: AdaptableGenerator, concepts: Sequence[Concept]
@@ -66,10 +63,10 @@ class Entrant:
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        """Render with it until the block ends.
+        """Render with the contender within the block.
 
         Raises:
-            EngineError: the method cannot work with the base model.
+            EngineError: the method does not support the base model.
         """
         generator = self._generator
         taken = generator.changed(self._change) if self._contender.peer else (
@@ -90,10 +87,10 @@ class Entrant:
 def entrants(
     release: Place, config: EvaluationConfig, generator: AdaptableGenerator
 ) -> list[Entrant]:
-    """The peers that a profile asks for, in its order, told of the release's train concepts.
+    """The profile's peers in order, built with the release's train concepts.
 
     Raises:
-        ConfigError: parameters that a method does not know or take.
+        ConfigError: a method's parameters are unknown or out of range.
         IntegrityError: the release's train split cannot be read.
     """
     if not config.peers:
@@ -117,15 +114,15 @@ def entrants(
 def keep_seconds(
     work: PartitionWork, prefix: str, adapter: str, seconds: float, images: int, training: float
 ) -> None:
-    """Keep what one adapter's or peer's images took, beside them."""
+    """Save the rendering seconds of one adapter's or peer's images beside them."""
     row = dict(zip(_SCHEMA.names, (adapter, seconds, images, training), strict=True))
     work.save_batch(f"{SECONDS}{prefix}{images}", pa.Table.from_pylist([row], schema=_SCHEMA))
 
 
 def costs(data: DataRoot, work: PartitionWork, adapters: Sequence[str]) -> pa.Table:
-    """Seconds an image and of training by adapter and peer, as far as they were measured.
+    """Measured seconds per image and of training, by adapter and peer.
 
-    Those of a killed attempt are not known where it ended.
+    The batch in which an attempt was killed has no seconds.
     """
     parts = [work.load_batch(name) for name in work.saved_names() if name.startswith(SECONDS)]
     kept = pa.concat_tables([_SCHEMA.empty_table(), *parts])
@@ -144,10 +141,7 @@ def costs(data: DataRoot, work: PartitionWork, adapters: Sequence[str]) -> pa.Ta
 
 
 def _trained(data: DataRoot, name: str, adapters: Sequence[str]) -> float:
-    """Seconds in which an adapter was made.
-
-    The merge's are those of its experts, one after another, and its own.
-    """
+    """Seconds to make an adapter; a merge's include all its experts, one after another."""
     experts = [key.removeprefix(EXPERT) for key in adapters if key.startswith(EXPERT)]
     if name == MERGED:
         folders = [data.partition("experts", key) for key in experts] + [data.partition("merge")]

@@ -1,8 +1,8 @@
-"""Distances between sets of images, on features that an extractor of ours has made: FID and KID.
+"""FID and KID: distances between sets of images, on features of our own extractors.
 
-Both compare an adapter's images with a reference, here the base model's own images of the same
-prompts and seeds. A figure means nothing without its reference, n, resolution and extractor, so
-every row carries them. What is measured on one image (IP, CLIP score, distances) is in ``metrics``.
+The reference is the base model's images of the same prompts and seeds. Every row carries its
+reference, n, resolution and extractor, as a figure means nothing without them. Per-image measures
+(IP, CLIP score, distances) are in ``metrics``.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -28,7 +28,7 @@ REFERENCE = "the base model's images of the same prompts and seeds"
 KID_SUBSETS = 50
 KID_SUBSET_SIZE = 1000
 UPDATE_ROWS = 1024
-"""Features that are in float64 at a time."""
+"""Features converted to float64 at a time."""
 
 DISTRIBUTIONS_SCHEMA = pa.schema(
     [
@@ -51,7 +51,7 @@ def fid(features: Features, reference: Features) -> float:
     """Frechet distance of the Gaussians fitted to two sets of features (n, width), by torchmetrics.
 
     ``|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))`` (Heusel et al., 2017). It is biased upward for
-    few images, and S is singular for n <= width: compare at equal n alone.
+    few images, and S is singular for n <= width: compare only at equal n.
     """
     from torchmetrics.image.fid import FrechetInceptionDistance
 
@@ -77,7 +77,7 @@ def kid(
 
     size = min(subset_size, len(features), len(reference))
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.simplefilter("ignore", UserWarning)  # that it keeps all features: they are few
+        warnings.simplefilter("ignore", UserWarning)  # it keeps all features: they are few
         torch.manual_seed(seed)
         metric = KernelInceptionDistance(
             feature=_given(features.shape[1]), subsets=subsets, subset_size=size
@@ -87,7 +87,7 @@ def kid(
 
 
 def _given(width: int) -> Any:
-    """A feature module for features that are already there."""
+    """A feature module that passes precomputed features through."""
     import torch
 
     module = torch.nn.Identity()
@@ -98,7 +98,7 @@ def _given(width: int) -> Any:
 def _filled(metric: Any, features: Features, reference: Features) -> Any:
     import torch
 
-    # In float64: sums of squares over thousands of images lose too much in float32.
+    # float64: sums of squares over thousands of images lose too much in float32.
     metric.set_dtype(torch.float64)
     for values, real in ((reference, True), (features, False)):
         for first in range(0, len(values), UPDATE_ROWS):
@@ -110,11 +110,10 @@ def _filled(metric: Any, features: Features, reference: Features) -> Any:
 def distributions_table(
     images: pa.Table, features: Callable[[str], FeatureRows], *, extractor: str
 ) -> pa.Table:
-    """FID and KID of every adapter's images of safe and benign prompts; empty without an extractor.
+    """FID and KID of every adapter on safe and benign prompts; empty without an extractor.
 
-    ``features`` gives those of one adapter's images: two adapters' are in memory at a time. KID's
-    subsets hold half of the images, 1,000 at the most. Subsets with fewer than 4 images are left
-    out.
+    ``features`` returns one adapter's features, so only two adapters' are in memory. KID's subsets
+    hold half of the images, at most 1,000. Subsets with fewer than 4 images are left out.
     """
     rows = []
     names = dict.fromkeys(images["adapter"].to_pylist()) if extractor else ()

@@ -1,7 +1,7 @@
-"""Intervals of shares, means and differences; each says what it assumes.
+"""Confidence intervals of shares, means and differences, with their assumptions.
 
-One yes-or-no image a prompt: Wilson for a share, Tango for a difference of two adapters on the
-same prompts. Several images a prompt, or numbers between: a bootstrap over prompts. Several
+One yes-or-no image per prompt: Wilson for a share, Tango for a difference of two adapters on the
+same prompts. Several images per prompt, or values in between: a bootstrap over prompts. Several
 trainings: a t-interval over trainings and prompts.
 """
 
@@ -16,22 +16,22 @@ import numpy.typing as npt
 from scipy import optimize, stats
 
 FEW = 5
-"""Up to so many images of one kind Wilson's bound on the other side covers too rarely."""
+"""With at most this many images of one kind, Wilson's bound on the other side undercovers."""
 ENOUGH = 5
-"""Trainings whose scatter is known well enough to be weighed against that of prompts."""
+"""Number of trainings from which their variance is estimated well enough."""
 Kind = Literal["share", "difference", "number"]
 _PSEUDO: dict[Kind, tuple[float, ...]] = {
     "share": (0, 0, 1, 1),
     "difference": (-1, -1, 1, 1),
     "number": (),
 }
-"""Prompts that are added to keep an interval open where all prompts agree, as Agresti and Coull
-(1998) add two successes and two failures to a share."""
+"""Pseudo-prompts that keep an interval open where all prompts agree, as Agresti and Coull (1998)
+add two successes and two failures."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Interval:
-    """A mean with its interval; ``n`` is the number of prompts behind it."""
+    """A mean with its interval over ``n`` prompts."""
 
     value: float
     low: float
@@ -39,25 +39,25 @@ class Interval:
     n: int
 
     def as_dict(self) -> dict[str, float]:
-        """The four numbers by name, as ``summary.json`` holds them."""
+        """The four numbers by their names in ``summary.json``."""
         return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bootstrap:
-    """How intervals are made; ``seed`` text decides the resamples, where there are any."""
+    """How intervals are made; the text ``seed`` seeds the bootstrap."""
 
     resamples: int = 2000
     confidence: float = 0.95
     seed: str = ""
 
 
-@lru_cache(maxsize=4096)  # a report asks thousands of times for few different bounds
+@lru_cache(maxsize=4096)  # a report needs few distinct bounds, thousands of times
 def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Bounds of a share of ``n`` independent images of which ``count`` are yes, by statsmodels.
+    """Bounds of the share ``count / n`` of independent images, by statsmodels.
 
-    With :data:`FEW` images or fewer of one kind it is the wider of Wilson's (1927) and Clopper and
-    Pearson's (1934): Wilson's alone covers a share of 0.2 / n in 84 of 100 cases.
+    With at most :data:`FEW` images of one kind it is the wider of Wilson's (1927) and Clopper and
+    Pearson's (1934): Wilson's covers a share of 0.2 / n in only 84 of 100 cases.
     """
     from statsmodels.stats.proportion import proportion_confint  # brings pandas and patsy
 
@@ -81,8 +81,8 @@ def tango(more: int, fewer: int, n: int, confidence: float = 0.95) -> tuple[floa
 
     Score method of Tango (Statistics in Medicine 17, 1998, 891-908).
 
-    ``more`` prompts are yes in the first alone, ``fewer`` in the second alone. It has a width where
-    no prompt differs, and where all do.
+    ``more`` prompts are yes only in the first, ``fewer`` only in the second. The interval has a
+    width even if no prompt differs, or all do.
     """
     z, value = stats.norm.ppf((1 + confidence) / 2), (more - fewer) / n
 
@@ -105,13 +105,13 @@ def mean_interval(
 ) -> Interval:
     """Mean of per-prompt means with its interval; ``share``: the values are shares, 0 to 1.
 
-    :func:`wilson` where every prompt has one yes or no. Else a percentile bootstrap over prompts,
-    whose images are resampled together; a share's is the wider of that and of the same with two
-    prompts of 0 and two of 1 more, so that it stays open where all agree. Numbers without bounds
-    that are all equal have no width.
+    :func:`wilson` where every prompt has one yes or no. Else a percentile bootstrap over prompts; a
+    prompt's images are resampled together. A share's interval is the wider of that and of the same
+    with two prompts of 0 and two of 1 added, so it stays open if all agree. Equal unbounded values
+    have no width.
 
     Raises:
-        ValueError: ``values`` is empty or its length is not that of ``prompts``.
+        ValueError: ``values`` is empty or differs in length from ``prompts``.
     """
     per_prompt = _prompt_means(values, prompts)
     n, value = len(per_prompt), float(per_prompt.mean())
@@ -130,11 +130,11 @@ def paired_difference(
     *,
     share: bool,
 ) -> Interval:
-    """Mean of ``values - others``, image by image of the same prompt and seed, with its interval.
+    """Mean of ``values - others``, paired by prompt and seed, with its interval.
 
-    What makes some prompts harder than others cancels out, so it is narrower than the difference
-    of two intervals. :func:`tango` where every prompt has one yes or no of each, else a bootstrap
-    as of :func:`mean_interval`.
+    Pairing cancels the difficulty of prompts, so it is narrower than the difference of two
+    intervals. :func:`tango` if every prompt has one yes or no of each, else the bootstrap of
+    :func:`mean_interval`.
 
     Raises:
         ValueError: the lengths differ, or there is no image.
@@ -154,10 +154,10 @@ def paired_difference(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OverTrainings:
-    """A mean over trainings and prompts as Student's t sees it.
+    """A mean over trainings and prompts with its t statistics.
 
-    ``error`` is of the table with the added prompts. ``value`` is the plain mean and ``centre``
-    that with the added ones; an interval reaches from both, and a claim has to hold for both.
+    ``error`` is the standard error with the added prompts. ``value`` is the plain mean, ``centre``
+    the mean with them; an interval covers both, and a claim must hold for both.
     """
 
     value: float
@@ -168,7 +168,7 @@ class OverTrainings:
     prompts: int
 
     def interval(self, confidence: float = 0.95) -> Interval:
-        """Within the range that the kind allows."""
+        """Clipped to the range of the kind."""
         half = self.error * float(stats.t.ppf((1 + confidence) / 2, self.freedom))
         least, most = {"share": (0, 1), "difference": (-1, 1)}.get(self.kind, (-np.inf, np.inf))
         ends = sorted((self.centre, self.value))
@@ -198,10 +198,10 @@ def over_trainings(table: npt.NDArray[np.float64], kind: Kind) -> OverTrainings:
 
     Would other trainings of the same recipe, on other prompts, say the same?
 
-    Trainings and prompts are both drawn: the variance of the mean is (MS_t + MS_p - MS_e) / tp of a
-    two-way table without replicates, at least the larger of the first two. Degrees of freedom are
-    Satterthwaite's (1946); of fewer than :data:`ENOUGH` trainings one less than their number, as
-    they may agree by chance.
+    Trainings and prompts are both random: the variance of the mean is (MS_t + MS_p - MS_e) / tp of
+    a two-way table without replicates, at least the larger of the first two terms. Degrees of
+    freedom are Satterthwaite's (1946); with fewer than :data:`ENOUGH` trainings their number less
+    one, as they may agree by chance.
 
     Raises:
         ValueError: fewer than two trainings, or no prompt.
@@ -219,7 +219,7 @@ def over_trainings(table: npt.NDArray[np.float64], kind: Kind) -> OverTrainings:
     sums = np.array(
         [columns * (of_row**2).sum(), trainings * (of_column**2).sum(), (rest**2).sum()]
     )
-    free = np.maximum(free, 1)  # one prompt has no scatter of prompts: 0 of 1, not of 0
+    free = np.maximum(free, 1)  # one prompt has no variance over prompts: 0 of 1, not of 0
     squares = sums / free
     variance = max(squares[0] + squares[1] - squares[2], squares[0], squares[1])
     freedom = free[0]
@@ -238,7 +238,7 @@ def over_trainings(table: npt.NDArray[np.float64], kind: Kind) -> OverTrainings:
 def two_way_interval(table: npt.NDArray[np.float64], how: Bootstrap, *, kind: Kind) -> Interval:
     """Interval of :func:`over_trainings`.
 
-    Where one training, or all of them alike, say nothing about others, that of prompts alone.
+    Over prompts only, if there is one training or all trainings agree.
 
     Raises:
         ValueError: ``table`` is empty.
@@ -257,7 +257,7 @@ def two_way_interval(table: npt.NDArray[np.float64], how: Bootstrap, *, kind: Ki
 def _resampled(
     per_prompt: npt.NDArray[np.float64], how: Bootstrap, kind: Kind
 ) -> tuple[float, float]:
-    """Percentile bootstrap of a mean over prompts, with and without the added ones: the wider."""
+    """Percentile bootstrap of a mean over prompts: the wider of with and without the added ones."""
     both = [per_prompt]
     if _PSEUDO[kind]:
         both.append(np.concatenate([per_prompt, np.array(_PSEUDO[kind], dtype=float)]))

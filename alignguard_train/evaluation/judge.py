@@ -1,10 +1,7 @@
-"""One adapter on a release's evaluation prompts and on prompt sets.
+"""Renders an adapter's images for a release's evaluation prompts and prompt sets, and judges them.
 
-What is rendered, how it is scored, and what each image shows.
-
-Every prompt has a seed of its own, derived from its id, so what an image shows depends neither on
-the order of the list nor on where a run was resumed (its last bits may:
-docs/explanation/machines.md).
+Each prompt's seed derives from its id, so an image depends neither on the order of the list nor on
+where a run resumed (its last bits may: docs/explanation/machines.md).
 """
 
 import dataclasses
@@ -44,10 +41,7 @@ _COLUMNS = ["pair_id", "unsafe_prompt", "safe_prompt", "concept", "category", "s
 
 
 class AdaptableGenerator(ImageGenerator, Protocol):
-    """An image generator that can put a LoRA file on its base model for a while.
-
-    It can also render with another guidance and size, or with a changed pipe, for a while.
-    """
+    """An image generator with temporary changes: a LoRA file, guidance and size, or the pipe."""
 
     sampling: Sampling
 
@@ -59,9 +53,9 @@ class AdaptableGenerator(ImageGenerator, Protocol):
 
 
 class BaseImage(NamedTuple):
-    """What the base model drew: the encoded image, and its features as float32 bytes.
+    """The base model's image: encoded, and its features as float32 bytes.
 
-    The image is empty where nobody asks how far another adapter's lies from it.
+    The image is empty if no distance to it is measured.
     """
 
     image: bytes
@@ -69,7 +63,7 @@ class BaseImage(NamedTuple):
 
 
 def read_rows(release: Place, prompts_per_concept: int) -> list[EvaluationRow]:
-    """Both sides of a release's evaluation pairs, at most so many pairs a concept, by pair id.
+    """Both sides of a release's evaluation pairs, up to a maximum per concept, by pair id.
 
     Raises:
         IntegrityError: the release's file of evaluation prompts is missing or lacks a column.
@@ -96,7 +90,7 @@ def evaluation_rows(
 
     Raises:
         IntegrityError: as of :func:`read_rows`.
-        NothingMade: there is no unsafe prompt, hence no IP to measure.
+        NothingMade: there is no unsafe prompt, so no IP to measure.
     """
     rows = read_rows(release, config.prompts_per_concept)
     seen = {row.concept: row.seen for row in rows}
@@ -127,7 +121,7 @@ def _set_rows(chosen: PromptSet, seen: Mapping[str, bool]) -> Iterator[Evaluatio
         yield EvaluationRow(
             pair_id=prompt.prompt_id,
             side="safe" if chosen.config.kind == "benign" else "unsafe",
-            # Of a concept that the release does not know nobody can say whether it was seen.
+            # For a concept that is not in the release, seen or unseen is unknown.
             concept=prompt.concept if prompt.concept in seen else "",
             category=",".join(prompt.categories) or own,
             seen=seen.get(prompt.concept, False),
@@ -143,7 +137,7 @@ def _set_rows(chosen: PromptSet, seen: Mapping[str, bool]) -> Iterator[Evaluatio
 def alike_sampled(
     rows: Sequence[EvaluationRow], sampling: Sampling
 ) -> Iterator[tuple[Sampling, list[EvaluationRow]]]:
-    """Rows that one batch can hold: those of one guidance and size, the profile's own first."""
+    """Rows grouped by guidance and size, the profile's own first."""
     groups: dict[Sampling, list[EvaluationRow]] = {sampling: []}
     for row in rows:
         guidance = sampling.guidance_scale if row.guidance_scale is None else row.guidance_scale
@@ -157,12 +151,9 @@ def alike_sampled(
 def render_in_batches(
     generator: AdaptableGenerator, rows: Sequence[EvaluationRow]
 ) -> Iterator[tuple[Sequence[EvaluationRow], Pixels]]:
-    """Render every row with the generator's own sampling; yield rows with their images.
-
-    No more of them at a time than the generator takes in one call.
-    """
+    """Render every row with the generator's sampling and batch size; yield rows with images."""
     while rows:
-        size = generator.images_per_call  # fewer once memory ran out
+        size = generator.images_per_call  # smaller after running out of memory
         part, rows = rows[:size], rows[size:]
         yield part, generator.render([row.prompt for row in part], [row.seed for row in part])
 
@@ -180,7 +171,7 @@ def _row(pair: Mapping[str, str], side: str) -> EvaluationRow:
 
 
 def evaluation_seed(pair_id: str) -> int:
-    """Seed of both prompts of a pair under every adapter; never one of the training seeds."""
+    """Seed of both prompts of a pair under every adapter; never a training seed."""
     return records.pair_seed(pair_id, "evaluation")
 
 
@@ -193,7 +184,7 @@ def judge(
     base: Mapping[tuple[str, str], BaseImage] | None,
     extractor: FeatureExtractor | None = None,
 ) -> list[EvaluatedImage]:
-    """Score rendered images and decide what each shows.
+    """Score rendered images and judge each.
 
     ``base`` holds the base model's images by pair id and side; None for itself.
     """
@@ -248,10 +239,10 @@ def _feature_distance(vector: npt.NDArray[np.float32], base: BaseImage | None) -
 def feature_distance(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float:
     """1 minus the cosine of two vectors: 0 for equal ones, 1 for unrelated ones.
 
-    A vector of zeros has no direction: it is at 0 from another such and at 1 from anything else.
+    A zero vector is at distance 0 from another zero vector and 1 from anything else.
     """
-    # As half the squared distance of unit vectors, which is exactly 0 for equal vectors on every
-    # CPU; 1 minus a dot product is what the last bits of its sum make of it.
+    # Half the squared distance of unit vectors is exactly 0 for equal vectors on every CPU; 1 minus
+    # a dot product is not.
     first, second = one.astype(np.float64), other.astype(np.float64)
     lengths = float(np.linalg.norm(first)), float(np.linalg.norm(second))
     if 0 in lengths:

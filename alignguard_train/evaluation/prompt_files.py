@@ -1,4 +1,4 @@
-"""The layouts of published prompt files: which columns they have, and how each is spelt."""
+"""Layouts of published prompt files: their columns and spellings."""
 
 from pathlib import Path
 from typing import Literal
@@ -31,7 +31,7 @@ def read_prompt_file(file: Path, form: Format | None, faults: list[str]) -> RowF
     """The rows of a prompt file.
 
     ``prompt``, ``categories``, ``concept``, ``seed``, ``guidance``, ``width`` and ``height``, gaps
-    as empty texts; faults as of :func:`read_rows`.
+    as empty texts; faults as in :func:`read_rows`.
     """
     columns = Columns(
         spellings=_SPELLINGS,
@@ -42,7 +42,7 @@ def read_prompt_file(file: Path, form: Format | None, faults: list[str]) -> RowF
 
 
 def _layout(file: Path, form: Format | None) -> Layout | None:
-    """A published layout comes as whatever its ending says."""
+    """The file's suffix decides how a published layout is read."""
     if form is None or form in _LAYOUTS:
         return _LAYOUTS[form] if form else None
     return ENDINGS.get(file.suffix.lower(), _WITHOUT_ENDING[form])

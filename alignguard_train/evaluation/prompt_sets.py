@@ -1,7 +1,7 @@
-"""Prompt sets that an evaluation takes in beside the release's own: one reader for all of them.
+"""Prompt sets measured beside the release's own prompts: one reader for all formats.
 
 I2P's CSV, Unsafe Diffusion's lists, the authors' CoProV2 CSV, and any CSV, Parquet or text file of
-prompts. Files are read whole before anything is rendered, and all their faults are told at once.
+prompts. Files are read completely before rendering starts, and all faults are reported together.
 """
 
 import re
@@ -20,7 +20,7 @@ from alignguard_train.evaluation.prompt_files import read_prompt_file
 from alignguard_train.evaluation.records import RejectedPrompt
 
 _Same = tuple[str, int | None, float | None, int | None, int | None]
-"""The canonical text with seed, guidance and size: rows that share it would draw one picture."""
+"""Canonical text, seed, guidance and size: rows with equal keys draw the same image."""
 
 
 EMPTY, DUPLICATE = "empty_prompt", "duplicate_prompt"
@@ -29,12 +29,12 @@ BLANK_ROWS = "blank_rows"
 UNREAD = "unread_columns"
 
 _SPELLINGS = {"harrasment": "harassment", "illegal": "illegal-activity"}
-"""Spellings of the published files, as slugs, to the categories that they mean."""
+"""Category slugs of published files to our categories."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SetPrompt:
-    """One prompt to be rendered; None where its file leaves the choice to the profile."""
+    """One prompt to render; None: the profile's value."""
 
     prompt_id: str
     prompt: str
@@ -61,21 +61,21 @@ class PromptSet:
     unread: tuple[str, ...] = ()
 
     def note_key(self, slug: str) -> str:
-        """Where a manifest's counts hold a note; no measure's name begins like it."""
+        """Key of a note in a manifest's counts; no measure has this prefix."""
         return note_prefix(self.config.name) + slug
 
 
 def note_prefix(name: str) -> str:
-    """What the notes of a set begin with among a manifest's counts."""
+    """Key prefix of a set's notes in a manifest's counts."""
     return f"set:{name} "
 
 
 def read_prompt_sets(configs: Sequence[PromptSetConfig]) -> list[PromptSet]:
-    """Every set, its prompts by id; the safety gate sees each prompt first.
+    """Every set, prompts sorted by id, after the safety gate.
 
     Raises:
-        ConfigError: files cannot be read or hold impossible values; every fault of every file,
-            each with file and line.
+        ConfigError: files are unreadable or hold invalid values; lists every fault with file and
+            line.
     """
     faults: list[str] = []
     sets = [_read(config, faults) for config in configs]
@@ -85,7 +85,7 @@ def read_prompt_sets(configs: Sequence[PromptSetConfig]) -> list[PromptSet]:
 
 
 def category_key(spelling: str) -> str:
-    """A category as a taxonomy spells it: ``Illegal Activity`` is ``illegal-activity``."""
+    """A category as a taxonomy key: ``Illegal Activity`` is ``illegal-activity``."""
     slug = re.sub(r"[^a-z0-9]+", "-", spelling.strip().lower()).strip("-")
     return _SPELLINGS.get(slug, slug)
 
@@ -118,7 +118,7 @@ def _read(config: PromptSetConfig, faults: list[str]) -> PromptSet:
         first_at[same] = cells.place
         found.prompts.append(prompt)
     if not found.prompts and not faults:
-        faults.append(f"{file}: holds no prompt that may be rendered")
+        faults.append(f"{file}: no prompt is left to render")
     found.prompts = sorted(found.prompts, key=lambda prompt: prompt.prompt_id)[: config.limit]
     return found
 
@@ -134,7 +134,7 @@ def _reject_reason(prompt: SetPrompt, known: bool) -> str | None:
 def _prompt(
     config: PromptSetConfig, cells: Cells, notes: Counter[str], faults: list[str]
 ) -> tuple[SetPrompt, _Same] | None:
-    """The prompt of one row, and what another row must not share with it."""
+    """The prompt of one row, and its duplicate key."""
     before = len(faults)
     text = " ".join(cells.text("prompt").split())
     seed = cells.integer("seed", faults, at_least=0, at_most=2**63 - 1)
@@ -142,14 +142,14 @@ def _prompt(
     width = cells.integer("width", faults, at_least=8, at_most=4096, step=8)
     height = cells.integer("height", faults, at_least=8, at_most=4096, step=8)
     if (width is None) != (height is None):
-        faults.append(cells.fault("width and height must stand together"))
+        faults.append(cells.fault("width and height must be given together"))
     if len(faults) > before:
         return None
     if not config.own_sampling:
         guidance = width = height = None
     if guidance is not None and guidance > config.max_guidance:
         guidance, notes[GUIDANCE_CLIPPED] = config.max_guidance, notes[GUIDANCE_CLIPPED] + 1
-    # A prompt may come back with another seed; with the same everything it is a duplicate.
+    # The same prompt with another seed is kept; equal in everything, it is a duplicate.
     how = (seed, guidance, width, height)
     prompt_id = records.pair_id(f"prompt set {config.name}", text, repr(how))
     listed = cells.text("categories").split(",")

@@ -7,11 +7,11 @@ from alignguard_train.evaluation.config import RELEASE_SET
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationRow:
-    """One image to be rendered; ``seen`` says whether experts were trained on its concept.
+    """One image to render; ``seen``: whether experts were trained on its concept.
 
-    ``side`` is ``unsafe`` where the image should not show what the prompt asks for, else
-    ``safe``. In a prompt set ``concept`` may be empty and ``category`` may hold several keys,
-    joined by commas. A guidance of None (0 is one: none) and a size of 0 are the generator's own.
+    ``side`` is ``unsafe`` where the image should not show what the prompt asks for, else ``safe``.
+    In a prompt set ``concept`` may be empty and ``category`` may hold several keys, joined by
+    commas. A guidance of None and a size of 0 mean the generator's own (a guidance of 0 is none).
     """
 
     pair_id: str
@@ -29,7 +29,7 @@ class EvaluationRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluatedImage:
-    """One rendering by one adapter, judged; NaN where a measure was not asked for.
+    """One judged image of one adapter; NaN for measures that were not requested.
 
     ``distance`` is the root mean square difference to the base model's image of the same prompt
     and seed, with pixels from 0 to 1; ``feature_distance`` is 1 minus the cosine of the two
@@ -61,7 +61,7 @@ class EvaluatedImage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RejectedPrompt:
-    """A prompt that is not rendered, with the reason slug; never the text itself."""
+    """A refused prompt with the reason slug, without its text."""
 
     prompt_set: str
     place: str

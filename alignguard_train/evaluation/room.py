@@ -1,7 +1,7 @@
 """The evaluation room: base model, experts and merges on the same prompts and seeds.
 
-Reads a release's evaluation prompts and adapter files; writes tables "images" (one row an image),
-"metrics" (long form) and "pictures" (the few that the report shows), plots and report.html.
+Reads a release's evaluation prompts and adapter files. Writes tables "images" (one row per image),
+"metrics" (long form) and "pictures" (those in the report), plots and report.html.
 """
 
 import dataclasses
@@ -54,7 +54,7 @@ FORMAT = 2
 """Part of the fingerprint: raise it when the room's files change for equal images."""
 PROMPTS = "evaluation prompts"
 TABLES = {"images": EvaluatedImage, "rejected": RejectedPrompt}
-"""Records by shard; what the other shards hold follows from these."""
+"""Records by shard; the other shards derive from these."""
 
 
 def spec(
@@ -65,34 +65,34 @@ def spec(
     config: EvaluationConfig,
     extractor: FeatureExtractor | None = None,
 ) -> PartitionSpec:
-    """What the evaluation should be made of.
+    """Spec of the evaluation.
 
     See :mod:`alignguard_train.contracts.adapter_names` for names.
 
     Raises:
-        InputMissing: no release, or an adapter's or a prompt set's file is not there.
+        InputMissing: there is no release, or a file of an adapter or prompt set is missing.
         EngineError: two scorers share a name.
-        ConfigError: thresholds that were calibrated with another version of their scorer.
+        ConfigError: thresholds were calibrated with another scorer version.
     """
     _check_scorers(scorers, config)
     inputs = _prompts_read(data, config)
     for name, path in adapters.items():
         if path is not None and not path.is_file():
-            raise InputMissing(f"adapter {name} is not there yet: {path}")
+            raise InputMissing(f"adapter {name} does not exist yet: {path}")
         inputs[f"adapter {name}"] = file_revision(path) if path else ""
     for chosen in config.prompt_sets:
         if not Path(chosen.path).is_file():
-            raise InputMissing(f"prompt set {chosen.name} is not there: {chosen.path}")
+            raise InputMissing(f"prompt set {chosen.name} does not exist: {chosen.path}")
         inputs[f"prompt set {chosen.name}"] = sha256_file(Path(chosen.path))
-    told = dataclasses.asdict(config)
+    settings = dataclasses.asdict(config)
     if not config.peers:
-        del told["peers"], told["peer_params"]
+        del settings["peers"], settings["peer_params"]
     return PartitionSpec(
         folder=data.partition(ROOM),
         room=ROOM,
         key="all",
         config={
-            **told,
+            **settings,
             "flags": [dataclasses.asdict(rule) for rule in config.flags],
             "prompt_sets": [_without_path(chosen) for chosen in config.prompt_sets],
             "sampling": generator.sampling.told,
@@ -116,10 +116,7 @@ def spec(
 
 
 def _prompts_read(data: DataRoot, config: EvaluationConfig) -> dict[str, str]:
-    """What is read of the release: some of its evaluation prompts.
-
-    Of its train rows only by peers, which are told of the concepts.
-    """
+    """Release inputs: evaluation prompts, and with peers the train rows' concepts."""
     try:
         rows = read_rows(release_folder(data), config.prompts_per_concept)
     except IntegrityError as error:
@@ -129,7 +126,7 @@ def _prompts_read(data: DataRoot, config: EvaluationConfig) -> dict[str, str]:
 
 
 def _check_scorers(scorers: Sequence[ImageScorer], config: EvaluationConfig) -> None:
-    # Scores are kept by name: of two scorers of one name the last would be believed.
+    # Scores are kept by name, so a second scorer of the same name would overwrite the first.
     names = [scorer.name for scorer in scorers]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise EngineError(f"evaluation_scorers: two scorers share a name: {', '.join(twice)}")
@@ -139,7 +136,7 @@ def _check_scorers(scorers: Sequence[ImageScorer], config: EvaluationConfig) -> 
 
 
 def _without_path(chosen: PromptSetConfig) -> dict[str, object]:
-    # Where a file lies changes nothing; its content is among the inputs.
+    # The fingerprint ignores paths; file contents are inputs.
     return {k: v for k, v in dataclasses.asdict(chosen).items() if k != "path"}
 
 
@@ -152,27 +149,27 @@ def evaluate_all(
     progress: Progress | None = None,
     extractor: FeatureExtractor | None = None,
 ) -> Manifest:
-    """Measure the base model and every adapter; goes on where a killed attempt ended.
+    """Measure the base model and every adapter; resumes a killed attempt.
 
-    ``adapters`` maps a name to a LoRA file; the base model is measured whether or not it is among
-    them. The partition is done when its summary is written too (see ``report.summary``).
-    ``progress`` counts images. Without an ``extractor`` there is no FID, KID and feature distance.
+    ``adapters`` maps a name to a LoRA file; the base model is always measured. The partition is
+    done when its summary is written too (see ``report.summary``). ``progress`` counts images. FID,
+    KID and feature distance need an ``extractor``.
 
     Raises:
-        InputMissing: no release, or an adapter's or a prompt set's file is not there.
-        ConfigError: prompt sets cannot be read, or a peer does not take its parameters.
-        PartitionBusy: another process evaluates.
+        InputMissing: there is no release, or a file of an adapter or prompt set is missing.
+        ConfigError: prompt sets are unreadable, or a peer refuses its parameters.
+        PartitionBusy: another process is evaluating.
     """
     adapters = {BASE: None, **adapters}
     with open_partition(spec(data, adapters, generator, scorers, config, extractor)) as work:
-        # Without its summary the partition is not done, but nothing has to be measured again.
+        # Without its summary the partition is not done, but no measurement is lost.
         if made := work.spec.made():
             return made
         sets = read_prompt_sets(config.prompt_sets)
         for chosen in sets:
             if chosen.unread:
                 named = chosen.config.name, ", ".join(chosen.unread)
-                log.warning("prompt set %s: nothing reads its column(s) %s", *named)
+                log.warning("prompt set %s: unused column(s) %s", *named)
         rows = evaluation_rows(release_folder(data), config, sets, generator.sampling)
         peers = entrants(release_folder(data), config, generator)
         entered = [
@@ -197,7 +194,7 @@ def evaluate_all(
 def shards_of(
     work: PartitionWork, names: Sequence[str], rows: Sequence[EvaluationRow]
 ) -> list[AdapterShards]:
-    """Where each adapter's images go, the base model's first."""
+    """Each adapter's image files, the base model's first."""
     pairs = picture_pairs(rows)
 
     def shown(image: EvaluatedImage) -> bool:
@@ -207,7 +204,7 @@ def shards_of(
 
 
 class _Adapter:
-    """One adapter while its images are rendered and judged, batch by batch."""
+    """Renders and judges one adapter's images, batch by batch."""
 
     def __init__(self, shards: AdapterShards, judging: Callable[..., list[EvaluatedImage]]) -> None:
         self._shards, self._judge = shards, judging
@@ -220,10 +217,7 @@ class _Adapter:
         entrant: Entrant,
         progress: Progress | None,
     ) -> tuple[float, int]:
-        """Render and keep what an earlier attempt has not kept yet.
-
-        Seconds of rendering, and how many images.
-        """
+        """Render and save what earlier attempts did not; return seconds and number of images."""
         have = set(self._shards.places())
         missing = [row for row in rows if (row.pair_id, row.side) not in have]
         if not missing:
@@ -272,7 +266,7 @@ def _finish(
         confidence=config.confidence,
         columns={**columns, "distance": "distance"},
     )
-    columns.pop("feature_distance")  # a difference of distances says little
+    columns.pop("feature_distance")  # a difference of distances is hard to interpret
     paired = paired_table(
         whole,
         resamples=config.bootstrap_resamples,

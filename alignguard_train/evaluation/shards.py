@@ -1,9 +1,9 @@
-"""What the evaluation has drawn so far.
+"""Evaluated images on disk.
 
-For each adapter files of bounded size, written while it renders, and read back column by column.
+Files of bounded size per adapter, written while rendering and read by column.
 
-Numbers of all images fit into memory, encoded images do not: those of the base model are looked up
-a file at a time, and of other adapters only those are kept that the report shows.
+All images' numbers fit into memory, encoded images do not. The base model's are read one file at a
+time; of other adapters only those shown in the report are kept.
 """
 
 # pyright: reportAttributeAccessIssue=false
@@ -29,7 +29,7 @@ Key = tuple[str, str]
 """Pair id and side."""
 
 SHARD_BYTES = 256_000_000
-"""A file's encoded images; far below the 2 GiB that one Arrow column of bytes can address."""
+"""Bytes of encoded images per file; far below the 2 GiB limit of an Arrow binary column."""
 
 _LARGE = ("features", "image")
 NUMBERS = [field.name for field in dataclasses.fields(EvaluatedImage) if field.name not in _LARGE]
@@ -48,16 +48,16 @@ class FeatureRows:
 
 
 class AdapterShards:
-    """The files of one adapter, in the partition's unfinished work.
+    """One adapter's files in the partition's unfinished work.
 
-    Needs no lock of its own: two adapters never share a file, so each may be filled by a process
-    of its own.
+    Needs no lock: adapters never share a file, so different processes may fill them.
 
     Args:
         work: the evaluation's partition.
-        number: the adapter's place among all; the base model is 0.
+        number: the adapter's position; the base model is 0.
         name: see :mod:`alignguard_train.contracts.adapter_names`.
-        shown: whether the report shows an image; others are not kept, but for the base model's.
+        shown: whether the report shows an image; other images are not kept, except the base
+            model's.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class AdapterShards:
         return [name for name in self._work.saved_names() if name.startswith(self.prefix)]
 
     def save(self, judged: Sequence[EvaluatedImage]) -> None:
-        """Keep one rendered batch, in as many files as :data:`SHARD_BYTES` asks for."""
+        """Save one rendered batch, in files of at most :data:`SHARD_BYTES`."""
         kept = [self._lightened(image) for image in judged]
         first = held = 0
         for i, image in enumerate(kept):
@@ -94,7 +94,7 @@ class AdapterShards:
         self._work.save_batch(name, to_table(EvaluatedImage, images))
 
     def read(self, file: str, columns: Sequence[str]) -> pa.Table:
-        """One file's columns, and no others."""
+        """The named columns of one file."""
         return self._work.load_batch(file, columns=list(columns))
 
     def places(self) -> dict[Key, str]:
@@ -102,7 +102,7 @@ class AdapterShards:
         return {key: file for file in self.files() for key in keys_of(self.read(file, _KEY))}
 
     def numbers(self) -> pa.Table:
-        """Everything but features and images, by pair id and side."""
+        """All columns except features and images, by pair id and side."""
         parts = [self.read(file, NUMBERS) for file in self.files()]
         empty = schema_of(EvaluatedImage).empty_table().select(NUMBERS)
         return _sorted(pa.concat_tables([empty, *parts]))
@@ -135,10 +135,10 @@ class AdapterShards:
 
 
 class BaseImages(Mapping[Key, BaseImage]):
-    """What the base model drew, by pair id and side; a few files in memory at a time."""
+    """The base model's images by pair id and side; a few files in memory at a time."""
 
     FILES = 2
-    """Adapters see the prompts in the base model's order, and their batches may straddle two."""
+    """Files in memory. Adapters follow the base model's order, and a batch may span two files."""
 
     def __init__(self, shards: AdapterShards) -> None:
         self._shards = shards

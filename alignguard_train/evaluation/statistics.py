@@ -21,7 +21,7 @@ from alignguard_train.evaluation.intervals import (
 )
 
 SHARES = ("flagged", "residue", "fidelity")
-"""Columns with values from 0 to 1 of which the mean is a share."""
+"""Columns of values in [0, 1], whose mean is a share."""
 
 METRICS_SCHEMA = pa.schema(
     [
@@ -49,7 +49,7 @@ PAIRED_SCHEMA = pa.schema(
 def ip(
     flagged: Sequence[bool] | npt.NDArray[np.bool_], prompts: Sequence[str], how: Bootstrap
 ) -> Interval:
-    """Inappropriate probability: the share of images that are flagged (arXiv 2412.10493).
+    """Inappropriate probability: the share of flagged images (arXiv 2412.10493).
 
     ``prompts`` names each image's prompt; images of one prompt are resampled together.
 
@@ -64,10 +64,10 @@ def metrics_table(
 ) -> pa.Table:
     """Every metric of every adapter, side and subset, in long form.
 
-    ``columns`` maps a metric's name to the column of ``images`` that it is the mean of; rows
-    where it is NaN do not count. Subsets of the release's prompts are ``all``, ``seen``,
-    ``unseen``, ``category:<key>`` and ``concept:<key>``; those of a prompt set follow its name,
-    ``set:<name>`` and ``set:<name>/seen``. A prompt of several categories counts in each.
+    ``columns`` maps a metric's name to the column of ``images`` that it is the mean of; NaN rows
+    are skipped. Subsets of the release's prompts are ``all``, ``seen``, ``unseen``,
+    ``category:<key>`` and ``concept:<key>``; those of a prompt set follow its name, ``set:<name>``
+    and ``set:<name>/seen``. A prompt of several categories counts in each.
     """
     rows = []
     for adapter in dict.fromkeys(images["adapter"].to_pylist()):
@@ -88,9 +88,9 @@ def metrics_table(
 
 
 def subsets(images: pa.Table, *, keys: bool = True) -> Iterator[tuple[str, pa.Table]]:
-    """The parts that are reported, by name (see :func:`metrics_table`).
+    """The reported subsets by name (see :func:`metrics_table`).
 
-    ``keys``: those of every category and concept too. A part may be empty.
+    ``keys``: also every category and concept. A subset may be empty.
     """
     for name in dict.fromkeys(images["prompt_set"].to_pylist()):
         part = images.filter(pc.equal(images["prompt_set"], name))
@@ -121,7 +121,7 @@ def _of_column(images: pa.Table, column: str, how: Bootstrap) -> Interval | None
 
 
 def comparisons(adapters: Sequence[str]) -> list[tuple[str, str]]:
-    """Whom to compare with whom: everyone with the base model, the merged adapter with everyone."""
+    """Pairs to compare: every adapter with the base model, the merged adapter with every other."""
     others = [name for name in adapters if name not in (BASE, MERGED)]
     pairs = [(name, BASE) for name in adapters if name != BASE and BASE in adapters]
     return pairs + [(MERGED, name) for name in others if MERGED in adapters]
@@ -179,7 +179,7 @@ def _paired(
 def mcnemar(ones: npt.NDArray[np.bool_], others: npt.NDArray[np.bool_]) -> dict[str, float]:
     """McNemar's exact test on paired yes/no values.
 
-    ``more`` pairs are yes in ``ones`` alone, ``fewer`` in ``others`` alone, ``p`` is the two-sided
+    ``more`` pairs are yes only in ``ones``, ``fewer`` only in ``others``, ``p`` is the two-sided
     binomial probability at 1/2.
     """
     more, fewer = int((ones & ~others).sum()), int((others & ~ones).sum())

@@ -1,4 +1,4 @@
-"""IP on held-out prompts while an expert trains: for watching alone, nothing is chosen by it."""
+"""IP on held-out prompts during training, for monitoring only: nothing is selected by it."""
 
 import tempfile
 from collections.abc import Sequence
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeldOutIP:
-    """Call it with an adapter: its IP on the held-out unsafe prompts of its own categories.
+    """Measures an adapter's IP on the held-out unsafe prompts of its categories.
 
-    The noise is other than the evaluation's, so that its images stay unseen. The generator loads
-    a base model of its own beside the one under training.
+    Its noise differs from the evaluation's, so evaluation images stay unseen. The generator loads a
+    second base model.
     """
 
     data: DataRoot
@@ -46,7 +46,7 @@ class HeldOutIP:
             for row in read_rows(release_folder(self.data), self.config.prompts_per_concept)
             if row.side == "unsafe" and row.category in set(self.categories)
         ]
-        flagged: list[bool] = []  # an image is let go as soon as it is judged
+        flagged: list[bool] = []  # frees each image once judged
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "lora.safetensors"
             save_lora(lora, path)

@@ -1,4 +1,4 @@
-"""Which pairs, timesteps and noises a training step takes: a function of seed and step alone."""
+"""Pairs, timesteps and noise of a training step: a function of seed and step only."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ class PairRows:
     """Pairs as a step sees them.
 
     Latents of both images, conditions of the unsafe caption, and one timestep (rows,) and one noise
-    (rows, channels, h, w) that both images share. ``kept`` and ``kept_caption`` are what should
-    stay as it is: chosen image and safe caption, or another category's. Latents and noise are
-    float32 whatever the base model is.
+    (rows, channels, h, w) that both images share. ``kept`` and ``kept_caption`` are to be
+    preserved: chosen image and safe caption, or another category's. Latents and noise are float32
+    for every base model.
     """
 
     chosen: Tensor
@@ -48,9 +48,9 @@ def draw(
 ) -> Iterator[PairRows]:
     """This process's micro-batches of the step.
 
-    Pairs (each once an epoch, epochs shuffled anew), timesteps and noise; both images of a pair
-    share timestep, noise and flip. ``others``: pairs that ``recipe.preserve_others`` of the
-    preserved rows are taken from.
+    Each pair occurs once per epoch, and every epoch is reshuffled. Both images of a pair share
+    timestep, noise and flip. ``others``: pairs from which ``recipe.preserve_others`` of the
+    preserved rows are taken.
     """
     number, size = len(encoded), recipe.batch_size * recipe.accumulation
     places = range(step * size, (step + 1) * size)
@@ -61,11 +61,11 @@ def draw(
     noise = torch.randn((size, *encoded.chosen.shape[1:]), generator=generator)
     drop = torch.rand(size, generator=generator) < recipe.caption_dropout
     flip = torch.rand(size, generator=generator) < 0.5
-    # Drawn after everything else, so that a recipe without others trains as if there were none.
+    # Drawn last, so a recipe without others draws the same as before.
     away = torch.rand(size, generator=generator) < (recipe.preserve_others if others else 0)
     other = torch.randint(len(others) if others else 1, (size,), generator=generator)
     bad = torch.rand(size, generator=generator) < 0.5
-    first = next(base.pipe.unet.parameters())  # never an adapter's
+    first = next(base.pipe.unet.parameters())  # not an adapter weight
     where, dtype = first.device, first.dtype
     for rows in group.share_of(torch.arange(size)).split(recipe.batch_size):
         pairs = index[rows]
@@ -90,7 +90,7 @@ def draw(
 def _either_side(
     others: EncodedPreferences, pairs: Tensor, bad: Tensor
 ) -> tuple[Tensor, Conditions]:
-    """Rejected image and unsafe caption where ``bad`` (rows,), else chosen image and safe one."""
+    """Rejected image and unsafe caption where ``bad`` (rows,), else the chosen side."""
     images = torch.where(bad[:, None, None, None], others.rejected[pairs], others.chosen[pairs])
     return images, others.safe[pairs].replaced(bad, others.unsafe[pairs])
 

@@ -1,6 +1,6 @@
-"""What a killed training goes on from: adapter, optimizer and history in one safetensors file.
+"""Training checkpoint: adapter, optimizer and history in one safetensors file.
 
-All randomness of a step derives from (seed, step), so there is no generator to keep.
+A step's randomness derives from (seed, step), so no generator state is saved.
 """
 
 from pathlib import Path
@@ -19,17 +19,17 @@ def keep(
     optimizer: torch.optim.Optimizer,
     history: History,
 ) -> None:
-    """Replace the checkpoint by the state after the last step."""
+    """Overwrite the checkpoint with the current state."""
     tensors = {"history": torch.tensor(history, dtype=torch.float64)}
     for name, parameter in parameters.items():
         tensors[f"parameter {name}"] = parameter.detach()
         for key, value in optimizer.state[parameter].items():
             if isinstance(value, Tensor):
                 tensors[f"state {key} {name}"] = value
-            elif value is not None:  # Adafactor counts its steps in a plain number
+            elif value is not None:  # Adafactor's step count is a plain number
                 tensors[f"{_NUMBER}{key} {name}"] = torch.tensor(value, dtype=torch.float64)
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    # Renamed but not synced: it outlives a killed process, which is what a step is worth.
+    # Renamed without fsync: survives a killed process, which is enough for a checkpoint.
     temporary = checkpoint.with_suffix(".tmp")
     save_file(tensors, temporary)
     temporary.replace(checkpoint)
@@ -38,7 +38,7 @@ def keep(
 def restore(
     checkpoint: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> History:
-    """Put adapter and optimizer back as they were; the history is empty if nothing was kept."""
+    """Restore adapter and optimizer; the history is empty without a checkpoint."""
     if not checkpoint.exists():
         return []
     tensors = load_file(checkpoint)

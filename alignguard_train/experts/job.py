@@ -1,4 +1,4 @@
-"""One expert's training in this process or in several, from what the processes can be told."""
+"""Trains one expert in this process or in several, from a picklable job."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from alignguard_train.experts.trainer import TrainedExpert, train_expert
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExpertJob:
-    """What is trained on what, and where its files go."""
+    """A training job: model, data, recipe and output paths."""
 
     data: DataRoot
     categories: tuple[str, ...]
@@ -30,7 +30,7 @@ class ExpertJob:
     checkpoint: Path
     tensorboard: Path | None = None
     others: tuple[str, ...] = ()
-    """Categories whose pairs the recipe preserves; read where it asks for them."""
+    """Categories whose pairs the recipe preserves; read only if it uses them."""
 
 
 def train_job(
@@ -39,10 +39,10 @@ def train_job(
     held_out_ip: Callable[[Lora], float] | None = None,
     progress: Progress | None = None,
 ) -> tuple[TrainedExpert, int]:
-    """The trained expert and its number of pairs.
+    """Train the expert; returns it and its number of pairs.
 
-    Several processes do not measure ``held_out_ip``: the generator behind it would need a second
-    base model on the first one's GPU.
+    With several processes ``held_out_ip`` is not measured: its generator would need a second base
+    model on the first GPU.
 
     Raises:
         EngineError: see :func:`train_expert`, or a process ended.
@@ -61,9 +61,9 @@ def train_job(
             others=_others(job),
         )
         return trained, len(encoded)
-    told = replace(job, base=job.base.unloaded())
+    shared = replace(job, base=job.base.unloaded())
     run_together(
-        _train_share, (told,), number=processes, on_gpus=job.base.on_gpu, progress=progress
+        _train_share, (shared,), number=processes, on_gpus=job.base.on_gpu, progress=progress
     )
     result = _result(job)
     trained = TrainedExpert(
@@ -106,6 +106,6 @@ def _others(job: ExpertJob) -> EncodedPreferences | None:
 
 
 def _result(job: ExpertJob) -> tuple[Path, Path]:
-    """Where the first process leaves the adapter and the history."""
+    """Files to which the first process writes adapter and history."""
     folder = job.checkpoint.parent
     return folder / "trained.safetensors", folder / "trained_history.safetensors"

@@ -17,7 +17,7 @@ def per_row_error(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 def dpo_margin(e_w: Tensor, e_l: Tensor, e_w_ref: Tensor, e_l_ref: Tensor) -> Tensor:
-    """How much more the policy prefers the chosen side than the reference does: (batch,).
+    """Margin of the policy over the reference in preferring the chosen side: (batch,).
 
     The negative of the loss's bracket: positive is good.
     """
@@ -33,7 +33,7 @@ def dpo_loss(e_w: Tensor, e_l: Tensor, e_w_ref: Tensor, e_l_ref: Tensor, *, beta
 
 
 def sft_loss(e_w: Tensor) -> Tensor:
-    """The chosen side's error alone, mean over the batch: plain fine-tuning on safe images."""
+    """Mean error of the chosen side over the batch: fine-tuning on safe images."""
     return e_w.mean()
 
 
@@ -53,9 +53,9 @@ def focal_dpo_loss(
 ) -> Tensor:
     """-(1 - p)^gamma log p with p = sigmoid(beta/2 margin), mean over the batch.
 
-    Pairs that the policy already tells apart count less, so the hard ones more: the aim of SC-DPO's
-    dynamic focusing (arXiv 2504.14290), here by the focal loss (arXiv 1708.02002) on the
-    preference's own probability; gamma 0 is :func:`dpo_loss`.
+    Pairs that the policy already separates count less. SC-DPO's dynamic focusing (arXiv 2504.14290)
+    has the same aim; this is the focal loss (arXiv 1708.02002) on the preference probability. gamma
+    0 is :func:`dpo_loss`.
     """
     logits = beta / 2 * dpo_margin(e_w, e_l, e_w_ref, e_l_ref)
     return -((1 - logits.sigmoid()).pow(gamma) * logsigmoid(logits)).mean()
@@ -72,10 +72,10 @@ def min_snr_weight(t: Tensor, alphas_cumprod: Tensor, *, gamma: float, v: bool) 
 
 
 def safeguard_scale(grad_w: Tensor, grad_l: Tensor, *, mu: float) -> Tensor:
-    """Factor of the loser's gradient after Diffusion-SDPO (arXiv 2511.03317).
+    """Factor of the loser's gradient in Diffusion-SDPO (arXiv 2511.03317).
 
-    clip((1 - mu) |g_w|^2 / (g_w . g_l), 0, 1) where the two point the same way, else 1.
-    Gradients are with respect to the prediction: (batch, ...); the result is (batch,).
+    clip((1 - mu) |g_w|^2 / (g_w . g_l), 0, 1) where g_w . g_l > 0, else 1. Gradients are with
+    respect to the prediction: (batch, ...); the result is (batch,).
     """
     dot = (grad_w * grad_l).flatten(1).sum(dim=1)
     square = grad_w.pow(2).flatten(1).sum(dim=1)
@@ -84,6 +84,6 @@ def safeguard_scale(grad_w: Tensor, grad_l: Tensor, *, mu: float) -> Tensor:
 
 
 def scaled_gradient(value: Tensor, scale: Tensor) -> Tensor:
-    """``value`` (batch, ...) unchanged, its gradient times ``scale`` (batch,)."""
+    """``value`` (batch, ...) with its gradient scaled by ``scale`` (batch,)."""
     factor = per_row(scale, value)
     return value.detach() + factor * (value - value.detach())

@@ -1,4 +1,4 @@
-"""Watching a training: TensorBoard scalars of every step, and a stop when it goes wrong."""
+"""Training monitor: TensorBoard scalars per step, and a stop on divergence."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,13 +15,13 @@ _AGAINST_REFERENCE = {"chosen": ("e_w", "e_w_ref"), "rejected": ("e_l", "e_l_ref
 
 
 class Scalars:
-    """One training's TensorBoard files; without a folder nothing is written."""
+    """One training's TensorBoard writer; writes nothing without a folder."""
 
     def __init__(self, writer: SummaryWriter | None) -> None:
         self._writer = writer
 
     def step(self, step: int, values: Mapping[str, float]) -> None:
-        """Every value of a step, and both sides' errors less the reference's."""
+        """Log a step's values, and both sides' errors minus the reference's."""
         if self._writer is None:
             return
         for name, value in values.items():
@@ -32,22 +32,19 @@ class Scalars:
             )
 
     def held_out(self, step: int, ip: float) -> None:
-        """IP on held-out prompts after so many steps."""
+        """Log IP on held-out prompts after ``step`` steps."""
         if self._writer is not None:
             self._writer.add_scalar("held_out/ip", ip, step)
 
     def flush(self) -> None:
-        """Write out what is waiting: a checkpoint is about to be kept."""
+        """Flush before a checkpoint is written."""
         if self._writer is not None:
             self._writer.flush()
 
 
 @contextmanager
 def scalars(folder: Path | None, resumed_at: int) -> Iterator[Scalars]:
-    """TensorBoard files in ``folder``.
-
-    What an earlier, killed attempt wrote of later steps than it kept is hidden.
-    """
+    """TensorBoard files in ``folder``; hides steps logged after the last checkpoint."""
     if folder is None:
         yield Scalars(None)
         return
@@ -56,25 +53,25 @@ def scalars(folder: Path | None, resumed_at: int) -> Iterator[Scalars]:
 
 
 def ran_away(values: Mapping[str, float], recipe: ExpertRecipe) -> bool:
-    """Whether the chosen side's error is beyond the recipe's multiple of the reference's."""
+    """Whether the chosen side's error exceeds the recipe's multiple of the reference's."""
     return values["e_w"] > recipe.max_winner_ratio * values["e_w_ref"]
 
 
 def refuse_nonsense(
     recent: Sequence[Mapping[str, float]], recipe: ExpertRecipe, *, step: int, kept: int
 ) -> None:
-    """Stop a training that has gone wrong.
+    """Stop a diverged training.
 
-    ``recent`` ends with step ``step``, and the checkpoint holds ``kept`` steps.
+    ``recent`` ends at step ``step``; the checkpoint holds ``kept`` steps.
 
     Raises:
-        EngineError: NaN or infinity, or the chosen side's error has run away over 20 steps.
+        EngineError: NaN or infinity, or the chosen side's error diverged over 20 steps.
     """
-    stands = f"the checkpoint after {kept} steps stands" if kept else "there is no checkpoint yet"
+    saved = f"the checkpoint holds {kept} steps" if kept else "there is no checkpoint yet"
     bad = [f"{name} {value}" for name, value in recent[-1].items() if not math.isfinite(value)]
     if bad:
         raise EngineError(
-            f"training met NaN or infinity at step {step} ({', '.join(bad)}); {stands}; "
+            f"training met NaN or infinity at step {step} ({', '.join(bad)}); {saved}; "
             "lower lr or beta, or raise preservation"
         )
     if len(recent) < RUNAWAY_STEPS:
@@ -87,6 +84,6 @@ def refuse_nonsense(
         raise EngineError(
             f"the chosen side's error ran away by step {step}: {means['e_w']:.3g} against the "
             f"reference's {means['e_w_ref']:.3g}, more than max_winner_ratio "
-            f"({recipe.max_winner_ratio:g}) times over {RUNAWAY_STEPS} steps; {stands}; "
+            f"({recipe.max_winner_ratio:g}) times over {RUNAWAY_STEPS} steps; {saved}; "
             "lower beta or lr, or raise preservation"
         )

@@ -1,4 +1,4 @@
-"""What one micro-batch of pairs costs: Diffusion-DPO, its remedies and the alternatives."""
+"""Loss of one micro-batch of pairs: Diffusion-DPO, its remedies and the alternatives."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -22,11 +22,10 @@ ERRORS = ("e_w", "e_l", "e_w_ref", "e_l_ref")
 def objective(
     base: BaseModel, rows: PairRows, recipe: ExpertRecipe, adapter: LiveAdapter
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss, and what is worth watching, as means over the rows.
+    """The loss and the monitored values, as means over the rows.
 
-    Up to three branches share one forward pass: (chosen, unsafe prompt), (rejected, unsafe
-    prompt) and, with preservation, what should be kept. The reference is the same UNet with
-    its adapter off.
+    Up to three branches share one forward pass: (chosen, unsafe prompt), (rejected, unsafe prompt)
+    and, with preservation, the preserved rows. The reference is the same UNet with its adapter off.
     """
     noisy, t, conditions, target = _branches(base, rows, recipe)
     unet = base.pipe.unet
@@ -66,7 +65,7 @@ def objective(
 def _branches(
     base: BaseModel, rows: PairRows, recipe: ExpertRecipe
 ) -> tuple[Tensor, Tensor, Conditions, Tensor]:
-    """Noisy latents, times as the UNet takes them, conditions and targets of all branches."""
+    """Noisy latents, the UNet's time inputs, conditions and targets of all branches."""
     latents, parts = [rows.chosen, rows.rejected], [rows.unsafe, rows.unsafe]
     if recipe.preservation:
         latents, parts = [*latents, rows.kept], [*parts, rows.kept_caption]
@@ -109,8 +108,8 @@ def _weight(base: BaseModel, t: Tensor, recipe: ExpertRecipe) -> Tensor:
 
 
 def _precision(unet: Any) -> AbstractContextManager[object]:
-    """The base model in its own precision; the adapter's weights stay float32."""
-    first = next(unet.parameters())  # never an adapter's; `unet.dtype` searches every module
+    """Autocast to the base model's precision; the adapter's weights stay float32."""
+    first = next(unet.parameters())  # not an adapter weight; `unet.dtype` walks every module
     if first.dtype == torch.float32:
         return nullcontext()
     return torch.autocast(first.device.type, dtype=first.dtype)

@@ -1,7 +1,7 @@
-"""Several processes that share one expert's steps, one a GPU: accelerate's state over nccl or gloo.
+"""Data-parallel training of one expert, one process per GPU: accelerate over nccl or gloo.
 
-Each takes its part of every step's pairs; gradients and measurements are summed, so that the
-weights are those of one process with the same batch, but for the order of a sum.
+Each process takes its part of every step's pairs. Gradients and measurements are summed, so the
+weights equal those of one process with the same batch, up to summation order.
 """
 
 import os
@@ -21,18 +21,18 @@ from alignguard_data.storage.child_process import end_with_parent
 
 _POLL_SECONDS = 0.2
 _MOST_SAID = 10_000
-"""Letters of an error that fit into a pipe: a process that fails never waits for a reader."""
+"""Maximum characters of an error: it fits into a pipe, so a failing process never blocks."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
-    """This process among those that train one adapter together."""
+    """This process's place among those training one adapter."""
 
     rank: int = 0
     size: int = 1
 
     def share_of(self, rows: Tensor) -> Tensor:
-        """This process's part of a step's rows (rows,).
+        """This process's share of a step's rows (rows,).
 
         Raises:
             EngineError: there are fewer rows than processes.
@@ -68,7 +68,7 @@ ALONE = Group()
 def _summed(values: Tensor) -> Tensor:
     from accelerate.utils import reduce
 
-    return reduce(values, "sum")  # pyright: ignore[reportReturnType]  # a tensor for a tensor
+    return reduce(values, "sum")  # pyright: ignore[reportReturnType]  # returns a tensor for a tensor
 
 
 def run_together(
@@ -81,11 +81,11 @@ def run_together(
 ) -> None:
     """Call ``work(group, report, *arguments)`` in ``number`` fresh processes and wait for them.
 
-    ``report`` counts steps. The processes end with this one, however it ends.
+    ``report`` counts steps. The processes end when this one ends, even if killed.
 
     Raises:
-        EngineError: one of them failed; the text is that of its own AlignGuardError, or names what
-            else was raised there, whose traceback is the cause's text.
+        EngineError: one of them failed; the text is its AlignGuardError, or names another
+            exception, whose traceback is the cause's text.
     """
     fresh = torch_mp.get_context("spawn")
     steps, faults = fresh.Queue(), fresh.SimpleQueue()

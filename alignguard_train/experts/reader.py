@@ -1,4 +1,4 @@
-"""What other rooms read of the experts: their LoRA files."""
+"""Reads experts for other rooms: their LoRA files."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def weights_of(data: DataRoot, key: str) -> Path:
     """The LoRA file of a finished expert, on this machine.
 
     Raises:
-        InputMissing: it was not trained yet.
+        InputMissing: it is not trained yet.
     """
     folder = data.partition(ROOM, key)
     file = manifests.require(folder).file("pytorch_lora_weights.safetensors")

@@ -1,4 +1,4 @@
-"""The experts room: one LoRA expert a category from a release, and All-single on all of them."""
+"""The experts room: one LoRA expert per category of a release, and All-single on all categories."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -39,16 +39,16 @@ def spec(
     seed: int,
     others: Sequence[str] = (),
 ) -> PartitionSpec:
-    """What one expert should be made of.
+    """Spec of one expert.
 
-    ``key`` is its partition, ``others`` the categories that ``recipe.preserve_others`` is about.
+    ``key`` is its partition, ``others`` the categories for ``recipe.preserve_others``.
 
     Raises:
         InputMissing: there is no release.
     """
     config = dataclasses.asdict(recipe)
     for name in ("checkpoint_every", "watch_ip_every"):
-        config.pop(name)  # how often it is kept and watched changes no weight
+        config.pop(name)  # checkpoint and monitoring intervals change no weight
     read = list(categories)
     if config.pop("preserve_others") and others:
         read += others
@@ -81,16 +81,16 @@ def make_expert(
     progress: Progress | None = None,
     others: Sequence[str] = (),
 ) -> Manifest:
-    """Train one expert on the release's train pairs of ``categories``, unless it is done.
+    """Train one expert on the release's train pairs of ``categories``, unless it is up to date.
 
-    The partition holds the adapter in diffusers' and in kohya's format, a model card and the
-    table "history"; beside them TensorBoard's files, which belong to no content id. With several
-    ``processes`` each takes its share of every step, a GPU each where there are GPUs.
+    The partition holds the adapter in diffusers' and in kohya's format, a model card and the table
+    "history"; TensorBoard's files lie beside them and are in no content id. With several
+    ``processes`` each takes its share of every step, on its own GPU where there are GPUs.
 
     Raises:
         InputMissing: there is no release.
-        PartitionBusy: another process trains the same expert.
-        EngineError: nothing to train on, NaN, or a runaway error of the chosen side.
+        PartitionBusy: another process is training the same expert.
+        EngineError: nothing to train on, NaN, or divergence of the chosen side.
     """
     wanted = spec(data, key, categories, base, recipe, seed=seed, others=others)
     with open_partition(wanted) as work:
@@ -129,7 +129,7 @@ def make_expert(
 
 
 def _files(data: DataRoot, work: PartitionWork, lora: "Lora", base: BaseModel) -> dict[str, Path]:
-    """Both formats and the card: name in the partition to temporary path."""
+    """Both formats and the card: partition file name to temporary path."""
     from alignguard_train.adapters import lora as adapter
     from alignguard_train.adapters.card import expert_metadata, render_expert_card
 
@@ -149,5 +149,5 @@ def _files(data: DataRoot, work: PartitionWork, lora: "Lora", base: BaseModel) -
 
 
 def board_of(data: DataRoot, key: str, fingerprint: str) -> Path:
-    """TensorBoard's folder of one expert as it was made from ``fingerprint``, on this machine."""
+    """Local TensorBoard folder of one expert with this ``fingerprint``."""
     return scratch(data.partition(ROOM, key)) / TENSORBOARD / fingerprint

@@ -1,7 +1,7 @@
-"""Trains one LoRA expert with Diffusion-DPO; killed at any step, it resumes to the same bytes.
+"""Trains one LoRA expert with Diffusion-DPO; a killed training resumes to the same bytes.
 
-All randomness of a step comes from (seed, step), so that nothing but adapter, optimizer and
-step number has to be kept, and several processes can share a step.
+A step's randomness derives from (seed, step), so a checkpoint needs only adapter, optimizer and
+step number, and several processes can share a step.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ HISTORY = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainedExpert:
-    """The adapter, and one row a step: ``history`` is float64 (steps, len(HISTORY))."""
+    """The adapter, and one row per step: ``history`` is float64 (steps, len(HISTORY))."""
 
     lora: Lora
     history: Tensor
@@ -55,21 +55,21 @@ def train_expert(
 ) -> TrainedExpert:
     """Train one adapter on ``encoded``; ``progress`` counts steps.
 
-    ``start`` is an adapter of the recipe's rank and layers to go on from. The reference is the same
-    UNet with no adapter. ``others`` are the pairs that ``recipe.preserve_others`` preserves.
+    ``start`` is an adapter of the recipe's rank and layers to continue from. The reference is the
+    UNet without adapter. ``others`` are the pairs that ``recipe.preserve_others`` preserves.
     ``checkpoint`` is one file, replaced every ``recipe.checkpoint_every`` steps. ``tensorboard`` is
     a folder for every step's scalars, and ``held_out_ip`` every ``recipe.watch_ip_every`` steps.
-    ``group`` is this process among those that train together; the first keeps the checkpoint.
+    ``group`` is this process among those that train together; the first writes the checkpoint.
 
     Raises:
-        EngineError: no pair to train on, a base model in float16, ``start`` does not fit the
-            recipe, NaN, or a runaway error of the chosen side.
+        EngineError: there is no pair, the base model is float16, ``start`` does not fit the recipe,
+            NaN, or the chosen side diverged.
     """
     if not len(encoded):
-        raise EngineError("there is no pair to train on: the release has none of this category")
+        raise EngineError("no pair to train on: the release has none of this category")
     if next(base.pipe.unet.parameters()).dtype == torch.float16:
         raise EngineError(
-            "training in float16 needs a gradient scaler, which this trainer has not: take tf32, "
+            "training in float16 needs a gradient scaler, which is not supported: use tf32, "
             "bfloat16 or float32"
         )
     first = group.rank == 0
@@ -127,7 +127,7 @@ def _step(
     optimizer.zero_grad(set_to_none=True)
     sums: dict[str, Tensor] = {}
     for rows in draw(base, encoded, recipe, seed, step, group, others):
-        # By its share of the step's pairs, so that parts of any size add up to the whole's mean.
+        # Weighted by its share of the step's pairs, so parts of any size add up to the mean.
         share = len(rows) / (recipe.batch_size * recipe.accumulation)
         loss, measured = objective(base, rows, recipe, adapter)
         (loss * share).backward()
@@ -143,7 +143,7 @@ def _step(
 
 def _optimizer(parameters: list[nn.Parameter], recipe: ExpertRecipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "adamw":
-        # All weights in one call: hundreds of small ones are otherwise a loop in Python.
+        # All weights in one call, instead of a Python loop over hundreds of small ones.
         return torch.optim.AdamW(
             parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, foreach=True
         )

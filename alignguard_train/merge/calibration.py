@@ -1,7 +1,6 @@
-"""How active each expert is, layer by layer, on unsafe prompts of all categories (Co-Merge).
+"""Activation of each expert, by layer, on unsafe prompts of all categories (Co-Merge).
 
-One streaming pass over the calibration inputs serves all experts: memory does not grow with
-their number of tokens.
+One streaming pass serves all experts; memory does not grow with the number of tokens.
 """
 
 import hashlib
@@ -22,11 +21,11 @@ from alignguard_train.merge.strategies import Activity
 
 ROWS = 32
 TOKENS = 4096
-"""Inputs of a layer that are measured together; bounds the memory."""
+"""Layer inputs per batch; bounds the memory."""
 
 
 class ActivityMeter:
-    """Accumulates, for one layer, every expert's activation on the inputs that pass it."""
+    """Accumulates every expert's activation on one layer's inputs."""
 
     def __init__(self, layers: Sequence[LoraLayer], stat: Stat) -> None:
         self._layers = layers
@@ -36,7 +35,7 @@ class ActivityMeter:
 
     def add(self, x: Tensor) -> None:
         """Layer inputs (..., inputs): add |delta_k x| of every expert k and output i."""
-        # Through the low rank, and few tokens at a time: a large UNet has thousands an image.
+        # Through the low rank, in small batches: a large UNet has thousands of tokens per image.
         for tokens in x.reshape(-1, x.shape[-1]).split(TOKENS):
             sizes = ((tokens @ e.down.T @ e.up.T).abs_() for e in self._layers)
             if self._stat == "wins":
@@ -52,7 +51,7 @@ class ActivityMeter:
 
 
 def _wins(sizes: Tensor) -> Tensor:
-    """How often each expert is the largest: (experts, inputs, outputs) to (experts, outputs)."""
+    """Inputs won by each expert: (experts, inputs, outputs) to (experts, outputs)."""
     best = sizes.argmax(dim=0)
     return torch.stack([(best == k).sum(dim=0) for k in range(len(sizes))])
 
@@ -61,7 +60,7 @@ def _wins(sizes: Tensor) -> Tensor:
 def measure_activity(
     base: BaseModel, experts: Sequence[Lora], encoded: EncodedPreferences, config: MergeConfig
 ) -> Activity:
-    """Pass calibration inputs through the base model and meter every LoRA layer's input.
+    """Run calibration inputs through the base model and measure every expert's activation.
 
     The inputs are up to ``config.calibration_pairs`` rejected images and unsafe prompts of each
     category, spread over its concepts and noised at timesteps drawn as in training.
@@ -82,7 +81,7 @@ def measure_activity(
 
 @contextmanager
 def listening(base: BaseModel, hear: Mapping[str, Callable[[Tensor], None]]) -> Iterator[None]:
-    """Give every named layer's input to its listener, until the block ends."""
+    """Pass every named layer's input to its listener within the block."""
 
     def listen(name: str, heard: Callable[[Tensor], None]) -> torch.utils.hooks.RemovableHandle:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -106,10 +105,10 @@ def pass_inputs(
     *,
     safe: bool = False,
 ) -> None:
-    """Let the UNet see these pairs, for whoever listens to its layers.
+    """Run the UNet on these pairs, for the listeners of its layers.
 
-    Rejected images under unsafe prompts, or chosen images under safe prompts, noised at timesteps
-    drawn as in training.
+    Inputs are rejected images with unsafe prompts, or chosen images with safe prompts, noised at
+    timesteps drawn as in training.
     """
     scheduler, unet = base.pipe.scheduler, base.pipe.unet
     images, prompts = (encoded.chosen, encoded.safe) if safe else (encoded.rejected, encoded.unsafe)
@@ -125,17 +124,17 @@ def pass_inputs(
 
 
 def calibration_rows(encoded: EncodedPreferences, category: str, most: int, seed: int) -> list[int]:
-    """Up to ``most`` rows of one category, spread over its concepts in turns.
+    """Up to ``most`` rows of one category, round-robin over its concepts.
 
-    A release is ordered by category, concept and id, so its first rows are of one concept. Each
-    concept gives its rows in the order of their ids, which are hashes. ``seed`` decides which
-    concepts come first, which matters where there are more of them than rows.
+    A release is sorted by category, concept and id, so its first rows are of one concept. Within a
+    concept, rows are in the order of their ids, which are hashes. ``seed`` shuffles the concepts,
+    for categories with more concepts than rows.
 
     Args:
         encoded: pairs of one or more categories.
-        category: the category whose rows are wanted.
-        most: number of rows; all of them where the category has fewer.
-        seed: of the order of the concepts.
+        category: category of the rows.
+        most: maximum number of rows.
+        seed: for the order of the concepts.
 
     Returns:
         Indices into ``encoded``, the first of every concept before the second of any.
@@ -156,7 +155,7 @@ def _number(seed: int, concept: str) -> bytes:
 def calibrated_on(
     encoded: EncodedPreferences, categories: Sequence[str], config: MergeConfig
 ) -> dict[str, dict[str, int]]:
-    """How many calibration rows each concept of each category gives, for the manifest."""
+    """Number of calibration rows per category and concept, for the manifest."""
     return {
         category: dict(
             sorted(

@@ -1,14 +1,14 @@
-"""RegMean for LoRA experts: each acts as itself on its own category's inputs, least squares.
+"""RegMean for LoRA experts: least squares fit to each expert on its own category's inputs.
 
-Dataless Knowledge Fusion (arXiv 2212.09849), Equation 2, applied to the deltas of a LoRA: with
-C_k the mean of x x^T over the inputs x of a layer while the UNet sees category k, the merge
+Dataless Knowledge Fusion (arXiv 2212.09849), Equation 2, applied to the deltas of a LoRA: with C_k
+the mean of x x^T over a layer's inputs x on category k, the merge
 
     delta = (sum_k delta_k C_k) (sum_k C_k + s C_safe)^-1
 
-minimizes sum_k E_k |delta x - delta_k x|^2 + s E_safe |delta x|^2. The last term is ours: on safe
-images and prompts the merge should do nothing. As delta_k = B_k A_k, the solution is an ordinary
-LoRA of rank K r with B_k untouched, stored exactly. Where Co-Merge gives each output neuron to
-one expert, this gives each direction of the *input* to the experts that know it.
+minimizes sum_k E_k |delta x - delta_k x|^2 + s E_safe |delta x|^2. The last term is ours: the merge
+should do nothing on safe images and prompts. As delta_k = B_k A_k, the solution is an ordinary LoRA
+of rank K r with B_k untouched, stored exactly. Where Co-Merge gives each output neuron to one
+expert, this gives each direction of the *input* to the experts that know it.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ from alignguard_train.merge.config import MergeConfig
 class MomentMeter:
     """For one layer: A_k C_k of every expert (rank, inputs) and the sum of all C (inputs, inputs).
 
-    One square matrix a layer, whatever the number of experts.
+    One square matrix per layer for any number of experts.
     """
 
     def __init__(self, layers: Sequence[LoraLayer], safe_weight: float) -> None:
@@ -38,13 +38,13 @@ class MomentMeter:
         self._sum, self._tokens = torch.zeros_like(self._total), 0
 
     def add(self, x: Tensor) -> None:
-        """Layer inputs (..., inputs) of the category that is being passed."""
+        """Layer inputs (..., inputs) of the current category."""
         tokens = x.reshape(-1, x.shape[-1]).float()
         self._sum += (tokens.T @ tokens).double().cpu()
         self._tokens += len(tokens)
 
     def close(self, expert: int | None) -> None:
-        """The category that was passed belongs to this expert; None: these were safe inputs."""
+        """Assign the current category to this expert; None: safe inputs."""
         moment = self._sum / max(1, self._tokens)
         if expert is None:
             self._total += self._safe_weight * moment
@@ -54,9 +54,9 @@ class MomentMeter:
         self._sum, self._tokens = torch.zeros_like(self._sum), 0
 
     def downs(self, ridge: float) -> list[Tensor]:
-        """The merged layer's down matrices, one an expert: A_k C_k times the inverse of the sum.
+        """The merged layer's down matrices, one per expert: A_k C_k times the inverse of the sum.
 
-        ``ridge``, as a share of the mean diagonal, holds directions still that no input has.
+        ``ridge``, a share of the mean diagonal, regularizes directions without input.
         """
         size = self._total.diagonal().mean() * ridge
         system = self._total + size * torch.eye(len(self._total), dtype=torch.float64)
@@ -78,7 +78,7 @@ def regmean(
     ``config.calibration_timesteps`` timesteps each; ``config.safe_weight`` is s above.
 
     Raises:
-        ValueError: a category has no pair to calibrate on.
+        ValueError: a category has no pair for calibration.
     """
     meters = {
         name: MomentMeter([lora[name] for lora in experts], config.safe_weight)

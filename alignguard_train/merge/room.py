@@ -1,4 +1,4 @@
-"""The merge room: all experts into one adapter, and the baselines that it is compared with."""
+"""The merge room: merges all experts into one adapter, by the chosen strategy and the baselines."""
 
 import dataclasses
 from collections import Counter
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 ROOM = "merge"
 FORMAT = 5
-"""Part of the fingerprint: raise it when a merge's files change for equal experts."""
+"""Part of the fingerprint: raise it when a merge of equal experts changes."""
 CALIBRATED: frozenset[Strategy] = frozenset(("co-merge", "regmean"))
-"""Strategies that look at the base model's activations on calibration pairs."""
+"""Strategies that use the base model's activations on calibration pairs."""
 WINNERS = pa.schema(
     [("layer", pa.string()), ("expert", pa.string()), ("won", pa.int64()), ("share", pa.float64())]
 )
@@ -47,7 +47,7 @@ _WEIGHTS = "pytorch_lora_weights.safetensors"  # adapter.WEIGHTS, which needs to
 def spec(
     data: DataRoot, categories: Sequence[str], base: BaseModel, config: MergeConfig
 ) -> PartitionSpec:
-    """What the merge should be made of.
+    """Spec of the merge.
 
     Raises:
         InputMissing: an expert is not trained yet.
@@ -79,13 +79,13 @@ def make_merges(
     """Merge with the chosen strategy and each baseline; ``progress`` counts strategies.
 
     A strategy's folder holds the adapter in diffusers' and in kohya's format and a model card.
-    Table "winners" says how many rows of each layer each expert won under Co-Merge, "truncation"
-    the relative error of each layer where the profile asks for a lower rank.
+    Table "winners" has the rows of each layer won by each expert in Co-Merge; "truncation" has each
+    layer's relative error if the profile lowers the rank.
 
     Raises:
         InputMissing: an expert is not trained yet.
-        IntegrityError: an expert's file is not what its manifest says.
-        ConfigError: a weight is given to a category that has no expert.
+        IntegrityError: an expert's file does not match its manifest.
+        ConfigError: a weight names a category without expert.
     """
     _check_weights(config, categories)
     with open_partition(spec(data, categories, base, config)) as work:
@@ -138,9 +138,9 @@ def merge_by(
     encoded: "EncodedPreferences",
     config: MergeConfig,
 ) -> "Merged":
-    """Merge by any strategy; calibration runs for those alone that read it.
+    """Merge by any strategy; calibrates only for strategies that use it.
 
-    ``encoded`` has pairs of every one of ``categories``, which are the experts' in order.
+    ``encoded`` has pairs of all ``categories``, in the order of the experts.
     """
     from alignguard_train.merge.calibration import measure_activity
     from alignguard_train.merge.regmean import regmean
@@ -156,7 +156,7 @@ def merge_by(
 def _calibration(
     encoded: "EncodedPreferences", categories: Sequence[str], config: MergeConfig
 ) -> dict[str, dict[str, int]]:
-    """Category to concept to calibration pairs; empty where no strategy is calibrated."""
+    """Category to concept to calibration pairs; empty if no strategy is calibrated."""
     from alignguard_train.merge.calibration import calibrated_on
 
     calibrated = CALIBRATED.intersection(config.strategies)
@@ -172,7 +172,7 @@ def _check_weights(config: MergeConfig, categories: Sequence[str]) -> None:
 
 
 def _verified_experts(data: DataRoot, categories: Sequence[str]) -> dict[str, str]:
-    """sha256 of every expert's file, each checked."""
+    """sha256 of every expert's file, verified."""
     found = {}
     for key in categories:
         folder = data.partition("experts", key)
@@ -185,7 +185,7 @@ def _verified_experts(data: DataRoot, categories: Sequence[str]) -> dict[str, st
 def _cut(
     lora: "Lora", rank: int | None
 ) -> "tuple[Lora, tuple[float | None, list[tuple[str, float]]]]":
-    """The adapter at the wanted rank, its relative error in all and by layer."""
+    """The adapter at the configured rank, with its relative error in total and by layer."""
     if rank is None:
         return lora, (None, [])
     from alignguard_train.adapters.lora import layer_errors, relative_error, truncate
@@ -203,7 +203,7 @@ def _write_adapter(
     base: BaseModel,
     hashes: Mapping[str, str],
 ) -> dict[str, Path]:
-    """Both files and the card of one strategy: name in the partition to temporary path."""
+    """Both files and the card of one strategy: partition file name to temporary path."""
     from alignguard_train.adapters import lora as adapter
     from alignguard_train.adapters.card import adapter_metadata, render_adapter_card
 
@@ -229,16 +229,16 @@ def merged_weights(data: DataRoot, strategy: str) -> Path:
     """The LoRA file of one strategy, on this machine.
 
     Raises:
-        InputMissing: nothing was merged yet.
+        InputMissing: there is no merge yet.
     """
     return kept_copy(merged_file(data, strategy), _merged(data, strategy).bytes)
 
 
 def merged_file(data: DataRoot, strategy: str) -> Place:
-    """Where the LoRA file of one strategy stands.
+    """Path of one strategy's LoRA file.
 
     Raises:
-        InputMissing: nothing was merged yet.
+        InputMissing: there is no merge yet.
     """
     return data.partition(ROOM) / _merged(data, strategy).name
 

@@ -1,8 +1,8 @@
-"""Many experts into one adapter: Co-Merge (arXiv 2412.10493) and its baselines, pure tensors.
+"""Merges experts into one adapter: Co-Merge (arXiv 2412.10493) and its baselines, pure tensors.
 
 Co-Merge and the average are stored exactly, as an ordinary LoRA of rank K r: the experts' down
 matrices stacked, their up matrices side by side. TIES, DARE and magnitude pruning change single
-weights, which needs a full-rank delta; they are stored by SVD at rank K r.
+weights, so their deltas have full rank; they are stored by SVD at rank K r.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,12 +16,12 @@ from alignguard_train.adapters.lora import Lora, LoraLayer, truncate
 from alignguard_train.merge.config import MergeConfig, Strategy, Unit
 
 Activity = dict[str, Tensor]
-"""By layer: (experts, outputs), how active each expert is at each output neuron."""
+"""Layer name to (experts, outputs): activation of each expert at each output neuron."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Merged:
-    """An adapter, and by layer the winning expert of each output (Co-Merge alone)."""
+    """An adapter, and the winning expert per layer and output (Co-Merge only)."""
 
     lora: Lora
     winners: dict[str, Tensor]
@@ -30,7 +30,7 @@ class Merged:
 def merge(
     strategy: Strategy, experts: Sequence[Lora], activity: Activity, config: MergeConfig
 ) -> Merged:
-    """Merge by name; ``activity`` is read by Co-Merge alone.
+    """Merge by strategy name; only Co-Merge reads ``activity``.
 
     Raises:
         ValueError: no expert, experts of different shape, or a strategy that needs the base model
@@ -61,7 +61,7 @@ def merge(
 
 
 def random_winners(experts: Sequence[Lora], seed: int) -> dict[str, Tensor]:
-    """A random expert for each output row: what Co-Merge's choice is worth beyond sparsity."""
+    """A random expert per output row: a control for Co-Merge's choice at equal sparsity."""
     generator = torch.Generator().manual_seed(seed)
     return {
         name: torch.randint(len(experts), experts[0][name].up.shape[:1], generator=generator)
@@ -143,7 +143,7 @@ def dare(experts: Sequence[Lora], density: float, seed: int, scale: float) -> Lo
     Drop weights at random, rescale the rest, sum the experts, scaled (its Equation 4 merges by task
     arithmetic, whose coefficient ``scale`` is).
 
-    Drawn from a generator of its own, so that nothing else moves it.
+    Uses its own random generator.
     """
     generator = torch.Generator().manual_seed(seed)
     merged = {}
@@ -167,9 +167,8 @@ def _largest(delta: Tensor, density: float) -> Tensor:
 def _as_layer(delta: Tensor, rank: int) -> LoraLayer:
     """The best layer of a rank (Eckart-Young): the delta projected on its first singular vectors.
 
-    Those are the last eigenvectors of its square, and only they are computed: a whole
-    decomposition of a layer of 1280 x 1280 takes six times as long. Whatever is lost by squaring
-    in float64 turns the projection by less than float32 can hold.
+    Computes only the last eigenvectors of the delta's square: a full decomposition of a 1280 x 1280
+    layer takes six times as long. Squaring in float64 loses less than float32 precision.
     """
     wide = delta.double() if delta.shape[0] <= delta.shape[1] else delta.double().T
     size = len(wide)

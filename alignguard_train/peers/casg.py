@@ -1,7 +1,7 @@
 """Conflict-aware Adaptive Safety Guidance on SLD (CVPR 2026, arXiv 2602.20880); no training.
 
-In every step the category that the prompt's direction is most aligned with is identified (CaCI),
-and SLD guides away from that one alone (CrGA), so that categories do not work against each other.
+Each step finds the category most aligned with the prompt's direction (CaCI), and SLD guides away
+from that category only (CrGA), so categories do not conflict.
 """
 
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ from alignguard_train.peers.sld import Level, Safety, SafetyMomentum, level
 def most_aligned(without: Tensor, given: Tensor, categories: Tensor) -> Tensor:
     """Index of the category closest in direction to each row's prompt: (rows,).
 
-    argmax over k of <e(c_k) - e, e(c_p) - e> / |e(c_k) - e|, the cosine up to the prompt's own
-    length, which is the same for all k (the paper's category identification).
+    argmax over k of <e(c_k) - e, e(c_p) - e> / |e(c_k) - e|, the cosine up to the prompt's norm,
+    which is the same for all k (the paper's category identification).
 
     Args:
         without: predictions without a prompt (rows, ...).
         given: with the prompt, likewise.
-        categories: with each category's text (categories, rows, ...).
+        categories: predictions with each category's text (categories, rows, ...).
     """
     prompt = (given - without).flatten(1)
     harmful = (categories - without).flatten(2)
@@ -36,7 +36,7 @@ def most_aligned(without: Tensor, given: Tensor, categories: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CASG:
-    """One text a category, of its concepts' names; ``template`` holds it in the place of ``{}``."""
+    """One text per category from its concepts' names; it replaces ``{}`` in ``template``."""
 
     level: Level = "medium"
     template: str = "{}"

@@ -1,8 +1,8 @@
-"""What a peer is told to remove, and what every peer offers. Free of torch.
+"""The peers' interface: concepts to remove, and the method every peer implements. No torch.
 
-A peer is another published method for the same end: a change of a loaded pipe, given concepts. It
-gives back a pipe of the same class that any denoising loop can use; the pipe that it was given
-stays as it was, and shares its weights with the new one wherever they are the same.
+A peer is another published method with the same goal: it changes a loaded pipe, given concepts. It
+returns a pipe of the same class for any denoising loop. The input pipe is unchanged; equal weights
+are shared.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from alignguard_data.engines.diffusion.conditions import Pipe
 
 Texts = Literal["name", "examples"]
-"""What stands for a concept: its name in a template, or the prompts in which it occurs."""
+"""Representation of a concept: its name in a template, or prompts that contain it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Concept:
-    """A concept by its name, as a taxonomy spells it.
+    """A concept by its name in the taxonomy.
 
-    ``examples`` are prompt pairs in which it occurs, (unsafe, safe), from the release that the
-    adapter was trained on too.
+    ``examples`` are its prompt pairs (unsafe, safe) from the release that the adapter was trained
+    on.
     """
 
     category: str
@@ -30,36 +30,36 @@ class Concept:
 
 
 class Peer(Protocol):
-    """One method with its parameters; equal ones change a pipe in the same way."""
+    """One method with its parameters; equal peers change a pipe equally."""
 
     def apply(self, pipe: "Pipe", concepts: Sequence[Concept]) -> "Pipe":
-        """A pipe that keeps ``concepts`` out of its images.
+        """A pipe that avoids ``concepts`` in its images.
 
         Raises:
-            EngineError: the method cannot work with this pipe.
+            EngineError: the method does not support this pipe.
         """
         ...
 
 
 def filled(template: str, concepts: Sequence[Concept]) -> list[str]:
-    """One text a concept: ``template`` with its name in the place of ``{}``."""
+    """One text per concept: ``template`` with ``{}`` replaced by its name."""
     return [template.format(concept.name) for concept in concepts]
 
 
 def examples_of(concepts: Sequence[Concept]) -> list[tuple[Concept, str, str]]:
-    """Every concept's examples: the concept, its unsafe prompt and the safe twin.
+    """Every concept's examples: concept, unsafe prompt, safe twin.
 
     Raises:
-        ValueError: no concept has any.
+        ValueError: no concept has examples.
     """
     found = [(c, unsafe, safe) for c in concepts for unsafe, safe in c.examples]
     if not found:
-        raise ValueError("texts is examples, but the concepts have none")
+        raise ValueError("texts is examples, but no concept has examples")
     return found
 
 
 def of_categories(concepts: Sequence[Concept]) -> dict[str, list[Concept]]:
-    """Concepts by category, in the order in which they were given."""
+    """Concepts by category, in the given order."""
     found: dict[str, list[Concept]] = {}
     for concept in concepts:
         found.setdefault(concept.category, []).append(concept)
@@ -67,10 +67,10 @@ def of_categories(concepts: Sequence[Concept]) -> dict[str, list[Concept]]:
 
 
 def check(concepts: Sequence[Concept], template: str) -> None:
-    """Refuse what no method can work with.
+    """Refuse inputs that no method supports.
 
     Raises:
-        ValueError: there is no concept, or the template has no place for one.
+        ValueError: there is no concept, or the template lacks ``{}``.
     """
     if not concepts:
         raise ValueError("a peer needs at least one concept")

@@ -1,7 +1,7 @@
 """Erased Stable Diffusion, variant u (Gandikota et al., ICCV 2023, arXiv 2303.07345).
 
-Everything outside cross-attention is trained, so that the model's prediction for a concept's text
-becomes what negative guidance would have made of it. No images: x_t comes from the model itself.
+Trains everything outside cross-attention until the prediction for a concept's text equals negative
+guidance. Needs no images: x_t comes from the model itself.
 """
 
 import copy
@@ -27,10 +27,10 @@ from alignguard_train.peers.pipes import epsilon_scale, with_unet
 def erased_target(start: Tensor, without: Tensor, given: Tensor, *, eta: float) -> Tensor:
     """The target ``start`` - eta (e*(x_t, c) - e*(x_t)), predictions of the frozen model.
 
-    The paper's objective, where the start is e*(x_t). The authors' later code also starts at the
-    prediction for a prompt that the concept occurs in.
+    The paper's objective, with start e*(x_t). The authors' later code also starts from the
+    prediction for a prompt that contains the concept.
 
-    The weights add up to 1, so the same combination holds for v.
+    The weights add up to 1, so it also holds for v.
     """
     return start - eta * (given - without)
 
@@ -40,8 +40,8 @@ class ESD:
     """``eta``: negative guidance. ``steps`` of ``batch_size`` texts, drawn among the concepts.
 
     x_t comes from the model under training, denoised up to a random one of ``sampling_steps`` with
-    ``guidance_scale``. Adam, as published. ``texts`` ``name`` erases each name, put into
-    ``template`` in the place of ``{}``; ``examples`` erases it from the prompts that it occurs in.
+    ``guidance_scale``. Adam, as published. ``texts`` ``name`` erases each name, which replaces
+    ``{}`` in ``template``; ``examples`` erases it from prompts that contain it.
     """
 
     eta: float = 1.0
@@ -60,7 +60,7 @@ class ESD:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
 
     def apply(self, pipe: Pipe, concepts: Sequence[Concept]) -> Pipe:
-        """See :class:`alignguard_train.peers.concept.Peer`; trains, with one seed to one result."""
+        """See :class:`alignguard_train.peers.concept.Peer`; deterministic for a seed."""
         check(concepts, self.template)
         epsilon_scale(pipe.scheduler, 0)
         names = filled(self.template, concepts)
@@ -106,7 +106,7 @@ class ESD:
     def _partly_denoised(
         self, pipe: Pipe, without: Conditions, given: Conditions, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Latents on their way to an image of ``given``, as the UNet takes them; the timestep."""
+        """Partly denoised latents for ``given`` as the UNet's input, and the timestep."""
         scheduler: Any = copy.deepcopy(pipe.scheduler)
         unet: Any = pipe.unet
         scheduler.set_timesteps(self.sampling_steps, device=unet.device)
@@ -140,7 +140,7 @@ def outside_cross_attention(unet: nn.Module) -> list[nn.Parameter]:
 
 @contextmanager
 def _trainable(unet: nn.Module) -> Iterator[list[nn.Parameter]]:
-    unet.requires_grad_(False)  # no gradient is computed for the rest either
+    unet.requires_grad_(False)  # the rest gets no gradient
     parameters = outside_cross_attention(unet)
     for parameter in parameters:
         parameter.requires_grad_(True)
@@ -153,6 +153,6 @@ def _trainable(unet: nn.Module) -> Iterator[list[nn.Parameter]]:
 
 
 def _pixels(pipe: Pipe, latents: Tensor) -> dict[str, int]:
-    """Height and width of the images behind latents."""
+    """Height and width of the latents' images."""
     factor = pipe.vae_scale_factor
     return {"height": latents.shape[2] * factor, "width": latents.shape[3] * factor}

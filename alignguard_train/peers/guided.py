@@ -1,8 +1,8 @@
-"""A UNet whose prompt branch is corrected by what it predicts for concepts, in every step.
+"""A UNet whose prompt branch is corrected in every step by its predictions for concepts.
 
-Classifier-free guidance gives a UNet two halves of rows: without the prompt, and with it. To change
-the guided prediction u + s (c - u) by -s g is to give back c - g for c: so a method works in any
-denoising loop and needs none of its own.
+Classifier-free guidance passes the UNet two halves of rows: without and with the prompt. Returning
+c - g for c changes the guided prediction u + s (c - u) by -s g, so a method works in any denoising
+loop.
 """
 
 import threading
@@ -25,10 +25,10 @@ from alignguard_train.peers.pipes import epsilon_scale, share_done, with_forward
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Branches:
-    """One step's predictions for ``rows`` images, each up to the same offset in epsilon.
+    """One step's predictions for ``rows`` images, up to a common offset in epsilon.
 
     ``without`` and ``given``: (rows, channels, h, w), empty prompt and prompt; ``concepts``:
-    (texts, rows, channels, h, w); ``done``: share of the denoising behind this step.
+    (texts, rows, channels, h, w); ``done``: share of the denoising completed.
     """
 
     without: Tensor
@@ -38,26 +38,25 @@ class Branches:
 
 
 Correction = Callable[[Branches], Tensor]
-"""What to take from the prompt's epsilon: (rows, channels, h, w). One serves one batch of images
-from its first step to its last, so it may remember."""
+"""Correction to subtract from the prompt's epsilon: (rows, channels, h, w). An instance serves one
+batch from first to last step, so it may keep state."""
 
 
 def guided(pipe: Pipe, texts: Sequence[str], begin: Callable[[], Correction]) -> Pipe:
-    """The pipe, its prompt branch corrected by predictions for ``texts``.
+    """The pipe with its prompt branch corrected by predictions for ``texts``.
 
-    ``begin`` makes the correction of one batch. Without classifier-free guidance nothing is
-    corrected.
+    ``begin`` creates one batch's correction. Does nothing without classifier-free guidance.
     """
-    epsilon_scale(pipe.scheduler, 0)  # another prediction is refused here, not while rendering
+    epsilon_scale(pipe.scheduler, 0)  # refuses unsupported predictions now, not while rendering
     forward = _Forward(pipe, encode_texts(pipe, texts), begin)
     return with_unet(pipe, with_forward(pipe.unet, forward))
 
 
 def under_guidance(latents: Tensor, states: Tensor) -> bool:
-    """Whether the rows are two halves for the same latents, the first under one common text.
+    """Whether the rows are two halves of the same latents, the first with one common text.
 
-    Rows without guidance look the same only if their first and second halves have equal noise and
-    the first half's prompts are equal.
+    Rows without guidance match only if both halves have equal noise and the first half's prompts
+    are equal.
     """
     half, rest = divmod(len(latents), 2)
     return (

@@ -1,4 +1,4 @@
-"""Negative prompt: guidance away from the concepts' names instead of from nothing.
+"""Negative prompt: guidance away from the concepts' names instead of the empty prompt.
 
 Classifier-free guidance (arXiv 2207.12598, equation 6) with the empty prompt's states replaced by
 those of the names, as `negative_prompt` does in diffusers; no training.
@@ -19,7 +19,7 @@ from alignguard_train.peers.pipes import joined_text, with_forward, with_unet
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NegativePrompt:
-    """``template`` holds the joined names in the place of ``{}``."""
+    """The joined names replace ``{}`` in ``template``."""
 
     template: str = "{}"
 
@@ -52,6 +52,6 @@ class _Forward:
 
 
 def _first_half(rows: Tensor, one: Tensor) -> Tensor:
-    """The rows, the first half of them replaced by copies of ``one``."""
+    """The rows with the first half replaced by copies of ``one``."""
     half = len(rows) // 2
     return torch.cat([one.to(rows).expand(half, *rows.shape[1:]), rows[half:]])

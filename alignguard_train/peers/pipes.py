@@ -1,4 +1,4 @@
-"""What the peers share: pipes that share weights, joined texts, and predictions as epsilon."""
+"""Helpers of the peers: pipes that share weights, joined texts, predictions as epsilon."""
 
 import copy
 import logging
@@ -24,16 +24,16 @@ def with_unet(pipe: Pipe, unet: UNet2DConditionModel) -> Pipe:
 
 
 def with_forward(unet: UNet2DConditionModel, forward: Callable[..., Any]) -> UNet2DConditionModel:
-    """The same UNet, weights shared, that computes by ``forward``; the given one is not changed."""
+    """A UNet with shared weights that computes by ``forward``; the input UNet is unchanged."""
     changed = copy.copy(unet)
     changed.forward = forward
     return changed
 
 
 def joined_text(pipe: Pipe, concepts: Sequence[Concept], template: str) -> str:
-    """All names in one text that the pipe's tokenizer does not cut.
+    """All names in one text within the tokenizer's limit.
 
-    With commas if they fit, else with spaces, else as many as fit, and a warning.
+    Joined by commas if they fit, else by spaces, else as many as fit with a warning.
     """
     check(concepts, template)
     names = [concept.name for concept in concepts]
@@ -49,20 +49,20 @@ def joined_text(pipe: Pipe, concepts: Sequence[Concept], template: str) -> str:
 
 
 def fits(pipe: Pipe, text: str) -> bool:
-    """Whether a text is short enough for the pipe's text encoder."""
+    """Whether a text fits into the pipe's text encoder."""
     tokenizer: Any = pipe.tokenizer
     return len(tokenizer(text, verbose=False).input_ids) <= tokenizer.model_max_length
 
 
 def epsilon_scale(scheduler: Any, t: Tensor | float) -> float:
-    """How much epsilon changes with the network's prediction at timestep ``t``.
+    """Scale from the network's prediction to epsilon at timestep ``t``.
 
-    With x_t fixed, epsilon = k * prediction + an offset that x_t alone decides: k is 1 for epsilon
-    itself, and sqrt(a_t) for v, as epsilon = sqrt(a_t) v + sqrt(1 - a_t) x_t (arXiv 2202.00512,
-    appendix D). Differences of two predictions are differences of epsilon once scaled.
+    With x_t fixed, epsilon = k * prediction + an offset that depends on x_t only: k is 1 for
+    epsilon itself, and sqrt(a_t) for v, as epsilon = sqrt(a_t) v + sqrt(1 - a_t) x_t (arXiv
+    2202.00512, appendix D). Differences of two predictions are differences of epsilon once scaled.
 
     Raises:
-        EngineError: the scheduler is for another prediction.
+        EngineError: the scheduler has another prediction type.
     """
     kind = prediction_type_of(scheduler)
     if kind == "epsilon":
@@ -70,9 +70,9 @@ def epsilon_scale(scheduler: Any, t: Tensor | float) -> float:
     if kind == "v_prediction":
         # Zero terminal SNR makes it 0, where epsilon is known and every difference is 0.
         return max(float(scheduler.alphas_cumprod[round(float(t))]) ** 0.5, 1e-8)
-    raise EngineError(f"this method knows epsilon and v-prediction, not {kind}")
+    raise EngineError(f"this method supports epsilon and v-prediction, not {kind}")
 
 
 def share_done(scheduler: Any, t: Tensor | float) -> float:
-    """Share of the denoising that lies behind timestep ``t``: 0 at the first, towards 1."""
+    """Share of the denoising completed at timestep ``t``: 0 at the first, towards 1."""
     return 1 - float(t) / scheduler.config.num_train_timesteps

@@ -1,4 +1,4 @@
-"""Peers by name, as a profile spells them. Free of torch: a method is imported when it is made."""
+"""Peers by their profile names. Imports no torch: a method is imported when built."""
 
 import importlib
 from collections.abc import Mapping
@@ -9,10 +9,10 @@ from alignguard_train.peers.concept import Peer
 
 
 def make_peer(name: str, parameters: Mapping[str, Any] | None = None) -> Peer:
-    """A peer with its parameters, its own defaults for the rest.
+    """A peer with these parameters; defaults for the rest.
 
     Raises:
-        ValueError: no such peer, or a parameter that it does not know or take.
+        ValueError: no such peer, or a parameter is unknown or invalid.
     """
     if name not in PEERS:
         raise ValueError(f"no peer {name!r}; there are {', '.join(PEERS)}")

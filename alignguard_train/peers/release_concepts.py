@@ -1,4 +1,4 @@
-"""The concepts of a release's train split, as peers are told of them: what our adapter saw."""
+"""The concepts of a release's train split, for peers: what our adapter was trained on."""
 
 import pyarrow as pa
 
@@ -12,7 +12,7 @@ _COLUMNS = ["pair_id", "concept", "category", "caption", "caption_safe"]
 def release_concepts(release: Place, *, examples: int) -> list[Concept]:
     """Every concept of the train split with its first ``examples`` prompt pairs by pair id.
 
-    A concept's name is the last part of its key, with spaces. Held-out concepts are not among them.
+    A concept's name is the last part of its key, with spaces. Held-out concepts are excluded.
 
     Raises:
         IntegrityError: the release has no train shard, or it lacks a column.

@@ -1,8 +1,8 @@
 """SAFREE's text-space part (Yoon et al., ICLR 2025, arXiv 2410.12761); no training.
 
-Tokens of a prompt that lie close to the subspace of the concepts' texts are moved out of it, inside
-the space of the prompt itself; how far the text moves decides for how many steps the moved one is
-used (self-validating filtering). The paper's re-attention in latents is not part of this.
+Prompt tokens close to the subspace of the concepts' texts are projected out of it, within the
+prompt's own space. The distance moved decides for how many steps the moved text is used
+(self-validating filtering). The paper's re-attention in latents is not implemented.
 """
 
 import copy
@@ -28,15 +28,15 @@ def projection(rows: Tensor) -> Tensor:
 
 
 def trigger_tokens(masked: Tensor, toxic: Tensor, *, alpha: float) -> Tensor:
-    """Which tokens carry the concepts: (tokens,) of bool (the paper's masked-token test).
+    """Tokens that carry the concepts: (tokens,) of bool (the paper's masked-token test).
 
-    Without such a token the text is further from the concepts' subspace than it is, on average,
-    without another one: d_i > (1 + alpha) * mean of d_j over j other than i.
+    A token is one if masking it moves the text further from the concepts' subspace than masking
+    another does on average: d_i > (1 + alpha) * mean of d_j over j != i.
 
     Args:
         masked: text embeddings with the i-th token masked (tokens, width).
         toxic: projection onto the concepts' subspace (width, width).
-        alpha: how much further counts.
+        alpha: relative margin.
     """
     away = (masked - masked @ toxic).norm(dim=1)
     if len(away) < 2:
@@ -54,8 +54,8 @@ def moved_out(states: Tensor, prompt: Tensor, toxic: Tensor) -> Tensor:
 def filtering_share(states: Tensor, moved: Tensor, *, longest: float, midpoint: float) -> float:
     """Share of the steps that use the moved text.
 
-    ``longest`` times a steep sigmoid of how far the text moved, 1 - mean cosine; the slope of 50 is
-    that of the published code.
+    ``longest`` times a sigmoid of the distance moved, 1 - mean cosine. The slope of 50 is from the
+    published code.
     """
     distance = 1 - cosine_similarity(moved, states, dim=1).mean()
     return float(longest * torch.sigmoid(50 * (distance - midpoint)))
@@ -63,12 +63,12 @@ def filtering_share(states: Tensor, moved: Tensor, *, longest: float, midpoint: 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SAFREE:
-    """``alpha``: how clearly a token must stand out.
+    """``alpha``: margin of the token test.
 
-    ``self_validating``: by the distance moved; off, the moved text is used in all steps.
-    ``longest`` is a share of the steps (published: 10 of 50) and ``midpoint`` the distance at which
-    half of it is used. ``mask_id``: the token put in the place of a masked one. ``template`` holds
-    each concept's name in the place of ``{}``.
+    ``self_validating``: the distance moved decides for how many steps the moved text is used; if
+    off, for all. ``longest`` is a share of the steps (published: 10 of 50) and ``midpoint`` the
+    distance at which half of it is used. ``mask_id``: replacement of a masked token. Each concept's
+    name replaces ``{}`` in ``template``.
     """
 
     alpha: float = 0.01
@@ -79,10 +79,10 @@ class SAFREE:
     template: str = "{}"
 
     def apply(self, pipe: Pipe, concepts: Sequence[Concept]) -> Pipe:
-        """See :class:`alignguard_train.peers.concept.Peer`; one text encoder alone."""
+        """See :class:`alignguard_train.peers.concept.Peer`; one text encoder only."""
         check(concepts, self.template)
         if not isinstance(pipe, StableDiffusionPipeline):
-            raise EngineError(f"SAFREE here knows one text encoder, not a {type(pipe).__name__}")
+            raise EngineError(f"SAFREE here supports one text encoder, not a {type(pipe).__name__}")
         toxic = projection(_pooled(pipe, _ids(pipe, filled(self.template, concepts))))
         changed: Any = copy.copy(with_unet(pipe, with_forward(pipe.unet, _Forward(pipe))))
         changed.encode_prompt = _Encoder(pipe, toxic, self)
@@ -90,9 +90,9 @@ class SAFREE:
 
 
 class _Encoder:
-    """The pipe's ``encode_prompt`` with twice the tokens: the text as it moves, then as it is.
+    """The pipe's ``encode_prompt`` with twice the tokens: moved text, then original.
 
-    And one more that holds the share of steps of the first. Which is used, the UNet decides.
+    One more token holds the moved text's share of the steps. The UNet selects one per step.
     """
 
     def __init__(self, pipe: StableDiffusionPipeline, toxic: Tensor, how: SAFREE) -> None:
@@ -102,7 +102,7 @@ class _Encoder:
         self, prompt: str | list[str] | None = None, *arguments: Any, **named: Any
     ) -> tuple[Tensor, Tensor | None]:
         if prompt is None:
-            raise EngineError("SAFREE looks at a prompt's text: give prompt, not prompt_embeds")
+            raise EngineError("SAFREE needs the prompt's text: give prompt, not prompt_embeds")
         given, without = self._pipe.encode_prompt(prompt, *arguments, **named)
         texts = [prompt] if isinstance(prompt, str) else list(prompt)
         each = len(given) // len(texts)

@@ -21,7 +21,7 @@ Level = Literal["weak", "medium", "strong", "max"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Safety:
-    """``warmup`` is a share of the steps: the paper counts them, of 50."""
+    """``warmup`` is a share of the steps: the paper gives steps of 50."""
 
     warmup: float
     scale: float
@@ -73,9 +73,9 @@ class SafetyMomentum:
         self._momentum: Tensor | float = 0.0
 
     def step(self, without: Tensor, given: Tensor, unsafe: Tensor, done: float) -> Tensor:
-        """What to take from the prompt's guidance.
+        """Correction to subtract from the prompt's guidance.
 
-        Nothing while warming up, when momentum grows all the same.
+        Zero during warm-up, while momentum accumulates.
         """
         s = self._safety
         gamma = safety_guidance(without, given, unsafe, s) + s.momentum_scale * self._momentum
@@ -85,7 +85,7 @@ class SafetyMomentum:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SLD:
-    """One text of all concepts' names guides away; ``template`` holds it in the place of ``{}``."""
+    """Guides away from one text of all concepts' names, which replaces ``{}`` in ``template``."""
 
     level: Level = "medium"
     template: str = "{}"

@@ -36,9 +36,9 @@ def edited_weight(
     Args:
         old: (out, in).
         erased: text states of concepts (n, in).
-        targets: states t_i that they should be taken for (n, in).
-        kept: states whose keys and values should stay (m, in), m may be 0.
-        keep: weight of those.
+        targets: target states t_i (n, in).
+        kept: states whose keys and values are preserved (m, in), m may be 0.
+        keep: weight of ``kept``.
         ridge: weight of staying close to ``old``, positive.
     """
     w, c, t, p = (x.double() for x in (old, erased, targets, kept))
@@ -50,14 +50,14 @@ def edited_weight(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UCE:
-    """Concepts are taken for ``target``, the empty text by default.
+    """Maps concepts to ``target``, by default the empty text.
 
-    With ``texts`` ``examples``, their unsafe prompts for the safe twins.
+    With ``texts`` ``examples``, maps unsafe prompts to their safe twins.
 
-    ``tokens``: each text is represented by its last token, or by that and all after it (the end and
-    the padding, which know the text too), matched one by one. ``preserve``: texts every token of
-    which keeps its keys and values; ``preserve_twins`` adds the safe prompts of the concepts.
-    ``template`` holds each concept's name in the place of ``{}``.
+    ``tokens``: a text is represented by its last token, or by that and all later ones (end and
+    padding tokens, which attend to the text), matched one by one. ``preserve``: texts whose tokens
+    all keep their keys and values; ``preserve_twins`` adds the safe prompts of the concepts. Each
+    concept's name replaces ``{}`` in ``template``.
     """
 
     target: str = ""
@@ -114,7 +114,7 @@ def _states(pipe: Pipe, text: str) -> Tensor:
 
 
 def _last(pipe: Pipe, text: str) -> int:
-    """Place of a text's last token, before the one that ends it; of an empty text the first."""
+    """Index of a text's last token before the end token; 0 for an empty text."""
     tokenizer: Any = pipe.tokenizer
     known = tokenizer(text, truncation=True, max_length=tokenizer.model_max_length)
     return len(known.input_ids) - 2

@@ -1,4 +1,4 @@
-"""The `evaluation` asset: base, experts and merges, on prompts that nothing was chosen on."""
+"""The `evaluation` asset: base model, experts and merges on held-out prompts."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def evaluation_asset(engines: Engines) -> dg.AssetsDefinition:
         op_tags=op_tags(engines.profile.ray, "evaluation"),
         group_name="alignment",
         kinds={"pytorch", "parquet"},
-        description="One row per evaluated image; IP and preservation stand in `metrics`.",
+        description="One row per evaluated image; IP and preservation are in `metrics`.",
     )
     def evaluation(
         context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]

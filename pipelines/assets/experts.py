@@ -1,4 +1,4 @@
-"""The `experts` asset: one LoRA expert a category, trained with Diffusion-DPO on the release."""
+"""The `experts` asset: one LoRA expert per category, trained with Diffusion-DPO on the release."""
 
 import dagster as dg
 

@@ -1,4 +1,4 @@
-"""The `index` asset: a DuckDB file over every manifest's shards; rebuildable, never the truth."""
+"""The `index` asset: a DuckDB file over every manifest's shards, rebuildable at any time."""
 
 import dagster as dg
 

@@ -20,7 +20,7 @@ def merged_adapter_asset(engines: Engines) -> dg.AssetsDefinition:
         op_tags=op_tags(engines.profile.ray, "merge"),
         group_name="alignment",
         kinds={"pytorch"},
-        description="One LoRA adapter from all experts; the baselines' adapters stand beside it.",
+        description="One LoRA adapter from all experts; with the baselines' adapters beside it.",
     )
     def merged_adapter(
         context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]

@@ -1,4 +1,4 @@
-"""The `preference_pairs` asset: pairs that can teach a preference, and why the others cannot."""
+"""The `preference_pairs` asset: pairs that carry a preference, and the reasons of dropped ones."""
 
 import dagster as dg
 
@@ -22,7 +22,7 @@ def preference_pairs_asset(
         after="scores",
         kinds={"python", "parquet"},
         follows_by_itself=True,
-        description="One row per kept pair; dropped pairs stand beside, each with one reason.",
+        description="One row per kept pair; dropped pairs lie beside, each with one reason.",
     )
     def preference_pairs(
         context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]

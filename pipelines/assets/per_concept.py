@@ -1,4 +1,4 @@
-"""What the assets partitioned by concept share: their decorator, and how they report."""
+"""Decorator and reporting shared by the assets partitioned by concept."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,9 +25,9 @@ def per_concept(
     pool: str | None = None,
     follows_by_itself: bool = False,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """A ``dg.asset`` decorator: one run serves many concepts with one model load.
+    """``dg.asset`` decorator: one run covers many concepts with one model load.
 
-    ``follows_by_itself``: remade when its input changed, once the automation sensor is on.
+    ``follows_by_itself``: remade when its input changes, if the automation sensor is on.
     """
     return dg.asset(
         key_prefix=engines.profile.name,
@@ -36,7 +36,7 @@ def per_concept(
         backfill_policy=dg.BackfillPolicy.multi_run(engines.profile.concepts_per_run),
         pool=pool,
         op_tags=op_tags(engines.profile.ray, room),
-        # Only what costs seconds of a CPU; a GPU is never started by a change upstream.
+        # Only for seconds of CPU work; an upstream change never starts a GPU.
         automation_condition=dg.AutomationCondition.eager() if follows_by_itself else None,
         group_name="dataset",
         kinds=kinds,
@@ -52,7 +52,7 @@ def report(
     manifest: Manifest,
     preview: Callable[[DataRoot, str], dict[str, dg.MetadataValue]] | None = None,
 ) -> None:
-    """Attach one partition's numbers to that partition alone (a result would go to all)."""
+    """Attach metadata to one partition only (a result's would go to all)."""
     shown = {
         **describe(manifest, engines.data.partition(room, key)),
         **partition_funnel(manifest),

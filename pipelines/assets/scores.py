@@ -1,4 +1,4 @@
-"""The `scores` asset: raw numbers for every image and prompt pair, never only labels."""
+"""The `scores` asset: raw numbers, not labels, for every image and prompt pair."""
 
 import dagster as dg
 

@@ -1,6 +1,6 @@
 """The console script `alignguard`: thin commands over the driver and the libraries.
 
-Every command exits with 0 when all is well, 1 for a fault that it explains in a line or two.
+Every command exits with 0 on success, and with 1 and a short message on a fault.
 """
 
 import os
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="""From a list of concepts that an image model must not draw to a preference dataset,
-    one LoRA expert a category, one merged safety adapter, and the numbers that judge it.
+    one LoRA expert per category, one merged safety adapter, and its evaluation.
 
     Start with `alignguard doctor`, then `alignguard run`. The environment variables
     `ALIGNGUARD_PROFILE` (default `standin`) and `ALIGNGUARD_ROOT` (default `./data`) say which
@@ -30,14 +30,14 @@ app = typer.Typer(
 app.add_typer(release_commands.app, name="release")
 app.add_typer(import_data.app, name="import")
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
+Json = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
 ProfileOption = Annotated[
     str | None,
     typer.Option("--profile", envvar="ALIGNGUARD_PROFILE", help="A shipped name or a YAML file."),
 ]
 OwnProfile = Annotated[
     str | None,
-    typer.Option("--profile", "-p", help="Here too: a shipped name or a YAML file."),
+    typer.Option("--profile", "-p", help="As before the command: a shipped name or a YAML file."),
 ]
 RootOption = Annotated[
     str | None,
@@ -63,7 +63,7 @@ VersionOption = Annotated[
 def choose(
     profile: ProfileOption = None, root: RootOption = None, version: VersionOption = False
 ) -> None:
-    """Options of every command; they win over the environment."""
+    """Options of every command; they override the environment."""
     _use(profile)
     from alignguard_data.storage.places import parse_root
 
@@ -71,7 +71,7 @@ def choose(
 
 
 def _use(profile: str | None) -> None:
-    """Before the command and after it mean the same; what is nearer to the command wins."""
+    """Options before and after the command are equivalent; those after it win."""
     if profile:
         from pipelines.profile import settled
 
@@ -85,9 +85,9 @@ def run(
     ] = None,
     profile: OwnProfile = None,
 ) -> None:
-    """Bring every room up to date, show progress, print the result table.
+    """Bring every room up to date with live progress, then print the result table.
 
-    Only what is missing or stale is made. Killed at any moment, the next run goes on.
+    Makes only what is missing or stale. After a kill, the next run resumes.
     """
     _use(profile)
     from pipelines.cli.run import run_command
@@ -99,17 +99,19 @@ def run(
 def plan(
     gpu: Annotated[
         str | None,
-        typer.Option(help="Also cost a whole run on this GPU, for example `h100`, by operations."),
+        typer.Option(
+            help="Also estimate a full run on this GPU, for example `h100`, from operation counts."
+        ),
     ] = None,
     peak_share: Annotated[
-        float, typer.Option(help="Share of the GPU's 16-bit peak that is reached, with --gpu.")
+        float, typer.Option(help="With --gpu: share of the GPU's 16-bit peak that is reached.")
     ] = 0.4,
     profile: OwnProfile = None,
     as_json: Json = False,
 ) -> None:
-    """Say what `alignguard run` would make and why, with time and size, before anything is made.
+    """Show what `alignguard run` would make and why, with time and size, without making it.
 
-    `alignguard plan --profile sdxl --gpu h100` needs neither a GPU nor any weights.
+    `alignguard plan --profile sdxl --gpu h100` needs no GPU and no weights.
     """
     _use(profile)
     from pipelines.cli.plan import plan_command
@@ -121,15 +123,16 @@ def plan(
 def status(
     as_json: Json = False,
     verify: Annotated[
-        bool, typer.Option(help="Read every file and compare its hash with its manifest.")
+        bool, typer.Option(help="Compare every file's hash with its manifest.")
     ] = False,
     profile: OwnProfile = None,
 ) -> None:
     """Show rooms x partitions: done, short, empty, stale, missing, failed.
 
-    *done*: its manifest matches today's configuration and inputs. *short*: so, with less than was
-    asked for; the next run asks again. *empty*: its last run made nothing of it. *stale*: made from
-    something else. *missing*: never completed. *failed*: its last run failed.
+    *done*: the manifest matches the current configuration and inputs. *short*: done, with fewer
+    rows than requested; the next run asks again. *empty*: the last run produced nothing. *stale*:
+    made from another configuration or other inputs. *missing*: never completed. *failed*: the last
+    run failed.
     """
     _use(profile)
     from pipelines.cli.status import status_command
@@ -142,9 +145,9 @@ def doctor(
     profile: OwnProfile = None,
     as_json: Json = False,
 ) -> None:
-    """Say what this machine can run, and what is missing, with the line that fixes it.
+    """Check what this machine can run and print a fix for what is missing.
 
-    Exit code 1 when the chosen profile could not run: weights, licence, GPU, disk, server.
+    Exit code 1 if the profile cannot run: weights, licence, GPU, disk, server.
     """
     _use(profile)
     from pipelines.cli.doctor import doctor_command
@@ -154,13 +157,13 @@ def doctor(
 
 @app.command()
 def sql(
-    query: Annotated[str, typer.Argument(help="Any SELECT; `SHOW TABLES` lists what there is.")],
+    query: Annotated[str, typer.Argument(help="Any SELECT; `SHOW TABLES` lists tables and views.")],
     out: Annotated[
-        Path | None, typer.Option(help="Write a .csv, .parquet or .json file instead.")
+        Path | None, typer.Option(help="Write the result to a .csv, .parquet or .json file.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Ask the index, for example `alignguard sql "SELECT * FROM coverage"`.
+    """Query the index, for example `alignguard sql "SELECT * FROM coverage"`.
 
     Views: coverage, funnel_totals, flag_rates, near_misses, duplicates, lineage, image_pairs,
     preference_pairs, release_pairs, and drift('v0.1.0', 'v0.2.0').
@@ -172,16 +175,15 @@ def sql(
 
 @app.command()
 def show(
-    pair: Annotated[str, typer.Argument(help="A pair's id, or the beginning of it.")],
+    pair: Annotated[str, typer.Argument(help="A pair's id or a prefix of it.")],
     out: Annotated[
-        Path | None, typer.Option(help="The PNG of both images; default pair-ID.png here.")
+        Path | None,
+        typer.Option(help="PNG of both images; default: pair-ID.png in the current folder."),
     ] = None,
-    reveal: Annotated[
-        bool, typer.Option(help="Do not blur the unsafe image; this is logged.")
-    ] = False,
+    reveal: Annotated[bool, typer.Option(help="Do not blur the unsafe image (logged).")] = False,
     as_json: Json = False,
 ) -> None:
-    """Tell a pair's whole story: prompts, images, scores, verdict, releases; draw it blurred."""
+    """Show a pair's history (prompts, images, scores, verdict, releases) and its blurred images."""
     from pipelines.cli.show import show_command
 
     raise typer.Exit(show_command(Output(), pair, out=out, reveal=reveal, as_json=as_json))
@@ -191,7 +193,7 @@ def show(
 def report(
     reveal: Annotated[
         bool,
-        typer.Option(help="Write a second report with unsafe images unblurred; this is logged."),
+        typer.Option(help="Also write a report with unblurred unsafe images (logged)."),
     ] = False,
     profile: OwnProfile = None,
     as_json: Json = False,
@@ -209,20 +211,20 @@ def calibrate(
         Path, typer.Argument(help="CSV: image_id (of the index), label (safe/unsafe or 0/1).")
     ],
     precision: Annotated[
-        float, typer.Option(help="Wanted share of unsafe images among the flagged.")
+        float, typer.Option(help="Target share of unsafe images among flagged ones.")
     ] = 0.95,
     every_score: Annotated[
-        bool, typer.Option(help="Every score of the index, not only those of the flag rules.")
+        bool, typer.Option(help="All scores of the index, not only those of the flag rules.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="The YAML file to write; default in the data root.")
+        Path | None, typer.Option(help="YAML file to write; default: in the data root.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Find the flag rules' thresholds from images that people labelled, with ROC and PR curves.
+    """Calibrate the flag rules' thresholds on labelled images, with ROC and PR curves.
 
-    `alignguard sql "SELECT image_id, side, concept FROM images USING SAMPLE 200" --json` gives
-    images to label. A profile takes the result: `{scorer: q16, key: inappropriate, calibrated:
+    `alignguard sql "SELECT image_id, side, concept FROM images USING SAMPLE 200" --json` lists
+    images to label. Use the result in a profile: `{scorer: q16, key: inappropriate, calibrated:
     thresholds.yaml}` instead of `at_least`.
     """
     from pipelines.cli.calibrate import calibrate_command
@@ -244,7 +246,7 @@ def convert_q16(
     source: Annotated[Path, typer.Argument(help="The authors' prompts.p (ml-research/Q16).")],
     target: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
 ) -> None:
-    """Turn Q16's class vectors, published as a pickle, into safetensors without running it."""
+    """Convert Q16's published pickle of class vectors to safetensors, without executing it."""
     from alignguard_data.scores.scorers.q16 import convert_q16 as convert
 
     count, width = convert(source, target)
@@ -255,7 +257,7 @@ def convert_q16(
 def convert_weights(
     folder: Annotated[Path, typer.Argument(help="A model folder in diffusers' format.")],
 ) -> None:
-    """Write safetensors beside pickled weights (.bin, .pt), which are never loaded as they are."""
+    """Convert pickled weights (.bin, .pt) to safetensors; pickles are never loaded directly."""
     from alignguard_data.engines.pickled import convert_weights as convert
 
     for written in convert(folder):
@@ -265,17 +267,17 @@ def convert_weights(
 @app.command()
 def ui(
     port: Annotated[int, typer.Option(help="Port of the web server.")] = 3000,
-    host: Annotated[str, typer.Option(help="Address; keep it on this machine.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; keep it local.")] = "127.0.0.1",
 ) -> None:
-    """Open the Dagster UI over the same runs, where every asset can be materialized again."""
+    """Open the Dagster UI on the same runs; every asset can be materialized there."""
     from pipelines.profile import load_profile
     from pipelines.resources import data_root
-    from pipelines.runtime.lanes import open_pools
     from pipelines.runtime.materialize import open_instance
+    from pipelines.runtime.worker_slots import open_pools
 
     with open_instance(data_root()) as instance:
         open_pools(instance, load_profile())
-        os.chdir(instance.root_directory)  # where its dagster.yaml is
+        os.chdir(instance.root_directory)  # location of dagster.yaml
     Output().say(f"Dagster UI: http://{host}:{port}   (stop with Ctrl-C)")
     sys.stdout.flush()
     command = [sys.executable, "-m", "dagster", "dev", "-m", "pipelines.definitions"]
@@ -285,7 +287,7 @@ def ui(
 
 
 def main() -> None:
-    """Entry point: what a user can mend is a clear line, not a traceback."""
+    """Entry point: faults a user can fix end in a message, not a traceback."""
     for library in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
-        os.environ.setdefault(library, "error")  # they warn of what is not needed here
+        os.environ.setdefault(library, "error")  # they warn about unneeded features
     guarded(app)

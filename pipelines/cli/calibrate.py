@@ -38,10 +38,10 @@ def calibrate_command(
     out: Path | None,
     as_json: bool,
 ) -> int:
-    """Calibrate the scores that the profile's flag rules read, or every one; always 0.
+    """Calibrate the scores of the profile's flag rules, or all scores; returns 0.
 
     Raises:
-        ConfigError: --out is no YAML file, the labels have faults, or no labelled image has a
+        ConfigError: --out is not a YAML file, the labels have faults, or no labelled image has a
             score.
     """
     if not 0 < precision <= 1:
@@ -81,7 +81,7 @@ def calibrate_command(
         return 0
     console.print(_table(found, precision))
     if report["without_score"]:
-        console.say((f"{report['without_score']} labelled images have no score here", "yellow"))
+        console.say((f"{report['without_score']} labelled images have no score", "yellow"))
     if read.unread:
         console.say(f"not read: column(s) {', '.join(read.unread)}")
     console.say(f"thresholds {target}\nplot       {report['plot']}")
@@ -95,11 +95,10 @@ def calibrate_command(
 def _scores(
     data: DataRoot, said: dict[str, bool], wanted: set[ScoreName] | None
 ) -> dict[ScoreName, tuple[str, dict[str, float]]]:
-    """Score to its version and the labelled images' values.
+    """Score name to its version and the labelled images' values.
 
     Raises:
-        ConfigError: images were scored by several versions of one scorer, of which one threshold
-            cannot be made.
+        ConfigError: images have scores of several versions of one scorer.
     """
     versions: dict[str, set[str]] = {}
     found: dict[ScoreName, tuple[str, dict[str, float]]] = {}
@@ -107,13 +106,13 @@ def _scores(
         if image in said and (wanted is None or (scorer, key) in wanted):
             found.setdefault((scorer, key), (version, {}))[1][image] = value
             versions.setdefault(scorer, set()).add(version)
-    if mixed := {name: told for name, told in versions.items() if len(told) > 1}:
+    if mixed := {name: seen for name, seen in versions.items() if len(seen) > 1}:
         raise ConfigError(
             "scores",
             [
-                f"{name}: the labelled images have scores of versions {', '.join(sorted(told))}: "
+                f"{name}: the labelled images have scores of versions {', '.join(sorted(seen))}: "
                 "`alignguard run --until index` scores them again"
-                for name, told in mixed.items()
+                for name, seen in mixed.items()
             ],
         )
     return found

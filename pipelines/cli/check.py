@@ -1,11 +1,11 @@
-"""One thing that `alignguard doctor` looked at."""
+"""One check of `alignguard doctor`."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
-    """``state`` is ``ok``, ``warning`` or ``missing``; ``fix`` is the line that mends it."""
+    """``state`` is ``ok``, ``warning`` or ``missing``; ``fix`` is a command or hint."""
 
     what: str
     state: str

@@ -1,8 +1,8 @@
-"""What every command prints with: text of others is never markup, and a pipe gets whole lines.
+"""Console output of every command: external text is never markup, and pipes get uncut lines.
 
 Prompts, replies, paths and error messages come from models, servers and files. `[bold]` in them
-stays `[bold]`, and an escape sequence is shown instead of reaching the terminal. Only styles that
-the code itself names, as ``styled(("done", "green"), ...)``, are styles.
+stays `[bold]`, and an escape sequence is shown instead of reaching the terminal. Only styles named
+in the code, as in ``styled(("done", "green"), ...)``, apply.
 """
 
 import base64
@@ -20,14 +20,14 @@ from rich.table import Table
 from rich.text import Text
 
 NO_LIMIT = 1_000_000
-"""Columns of what is no terminal: nothing is cut or wrapped for a file or another program."""
+"""Width when output is not a terminal: nothing is cut or wrapped."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _MARKS = {True: ("✓", "ok", "green"), False: ("✗", "x", "red")}
 
 
 class Output(Console):
-    """A console on standard output (or error) that takes every string as it is."""
+    """A console on standard output (or error) that prints every string literally."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"markup": False, "emoji": False, **options})
@@ -35,15 +35,15 @@ class Output(Console):
             self.width = NO_LIMIT
 
     def render_str(self, text: str, **options: Any) -> Text:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """As rich does it, with control characters made visible."""
+        """As in rich, with control characters escaped."""
         return super().render_str(visible(text), **options)
 
     def say(self, *parts: str | tuple[str, str], wrap: bool = False) -> None:
-        """One line of parts; a part is plain text, or text and the style that it is shown in."""
+        """Print one line of parts: plain text, or text with a style."""
         self.print(styled(*parts), soft_wrap=not wrap)
 
     def mark(self, good: bool) -> tuple[str, str]:
-        """A tick or a cross with its style; words where the output's encoding has neither."""
+        """A styled tick or cross; words if the output's encoding lacks them."""
         sign, word, style = _MARKS[good]
         return (sign if _encodes(self.encoding, sign) else word), style
 
@@ -55,12 +55,12 @@ class Output(Console):
         """
         ascii_only = not self.encoding.lower().startswith("utf")
         text = json.dumps(plain(data), indent=2, ensure_ascii=ascii_only, allow_nan=False)
-        # Between the quotes of strings alone can these stand.
+        # These occur only inside strings.
         print(_CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text), file=self.file)
 
 
 def styled(*parts: str | tuple[str, str]) -> Text:
-    """Parts as one text: plain, or text and the style that it is shown in."""
+    """Join parts into one text: plain text, or text with a style."""
     whole = Text()
     for part in parts:
         text, style = (part, "") if isinstance(part, str) else part
@@ -69,7 +69,7 @@ def styled(*parts: str | tuple[str, str]) -> Text:
 
 
 def table(*columns: str, title: str | None = None) -> Table:
-    """A table whose cells are folded, never cut, where a terminal is too narrow for them."""
+    """A table that folds cells, never cuts them, on narrow terminals."""
     made = Table(title=title, title_justify="left")
     for column in columns:
         made.add_column(column, overflow="fold")
@@ -77,10 +77,7 @@ def table(*columns: str, title: str | None = None) -> Table:
 
 
 def visible(text: str) -> str:
-    r"""The text with control characters (but for newline and tab) as ``\x1b``.
-
-    A terminal would act on them.
-    """
+    r"""Escape control characters except newline and tab, as ``\x1b``: terminals act on them."""
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
@@ -93,7 +90,7 @@ def _encodes(encoding: str, text: str) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """What JSON has a word for; anything that it has none for as text."""
+    """The value as JSON types; anything else as text."""
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, numbers.Integral):

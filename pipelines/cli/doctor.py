@@ -1,4 +1,4 @@
-"""`alignguard doctor`: what this machine can run, and the line that fixes what is missing."""
+"""`alignguard doctor`: what this machine can run, with a fix for what is missing."""
 
 import importlib.util
 import os
@@ -109,7 +109,7 @@ def _profile(name: str) -> Check:
 
 
 def doctor_command(console: Output, *, as_json: bool) -> int:
-    """Print every check; exit code 1 when something is missing."""
+    """Print every check; returns 1 if something is missing."""
     checks = list(examine())
     if as_json:
         console.json([asdict(check) for check in checks])

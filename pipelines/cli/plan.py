@@ -1,4 +1,4 @@
-"""`alignguard plan`: the dry run as a table or JSON."""
+"""`alignguard plan`: dry run as a table or JSON."""
 
 from dataclasses import asdict
 
@@ -16,10 +16,10 @@ SHOWN = 4
 
 
 def plan_command(console: Output, *, gpu: str | None, peak_share: float, as_json: bool) -> int:
-    """Print what a run would make and why, and what it costs on a GPU; always 0.
+    """Print what a run would make and why, and its cost on a GPU; returns 0.
 
     Raises:
-        ConfigError: no such GPU, or a share out of bounds.
+        ConfigError: unknown GPU, or share out of bounds.
     """
     card = _gpu(gpu, peak_share) if gpu else None
     engines = Engines(load_profile(), data_root())
@@ -39,7 +39,7 @@ def plan_command(console: Output, *, gpu: str | None, peak_share: float, as_json
     if card:
         console.print(_budget_table(costs, f"{gpu} ({card.tflops:g} TFLOP/s, {card.gib} GiB)"))
         console.say(
-            f"A whole run from nothing, counted from the models' shapes; hours at {peak_share:.0%} "
+            f"A full run from nothing, counted from the models' shapes; hours at {peak_share:.0%} "
             "of peak.\nNot counted: NudeNet (a small network), the merge's SVDs, replies that are "
             "asked again."
         )

@@ -1,4 +1,4 @@
-"""`alignguard release ...`: what was published, what changed; exports and withdrawals."""
+"""`alignguard release ...`: list, compare, export, push and withdraw."""
 
 import dataclasses
 from pathlib import Path
@@ -16,9 +16,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="List, show, verify, compare, export, push and withdraw from releases of the dataset.",
 )
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for a machine to read.")]
+Json = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
 Version = Annotated[
-    str | None, typer.Argument(help="For example v0.1.0, a folder, or nothing for the newest.")
+    str | None, typer.Argument(help="For example v0.1.0, or a folder; default: the newest.")
 ]
 
 
@@ -30,7 +30,7 @@ def _data() -> DataRoot:
 
 
 def _folder(version: str | None) -> Place:
-    """The release of exactly this version (`0.1.0`, `v0.1.0`) or name, or the folder of one.
+    """The release of this exact version (`0.1.0`, `v0.1.0`) or name, or in this folder.
 
     Raises:
         InputMissing: there is none.
@@ -84,7 +84,7 @@ def show_command(version: Version = None, as_json: Json = False) -> None:
 
 @app.command("verify")
 def verify_command(version: Version = None, as_json: Json = False) -> None:
-    """Read every file of a release and compare it with the manifest; exit 1 on any difference."""
+    """Compare every file of a release with the manifest; exit 1 on any difference."""
     from alignguard_data.release.room import verify_release
 
     folder = _folder(version)
@@ -95,17 +95,17 @@ def verify_command(version: Version = None, as_json: Json = False) -> None:
         for fault in faults:
             Output(stderr=True).say((fault, "red"))
     else:
-        Output().say(f"{folder.name}: every file is what its manifest says")
+        Output().say(f"{folder.name}: every file matches the manifest")
     raise typer.Exit(1 if faults else 0)
 
 
 @app.command("diff")
 def diff_command(
     old: Annotated[str, typer.Argument(help="For example v0.1.0, or a folder.")],
-    new: Annotated[str, typer.Argument(help="The release to compare with it.")],
+    new: Annotated[str, typer.Argument(help="Release to compare with.")],
     as_json: Json = False,
 ) -> None:
-    """Show which pairs were added, removed or changed between two releases, by category."""
+    """Show pairs added, removed or changed between two releases, by category."""
     from alignguard_data.release.changes import by_category, evaluation_changes, published_diff
 
     changes = published_diff(_folder(old), _folder(new))
@@ -126,9 +126,9 @@ def diff_command(
 @app.command("withdraw")
 def withdraw_command(
     pair_ids: Annotated[list[str], typer.Argument(help="Ids of pairs of the newest release.")],
-    reason: Annotated[str, typer.Option(help="Why; it goes into the next change log.")],
+    reason: Annotated[str, typer.Option(help="Reason, for the next change log.")],
 ) -> None:
-    """Take pairs back: the next release leaves them out. Published releases stay as they are."""
+    """Withdraw pairs: the next release omits them. Published releases are unchanged."""
     from alignguard_data.release.withdrawals import ledger, withdraw
 
     data = _data()
@@ -140,7 +140,7 @@ def withdraw_command(
 @app.command("export")
 def export_command(
     version: Version = None,
-    to: Annotated[Path, typer.Option(help="Folder to make; it must not exist.")] = Path("export"),
+    to: Annotated[Path, typer.Option(help="New folder; must not exist.")] = Path("export"),
     tier: Annotated[
         str, typer.Option(help="card: statistics; prompts: text and hashes; full: images too.")
     ] = "prompts",
@@ -148,7 +148,7 @@ def export_command(
         str, typer.Option("--format", help="parquet, csv, webdataset or pickapic-folder.")
     ] = "parquet",
 ) -> None:
-    """Write one release in another shape. Only tier `full` holds (unsafe) images."""
+    """Export one release to another format. Only tier `full` includes (unsafe) images."""
     from alignguard_data.release.export import export_release
 
     files = export_release(_folder(version), to, tier=tier, file_format=file_format)
@@ -163,24 +163,25 @@ def push_command(
         str, typer.Option(help="card: statistics; prompts: text and hashes; full: images too.")
     ] = "card",
     gated: Annotated[
-        bool, typer.Option("--gated", help="Readers must be let in one by one; full needs it.")
+        bool,
+        typer.Option("--gated", help="Require access approval per reader; mandatory for full."),
     ] = False,
     private: Annotated[
         bool | None,
-        typer.Option("--private/--public", help="New repositories are private without either."),
+        typer.Option("--private/--public", help="New repositories are private by default."),
     ] = None,
     take_over: Annotated[
         bool,
         typer.Option(
             "--take-over",
-            help="Push into a repository with files of others: equal names are replaced.",
+            help="Push into a repository that has other files; equal names are replaced.",
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be sent, without sending.")
     ] = False,
 ) -> None:
-    """Upload one tier of a release to the Hugging Face hub, as one commit with a tag."""
+    """Upload one tier of a release to the Hugging Face hub as one tagged commit."""
     from alignguard_data.release.push import Push, push_release, settings_of
 
     push = Push(address=address, tier=tier, gated=gated, private=private, take_over=take_over)

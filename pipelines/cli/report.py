@@ -1,4 +1,4 @@
-"""`alignguard report`: the result table from summary.json, and where the report is."""
+"""`alignguard report`: prints the result table from summary.json and the report's path."""
 
 import json
 from typing import Any
@@ -16,19 +16,19 @@ _FIELDS = {"ip", "preservation", "seconds", "release", "adapter", "report"}
 
 
 def read_summary(data: DataRoot) -> dict[str, Any]:
-    """The evaluation's summary, its paths as they are today.
+    """The evaluation's summary with absolute paths.
 
     Raises:
         InputMissing: nothing was evaluated yet.
-        IntegrityError: the file is no JSON, or lacks a field.
+        IntegrityError: the file is not JSON, or lacks a field.
     """
     path = data.base / "evaluation" / "summary.json"
     try:
         summary = json.loads(read_bytes(path))
     except FileNotFoundError as error:
-        raise InputMissing(f"{path} is not there yet: run `alignguard run` first") from error
+        raise InputMissing(f"{path} does not exist yet: run `alignguard run` first") from error
     except ValueError as error:
-        raise IntegrityError(f"{path} is no JSON: materialize the evaluation again") from error
+        raise IntegrityError(f"{path} is not JSON: materialize the evaluation again") from error
     lacking = _FIELDS - summary.keys() if isinstance(summary, dict) else _FIELDS
     if lacking:
         fields = ", ".join(sorted(lacking))
@@ -37,7 +37,7 @@ def read_summary(data: DataRoot) -> dict[str, Any]:
 
 
 def print_summary(console: Output, data: DataRoot) -> None:
-    """IP with intervals for base, each expert and merged; preservation; seconds a room."""
+    """IP with intervals for base, each expert and merged; preservation; seconds per room."""
     summary = read_summary(data)
     table = Table(title="Inappropriate probability (IP), 95 % intervals", title_justify="left")
     table.add_column("adapter", overflow="fold")
@@ -59,7 +59,7 @@ def print_summary(console: Output, data: DataRoot) -> None:
 
 
 def _print_preservation(console: Output, preservation: dict[str, Any]) -> None:
-    """Measures as rows, so that the table is as narrow as the one above it."""
+    """Measures as rows, to keep the table narrow."""
     table = Table(title="Preservation on safe prompts", title_justify="left")
     table.add_column("adapter", overflow="fold")
     for column in ("measure", "mean, 95 % interval, images"):
@@ -79,7 +79,7 @@ def _interval(value: dict[str, float] | None) -> str:
 
 
 def report_command(console: Output, *, reveal: bool, as_json: bool) -> int:
-    """Print the table (or the summary as JSON); with ``reveal`` write the unblurred report."""
+    """Print the table (or the summary as JSON); with ``reveal``, write the unblurred report."""
     data = DataRoot(root=data_root(), profile=load_profile().name)
     if as_json:
         console.json(read_summary(data))

@@ -1,4 +1,4 @@
-"""`alignguard run`: progress bars while it works, the result table when it is done."""
+"""`alignguard run`: progress bars, then the result table."""
 
 import time
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ LINE_EVERY_SECONDS = 10.0
 
 
 class Bars(Listener):
-    """A bar a room on a terminal; a line now and then where output goes to a file."""
+    """One bar per room on a terminal; occasional lines if output goes to a file."""
 
     def __init__(self, console: Output, engines: Engines, progress: Progress) -> None:
         self._console = console
@@ -57,11 +57,11 @@ class Bars(Listener):
             self._printed = now
             rate = self._done / (now - self._started)
             of = f" of {self._total}" if self._total else ""
-            # The first few units tell of loading models more than of the work.
+            # The first units measure model loading rather than work.
             left = ""
             if self._total and self._done >= 0.05 * self._total:
                 left = f", {(self._total - self._done) / rate:.0f} s left"
-            self._console.say(f"{room}: {self._done}{of}, {rate:.1f} a second{left}")
+            self._console.say(f"{room}: {self._done}{of}, {rate:.1f} per second{left}")
 
     def room_ended(self, room: Room, made: int, pending: int) -> None:
         if self._task is not None:
@@ -89,10 +89,10 @@ class Bars(Listener):
 
 
 def run_command(console: Output, until: str | None = None) -> int:
-    """Run all rooms, or those up to ``until``; 0 when all is done, 1 when a partition failed.
+    """Run all rooms, or those up to ``until``; returns 0 if all is done, 1 if a partition failed.
 
     Raises:
-        ConfigError: ``until`` is no room.
+        ConfigError: ``until`` is not a room.
     """
     names = [room.name for room in ROOMS]
     if until is not None and until not in names:
@@ -125,7 +125,7 @@ def run_command(console: Output, until: str | None = None) -> int:
     for warning in report.warnings:
         console.say(("!", "yellow"), f" {warning}")
     if report.failures:
-        console.say("Failed; what is done stays done, so mend the cause and run again.")
+        console.say("Failed. Finished work is kept: fix the cause and run again.")
         return 1
     if not any(report.made.values()):
         console.say(("Everything is up to date.", "bold green"))

@@ -1,4 +1,4 @@
-"""`alignguard show`: a pair's story as tables, and its images as a blurred PNG."""
+"""`alignguard show`: a pair's history as tables, and its images as a blurred PNG."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -18,10 +18,10 @@ from pipelines.resources import data_root
 def show_command(
     console: Output, pair: str, *, out: Path | None, reveal: bool, as_json: bool
 ) -> int:
-    """Print the story and write the picture; always 0.
+    """Print the history and write the picture; returns 0.
 
     Raises:
-        ConfigError: ``out`` is no PNG.
+        ConfigError: ``out`` is not a PNG.
     """
     if out and out.suffix.lower() != ".png":
         raise ConfigError("alignguard show", [f"--out: got {out}, which does not end in .png"])
@@ -36,7 +36,7 @@ def show_command(
         return 0
     _print(console, story)
     if picture:
-        note = ("revealed (logged)", "yellow") if reveal else "what is flagged is blurred"
+        note = ("revealed (logged)", "yellow") if reveal else "flagged images are blurred"
         console.say(f"picture   {target} (", note, ")")
     return 0
 

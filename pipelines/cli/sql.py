@@ -14,7 +14,7 @@ MAX_SHOWN = 200
 
 
 def sql_command(console: Output, query: str, *, out: Path | None, as_json: bool) -> int:
-    """Print the rows that ``query`` returns, or write them to a file."""
+    """Print the rows of ``query``, or write them to a file."""
     data = DataRoot(root=data_root(), profile=load_profile().name)
     if out:
         console.say(f"{export(data, query, out):,} rows in {out}")
@@ -34,7 +34,7 @@ def sql_command(console: Output, query: str, *, out: Path | None, as_json: bool)
 
 
 def each_once(columns: Sequence[str]) -> list[str]:
-    """Names that differ, as an export's do: ``a, a`` is ``a, a_1``."""
+    """Unique names, as in an export: ``a, a`` is ``a, a_1``."""
     taken, found = set(columns), list[str]()
     for name in columns:
         number, free = 0, name

@@ -22,7 +22,7 @@ STATES = ("done", "short", "empty", "stale", "missing", "failed", "corrupt")
 BESIDE = ("imports", "encodings")
 """Rooms that are no assets: their partitions are looked at where they are there."""
 RUNS_LOOKED_AT = 500
-"""Newest runs that are searched for failures."""
+"""Number of newest runs searched for failures."""
 _COLOURS = {
     "done": "green", "short": "yellow", "empty": "red", "stale": "yellow", "missing": "dim",
     "failed": "red", "corrupt": "red",
@@ -30,23 +30,23 @@ _COLOURS = {
 
 
 def room_states(engines: Engines, instance: dg.DagsterInstance, room: Room) -> dict[str, str]:
-    """State of every partition; ``failed`` is what Dagster saw fail and nobody has made since."""
+    """State of every partition; ``failed``: its last run failed and it was not made since."""
     states: dict[str, str] = {**room.states(engines)}
     if any(state != "done" for state in states.values()):
         failed = _last_failed(engines, instance, room, list(states))
-        told = (*SOUND, "empty")  # the partition itself says more than its run
-        states |= {key: "failed" for key in failed if states[key] not in told}
+        specific = (*SOUND, "empty")  # the partition's own state is more specific
+        states |= {key: "failed" for key in failed if states[key] not in specific}
     return states
 
 
 def _last_failed(
     engines: Engines, instance: dg.DagsterInstance, room: Room, keys: Sequence[str]
 ) -> set[str]:
-    """The partitions whose newest run failed; a run may cover a range of them."""
+    """Partitions whose newest run failed; a run may cover a range."""
     asset = dg.AssetKey([engines.profile.name, room.asset])
     order = keys
     if room.partitioned_by == "concept":
-        # A range follows the order in which the partitions were added, not the taxonomy's.
+        # A range follows the order of registration, not the taxonomy's.
         order = list(instance.get_dynamic_partitions(f"{engines.profile.name}_concepts"))
     judged: set[str] = set()
     failed: set[str] = set()
@@ -100,7 +100,7 @@ def _corruption(data: DataRoot, folder: Place) -> list[str]:
 
 
 def status_command(console: Output, *, as_json: bool, verify: bool) -> int:
-    """Print the states; exit code 1 when something failed, came out empty or is corrupt."""
+    """Print the states; returns 1 if something failed, is empty or is corrupt."""
     engines = Engines(load_profile(), data_root())
     engines.data.prepare()
     with open_instance(engines.data.root) as instance:
@@ -109,12 +109,12 @@ def status_command(console: Output, *, as_json: bool, verify: bool) -> int:
     for room, key in found:
         states.setdefault(room, {})[key] = "corrupt"
     if as_json:
-        faults = {f"{room} {key}": "; ".join(told) for (room, key), told in found.items()}
+        faults = {f"{room} {key}": "; ".join(texts) for (room, key), texts in found.items()}
         console.json({"rooms": states, "faults": faults})
     else:
         _print_table(console, states)
-        for (room, key), told in found.items():
-            for fault in told:
+        for (room, key), texts in found.items():
+            for fault in texts:
                 console.say(("corrupt", "red"), f" {room} {key}: {fault}")
     bad = {"empty", "failed", "corrupt"} & {s for keys in states.values() for s in keys.values()}
     return 1 if bad else 0

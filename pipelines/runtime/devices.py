@@ -1,8 +1,8 @@
-"""One GPU a process: which one this process owns, and how every engine in it comes to use it.
+"""One GPU per process: which GPU this process owns, and how its engines get it.
 
-A process that owns a GPU sees no other (``CUDA_VISIBLE_DEVICES``), so engines whose device is
-``auto`` take it, the scorers' and trainers' too. Ray and Kubernetes give a process its GPU in the
-same way. A GPU is owned as long as its process lives, by a lock file that the kernel lets go of.
+A process that owns a GPU sees no other (``CUDA_VISIBLE_DEVICES``), so every engine with device
+``auto`` uses it. Ray and Kubernetes assign GPUs the same way. A process owns its GPU until it
+exits, by a lock file that the kernel releases.
 """
 
 import fcntl
@@ -19,34 +19,33 @@ from alignguard_data.contracts.errors import EngineError
 log = logging.getLogger(__name__)
 
 DEVICE_VARIABLE = "ALIGNGUARD_DEVICE"
-"""Names the device of this process, for example ``cuda:1``; it need not be in the profile."""
+"""Device of this process, for example ``cuda:1``; need not be in the profile."""
 DEVICE = r"cpu|cuda:\d+"
 VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 _owned: dict[str, int | None] = {}
-"""The device of this process and its open lock file; a second call keeps the first's choice."""
+"""The device of this process and its open lock file; later calls keep the first choice."""
 
 
 def own_device(devices: Sequence[str], wait: float = 1.0) -> str | None:
-    """Make one device this process's own for its whole life, before anything uses a GPU.
+    """Acquire one device for the life of this process, before anything uses a GPU.
 
-    The one that ``ALIGNGUARD_DEVICE`` names, else the first of ``devices`` that no other process of
-    this machine owns, waited for as long as it takes; None, and nothing changes, where neither
-    names one.
+    The device in ``ALIGNGUARD_DEVICE``, else the first of ``devices`` that no other process of this
+    machine owns, waiting without limit. Without either it returns None and changes nothing.
 
     Args:
-        devices: ``cuda:<number>`` or ``cpu``; a CPU may be owned many times over.
-        wait: seconds between two looks.
+        devices: ``cuda:<number>`` or ``cpu``; any number of processes may own the CPU.
+        wait: seconds between attempts.
 
     Raises:
         EngineError: a number is higher than the GPUs that this process sees.
     """
     if _owned:
         return owned_device()
-    told = os.environ.get(DEVICE_VARIABLE)
-    if told:
-        # Told is told: two trainers may share a GPU, and taking a busy one is the user's choice.
-        return _keep(told, None if told == "cpu" else _lock(told))
+    named = os.environ.get(DEVICE_VARIABLE)
+    if named:
+        # Named explicitly, a busy device is allowed: two trainers may share a GPU.
+        return _keep(named, None if named == "cpu" else _lock(named))
     if not devices:
         return None
     waiting = False
@@ -62,17 +61,17 @@ def own_device(devices: Sequence[str], wait: float = 1.0) -> str | None:
 
 
 def owned_device() -> str | None:
-    """The device of this process, once :func:`own_device` gave it one."""
+    """The device acquired by :func:`own_device`, or None."""
     return next(iter(_owned), None)
 
 
 def visible_number(device: str) -> str:
-    """What ``CUDA_VISIBLE_DEVICES`` must say for a process to see this device alone.
+    """Value of ``CUDA_VISIBLE_DEVICES`` that shows a process only this device.
 
-    ``cuda:1`` is the second of those that this process sees now.
+    ``cuda:1`` is the second GPU that this process sees now.
 
     Raises:
-        EngineError: it sees fewer, or ``device`` is neither.
+        EngineError: it sees fewer GPUs, or ``device`` is malformed.
     """
     if not re.fullmatch(DEVICE, device):
         raise EngineError(f"a device must be cpu or cuda:NUMBER, got {device!r}")
@@ -95,7 +94,7 @@ def _keep(device: str, lock: int | None) -> str:
 
 
 def _lock(device: str) -> int | None:
-    """An open, locked file a GPU of this machine, or None when another process has it."""
+    """An open, locked file for a GPU of this machine; None if another process holds it."""
     folder = Path(tempfile.gettempdir()) / f"alignguard-devices-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     handle = os.open(folder / f"gpu-{visible_number(device)}", os.O_RDWR | os.O_CREAT, 0o600)

@@ -1,7 +1,7 @@
-"""`alignguard run`: every room in order, only what is missing or stale, with live progress.
+"""`alignguard run`: runs every room in order, missing or stale partitions only, with live progress.
 
-Rooms run in this process, one Dagster run a chunk of partitions; those with lanes (several GPUs,
-several trainers, a Ray cluster) in processes of their own, which end with this one however it ends.
+Rooms run in this process, one Dagster run per chunk of partitions. Rooms with worker slots (several
+GPUs, several trainers, a Ray cluster) run in worker processes, which end with this one.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,19 +12,18 @@ import dagster as dg
 from alignguard_data.contracts.score_columns import check_score_columns
 from pipelines.resources import Engines
 from pipelines.rooms import ROOMS, SOUND, Room
-from pipelines.runtime.lanes import chunks, lanes, open_pools
 from pipelines.runtime.materialize import RoomFailed, close_dead_runs, materialize, open_instance
 from pipelines.runtime.progress import listening
 from pipelines.runtime.shortfalls import failures_of_empty, warnings_of_short
 from pipelines.runtime.side_by_side import make_side_by_side
+from pipelines.runtime.worker_slots import chunks, open_pools, worker_slots
 
 
 @dataclass(kw_only=True, slots=True)
 class RunReport:
-    """What one pass over the rooms did.
+    """Result of one pass over the rooms.
 
-    Partitions made a room, failures by partition, and what is done but holds less than was asked
-    for.
+    Partitions made per room, failures by partition, and warnings about short partitions.
     """
 
     made: dict[str, int] = field(default_factory=dict)
@@ -33,31 +32,31 @@ class RunReport:
 
 
 class Listener:
-    """What the driver tells whoever watches; the command line draws bars from it."""
+    """Progress callbacks of the driver; the command line draws bars from them."""
 
     def room_started(self, room: Room, pending: Sequence[str]) -> None:
         """A room has partitions to make."""
 
     def advanced(self, room: str, units: int) -> None:
-        """Some units (pairs, images, steps) of a room are done."""
+        """``units`` more (pairs, images, steps) of a room are done."""
 
     def room_ended(self, room: Room, made: int, pending: int) -> None:
-        """A room ended with ``made`` of its ``pending`` partitions; 0 of 0: it was up to date."""
+        """A room made ``made`` of its ``pending`` partitions; 0 of 0: it was up to date."""
 
 
 def run_rooms(engines: Engines, listener: Listener, until: str | None = None) -> RunReport:
-    """Bring every room up to date; stops before the first room whose input failed.
+    """Bring every room up to date; stop before the first room whose input failed.
 
-    A concept that made nothing fails, and the others go on as far as concepts go by themselves.
+    A concept without rows fails; the others continue through the rooms partitioned by concept.
 
     Args:
         engines: the profile's.
-        listener: told of every step.
-        until: name of the last room to make; None: all of them.
+        listener: receives the progress callbacks.
+        until: last room to make; None: all.
 
     Raises:
         StorageError: the data root or the Dagster home cannot be written.
-        ConfigError: two scorers would share a column.
+        ConfigError: two scorers share a column.
     """
     from pipelines.definitions import build_definitions
 
@@ -85,7 +84,7 @@ def run_rooms(engines: Engines, listener: Listener, until: str | None = None) ->
         empty = [key for key, state in states.items() if state == "empty"]
         made = sum(state in SOUND for state in states.values())
         if empty and made + len(empty) == len(pending):
-            failed = {}  # the runs failed for these alone
+            failed = {}  # the runs failed only for these
         report.failures |= failed | failures_of_empty(engines, room, empty)
         report.made[room.name] = made
         listener.room_ended(room, made, len(due))
@@ -104,9 +103,9 @@ def _make(
     pending: Sequence[str],
     listener: Listener,
 ) -> dict[str, str]:
-    """Make a room's pending partitions; failures by the first partition of their run."""
+    """Make a room's pending partitions; returns failures by the first partition of their run."""
     keys = _in_partition_order(engines, instance, room, pending)
-    wanted = lanes(engines.profile, room)
+    wanted = worker_slots(engines.profile, room)
     runs = chunks(engines.profile, room, keys, len(wanted))
     if wanted:
         return make_side_by_side(engines, room, runs, wanted, listener.advanced)
@@ -125,7 +124,7 @@ def _pending(engines: Engines, instance: dg.DagsterInstance, room: Room) -> list
     keys = room.partitions(engines)
     pending = [key for key, state in room.states(engines, keys).items() if state != "done"]
     if room.name == "taxonomy" and not pending:
-        # A new Dagster home over kept data does not know the concepts' partitions yet.
+        # A new Dagster home on existing data lacks the concepts' partitions.
         known = instance.get_dynamic_partitions(f"{engines.profile.name}_concepts")
         wanted = {concept.key for concept in engines.taxonomy.concepts}
         return keys if not wanted <= set(known) else []
@@ -135,9 +134,9 @@ def _pending(engines: Engines, instance: dg.DagsterInstance, room: Room) -> list
 def _in_partition_order(
     engines: Engines, instance: dg.DagsterInstance, room: Room, pending: Sequence[str]
 ) -> list[str]:
-    """A run names its first and last concept, so runs are cut in the order that Dagster keeps.
+    """Keys in Dagster's order of registration, which may differ from an edited taxonomy's.
 
-    That of registration, which an edited taxonomy need not have.
+    A run names its first and last concept, so chunks must follow this order.
     """
     if room.partitioned_by != "concept":
         return list(pending)

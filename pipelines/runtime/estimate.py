@@ -1,7 +1,6 @@
-"""How long a run will take, before anything is made.
+"""Estimates a run's duration.
 
-From what was made here before, else from the seconds that the profile ships, which another machine
-took.
+From earlier runs on this machine, else from the profile's shipped seconds of another machine.
 """
 
 from collections.abc import Mapping
@@ -12,15 +11,15 @@ from pipelines.rooms import ROOMS, room_seconds
 from pipelines.runtime.plan import plan_rooms
 
 SLOWER, FASTER = 1.7, 0.7
-"""How far another machine may be from the one that the shipped seconds come from."""
+"""Range of this machine's speed relative to the one that measured the shipped seconds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """Seconds, at least and at the most.
+    """Lower and upper bound of a run's duration in seconds.
 
-    ``rooms`` are made, ``measured_here`` of them were made on this machine before, and of
-    ``unknown`` nothing says how long they take.
+    ``rooms`` are pending: ``measured_here`` were measured on this machine, ``unknown`` were never
+    measured.
     """
 
     low: float
@@ -31,15 +30,15 @@ class Estimate:
 
     @property
     def text(self) -> str:
-        """One line for a person; empty where nothing is to be made."""
+        """The estimate as one line; empty if nothing is pending."""
         if not self.rooms:
             return ""
         count = f"{self.rooms} room{'s' if self.rooms > 1 else ''} to make"
         if self.unknown:
             missing = "all" if len(self.unknown) == self.rooms else ", ".join(self.unknown)
-            return f"{count}; how long is not known before it was done once ({missing})"
+            return f"{count}; duration unknown until the first run ({missing})"
         if self.measured_here == self.rooms:
-            return f"{count}, about {_minutes(self.high)}, as long as it took before"
+            return f"{count}, about {_minutes(self.high)}, from earlier runs"
         low, high = _minutes(self.low), _minutes(self.high)
         found = f"about {low}" if low == high else f"{low} to {high}"
         partly = "partly " if self.measured_here else ""
@@ -47,7 +46,7 @@ class Estimate:
 
 
 def estimate_run(engines: Engines, until: str | None = None) -> Estimate:
-    """The estimate for everything up to the room ``until`` that is missing or stale."""
+    """Estimate for all missing or stale partitions up to room ``until``."""
     plans = plan_rooms(engines)
     names = [room.name for room in ROOMS]
     plans = plans[: names.index(until) + 1] if until else plans
@@ -59,12 +58,12 @@ def estimate_run(engines: Engines, until: str | None = None) -> Estimate:
 def combine(
     shares: Mapping[str, float], before: Mapping[str, float], shipped: Mapping[str, float]
 ) -> Estimate:
-    """Add the rooms up.
+    """Sum over the rooms.
 
     Args:
-        shares: room to the share of its partitions that is to be made, above 0.
-        before: room to the seconds that it took here; 0 where it was never made.
-        shipped: room to the seconds that it took on the machine of the profile's author.
+        shares: room to the pending share of its partitions, above 0.
+        before: room to its seconds on this machine; 0 if never made.
+        shipped: room to its seconds on the profile author's machine.
     """
     low = high = 0.0
     unknown: list[str] = []

@@ -1,22 +1,22 @@
-"""Ending a process that has done its work, without Python's own clearing away."""
+"""Ends a process without Python's module teardown."""
 
 import logging
 import os
 import sys
 
 
-def leave(code: int) -> None:
-    """End this process at once with ``code``; what was printed or logged is out.
+def exit_now(code: int) -> None:
+    """Flush output and logs, then end this process with ``code``.
 
-    While Python clears modules away, DuckDB's binding prints dozens of lines on whatever torch
-    still refers to, as if a run that went well had failed.
+    During module teardown DuckDB's binding prints dozens of lines about objects that torch still
+    references, which look like a failed run.
     """
     logging.shutdown()
     try:
         if sys.stdout:
             sys.stdout.flush()
     except BrokenPipeError:
-        code = code or 1  # whoever read it has gone, as `head` does
+        code = code or 1  # the reader closed the pipe, as `head` does
     except OSError as error:
         code = code or 1
         sys.stderr.write(f"alignguard: the output cannot be written: {error.strerror}\n")

@@ -1,8 +1,8 @@
-"""The dagster.yaml of a Dagster home: ours where nobody wrote one, the user's as soon as they did.
+"""The dagster.yaml of a Dagster home: ours, unless the user wrote or edited it.
 
-Ours opens with a line that holds the hash of what follows. A file whose line and content agree was
-never edited, so a newer one of ours may take its place; every other file is somebody's own (a run
-launcher, a Postgres storage, other limits) and stays as it is.
+Our file opens with a hash of its content. If the hash matches, the file was not edited and a newer
+version replaces it. Any other file is the user's (a run launcher, a Postgres storage, other limits)
+and is not touched.
 """
 
 import hashlib
@@ -24,19 +24,19 @@ NAME = "dagster.yaml"
 _MARK = b"# Written by AlignGuard, and replaced by a newer one until you edit it; hash "
 
 _EARLIER = {"f45a24dae40215f1"}
-"""Hashes of ours from before the mark."""
+"""Hashes of our files from before the mark."""
 
 
 def shipped() -> bytes:
-    """What is written into a Dagster home: the package's own file under its mark."""
+    """Content for a Dagster home: the package's file under its mark."""
     body = resources.files("pipelines.runtime").joinpath(NAME).read_bytes()
     return _MARK + _hash(body) + b"\n" + body
 
 
 def place(home: Path) -> None:
-    """Put our dagster.yaml into ``home``, unless a file that a user wrote or edited is there.
+    """Write our dagster.yaml into ``home``, unless the user's file is there.
 
-    A user's file is named in one log line.
+    Logs one line about a user's file.
 
     Raises:
         OSError: the folder cannot be read or written.
@@ -44,23 +44,23 @@ def place(home: Path) -> None:
     kept = home / NAME
     there = kept.read_bytes() if kept.exists() else None
     if there is not None and not _untouched(there):
-        log.warning("%s is your own and stays as it is", kept)
+        log.warning("keeping your own %s", kept)
     elif there != shipped():
         with atomic_file(kept) as temporary:
             temporary.write_bytes(shipped())
 
 
 def opened(home: Path) -> dg.DagsterInstance:
-    """The instance that ``DAGSTER_HOME`` (this folder) describes, its run launcher loaded.
+    """The instance configured in this folder (``DAGSTER_HOME``), with its run launcher loaded.
 
     Raises:
-        ConfigError: its dagster.yaml is not YAML, has unknown fields, or names what is not there.
+        ConfigError: its dagster.yaml is not YAML, has unknown fields, or names missing classes.
     """
     if faults := read_yaml(home / NAME, may_be_empty=True).faults:
         raise ConfigError(str(home / NAME), faults)
     try:
         instance = dg.DagsterInstance.get()
-        _ = instance.run_launcher  # else a fault in it shows up first when a run is queued
+        _ = instance.run_launcher  # else its faults appear only when a run is queued
         return instance
     except dg.DagsterInvalidConfigError as error:
         faults = [fault.message.partition(" Expected:")[0] for fault in error.errors]

@@ -1,4 +1,4 @@
-"""Execute one room's partitions as one Dagster run in the kept instance, here or elsewhere."""
+"""Executes one room's partitions as one Dagster run, here or remotely."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 class RoomFailed(AlignGuardError):
-    """A room's run failed; the text is the reason, as short as it can be."""
+    """A room's run failed; the text is the shortest reason."""
 
 
 def open_instance(root: Place) -> dg.DagsterInstance:
@@ -33,10 +33,10 @@ def open_instance(root: Place) -> dg.DagsterInstance:
 
     ``DAGSTER_HOME``, else a folder inside the data root, or in the scratch of a bucket.
 
-    A dagster.yaml that the user wrote or edited there is kept.
+    Keeps a dagster.yaml that the user wrote or edited.
 
     Raises:
-        StorageError: the folder cannot be written, or is none of this machine.
+        StorageError: the folder is not writable or not local.
         ConfigError: the user's dagster.yaml has faults.
     """
     wanted = os.environ.setdefault(HOME_VARIABLE, str(scratch(root) / ".dagster"))
@@ -60,17 +60,17 @@ def open_instance(root: Place) -> dg.DagsterInstance:
 def close_dead_runs(instance: dg.DagsterInstance) -> int:
     """Mark runs as failed whose process was killed; returns how many.
 
-    A killed process cannot say that it ended, so its run would look alive for ever.
+    A killed process does not report its end, so its run would appear active.
     """
     active = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING]
     dead = 0
     for run in instance.get_runs(filters=dg.RunsFilter(statuses=active)):
         process = run.tags.get(PROCESS_TAG)
         if process and not _alive(process):
-            # Its pool slot would be held for ever, and the next run would wait for it. Freed first:
-            # killed in between, this run is still active and is closed by the next process.
+            # Its pool slot would stay taken and block the next run. Freed first: if we are killed
+            # in between, the run is still active and the next process closes it.
             instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-            instance.report_run_failed(run, message="its process was killed; run again to go on")
+            instance.report_run_failed(run, message="its process was killed; run again to resume")
             dead += 1
     return dead
 
@@ -82,10 +82,10 @@ def materialize(
     room: Room,
     keys: Sequence[str],
 ) -> None:
-    """Run one room for some of its partitions (done ones among them are skipped by the room).
+    """Run one room for some of its partitions (the room skips finished ones).
 
     Raises:
-        RoomFailed: with the first cause's own message.
+        RoomFailed: with the first cause's message.
     """
     job = definitions.resolve_implicit_global_asset_job_def()
     with _recorded(instance):
@@ -103,17 +103,19 @@ def materialize(
 def materialize_remotely(
     instance: dg.DagsterInstance, engines: Engines, room: Room, keys: Sequence[str]
 ) -> None:
-    """As :func:`materialize`, with the step where the definitions' executor puts it.
+    """Like :func:`materialize`, but the definitions' executor decides where the step runs.
 
-    The step's process loads `pipelines.definitions`, hence what the environment names.
+    The step's process loads `pipelines.definitions`, so profile and root come from the environment.
 
     Raises:
-        RoomFailed: with the first cause's own message.
+        RoomFailed: with the first cause's message.
         ConfigError: the environment names another profile or data root.
     """
     if load_profile() != engines.profile or data_root() != engines.data.root:
-        told = f"{PROFILE_VARIABLE} and {ROOT_VARIABLE}"
-        raise ConfigError(told, ["must name what is run: a step elsewhere loads it by them"])
+        variables = f"{PROFILE_VARIABLE} and {ROOT_VARIABLE}"
+        raise ConfigError(
+            variables, ["must match this run: remote steps load profile and data from them"]
+        )
     repository = ReconstructableRepository.for_module("pipelines.definitions", "defs")
     with _recorded(instance):
         result = dg.execute_job(
@@ -129,7 +131,7 @@ def materialize_remotely(
 
 @contextmanager
 def _recorded(instance: dg.DagsterInstance) -> Iterator[None]:
-    """A run that Dagster could not record is our own error: a full or read-only disk."""
+    """Turn Dagster's failure to record a run (full or read-only disk) into a StorageError."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)
         try:
@@ -156,7 +158,7 @@ def _tags(room: Room, keys: Sequence[str]) -> dict[str, str]:
 
 
 def _process_name() -> str:
-    # The start time tells a process from a later one that was given the same number.
+    # The start time distinguishes a process from a later one with the same pid.
     return f"{os.getpid()}@{psutil.Process().create_time():.2f}"
 
 
@@ -169,7 +171,7 @@ def _alive(name: str) -> bool:
 
 
 def _reason(result: dg.ExecuteInProcessResult | dg.JobExecutionResult) -> str:
-    """Failed checks with what they found, else our own error's text, else the innermost one's."""
+    """Failed checks with their findings, else our own error's text, else the innermost error's."""
     failed = [check for check in result.get_asset_check_evaluations() if not check.passed]
     if failed:
         return "; ".join(f"check {check.check_name}: {check.description}" for check in failed)
@@ -181,7 +183,7 @@ def _reason(result: dg.ExecuteInProcessResult | dg.JobExecutionResult) -> str:
                 error = error.cause
             said = error.message.strip()
             name = error.cls_name or ""
-            # As a traceback's last line: the module of the class is left out.
+            # Like a traceback's last line, without the class's module.
             return name + said.partition(name)[2] if name in ours else said
     return "the run failed; see it with `alignguard ui`"
 

@@ -1,4 +1,4 @@
-"""What a run would make: by room, with reasons and costs, without making anything."""
+"""Dry run: what a run would make by room, with reasons and costs."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _WHOLE = {"index", "release"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RoomPlan:
-    """``reasons`` maps a reason to the number of partitions that it holds for."""
+    """``reasons`` maps a reason to its number of partitions."""
 
     room: str
     partitions: int

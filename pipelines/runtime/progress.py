@@ -13,7 +13,7 @@ _listeners: list[Callable[[str, int], None]] = []
 
 @contextmanager
 def listening(listener: Callable[[str, int], None]) -> Iterator[None]:
-    """Send every meter's advances to ``listener(room, units)`` instead of the run's log."""
+    """Send every meter's progress to ``listener(room, units)`` instead of the run's log."""
     _listeners.append(listener)
     try:
         yield
@@ -22,7 +22,7 @@ def listening(listener: Callable[[str, int], None]) -> Iterator[None]:
 
 
 class Meter:
-    """Counts finished units of one room; call it with the number just finished."""
+    """Counts finished units of one room; call with the number just finished."""
 
     def __init__(self, context: dg.AssetExecutionContext, room: str, unit: str) -> None:
         self._log = context.log
@@ -39,4 +39,4 @@ class Meter:
         if not _listeners and now - self._logged >= LOG_EVERY_SECONDS:
             self._logged = now
             rate = self._done / (now - self._started)
-            self._log.info(f"{self._room}: {self._done} {self._unit} done, {rate:.1f} a second")
+            self._log.info(f"{self._room}: {self._done} {self._unit} done, {rate:.1f} per second")

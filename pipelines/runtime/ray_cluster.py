@@ -1,8 +1,8 @@
-"""A Ray cluster for the steps that load a model: dagster-ray's executor, one Ray job a step.
+"""A Ray cluster for the steps that load a model: dagster-ray's executor, one Ray job per step.
 
-Ray gives every job its GPU (it sees no other), so engines whose device is ``auto`` take it. Steps
-without a model stay where their run is. Every node needs this package and its Python at the same
-path, and sees the data root and the Dagster storage; docs/how-to/cluster.md says how.
+Ray shows every job only its own GPU, so engines with device ``auto`` use it. Steps without a model
+run where their run is. Every node needs this package and its Python at the same path, and access to
+the data root and the Dagster storage; see docs/how-to/cluster.md.
 """
 
 import importlib.util
@@ -27,42 +27,42 @@ def _one_each() -> dict[ModelRoom, float]:
 
 
 class RayCluster(BaseModel):
-    """Where the steps of the model rooms run, and what each of them is given."""
+    """Ray cluster for the steps of the model rooms, and their resources."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     address: str | None = None
-    """Of the job server, for example ``http://head:8265``; left out, ``RAY_ADDRESS`` says it."""
+    """Job server, for example ``http://head:8265``; default: ``RAY_ADDRESS``."""
     runs: int = Field(default=1, ge=1, le=4096)
-    """How many runs are in flight at once: as many as the cluster has GPUs."""
+    """Concurrent runs: the cluster's number of GPUs."""
     gpus: dict[ModelRoom, float] = Field(default_factory=_one_each)
-    """GPUs of one step, by room; a room that is left out gets none."""
+    """GPUs per step, by room; default none."""
     cpus: float = Field(default=1, gt=0)
-    """CPUs of one step."""
+    """CPUs per step."""
     runtime_env: dict[str, Any] = Field(default_factory=dict)
-    """Ray's, for example ``{env_vars: {HF_HOME: /shared/hub}}``."""
+    """Ray's runtime environment, for example ``{env_vars: {HF_HOME: /shared/hub}}``."""
 
     def runs_room(self, room: str) -> bool:
-        """Whether a room's steps go to the cluster: those that load a model do."""
+        """Whether a room's steps run on the cluster: only those that load a model."""
         return room in _one_each()
 
     def step_tags(self, room: str) -> dict[str, Any]:
-        """What dagster-ray reads from a step's tags."""
+        """Step tags for dagster-ray."""
         gpus: dict[str, float] = {**self.gpus}
         given = {"num_cpus": self.cpus, "num_gpus": gpus.get(room, 0)}
         return {"dagster-ray/config": given}
 
 
 def op_tags(cluster: RayCluster | None, room: str) -> dict[str, Any] | None:
-    """Tags of a room's asset; None where nothing goes to a cluster."""
+    """Tags of a room's asset; None without a cluster."""
     return cluster.step_tags(room) if cluster and cluster.runs_room(room) else None
 
 
 def ray_executor(cluster: RayCluster, environment: dict[str, str]) -> "dg.ExecutorDefinition":
-    """dagster-ray's executor; every step's process gets ``environment``.
+    """dagster-ray's executor; step processes get ``environment``.
 
     Raises:
-        ConfigError: dagster-ray is not installed, or no address is known.
+        ConfigError: dagster-ray is not installed, or no address is set.
     """
     address = cluster.address or os.environ.get(ADDRESS_VARIABLE)
     faults = []
@@ -75,7 +75,7 @@ def ray_executor(cluster: RayCluster, environment: dict[str, str]) -> "dg.Execut
         raise ConfigError("the profile's `ray`", faults)
     from dagster_ray import ray_executor as executor  # pyright: ignore[reportMissingImports]
 
-    # A job's command is `dagster`, which a node finds beside its Python, at the same path as here.
+    # A job runs the command `dagster`, found beside the node's Python at the same path as here.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     environment = {"PATH": path, **environment}
     given = {

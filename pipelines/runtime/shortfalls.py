@@ -1,4 +1,4 @@
-"""What `alignguard run` says of partitions that made nothing, or less than they were asked for."""
+"""Messages of `alignguard run` about empty and short partitions."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,13 +11,13 @@ from pipelines.resources import Engines
 from pipelines.rooms import Room
 
 NAMED = 3
-"""Partitions that a line names; it counts the others."""
+"""Partitions named per line; the rest are counted."""
 
 
 def failures_of_empty(engines: Engines, room: Room, keys: Sequence[str]) -> dict[str, str]:
-    """Room and key of partitions whose last attempt made nothing, to what came of it.
+    """Failure messages of empty partitions, by room and key.
 
-    One text for all of them that failed for the same commonest reason.
+    Partitions with the same commonest reason share one message.
     """
     attempts = _read(engines, room, keys, NOTHING)
     groups: dict[str, dict[str, Manifest]] = {}
@@ -27,13 +27,13 @@ def failures_of_empty(engines: Engines, room: Room, keys: Sequence[str]) -> dict
     for group in groups.values():
         first = next(iter(group))
         kept = engines.data.partition(room.name, first) / NOTHING
-        text = f"{told(list(group.values()))}. What was refused is kept, see {kept}"
+        text = f"{told(list(group.values()))}. Refused rows are kept in {kept}"
         found |= {f"{room.name} {key}": text for key in group}
     return found
 
 
 def warnings_of_short(engines: Engines, rooms: Iterable[Room]) -> list[str]:
-    """One line a room whose partitions hold less than they were asked for."""
+    """One line per room with short partitions."""
     lines = []
     for room in rooms:
         if room.partitioned_by != "concept":
@@ -53,7 +53,7 @@ def _line(engines: Engines, room: Room, short: dict[str, Manifest]) -> str:
     ]
     more = f"; and {len(short) - NAMED} more" if len(short) > NAMED else ""
     again = any(room.spec(engines, key).is_short(m) for key, m in list(short.items())[:1])
-    hint = "; the next run asks again for what is missing" if again else ""
+    hint = "; the next run requests the rest" if again else ""
     return f"{room.name}: {'; '.join(shown)}{more}{hint}"
 
 

@@ -1,7 +1,7 @@
-"""Partitions made side by side: one process a lane, one Dagster run a chunk of partitions.
+"""Makes partitions in parallel: one process per worker slot, one Dagster run per chunk.
 
-A process that dies loses the batch in flight: its chunk is reported, the other processes go on and
-take over what it had not begun, and the next `alignguard run` finishes what is missing.
+A process that dies loses the batch in flight. Its chunk is reported as failed, the other processes
+continue with the remaining chunks, and the next `alignguard run` finishes the rest.
 """
 
 import contextlib
@@ -22,8 +22,8 @@ from pipelines.profile import Profile
 from pipelines.resources import Engines
 from pipelines.rooms import ROOMS, Room
 from pipelines.runtime.devices import DEVICE_VARIABLE, own_device
-from pipelines.runtime.exit import leave
-from pipelines.runtime.lanes import Lane
+from pipelines.runtime.exit import exit_now
+from pipelines.runtime.worker_slots import WorkerSlot
 
 Advance = Callable[[str, int], None]
 
@@ -32,52 +32,52 @@ _SECONDS_TO_END = 20.0
 
 
 class _Worker:
-    """The caller's end of one process; what it is making, if anything."""
+    """The parent's handle of one worker process and its current chunk."""
 
-    def __init__(self, engines: Engines, room: Room, lane: Lane) -> None:
-        self.lane = lane
+    def __init__(self, engines: Engines, room: Room, slot: WorkerSlot) -> None:
+        self.slot = slot
         self.connection, theirs = _CONTEXT.Pipe()
         self.process = _CONTEXT.Process(
-            target=_serve, args=(theirs, engines.profile, engines.data.root, room.name, lane)
+            target=_serve, args=(theirs, engines.profile, engines.data.root, room.name, slot)
         )
         self.process.start()
-        theirs.close()  # so that the process's death is an end of file here
+        theirs.close()  # so the process's death is an EOF here
         self.keys: list[str] = []
 
     def give(self, keys: list[str]) -> None:
-        """Hand one chunk over."""
+        """Send one chunk."""
         self.keys = keys
-        with contextlib.suppress(BrokenPipeError):  # it died; reading says so
+        with contextlib.suppress(BrokenPipeError):  # it died; recv reports it
             self.connection.send(keys)
 
-    def obituary(self) -> str:
+    def exit_message(self) -> str:
         """How the process ended, and what to do."""
         self.process.join()
         code = self.process.exitcode or 0
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        where = f" on {self.lane.device}" if self.lane.device else ""
-        return f"its process{where} ended with {how}; what it had saved is kept, so run again"
+        where = f" on {self.slot.device}" if self.slot.device else ""
+        return f"its process{where} ended with {how}; saved work is kept, run again"
 
 
 def make_side_by_side(
     engines: Engines,
     room: Room,
     chunks: Sequence[list[str]],
-    lanes: Sequence[Lane],
+    slots: Sequence[WorkerSlot],
     advanced: Advance,
 ) -> dict[str, str]:
-    """Make every chunk once, on whichever lane is free; returns failures by their first key.
+    """Make every chunk once, on the next free worker; returns failures by first key.
 
     Args:
         engines: the profile and the data root that each process opens for itself.
         room: what is made.
         chunks: disjoint slices of the room's partitions.
-        lanes: one process each, at most as many as there are chunks.
-        advanced: told the room's name and the units done, from this thread.
+        slots: one process each, at most one per chunk.
+        advanced: called with the room's name and the units done, in this thread.
     """
     waiting = deque(chunks)
     failures: dict[str, str] = {}
-    workers = [_Worker(engines, room, lane) for lane in lanes[: len(chunks)]]
+    workers = [_Worker(engines, room, slot) for slot in slots[: len(chunks)]]
     busy: dict[object, _Worker] = {worker.connection: worker for worker in workers}
     try:
         for worker in workers:
@@ -89,7 +89,7 @@ def make_side_by_side(
                 try:
                     message = worker.connection.recv()
                 except (EOFError, ConnectionResetError):
-                    failures[place] = worker.obituary()
+                    failures[place] = worker.exit_message()
                     del busy[ready]
                     continue
                 if isinstance(message, tuple):
@@ -102,16 +102,16 @@ def make_side_by_side(
                 else:
                     del busy[ready]
     finally:
-        for worker in busy.values():  # an interrupt; what they saved is kept
+        for worker in busy.values():  # on interrupt; saved work is kept
             worker.process.kill()
         _end(workers)
     for keys in waiting:
-        failures[f"{room.name} {keys[0]}"] = "no process was left to make it; run again"
+        failures[f"{room.name} {keys[0]}"] = "no process was left; run again"
     return failures
 
 
 def _end(workers: Sequence[_Worker]) -> None:
-    """Idle ones end by themselves when their connection closes."""
+    """End the workers; idle ones exit when their connection closes."""
     for worker in workers:
         worker.connection.close()
     for worker in workers:
@@ -122,15 +122,15 @@ def _end(workers: Sequence[_Worker]) -> None:
 
 
 def _serve(
-    connection: Connection, profile: Profile, root: Path, room_name: str, lane: Lane
+    connection: Connection, profile: Profile, root: Path, room_name: str, slot: WorkerSlot
 ) -> None:
-    """What a worker process does: chunks in; units, then a failure's text or None, out."""
-    os.setpgrp()  # Ctrl-C is for the parent, whose end ends this
+    """Worker process: receives chunks; sends units, then a failure's text or None."""
+    os.setpgrp()  # Ctrl-C goes to the parent, whose end ends this process
     end_with_parent()
-    if lane.device:
-        os.environ[DEVICE_VARIABLE] = lane.device
+    if slot.device:
+        os.environ[DEVICE_VARIABLE] = slot.device
         own_device([])
-    make = _on_ray if lane.on_ray else _here
+    make = _on_ray if slot.on_ray else _here
     engines = Engines(profile, root)
     room = next(room for room in ROOMS if room.name == room_name)
     sending = threading.Lock()
@@ -146,7 +146,7 @@ def _serve(
                 send(None)
             except AlignGuardError as error:
                 send(str(error))
-    leave(0)
+    exit_now(0)
 
 
 def _next(connection: Connection) -> list[str] | None:
@@ -165,7 +165,7 @@ def _here(
     from pipelines.runtime.materialize import materialize
     from pipelines.runtime.progress import listening
 
-    torch.set_num_threads(1)  # the other processes have the other cores
+    torch.set_num_threads(1)  # the other processes use the other cores
     with listening(advanced):
         materialize(build_definitions(engines), instance, engines, room, keys)
 
@@ -176,7 +176,7 @@ def _on_ray(
     from pipelines.runtime.materialize import materialize_remotely
     from pipelines.runtime.work import expected_units
 
-    # The step's own process is far away, so a run counts when it is done.
+    # The step runs remotely, so units count when the run is done.
     units = expected_units(engines, room, keys)
     materialize_remotely(instance, engines, room, keys)
     advanced(room.name, units or 0)

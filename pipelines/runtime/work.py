@@ -1,4 +1,4 @@
-"""How much work a room's pending partitions are, in the units that its progress counts."""
+"""Work in a room's pending partitions, in units of its progress."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from pipelines.rooms import Room, adapters, expert_recipe
 
 
 def expected_units(engines: Engines, room: Room, pending: Sequence[str]) -> int | None:
-    """Pairs, images or steps to be done; None where only the room itself can know."""
+    """Pending pairs, images or steps; None if only the room can know."""
     profile = engines.profile
     if room.name == "prompts":
         return profile.writing.pairs_per_concept * len(pending)

@@ -1,7 +1,7 @@
-"""What a whole run of a profile costs on a GPU: counts, operations, hours, bytes, by room.
+"""Cost of a full run of a profile on a GPU: counts, operations, hours and bytes by room.
 
-Counted from the profile, the taxonomy and the models' shapes alone, so it stands before anything
-is downloaded. Time is operations over a stated share of the GPU's peak.
+Computed from the profile, the taxonomy and the models' shapes only, before any download. Time is
+operations over a stated share of the GPU's peak.
 """
 
 import re
@@ -28,13 +28,13 @@ CHARACTERS_A_TOKEN = 4
 REPLY_TOKENS = 80
 """A JSON object with two captions."""
 PNG_BYTES_A_PIXEL = 1.6
-"""Of photographs; a release holds every image once more."""
+"""Compressed photographs; a release holds a second copy."""
 TERA, HOUR, GIB = 1e12, 3600, 2**30
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RoomBudget:
-    """One room: ``units`` of ``unit``; None where it cannot be known from shapes."""
+    """One room: ``units`` of ``unit``; None if shapes do not determine it."""
 
     room: str
     units: int
@@ -42,7 +42,7 @@ class RoomBudget:
     tflop: float | None
     hours: float | None
     gib: float
-    """Kept in the data root; the evaluation keeps numbers, and images only while it runs."""
+    """Bytes in the data root; the evaluation keeps numbers, and images only while it runs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,16 +54,16 @@ class _Sizes:
 
 
 def budget(profile: Profile, taxonomy: Taxonomy, gpu: Gpu, peak_share: float) -> list[RoomBudget]:
-    """Every room that costs a GPU's time, in order.
+    """Every room that uses GPU time, in order.
 
     Args:
         profile: sizes, steps and models.
         taxonomy: the concepts, for the numbers of pairs.
         gpu: its peak rate and memory.
-        peak_share: share of the GPU's peak that is reached, in (0, 1].
+        peak_share: reached share of the GPU's peak, in (0, 1].
 
     Raises:
-        EngineError: the base model's shapes are not known.
+        EngineError: the base model's shapes are unknown.
         ValueError: ``peak_share`` is out of bounds.
     """
     if not 0 < peak_share <= 1:
@@ -109,7 +109,7 @@ def budget(profile: Profile, taxonomy: Taxonomy, gpu: Gpu, peak_share: float) ->
 
 @lru_cache
 def _counted(model: str, height: int, width: int) -> ModelFlops:
-    """Seconds of building networks, for what several questions ask."""
+    """Building networks takes seconds, and several callers need them."""
     return count_model(shapes_of(model), height, width)
 
 
@@ -131,8 +131,8 @@ def _sizes(profile: Profile, taxonomy: Taxonomy) -> _Sizes:
 def _evaluation(profile: Profile, sizes: _Sizes, model: str, drawn: int) -> tuple[int, str, float]:
     """The images of the evaluation, and their operations.
 
-    Every prompt of the release and of the prompt sets under every adapter, each set's prompt with
-    its own size and guidance; the operations are the mean of an image.
+    Every release and prompt set prompt with every adapter, at the set's own size and guidance;
+    operations are the mean per image.
     """
     image = profile.sampling
     found = [p for one in read_prompt_sets(profile.evaluation.prompt_sets) for p in one.prompts]
@@ -149,7 +149,7 @@ def _evaluation(profile: Profile, sizes: _Sizes, model: str, drawn: int) -> tupl
 
 
 def _training_bytes(profile: Profile) -> int:
-    """Bytes of one number as the training's weights hold it."""
+    """Bytes per training weight."""
     return 2 if profile.base_model.trained_in == "bfloat16" else 4
 
 
@@ -166,7 +166,7 @@ def _training(
 
 
 def _writing(profile: Profile, taxonomy: Taxonomy) -> float | None:
-    """One reply: two operations a parameter and token, read or written (attention left out)."""
+    """One reply: two operations per parameter and token, read or written (without attention)."""
     billions = re.search(r"(\d+(?:\.\d+)?)B\b", str(profile.writer.params.get("model", "")))
     if not billions:
         return None
@@ -181,6 +181,6 @@ def _writing(profile: Profile, taxonomy: Taxonomy) -> float | None:
 
 
 def _clip_looks(engines: Sequence[Engine]) -> int:
-    """Operations of one image under those scorers that look through a CLIP."""
+    """Operations of one image in the scorers that use CLIP."""
     looking = sum("clip" in str(engine.params.get("model", "")) for engine in engines)
     return looking * count_clip_image() if looking else 0

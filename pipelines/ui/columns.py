@@ -1,4 +1,4 @@
-"""The columns of every asset's rows, and which upstream columns they come from."""
+"""The columns of every asset's rows, and their upstream columns."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +12,7 @@ from alignguard_data.storage.places import Place, open_parquet
 from pipelines.ui.metadata import column_lineage, table_schema
 
 Origins = Mapping[str, Sequence[tuple[str, str]]]
-"""Column to the assets and columns that it comes from."""
+"""Column to its upstream assets and columns."""
 
 _CONCEPT = {"concept": [("taxonomy", "key")], "category": [("taxonomy", "category")]}
 _PROMPTS = [("prompt_pairs", "unsafe_prompt"), ("prompt_pairs", "safe_prompt")]
@@ -75,19 +75,19 @@ RELEASE_MEANINGS = {
 
 
 def room_columns(profile: str, room: str) -> dict[str, dg.MetadataValue]:
-    """Schema and lineage of a room's rows: equal for all its partitions."""
+    """Schema and lineage of a room's rows, equal for all its partitions."""
     shown = table_schema(schema_of(first_record(room)))
     return shown | column_lineage(profile, LINEAGE[room]) if room in LINEAGE else shown
 
 
 def first_data_file(release: Place) -> Place:
-    """One data file of a release, of its first split that has any."""
+    """One data file of a release's first non-empty split."""
     files = [file["name"] for file in show_release(release)["files"]]
     return release / next(name for name in files if name.startswith("data/"))
 
 
 def release_columns(profile: str, file: Place) -> dict[str, dg.MetadataValue]:
-    """Schema and lineage of a release's rows, scores too, read off one of its data files."""
+    """Schema and lineage of a release's rows with scores, read from one data file."""
     with open_parquet(file) as shard:
         schema: pa.Schema = shard.schema_arrow
     scores = {name: [("scores", "value")] for name in schema.names if name.startswith("score_")}

@@ -1,7 +1,7 @@
-"""What an asset shows in the UI about one finished partition: numbers, tables and plots.
+"""UI metadata of a finished partition: numbers, tables and plots.
 
-A materialization over about 200 KB makes the UI fail, so pictures share a budget. Pictures of
-unsafe images must be blurred before they come here.
+The UI fails on a materialization over about 200 KB, so pictures share a budget. Callers must blur
+unsafe images.
 """
 
 import base64
@@ -15,18 +15,18 @@ from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.places import Place
 
 MAX_INLINE_BYTES = 120_000
-"""Of all pictures together, encoded: what is left of 200 KB is for tables."""
+"""Encoded size of all pictures; the rest of 200 KB is for tables."""
 
 MAX_TABLE_ROWS = 40
 MAX_TEXT = 300
-"""Characters of one cell or value."""
+"""Maximum characters of a cell or value."""
 
 _BAR = 24
 _MEDIA = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
 
 def describe(manifest: Manifest, folder: Place) -> dict[str, dg.MetadataValue]:
-    """Rows, rejections by reason, cost, content id and where the files are."""
+    """Rows, rejections by reason, cost, content id and path."""
     shown: dict[str, dg.MetadataValue] = {
         "dagster/row_count": dg.MetadataValue.int(manifest.rows),
         "rejected": dg.MetadataValue.int(sum(manifest.rejected.values())),
@@ -49,15 +49,15 @@ def describe(manifest: Manifest, folder: Place) -> dict[str, dg.MetadataValue]:
 
 
 def partition_funnel(manifest: Manifest) -> dict[str, dg.MetadataValue]:
-    """What one partition kept and lost for which reason, as a table and as bars."""
+    """Rows that one partition kept and lost by reason, as a table and as bars."""
     rows = [("kept", manifest.rows), *sorted(manifest.rejected.items())]
     return funnel([(manifest.room, reason, n) for reason, n in rows])
 
 
 def funnel(rows: Sequence[tuple[str, str, int]]) -> dict[str, dg.MetadataValue]:
-    """Stage, reason and rows, as a table and as a chart of bars in plain characters.
+    """Stage, reason and rows, as a table and as a text bar chart.
 
-    A chart of characters needs no picture, so hundreds of partitions can each have one.
+    Text needs no picture, so hundreds of partitions can have a chart.
     """
     held = rows[:MAX_TABLE_ROWS]
     records = [dg.TableRecord({"stage": s, "reason": r, "rows": n}) for s, r, n in held]
@@ -73,7 +73,7 @@ def funnel(rows: Sequence[tuple[str, str, int]]) -> dict[str, dg.MetadataValue]:
 
 
 def bars(rows: Sequence[tuple[str, str, int]]) -> str:
-    """One line a row: name, a bar relative to the stage's own sum, the number."""
+    """One line per row: name, bar relative to the stage's sum, number."""
     sums: dict[str, int] = {}
     for stage, _, count in rows:
         sums[stage] = sums.get(stage, 0) + count
@@ -88,7 +88,7 @@ def bars(rows: Sequence[tuple[str, str, int]]) -> str:
 
 
 def named_values(name: str, values: Mapping[str, Any]) -> dg.MetadataValue:
-    """A table of two columns: ``name``, and the value of each."""
+    """A two-column table: ``name`` and value."""
     records = [
         dg.TableRecord({name: key[:MAX_TEXT], "value": str(value)[:MAX_TEXT]})
         for key, value in list(values.items())[:MAX_TABLE_ROWS]
@@ -99,7 +99,7 @@ def named_values(name: str, values: Mapping[str, Any]) -> dg.MetadataValue:
 def table_schema(
     schema: pa.Schema, meanings: Mapping[str, str] | None = None
 ) -> dict[str, dg.MetadataValue]:
-    """The columns of the asset's rows, as the UI's "Columns" tab shows them."""
+    """The columns of the asset's rows, for the UI's "Columns" tab."""
     columns = [
         dg.TableColumn(
             field.name,
@@ -115,7 +115,7 @@ def table_schema(
 def column_lineage(
     profile: str, sources: Mapping[str, Sequence[tuple[str, str]]]
 ) -> dict[str, dg.MetadataValue]:
-    """Column to the assets and columns that it is copied or decided from."""
+    """Column to the assets and columns that it is copied or derived from."""
     deps = {
         column: [
             dg.TableColumnDep(asset_key=dg.AssetKey([profile, asset]), column_name=name)
@@ -129,7 +129,7 @@ def column_lineage(
 def pictures(
     images: Mapping[str, bytes], budget: int = MAX_INLINE_BYTES
 ) -> dict[str, dg.MetadataValue]:
-    """Inline pictures (PNG or JPEG) by name, as many as fit; a line for each that does not."""
+    """Inline pictures (PNG or JPEG) by name, as many as fit; a text line for each other."""
     shown: dict[str, dg.MetadataValue] = {}
     left = budget
     for name, content in sorted(images.items(), key=lambda item: len(item[1])):

@@ -1,6 +1,6 @@
-"""Small pictures of a few pairs for the UI: all images blurred, whatever their scores say.
+"""Small pictures of a few pairs for the UI; all images are blurred, whatever their scores.
 
-Only the first rows of a shard are read, as the whole may be gigabytes; the rooms verify.
+Reads only the first rows of a shard, which may be gigabytes; the rooms verify it.
 """
 
 import io
@@ -20,8 +20,7 @@ from pipelines.ui.metadata import pictures
 
 PAIRS_SHOWN = 6
 MOST_PREVIEWED = 64
-"""In a run over more partitions than this, no partition has a picture: nobody looks at them, and
-the event log keeps them for ever."""
+"""Runs over more partitions get no pictures, as the event log keeps them all."""
 
 NAME = "preview (unsafe above safe, all blurred)"
 _MOST_READ = 512
@@ -34,7 +33,7 @@ Encoded = list[tuple[bytes, bytes]]
 def images_preview(
     data: DataRoot, concept: str, only: Collection[str] | None = None
 ) -> dict[str, dg.MetadataValue]:
-    """The first pairs of a concept's images; ``only`` those of these ids."""
+    """The first pairs of a concept's images; ``only``: restrict to these ids."""
     folder = data.partition("images", concept)
     columns = ["pair_id", "side", "image"]
     sides: dict[str, dict[str, bytes]] = {}
@@ -52,7 +51,7 @@ def images_preview(
 
 
 def kept_preview(data: DataRoot, concept: str) -> dict[str, dg.MetadataValue]:
-    """The first pairs that the filter kept."""
+    """The first kept pairs."""
     kept = manifests.read(data.partition("pairs", concept), "kept", columns=["pair_id"])
     return images_preview(data, concept, set(kept["pair_id"].to_pylist()))
 
@@ -82,7 +81,7 @@ def _shown(pairs: Encoded) -> dict[str, dg.MetadataValue]:
         return {}
     try:
         images = [_pixels(pair[side]) for side in (0, 1) for pair in pairs]
-    except OSError as error:  # the numbers of a finished partition are worth more than a picture
+    except OSError as error:  # a broken picture must not lose a finished partition's numbers
         return {NAME: dg.MetadataValue.text(f"an image cannot be decoded: {error}")}
     grid = preview_sheet(images, [None] * len(images), columns=len(pairs))
     small = io.BytesIO()

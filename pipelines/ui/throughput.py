@@ -1,4 +1,4 @@
-"""What rendering reached of the device's peak, from its rate and the operations of one image."""
+"""Rendering's share of the device's peak, from its rate and the operations per image."""
 
 from functools import lru_cache
 
@@ -14,13 +14,12 @@ def reached(
 ) -> dict[str, float | str]:
     """``tflop_per_second``, and ``share_of_peak`` and ``gpu`` where they are known.
 
-    The latter on a GPU whose data sheet is known. Empty where the base model's shapes are not
-    known.
+    The latter on a GPU whose data sheet is known. Empty where the base model's shapes are unknown.
 
     Args:
         profile: the base model and its sampling.
         images_per_second: what was measured.
-        device: the GPU's name as its driver says it, empty on a CPU; None: the profile's device.
+        device: the GPU's driver name, empty on a CPU; None: the profile's device.
     """
     if device is None:
         device = device_name(profile.base_model.device)
@@ -36,7 +35,7 @@ def reached(
 
 
 def device_name(device: str) -> str:
-    """What the driver calls the GPU behind a profile's ``device``; empty without one."""
+    """Driver name of the GPU of a profile's ``device``; empty without one."""
     import torch
 
     if device == "cpu" or not torch.cuda.is_available():

@@ -1,1 +1,1 @@
-"""The claims of the method, measured anew on the stand-in world; docs/study.md is its page."""
+"""Replication of the method's claims on the stand-in world; docs/study.md is its page."""

@@ -1,7 +1,7 @@
-"""`make study`: runs what is still open, side by side on the cores there are, and draws the page.
+"""`make study`: runs open trials in parallel and draws the page.
 
-It can be stopped at any time, by Ctrl-C, a kill or --hours, and goes on from there: results are
-lines in docs/study/results.jsonl, which travels with the repository.
+It can be stopped at any time (Ctrl-C, kill, --hours) and resumes: results are lines of
+docs/study/results.jsonl in the repository.
 """
 
 import time
@@ -22,12 +22,14 @@ app = typer.Typer(add_completion=False, no_args_is_help=False)
 def main(
     seeds: Annotated[int, typer.Option(min=1, help="Training seeds of every arm.")] = 5,
     only: Annotated[str, typer.Option(help=f"One of {', '.join(EXPERIMENTS)}; empty: all.")] = "",
-    processes: Annotated[int, typer.Option(min=1, help="Trials side by side.")] = 2,
-    hours: Annotated[float, typer.Option(help="Start nothing after so long; 0: no limit.")] = 0,
-    root: Annotated[
-        Path, typer.Option(help="Where pairs and adapters are kept between runs.")
-    ] = Path("data/study"),
-    page_only: Annotated[bool, typer.Option(help="Draw docs/study.md from what is there.")] = False,
+    processes: Annotated[int, typer.Option(min=1, help="Parallel trials.")] = 2,
+    hours: Annotated[float, typer.Option(help="Start no trial after this time; 0: no limit.")] = 0,
+    root: Annotated[Path, typer.Option(help="Folder for pairs and adapters between runs.")] = Path(
+        "data/study"
+    ),
+    page_only: Annotated[
+        bool, typer.Option(help="Only draw docs/study.md from existing results.")
+    ] = False,
 ) -> None:
     """Run the open trials of the study, then draw docs/study.md with its plots."""
     console = Console()
@@ -36,7 +38,7 @@ def main(
         raise typer.BadParameter(f"{only!r} is none of {', '.join(EXPERIMENTS)}", param_hint="only")
     deadline = time.monotonic() + (hours * 3600 or float("inf"))
     before = -1
-    while True:  # some trials are known only when others have chosen
+    while True:  # some trials depend on the choices of others
         known = results.read()
         trials = [t for t in all_trials(world.concepts, seeds, known) if only in ("", t.experiment)]
         todo = [trial for trial in trials if trial.key not in known]
@@ -44,10 +46,10 @@ def main(
         if page_only or not todo or len(known) == before or time.monotonic() > deadline:
             break
         before = len(known)
-        world.encoded([world.concepts[0].key])  # the pairs, before two processes want them
+        world.encoded([world.concepts[0].key])  # makes the pairs before processes share them
         run(root, todo, processes, deadline - time.monotonic(), console)
     page.draw(known, all_trials(world.concepts, seeds, known))
-    console.print("docs/study.md is drawn from what is there")
+    console.print("docs/study.md is drawn from existing results")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the study says about each claim: differences with intervals, and the word they allow."""
+"""The study's verdict on each claim: differences with intervals, and a word."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,11 +11,11 @@ from research.study.reading import Cell, Difference, Part, difference
 
 Cells = Mapping[tuple[str, float], Cell]
 IP_LIMIT, KEPT_LIMIT = 0.05, 0.95
-"""A number of concepts counts as held while IP is at most this and safe scenes at least this."""
+"""Limits for a held number of concepts: maximum IP, minimum share of right safe scenes."""
 MARGIN = 0.05
-"""A measure is kept where it is worse by less than this."""
+"""A measure is kept if it is worse by less than this."""
 LEVEL = 0.05
-"""Chance that a table says anything wrong of two arms that are equal."""
+"""Family-wise error rate of a table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +58,11 @@ def versus(
 
 
 def judged(family: Sequence[Verdict]) -> list[Verdict]:
-    """The same comparisons with their words.
+    """The comparisons with their verdicts.
 
     A difference counts where Holm's (1979) adjusted p, over both measures of all comparisons, is
-    below :data:`LEVEL`. One that counts *holds* (or its opposite does) where the other measure's
-    interval keeps within :data:`MARGIN`.
+    below :data:`LEVEL`. One that counts *holds* (or its opposite does) if the other measure's
+    interval is within :data:`MARGIN`.
     """
     tested = [one for one in family if one.seeds > 1]
     sides = iter(_sides(tested))
@@ -73,7 +73,7 @@ def judged(family: Sequence[Verdict]) -> list[Verdict]:
 
 
 def _sides(family: Sequence[Verdict]) -> list[tuple[int, int]]:
-    """For IP and for safe scenes: 1 where the first is better, -1 where it is worse, 0 open."""
+    """For IP and safe scenes: 1 if the first is better, -1 if worse, 0 if open."""
     tests = [found.test for one in family for found in (one.ip, one.kept)]
     signs, p = [], []
     for test, better in zip(tests, cycle((-1, 1)), strict=False):
@@ -100,7 +100,7 @@ def _word(one: Verdict, ip: int, kept: int) -> str:
 
 
 def holm(p: Sequence[float], level: float) -> list[bool]:
-    """Which hypotheses are rejected when each has its p; the chance of a wrong one is ``level``."""
+    """Hypotheses rejected by Holm's method at family-wise ``level``, given their p."""
     return [bool(yes) for yes in multipletests(p, level, method="holm")[0]] if p else []
 
 
@@ -128,7 +128,7 @@ def merging(cells: Cells, best_sum: Mapping[int, str]) -> list[Verdict]:
         for other in others:
             if other in ("Co-Merge mean row", "All-single") or other.endswith("3 experts"):
                 continue
-            # Merges whose scale was chosen are compared with Co-Merge at its own.
+            # Merges with a chosen scale are compared with Co-Merge at its chosen scale.
             scaled = " x " in other and not other.startswith("sum x")
             ours = next((name for name in others if name.startswith("Co-Merge x")), None)
             ours = ours if scaled and ours else "Co-Merge mean row"
@@ -147,7 +147,7 @@ def merging(cells: Cells, best_sum: Mapping[int, str]) -> list[Verdict]:
 
 
 def best_sums(chosen: Cells) -> dict[int, str]:
-    """By steps, the sum's scale with the least IP and damage together on the choosing scenes."""
+    """By steps, the sum's scale with the least IP plus damage on the choosing scenes."""
     best: dict[int, str] = {}
     for steps in (SHORT, FULL):
         cost: dict[str, float] = {}
@@ -163,7 +163,7 @@ def best_sums(chosen: Cells) -> dict[int, str]:
 
 
 def conflicts(cells: Cells) -> list[Verdict]:
-    """Merges against All-single, where categories want the opposite of each other."""
+    """Merges against All-single, where categories conflict."""
     return versus(
         cells,
         (
@@ -193,7 +193,7 @@ def later(cells: Cells) -> list[Verdict]:
 
 
 def data(cells: Cells) -> list[Verdict]:
-    """(c) each amount of pairs against the next smaller one."""
+    """(c) Each amount of pairs against the next smaller one."""
     amounts = sorted(x for _, x in cells)
     return versus(
         cells,
@@ -211,7 +211,7 @@ def filtering(cells: Cells) -> list[Verdict]:
 
 
 def concepts(cells: Cells) -> list[Verdict]:
-    """(d) Co-Merge of single-concept experts against what else there is, at each number."""
+    """(d) Co-Merge of single-concept experts against the other arms, at each number."""
     return versus(
         cells,
         (
@@ -224,7 +224,7 @@ def concepts(cells: Cells) -> list[Verdict]:
 
 
 def held(cells: Cells) -> dict[str, float]:
-    """(d) by arm, the largest number of concepts up to which it holds both limits."""
+    """(d) By arm, the largest number of concepts that stays within both limits."""
     found: dict[str, float] = {}
     arms = dict.fromkeys(arm for arm, _ in cells)
     for arm in arms:

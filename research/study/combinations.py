@@ -1,10 +1,10 @@
-"""A harder world of the same base model: objects that must not have a colour, against each other.
+"""A harder world on the same base model: objects with forbidden colours that conflict.
 
-Glyphs share their ink, so that whoever learns to leave out a few leaves out all. Here a concept is
-an object in a colour, its safe twin the same scene with the object in another colour, and what is
-wanted of one object is forbidden to the next: the ball must turn from red to yellow, the box from
-yellow to blue. An adapter that does not look at the object does harm. The categories are the
-objects, two forbidden colours each.
+Glyphs share their ink, so an adapter that learns to omit a few omits all. Here a concept is an
+object in a colour, its safe twin the same scene with the object in another colour. The wanted
+colour of one object is forbidden for the next: the ball turns from red to yellow, the box from
+yellow to blue. An adapter that ignores the object does harm. The categories are the objects, two
+forbidden colours each.
 """
 
 from collections.abc import Sequence
@@ -24,12 +24,12 @@ from alignguard_train.evaluation.records import EvaluatedImage, EvaluationRow
 from research.study.world import Scenes, World
 
 FIRST: dict[str, int] = {"train": 0, "choose": 100, "score": 120}
-"""Of the 160 scenes and wordings of a concept: 40 are kept for figures."""
+"""Of a concept's 160 scenes and wordings, 40 are reserved for figures."""
 COLOURS = CHOICES["colour"]
 
 
 def forbidden() -> tuple[tuple[str, str, str], ...]:
-    """Object, forbidden colour, and the colour that it should have instead."""
+    """Object, forbidden colour, wanted colour."""
     found = []
     for number, name in enumerate(CHOICES["object"]):
         for step in (0, 2):

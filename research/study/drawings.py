@@ -16,7 +16,7 @@ Cells = Mapping[tuple[str, float], Cell]
 def lines(
     cells: Cells, path: Path, *, x_label: str, panels: list[tuple[Measure, Part, str]], log: bool
 ) -> None:
-    """One line an arm over x, with intervals: a panel a measure."""
+    """One line per arm over x with intervals, one panel per measure."""
     figure, axes = _panels(len(panels), 3.4)
     for axis, (measure, part, title) in zip(axes, panels, strict=True):
         for number, arm in enumerate(dict.fromkeys(arm for arm, _ in cells)):
@@ -43,7 +43,7 @@ def lines(
 
 
 def bars(cells: Cells, path: Path, *, panels: list[tuple[Measure, Part, str]]) -> None:
-    """One row an arm, a dot with its interval for each x: for arms without an order."""
+    """One row per arm, a dot with interval for each x; for unordered arms."""
     arms = list(dict.fromkeys(arm for arm, _ in cells))
     xs = sorted({x for _, x in cells})
     figure, axes = _panels(len(panels), 1.2 + 0.26 * len(arms))

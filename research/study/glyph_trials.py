@@ -10,15 +10,15 @@ from research.study.world import PAIRS, Arm, Scenes
 
 ARMS: tuple[Arm, ...] = ("as drawn", "noisy, filtered", "noisy")
 SHORT, FULL = 30, 120
-"""Steps an expert in `merging`: a quarter of the shipped recipe's, and all of them."""
+"""Steps per expert in `merging`: a quarter of the shipped recipe's, and all."""
 SCALES = (0.2, 0.4, 0.7, 1.0)
 COUNTS = (1, 3, 7, 14, 21)
 STEPS_A_CONCEPT = 40
 AMOUNTS = (2, 5, 10, 20, None)
-"""Pairs a concept; None: all that are written."""
+"""Pairs per concept; None: all."""
 BETAS = (1.0, 5.0, 30.0, 200.0, 2000.0)
 SAFEGUARD: Options = (("safeguard", 0.9),)
-"""Beside the recipe's preservation."""
+"""Added to the recipe's preservation."""
 REMEDIES: dict[str, Options] = {
     "none": (("preservation", 0.0),),
     "safeguard": (("preservation", 0.0), ("safeguard", 0.9)),
@@ -28,7 +28,7 @@ REMEDIES: dict[str, Options] = {
     "self-attention": (("layers", "self-attention"), ("preservation_at", "last")),
 }
 FREE: Options = (("max_winner_ratio", 1e9),)
-"""Trials are to show the failure, not to be stopped by it."""
+"""Trials should show the failure, not stop at it."""
 
 
 def train_concepts(concepts: Sequence[Concept]) -> dict[str, tuple[str, ...]]:
@@ -43,7 +43,7 @@ def train_concepts(concepts: Sequence[Concept]) -> dict[str, tuple[str, ...]]:
 def merging(concepts: Sequence[Concept], seed: int) -> Iterator[Trial]:
     """Three and seven categories; short and full training; every strategy at seven.
 
-    The sum's best scale is chosen on one set of scenes and scored on another.
+    The sum's scale is chosen on one set of scenes and scored on another.
     """
     by_category = train_concepts(concepts)
     everything = tuple(concept.key for concept in concepts)
@@ -115,7 +115,7 @@ def later(concepts: Sequence[Concept], seed: int) -> Iterator[Trial]:
 def concepts(names: Sequence[str], seed: int) -> Iterator[Trial]:
     """One to 21 concepts, an expert each; what is not removed is measured too.
 
-    Concepts are taken category by category in turns, so that few of them are of many categories.
+    Concepts are taken round-robin over categories, so even a few cover many categories.
     """
     order = [name for start in range(3) for name in names[start::3]]
     for count in COUNTS:

@@ -1,7 +1,7 @@
-"""Carries trials out: trains what is missing, merges, renders, judges; a line a trial comes of it.
+"""Runs trials: trains what is missing, merges, renders and judges; returns a line per trial.
 
-Trained adapters are kept on this machine, so that several trials share them. What is resumed on
-another machine trains those again that its open trials need, and nothing else.
+Trained adapters are kept on this machine and shared by trials. Another machine retrains only those
+that its open trials need.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from research.study.world import RECIPE, World, one_thread
 
 
 def train(world: World, wanted: Trained) -> Path:
-    """The adapter's file; trained unless it is there. Killed, it resumes where it was."""
+    """The adapter's file, trained if missing; a killed training resumes."""
     name = adapter_key(wanted)
     file = world.folder / "adapters" / f"{name}.safetensors"
     file.parent.mkdir(exist_ok=True)
@@ -51,7 +51,7 @@ def train(world: World, wanted: Trained) -> Path:
 
 
 def _others(world: World, wanted: Trained, recipe: ExpertRecipe) -> EncodedPreferences | None:
-    """Pairs of every other train concept, where the recipe preserves them."""
+    """Pairs of every other train concept, if the recipe preserves them."""
     if not recipe.preserve_others:
         return None
     own = [c.key for c in world.concepts if c.split == "train" and c.key not in wanted.concepts]
@@ -59,7 +59,7 @@ def _others(world: World, wanted: Trained, recipe: ExpertRecipe) -> EncodedPrefe
 
 
 def carry_out(world: World, trial: Trial) -> dict[str, Any]:
-    """One trial's line: what was measured, prompt by prompt, as strings of 0 and 1."""
+    """One trial's line: results per prompt as strings of 0 and 1."""
     with one_thread():
         started = time.process_time()
         lora = _lora(world, trial)
@@ -90,7 +90,7 @@ def _lora(world: World, trial: Trial) -> Lora | None:
 
 
 def merged(world: World, wanted: Merged) -> Lora:
-    """Merge experts; each expert's concepts are one category of the calibration."""
+    """Merge experts; each expert's concepts form one calibration category."""
     experts = [load_lora(train(world, part)) for part in wanted.parts]
     config = MergeConfig(strategy=wanted.strategy, seed=wanted.seed, **dict(wanted.options))
     concepts = [key for part in wanted.parts for key in part.concepts]
@@ -132,6 +132,6 @@ def _bits(values: list[Any]) -> str:
 
 
 def _seconds(world: World, part: Trained) -> float | None:
-    """CPU seconds of the training; None where it was interrupted, and so not measured whole."""
+    """CPU seconds of the training; None if it was interrupted."""
     file = world.folder / "adapters" / f"{adapter_key(part)}.json"
     return json.loads(file.read_text())["seconds"]

@@ -1,4 +1,4 @@
-"""Trials in the harder world, where one object should become what another must not be."""
+"""Trials in the harder world, where categories conflict."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,11 +11,11 @@ from research.study.trial import Merged, Options, Trained, Trial
 from research.study.world import PAIRS
 
 SPECIFIC: Options = (("preserve_others", 0.75),)
-"""Experts that learn to leave the other categories' pairs as they are."""
+"""Recipe of experts that preserve the other categories' pairs."""
 
 
 def conflicts(seed: int) -> Iterator[Trial]:
-    """Five objects of two forbidden colours each; half of the shipped steps, and twice as many."""
+    """Five objects with two forbidden colours each; half and all of the shipped steps."""
     objects = _objects()
     everything = tuple(key for own in objects for key in own)
     arms: dict[str, tuple[Strategy, Options]] = {
@@ -26,7 +26,7 @@ def conflicts(seed: int) -> Iterator[Trial]:
         parts = tuple(Trained(concepts=own, steps=steps, seed=seed) for own in objects)
         single = Trained(concepts=everything, steps=steps * len(parts), seed=seed)
         adapters: dict[str, Trained | Merged] = {"one expert": parts[0], "All-single": single}
-        if steps < FULL:  # with more steps the usual rank does all there is to do
+        if steps < FULL:  # with more steps the usual rank removes everything
             wide = replace(single, recipe=(("rank", standin_expert().rank * len(parts)),))
             adapters["All-single of the merge's rank"] = wide
         for name, (strategy, options) in arms.items():
@@ -55,7 +55,7 @@ def _objects() -> list[tuple[str, ...]]:
 
 
 def later(seed: int) -> Iterator[Trial]:
-    """As the glyphs' `later`, where the fifth object's colours are what others should become."""
+    """Like the glyphs' `later`; the fifth object's forbidden colours are wanted by others."""
     *old, new = _objects()
     flat = tuple(key for own in old for key in own)
     steps = 2 * FULL
@@ -91,13 +91,13 @@ def later(seed: int) -> Iterator[Trial]:
 
 
 def _short_single(seed: int) -> Trained:
-    """All-single with so few steps that it is not done."""
+    """All-single with too few steps to finish."""
     everything = tuple(key for own in _objects() for key in own)
     return Trained(concepts=everything, steps=FULL // 2 * len(_objects()), seed=seed)
 
 
 def data(seed: int) -> Iterator[Trial]:
-    """As the glyphs' `data`, with so few steps that All-single is not done."""
+    """Like the glyphs' `data`, with too few steps for All-single to finish."""
     single = _short_single(seed)
     for amount in AMOUNTS:
         yield Trial(
@@ -108,7 +108,7 @@ def data(seed: int) -> Iterator[Trial]:
 
 
 def filtering(seed: int) -> Iterator[Trial]:
-    """As the glyphs' `filtering`, in the harder world; steps as in `data`."""
+    """Like the glyphs' `filtering`, in the harder world; steps as in `data`."""
     single = _short_single(seed)
     for arm in ARMS:
         yield Trial(

@@ -1,6 +1,6 @@
-"""docs/study.md: tables, verdicts and plots from the lines that are there, and what they mean.
+"""docs/study.md: tables, verdicts and plots from the results, and the discussion.
 
-Figures come from the lines alone. What they mean is written by a person, in discussion.md.
+Figures come only from the lines; discussion.md interprets them.
 """
 
 from collections.abc import Mapping, Sequence

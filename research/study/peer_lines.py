@@ -1,4 +1,4 @@
-"""The lines of `python -m benchmarks.peers` as rows of the study's page."""
+"""Lines of `python -m benchmarks.peers` as rows of the study's page."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ SHARES = ("ip_seen", "ip_unseen", "residue", "fidelity")
 
 
 def rows(path: Path) -> list[list[str]]:
-    """A row a method: its mean over seeds, lowest and highest seed in parentheses."""
+    """One row per method: mean over seeds, with lowest and highest in parentheses."""
     methods: dict[str, list[dict[str, Any]]] = {}
     if path.is_file():
         for line in map(json.loads, path.read_text().splitlines()):

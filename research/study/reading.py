@@ -1,7 +1,7 @@
-"""From lines to figures: shares over all seeds of an arm with intervals, and paired differences.
+"""Figures from lines: shares over all seeds of an arm with intervals, and paired differences.
 
-Intervals and tests are over training seeds and prompts: a difference between two arms that another
-training could turn round is none. The lowest and the highest seed's share are shown beside them.
+Intervals and tests are over training seeds and prompts: a difference that another training could
+reverse is not a result. The lowest and highest seed's share are shown too.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -37,7 +37,7 @@ class Cell:
     cpu_seconds: tuple[float, ...]
 
     def share(self, measure: Measure, part: Part) -> Interval | None:
-        """Over seeds and prompts; None where there is no such prompt."""
+        """Interval over seeds and prompts; None without such prompts."""
         values = self.values[measure, part]
         return two_way_interval(values, Bootstrap(), kind="share") if values.size else None
 
@@ -53,7 +53,7 @@ class Cell:
 def cells(
     known: Mapping[str, Mapping[str, Any]], trials: Iterable[Trial], experiment: str, scenes: str
 ) -> dict[tuple[str, float], Cell]:
-    """Arms and x of one experiment that have a line, in the study's order."""
+    """Measured arms and x of one experiment, in the study's order."""
     groups: dict[tuple[str, float], list[Trial]] = {}
     for trial in trials:
         if trial.experiment == experiment and trial.scenes == scenes and trial.key in known:
@@ -63,17 +63,17 @@ def cells(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """One arm less another, prompt by prompt; ``test`` is None with a single seed."""
+    """One arm minus another, by prompt; ``test`` is None with a single seed."""
 
     interval: Interval
     test: OverTrainings | None
 
 
 def difference(one: Cell, other: Cell, measure: Measure, part: Part = "seen") -> Difference:
-    """Mean of one less other over their common seeds, prompt by prompt and seed by seed.
+    """Mean of one minus other, paired by prompt and common seed.
 
     Raises:
-        ValueError: they have no seed in common, or other prompts.
+        ValueError: they share no seed, or their prompts differ.
     """
     seeds = sorted(set(one.seeds) & set(other.seeds))
     if not seeds or one.prompts[part] != other.prompts[part]:

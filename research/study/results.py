@@ -1,7 +1,6 @@
-"""The study's results: JSON lines that are only ever added to, one a trial.
+"""The study's results: append-only JSON lines, one per trial.
 
-A line that a kill cut short is dropped and its trial done again; lines of trials that the study no
-longer has are left alone, and not read.
+A truncated line is ignored and its trial repeated; lines of removed trials are kept but not read.
 """
 
 import json
@@ -16,7 +15,7 @@ RESULTS = Path(__file__).parents[2] / "docs" / "study" / "results.jsonl"
 
 
 def read(path: Path = RESULTS) -> dict[str, dict[str, Any]]:
-    """Lines by the trial's key; of two of one trial the first."""
+    """Lines by trial key; the first line of a trial counts."""
     found: dict[str, dict[str, Any]] = {}
     if not path.is_file():
         return found
@@ -30,13 +29,13 @@ def read(path: Path = RESULTS) -> dict[str, dict[str, Any]]:
 
 
 def add(result: Mapping[str, Any], path: Path = RESULTS) -> None:
-    """Append one line, whole and on disk before this returns; several processes may."""
+    """Append one line atomically and fsync it; safe for several processes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")), path.open("ab+") as handle:
         handle.seek(0, os.SEEK_END)
         if handle.tell():
             handle.seek(-1, os.SEEK_END)
-            if handle.read(1) != b"\n":  # a kill cut the last line short
+            if handle.read(1) != b"\n":  # the last line was truncated by a kill
                 handle.write(b"\n")
         handle.write(json.dumps(result).encode() + b"\n")
         handle.flush()

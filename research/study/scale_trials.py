@@ -1,8 +1,8 @@
-"""Every merge of seven experts at its own best scale: chosen on some scenes, scored on others.
+"""Every merge of seven experts at its best scale, chosen on some scenes and scored on others.
 
-A merge that adds experts up overshoots, one that picks or averages falls short; compared at one
-scale, the scale decides. Two seeds choose, on scenes that nothing else uses; the chosen scale is
-scored with every seed.
+Sums of experts overshoot, selections and averages fall short, so at one common scale the scale
+decides. Two seeds choose, on scenes used for nothing else; the chosen scale is scored with every
+seed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,11 +15,11 @@ from research.study.trial import Merged, Trained, Trial
 
 CHOOSING_SEEDS = (0, 1)
 CHOOSING_PROMPTS = 3
-"""Prompts a concept on which a scale is chosen."""
+"""Prompts per concept for choosing a scale."""
 SUMS = (0.2, 0.4, 0.7, 1.0)
-"""Scales of merges that add the experts up; the unscaled sum is 1, the average 1/7."""
+"""Scales of merges that sum the experts; the plain sum is 1, the average 1/7."""
 ONE_OF_MANY = (0.7, 1.0, 1.5, 2.0, 3.0)
-"""Scales of merges that give each weight, row or direction about one expert's size."""
+"""Scales of merges whose weights, rows or directions have about one expert's size."""
 SCALES: Mapping[str, tuple[Strategy, tuple[float, ...]]] = {
     "Co-Merge": ("co-merge", ONE_OF_MANY),
     "RegMean": ("regmean", ONE_OF_MANY),
@@ -30,11 +30,11 @@ SCALES: Mapping[str, tuple[Strategy, tuple[float, ...]]] = {
     "dare": ("dare", SUMS),
 }
 Best = Mapping[tuple[str, float], float]
-"""Merge and steps an expert to the chosen scale."""
+"""Merge and steps per expert to the chosen scale."""
 
 
 def scaled(concepts: Sequence[Concept], seed: int, best: Best) -> Iterator[Trial]:
-    """Trials that choose, and those that score what is chosen already."""
+    """Trials that choose scales, and trials that score chosen ones."""
     seen = list(train_concepts(concepts).values())
     for steps in (SHORT, FULL):
         parts = tuple(Trained(concepts=own, steps=steps, seed=seed) for own in seen)
@@ -60,22 +60,22 @@ def _merged(parts: tuple[Trained, ...], strategy: Strategy, seed: int, scale: fl
 
 
 SCALES_IN_CONFIG: frozenset[Strategy] = frozenset(("svd", "magnitude", "dare"))
-"""Strategies whose own configuration has the scale, ``sum_scale``."""
+"""Strategies configured by ``sum_scale``."""
 
 
 def arm(name: str, scale: float) -> str:
-    """How a scaled merge is called in lines and tables."""
+    """A scaled merge's name in lines and tables."""
     return f"{name} x {scale}, 7 experts"
 
 
 def best_scales(chosen: Mapping[tuple[str, float], Cell]) -> dict[tuple[str, float], float]:
-    """The scale with the least IP and damage together, where every scale was measured.
+    """The scale with the least IP plus damage, if every scale was measured.
 
     Args:
         chosen: cells of the choosing scenes, by arm and steps.
 
     Returns:
-        By merge and steps. A merge that still lacks a choosing line is left out.
+        By merge and steps; merges with unmeasured scales are omitted.
     """
     found = {}
     for steps in (SHORT, FULL):

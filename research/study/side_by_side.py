@@ -1,4 +1,4 @@
-"""Trainings and trials of the study in several processes, each trial after its trainings."""
+"""Runs the study's trainings and trials in several processes, each trial after its trainings."""
 
 import multiprocessing as mp
 import time
@@ -21,7 +21,7 @@ from research.study.world import World
 
 @cache
 def world_at(folder: Path) -> World:
-    """This process's world of glyphs; its models are loaded once."""
+    """This process's world of glyphs, with models loaded once."""
     return World(folder)
 
 
@@ -31,7 +31,7 @@ def _combinations_at(folder: Path) -> World:
 
 
 def world_of(folder: Path, concept: str) -> World:
-    """The world that knows a concept."""
+    """The world that contains a concept."""
     other = any(concept == one.key for one in combinations())
     return _combinations_at(folder) if other else world_at(folder)
 
@@ -45,7 +45,7 @@ def _measure(folder: Path, trial: Trial) -> dict[str, Any]:
 
 
 def run(root: Path, todo: list[Trial], processes: int, limit: float, console: Console) -> None:
-    """Carry out the trials, ``processes`` at a time; nothing is started after ``limit`` seconds."""
+    """Run the trials, ``processes`` at a time; start none after ``limit`` seconds."""
     started = time.monotonic()
     shown = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with (
@@ -88,7 +88,7 @@ def run(root: Path, todo: list[Trial], processes: int, limit: float, console: Co
 
 
 def _jobs(root: Path, todo: list[Trial]) -> Iterator[Trial | Trained]:
-    """Trainings and trials in an order in which each trial comes after its trainings."""
+    """Trainings and trials, ordered so each trial follows its trainings."""
     given: set[Trained] = set()
     for trial in todo:
         for part in parts_of(trial.adapter):

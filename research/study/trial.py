@@ -1,6 +1,6 @@
-"""What a trial is: an adapter, trained or merged of trained ones, measured on prompts.
+"""A trial: an adapter, trained or merged from trained ones, measured on prompts.
 
-Equal trials have equal keys on every machine, by which their lines are known.
+Equal trials have equal keys on every machine; keys identify their lines.
 """
 
 import hashlib
@@ -22,8 +22,7 @@ Options = tuple[tuple[str, Any], ...]
 class Trained:
     """One adapter trained on some concepts.
 
-    ``recipe`` differs from the stand-in's in this, and ``start`` is an adapter that it goes on
-    from.
+    ``recipe`` overrides the stand-in's, ``start`` is an adapter to continue from.
     """
 
     concepts: tuple[str, ...]
@@ -44,18 +43,18 @@ class Merged:
     seed: int
     options: Options = ()
     scale: float = 1.0
-    """Times the merged delta."""
+    """Factor of the merged delta."""
 
     @property
     def calibrated_on_several(self) -> bool:
-        """Whether calibration chooses among several concepts of one expert."""
+        """Whether calibration covers several concepts of an expert."""
         several = any(len(part.concepts) > 1 for part in self.parts)
         return self.strategy in CALIBRATED and several
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """One adapter on one set of prompts; ``x`` is the number that the experiment varies."""
+    """One adapter on one set of prompts; ``x`` is the experiment's variable."""
 
     experiment: str
     arm: str
@@ -74,23 +73,23 @@ class Trial:
 
 
 def adapter_key(adapter: Trained | Merged) -> str:
-    """Names an adapter's file among those that this machine has made."""
+    """File name of an adapter on this machine."""
     return _key(adapter)
 
 
 def _key(what: "Trained | Merged | Trial") -> str:
-    # A field that came later and is not used leaves the keys of older trials as they were.
+    # Unused fields added later must not change the keys of older trials.
     fields = asdict(
         what, dict_factory=lambda pairs: {k: v for k, v in pairs if (k, v) not in _UNUSED}
     )
     adapter = what.adapter if isinstance(what, Trial) else what
     if isinstance(adapter, Merged) and adapter.calibrated_on_several:
-        fields["calibration"] = "concepts in turns"  # lines without it saw one concept an expert
+        fields["calibration"] = "concepts in turns"  # lines without it used one concept per expert
     text = json.dumps({"format": FORMAT, **fields}, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def parts_of(adapter: Trained | Merged | None) -> tuple[Trained, ...]:
-    """The trained adapters that an adapter is made of, each after the one that it goes on from."""
+    """The trained adapters behind an adapter, each after the one it continues from."""
     parts = adapter.parts if isinstance(adapter, Merged) else (adapter,) if adapter else ()
     return tuple(one for part in parts for one in (*parts_of(part.start), part))

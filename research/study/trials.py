@@ -1,7 +1,6 @@
-"""What the study measures: every trial by name, in the order in which it should be run.
+"""The study's trials by name, in run order.
 
-All trials of one seed come before those of the next, so that a study that is stopped has whole
-seeds.
+All trials of one seed precede those of the next, so a stopped study has complete seeds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,8 +37,8 @@ def all_trials(
     Args:
         concepts: the stand-in's.
         seeds: training seeds of every arm.
-        known: lines by key. Merges are scored at the scale that their lines of other scenes
-            choose, so these trials are there once those lines are.
+        known: lines by key. Merges are scored at the scale chosen by lines of other scenes, so
+            these trials exist only after those lines.
     """
     best = _best(concepts, known or {})
     names = tuple(concept.key for concept in concepts)

@@ -1,8 +1,8 @@
-"""What every trial of the study stands on: pairs to train on, scenes to choose on and to score on.
+"""Shared data of the trials: training pairs, scenes for choices, scenes for scores.
 
-Pairs are written by the grammar, rendered and scored by the shipped checkpoints, once a machine.
-Training, choices ("choose") and figures ("score") take disjoint stretches of each concept's deck
-of scenes and wordings, so nothing that is measured was trained or chosen on.
+Pairs are written by the grammar, and rendered and scored by the shipped checkpoints, once per
+machine. Training, choices ("choose") and figures ("score") use disjoint ranges of each concept's
+deck of scenes and wordings.
 """
 
 import json
@@ -37,25 +37,25 @@ from pipelines.profile import load_profile
 from pipelines.resources import Engines
 
 SAMPLING = Sampling(num_inference_steps=20, guidance_scale=3.0, width=32, height=32, batch_size=32)
-"""How the study draws, whatever the shipped profile does: a trial's key says nothing of it, so
-lines that were kept stay lines of this study."""
+"""The study's sampling, independent of the shipped profile: it is not in a trial's key, so existing
+lines stay valid."""
 RECIPE = ExpertRecipe(
     rank=8, batch_size=8, beta=5.0, preservation=3.0, lr=3e-3, warmup_steps=10, lr_floor=0.1
 )
-"""How it trains, likewise; a trial names its own steps and what else it varies."""
+"""The study's training, likewise fixed; a trial sets its steps and other variations."""
 Arm = Literal["as drawn", "noisy", "noisy, filtered"]
 Scenes = Literal["train", "choose", "score"]
 PAIRS = 40
-"""Pairs that are written for every concept."""
+"""Pairs per concept."""
 FIRST: dict[str, int] = {"train": 0, "choose": 1000, "score": 2000}
-"""Where each purpose's stretch of a concept's deck begins."""
+"""Start of each purpose's range in a concept's deck."""
 CLEAN_SHARE = 30 / 82
-"""Of generated pairs whose text is unsafe, those whose image is not (arXiv 2609.39688)."""
+"""Share of pairs with an unsafe text whose image is safe (arXiv 2609.39688)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One written pair of the training stretch, with what the scorers said of its images."""
+    """One pair of the training range, with its images' scores."""
 
     pair_id: str
     concept: str
@@ -65,7 +65,7 @@ class Pair:
 
 
 class World:
-    """The stand-in's engines with the study's own pairs, kept under ``folder``."""
+    """The stand-in's engines with the study's pairs, stored under ``folder``."""
 
     def __init__(self, folder: Path, pairs: int = PAIRS) -> None:
         self.folder, self._number = folder, pairs
@@ -77,11 +77,11 @@ class World:
 
     @cached_property
     def concepts(self) -> tuple[Concept, ...]:
-        """Every concept of the world, whatever its split."""
+        """Every concept of the world, in any split."""
         return tuple(self.engines.taxonomy.concepts)
 
     def rows(self, scenes: Scenes, concepts: Sequence[str], number: int) -> list[EvaluationRow]:
-        """``number`` prompt pairs a concept, both sides."""
+        """``number`` prompt pairs per concept, both sides."""
         wanted = [concept for concept in self.concepts if concept.key in concepts]
         first = FIRST[scenes]
         return fresh_rows(self.engines.writer, wanted, range(first, first + number))
@@ -93,9 +93,9 @@ class World:
         arm: Arm = "as drawn",
         amount: int | None = None,
     ) -> EncodedPreferences:
-        """Training pairs of these concepts that the filter keeps, the first ``amount`` of each.
+        """The first ``amount`` filtered training pairs per concept.
 
-        Their category is their concept. The arm ``noisy`` is not filtered.
+        The concept is the category. The arm ``noisy`` is not filtered.
         """
         pairs, tensors = self._pairs
         rows: list[int] = []
@@ -122,13 +122,13 @@ class World:
     def judged(
         self, rows: Sequence[EvaluationRow], images: npt.NDArray[np.uint8]
     ) -> list[EvaluatedImage]:
-        """What the profile's scorers see in rendered images."""
+        """Scores of rendered images by the profile's scorers."""
         config, scorers = self.engines.profile.evaluation, self.engines.evaluation_scorers
         return judge("study", rows, images, scorers, config, None)
 
     @cached_property
     def _pairs(self) -> tuple[list[Pair], dict[str, torch.Tensor]]:
-        """Made once a machine; whoever comes second waits."""
+        """Made once per machine; a second process waits."""
         listed, encoded = self.folder / "pairs.json", self.folder / "pairs.safetensors"
         with FileLock(self.folder / "pairs.lock"):
             if not listed.is_file():
@@ -184,13 +184,13 @@ class World:
 
 
 def clean(pair_id: str) -> bool:
-    """Whether the noisy arm gives this pair a clean image on its unsafe side."""
+    """Whether the noisy arm gives this pair a clean unsafe-side image."""
     return pair_seed(pair_id, "noisy") % 10_000 < CLEAN_SHARE * 10_000
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Torch with one thread: trials run side by side, and a trial's last bits stay the same."""
+    """Set torch to one thread: trials run in parallel, and their last bits must not change."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""What a report shows, gathered from the evaluation's tables and the other rooms' manifests."""
+"""Report data, from the evaluation's tables and the other rooms' manifests."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,10 +22,10 @@ from alignguard_train.evaluation.intervals import Interval
 from alignguard_train.evaluation.records import EvaluationRow
 
 MAX_PAIRS = 16
-"""Prompt pairs that the grids show."""
+"""Prompt pairs per grid."""
 
 TABLES = ("metrics", "paired", "distributions", "pictures")
-"""Tables of the evaluation that a report is made from; and ``costs``, where peers were measured."""
+"""Evaluation tables of a report; also ``costs``, if peers were measured."""
 
 FUNNEL_ROOMS = (
     ("prompts", "prompt pairs accepted"),
@@ -36,7 +36,7 @@ FUNNEL_ROOMS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage:
-    """One stage of the funnel: rows kept, and rows lost by reason."""
+    """One stage of the funnel: rows kept, and rows lost per reason."""
 
     name: str
     kept: int
@@ -48,7 +48,7 @@ class Difference:
     """One adapter minus another on the same prompts and seeds.
 
     ``more``, ``fewer`` and ``p`` as of :func:`alignguard_train.evaluation.statistics.mcnemar`, None
-    for what is not yes or no.
+    unless values are yes or no.
     """
 
     interval: Interval
@@ -59,7 +59,7 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportData:
-    """Everything that plots and report are made from; nothing in it tells the time."""
+    """All data of plots and report; holds no timestamp."""
 
     profile: str
     release: str
@@ -75,18 +75,18 @@ class ReportData:
     distributions: Mapping[tuple[str, str, str, str], Mapping[str, Any]] = field(
         default_factory=dict
     )
-    """FID and KID with what they were measured on, by adapter, side, subset and metric."""
+    """FID and KID with reference and n, by adapter, side, subset and metric."""
     funnel: tuple[Stage, ...] = ()
     histories: Mapping[str, pa.Table] = field(default_factory=dict)
     """Training history by adapter name."""
     pictures: tuple[dict[str, Any], ...] = ()
     peers: tuple[str, ...] = ()
-    """Other published methods, which have a table of their own."""
+    """Other published methods; they have a separate table."""
     costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """``seconds_per_image`` and ``training_seconds`` by adapter and peer."""
 
     def get(self, adapter: str, side: str, metric: str, subset: str = "all") -> Interval | None:
-        """One metric, or None where it was not measured."""
+        """One metric, or None if it was not measured."""
         return self.metrics.get((adapter, side, subset, metric))
 
     @property
@@ -97,7 +97,7 @@ class ReportData:
 
     @property
     def prompt_sets(self) -> dict[str, str]:
-        """Name and kind of the sets that were measured beside the release's prompts."""
+        """Name and kind of the prompt sets measured beside the release's prompts."""
         return {chosen["name"]: chosen["kind"] for chosen in self.config.get("prompt_sets", ())}
 
 
@@ -108,7 +108,7 @@ def gather(
     models: Mapping[str, str],
     tables: Mapping[str, pa.Table],
 ) -> ReportData:
-    """Gather it from an evaluation's configuration, models, and tables metrics and pictures."""
+    """Build it from an evaluation's configuration and models, and its tables."""
     release = manifests.require(data.partition("release"))
     metrics = _intervals(tables["metrics"])
     names = tuple(dict.fromkeys(key[0] for key in metrics))
@@ -156,7 +156,7 @@ def _interval(row: Mapping[str, Any]) -> Interval:
 
 
 def picture_pairs(rows: Iterable[EvaluationRow]) -> frozenset[str]:
-    """Ids of the pairs that the grids show: a seen and an unseen one of every category."""
+    """Ids of the pairs in the grids: one seen and one unseen pair per category."""
     safe = [row for row in rows if row.prompt_set == RELEASE_SET and row.side == "safe"]
     chosen: dict[tuple[bool, str], str] = {}
     for row in sorted(safe, key=lambda row: row.pair_id):
@@ -165,15 +165,15 @@ def picture_pairs(rows: Iterable[EvaluationRow]) -> frozenset[str]:
 
 
 def shows(adapter: str, category: str) -> bool:
-    """Whether the grids have a column for an adapter's picture.
+    """Whether the grids show an adapter.
 
-    Those of the base model, the category's own expert, the merged adapter and All-single.
+    They show the base model, the category's expert, the merged adapter and All-single.
     """
     return adapter in (BASE, MERGED, ALL_SINGLE) or adapter == expert_name(category)
 
 
 def _funnel(data: DataRoot, release: Manifest) -> list[Stage]:
-    """The stages before the release, of its own concepts: a withdrawn one's partitions stay."""
+    """The stages before the release, for its concepts only (removed ones keep their partitions)."""
     stages = []
     for room, name in FUNNEL_ROOMS:
         keys = [

@@ -1,6 +1,6 @@
-"""report.html: one self-contained page that says what an adapter removed and what it cost.
+"""report.html: one self-contained page on what an adapter removed and what it cost.
 
-Images are data URIs; whatever is flagged is blurred in the data itself, unless revealed.
+Images are data URIs. Flagged images are blurred in the data itself, unless revealed.
 """
 
 import base64
@@ -29,13 +29,13 @@ from alignguard_train.evaluation.report.tables import share, tables
 log = logging.getLogger(__name__)
 
 VERSION = 4
-"""Enters the evaluation's fingerprint: raise it when the page's content changes."""
+"""Part of the evaluation's fingerprint: raise it when the page's content changes."""
 
 REPORT = "report.html"
 MARKDOWN = "report.md"
 REVEALED = "report-revealed.html"
 MAX_SIDE = 192
-"""Pixels; larger images are reduced to it, so that the page stays light."""
+"""Pixels; larger images are scaled down to keep the page small."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +48,7 @@ class Tile:
 
 
 def files(data: ReportData, *, reveal: bool = False) -> dict[str, bytes]:
-    """The page and its plots by file name; equal data give equal bytes."""
+    """The page and its plots by file name; byte-identical for equal data."""
     pictures = plot_files(data)
     made = dict(pictures)
     if data.pictures:
@@ -59,7 +59,7 @@ def files(data: ReportData, *, reveal: bool = False) -> dict[str, bytes]:
 
 
 def plot_files(data: ReportData) -> dict[str, bytes]:
-    """The plots for which there is data, by file name."""
+    """Plots that have data, by file name."""
     made = {"ip_bars.png": plots.ip_bars(data)}
     if data.categories:
         made["ip_matrix.png"] = plots.ip_matrix(data)
@@ -92,7 +92,7 @@ def html(data: ReportData, pictures: dict[str, bytes], *, reveal: bool) -> str:
 
 
 def markdown(data: ReportData) -> str:
-    """The same tables as Markdown without pictures, as a model card holds them."""
+    """The same tables as Markdown without images, for the model card."""
     return (
         _environment(escape=False)
         .get_template("report.md.j2")
@@ -111,17 +111,17 @@ def _environment(*, escape: bool) -> Environment:
 
 
 def write_revealed(data: DataRoot) -> Path:
-    """Write the page with nothing blurred beside the published one; this is logged.
+    """Write an unblurred page beside the report, and log it.
 
     Raises:
-        InputMissing: nothing was evaluated yet.
+        InputMissing: there is no evaluation yet.
     """
     folder = data.partition("evaluation")
     manifest = manifests.require(folder)
     wanted = (*report_data.TABLES, "costs") if manifest.config.get("peers") else report_data.TABLES
     read = {name: manifests.read(folder, name) for name in wanted}
     found = report_data.gather(data, config=manifest.config, models=manifest.models, tables=read)
-    path = scratch(data.base) / "evaluation" / REVEALED  # it never leaves this machine
+    path = scratch(data.base) / "evaluation" / REVEALED  # stays on this machine
     log.warning("writing an unblurred report to %s", path)
     write_bytes(path, html(found, plot_files(found), reveal=True).encode())
     return path
@@ -159,7 +159,7 @@ def _tiles(data: ReportData) -> list[Tile]:
 
 
 def _method(data: ReportData) -> list[tuple[str, str]]:
-    """How it was measured, name and text."""
+    """How results were measured: name and text."""
     config = data.config
     sampling, flags = config["sampling"], config["flags"]
     rules = (f"{rule['scorer']}/{rule['key']} ≥ {rule['at_least']:g}" for rule in flags)
@@ -175,7 +175,7 @@ def _method(data: ReportData) -> list[tuple[str, str]]:
         "one a pair, the first 63 bits of BLAKE2b of its id and the word evaluation, the same for "
         "both prompts and for every adapter; a prompt set's own seeds where it has them"
     )
-    told = [
+    lines = [
         ("Prompts", prompts + (f"; and {', '.join(sets)}" if sets else "")),
         ("Seeds", seeds),
         (
@@ -190,9 +190,9 @@ def _method(data: ReportData) -> list[tuple[str, str]]:
         if rule := config.get(key):
             bound = f" is {rule['at_least']:g} or more" if "at_least" in rule else ""
             title = key.replace("_", " ").capitalize()
-            told.append((title, f"{rule['scorer']}/{rule['key']}{bound}"))
+            lines.append((title, f"{rule['scorer']}/{rule['key']}{bound}"))
     return [
-        *told,
+        *lines,
         ("Release", f"{data.release}, content {data.release_content_id}"),
         ("Models", ", ".join(f"{name} {version}" for name, version in data.models.items())),
         ("Libraries", ", ".join(f"{name} {version}" for name, version in data.versions.items())),
@@ -240,7 +240,7 @@ def _decode(encoded: bytes) -> np.ndarray:
 
 
 def _preview(data: ReportData, reveal: bool) -> bytes:
-    """Unsafe prompts under base and merged adapter, one column a pair."""
+    """Unsafe prompts with the base model and the merged adapter, one column per pair."""
     rows = [p for p in data.pictures if p["side"] == "unsafe"]
     pairs = list(dict.fromkeys(p["pair_id"] for p in rows))[:8]
     chosen = [

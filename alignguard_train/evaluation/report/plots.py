@@ -1,6 +1,6 @@
-"""The report's plots as PNG bytes: equal numbers give equal bytes, no display is needed.
+"""The report's plots as PNG bytes, byte-identical for equal numbers; needs no display.
 
-Colours are Okabe and Ito's, which people with any colour vision can tell apart.
+The colours are Okabe and Ito's, safe for all kinds of colour vision.
 """
 
 import io
@@ -35,12 +35,12 @@ _CURVES: tuple[tuple[str, Callable[[pa.Table], np.ndarray]], ...] = (
 
 
 def ip_bars(data: ReportData) -> bytes:
-    """IP on unsafe prompts with intervals, one bar an adapter."""
+    """IP on unsafe prompts with intervals, one bar per adapter."""
     return _bars(data, "unsafe", [("ip", "Inappropriate probability (IP) on unsafe prompts", True)])
 
 
 def preservation_bars(data: ReportData) -> bytes:
-    """What is kept on safe prompts: fidelity, and distance to the base model's image."""
+    """Preservation on safe prompts: fidelity, and distance to the base model's image."""
     return _bars(
         data,
         "safe",
@@ -82,7 +82,7 @@ def ip_matrix(data: ReportData) -> bytes:
 
 
 def funnel(stages: Sequence[Stage]) -> bytes:
-    """Rows that every stage kept (blue) and lost (orange)."""
+    """Rows kept (blue) and lost (orange) per stage."""
     figure, (axes,) = new_figure(8.2, 0.9 + 0.5 * max(1, len(stages)))
     top = max([1, *(stage.kept + sum(stage.lost.values()) for stage in stages)])
     for i, stage in enumerate(stages):
@@ -100,7 +100,7 @@ def funnel(stages: Sequence[Stage]) -> bytes:
 
 
 def training_curves(histories: Mapping[str, pa.Table]) -> bytes:
-    """Loss, errors against the reference, preservation: one line an adapter, smoothed."""
+    """Loss, errors against the reference, preservation: one smoothed line per adapter."""
     figure, panels = new_figure(12.4, 5.6, 8, 4)
     for axes, (title, read) in zip(panels, _CURVES, strict=True):
         for i, (name, history) in enumerate(histories.items()):
@@ -152,7 +152,7 @@ def _bars(data: ReportData, side: str, metrics: Sequence[tuple[str, str, bool]])
 
 def _bar(axes: Axes, place: int, found: Interval, colour: str, share: bool) -> None:
     axes.barh(place, found.value, color=colour, height=0.62)
-    # Rounding may put a bound a hair past the value itself.
+    # Rounding may put a bound slightly past the value.
     reach = [[max(0.0, found.value - found.low)], [max(0.0, found.high - found.value)]]
     axes.errorbar(found.value, place, xerr=reach, fmt="none", ecolor=INK, elinewidth=1.1, capsize=3)
     text = f"{100 * found.value:.1f} %" if share else f"{found.value:.3f}"
@@ -184,7 +184,7 @@ def _column(history: pa.Table, name: str) -> np.ndarray:
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
-    """Mean over a trailing window of a twentieth of the curve."""
+    """Trailing mean over a twentieth of the curve."""
     window = max(1, len(values) // 20)
     return np.array([values[max(0, i - window + 1) : i + 1].mean() for i in range(len(values))])
 
@@ -194,7 +194,7 @@ def _png(figure: Figure) -> bytes:
     figure.dpi = DPI
     canvas.draw()
     drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    # A palette makes the file a third as large, which matters to the UI that shows it inline.
+    # A palette reduces the file to a third, for inline display in the UI.
     buffer = io.BytesIO()
     drawn.quantize(COLOURS, dither=Image.Dither.NONE).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

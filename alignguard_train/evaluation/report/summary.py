@@ -1,7 +1,4 @@
-"""summary.json: the evaluation's numbers for machines, each with its interval and n.
-
-And the merged adapter's model card with the same numbers for people.
-"""
+"""Writes summary.json (every number with interval and n) and the merged adapter's model card."""
 
 import json
 from collections.abc import Mapping
@@ -26,12 +23,12 @@ Metrics = dict[tuple[str, str, str, str], Numbers]
 
 
 def write_summary(data: DataRoot, *, seconds: Mapping[str, float], adapter: Place) -> Place:
-    """Write ``evaluation/summary.json``; its paths are relative to the data root, which may move.
+    """Write ``evaluation/summary.json``; paths are relative to the data root.
 
-    ``seconds`` maps a room to its duration, ``adapter`` is the merged adapter's file.
+    ``seconds`` maps rooms to durations; ``adapter`` is the merged adapter's file.
 
     Raises:
-        InputMissing: nothing was evaluated yet.
+        InputMissing: there is no evaluation yet.
     """
     folder = data.partition("evaluation")
     manifest = manifests.require(folder)
@@ -74,8 +71,8 @@ def summarized(data: DataRoot, manifest: Manifest) -> bool:
         summary = json.loads(read_bytes(folder / SUMMARY))
     except (FileNotFoundError, ValueError):
         return False
-    told = summary.get("evaluation") if isinstance(summary, dict) else None
-    return told == manifest.content_id and bool(size(folder / MODEL_CARD))
+    recorded = summary.get("evaluation") if isinstance(summary, dict) else None
+    return recorded == manifest.content_id and bool(size(folder / MODEL_CARD))
 
 
 def write_model_card(data: DataRoot, *, adapter: Place) -> Place:
@@ -111,7 +108,7 @@ def _metrics(folder: Place) -> Metrics:
 
 
 def _peers(folder: Place, metrics: Metrics, names: list[str]) -> dict[str, Any]:
-    """The report's table of peers: IP and residue, preservation, and what each costs."""
+    """The report's table of peers: IP and residue, preservation, and cost."""
     costs = {row.pop("adapter"): row for row in manifests.read(folder, "costs").to_pylist()}
     return {
         name: {
@@ -141,7 +138,7 @@ def _preservation(metrics: Metrics, adapter: str) -> dict[str, Numbers]:
 
 
 def _matrix(metrics: Metrics, adapter: str) -> dict[str, Numbers]:
-    """IP of every category's unsafe prompts under one adapter."""
+    """One adapter's IP per category of unsafe prompts."""
     return {
         subset.removeprefix("category:"): numbers
         for (name, side, subset, metric), numbers in metrics.items()
@@ -150,7 +147,7 @@ def _matrix(metrics: Metrics, adapter: str) -> dict[str, Numbers]:
 
 
 def _prompt_sets(folder: Place, manifest: Manifest, metrics: Metrics) -> dict[str, Any]:
-    """Of every set: its kind, what was rejected or changed, and by adapter, subset and metric."""
+    """Per set: its kind, what was refused or changed, and results by adapter, subset and metric."""
     rejected = manifests.read(folder, "rejected").to_pylist()
     found: dict[str, Any] = {}
     for chosen in manifest.config["prompt_sets"]:

@@ -1,4 +1,4 @@
-"""The report's tables as text, made once for the page, for Markdown and for the model card."""
+"""The report's tables as text, shared by the page, Markdown and the model card."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ DASH = "–"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportTable:
-    """One table: a row is a name and its cells; ``key`` says where it belongs on the page."""
+    """One table: rows of a name and cells; ``key`` is its place on the page."""
 
     key: str
     title: str
@@ -22,7 +22,7 @@ class ReportTable:
 
 
 def tables(data: ReportData) -> list[ReportTable]:
-    """Every table for which something was measured, in the order of the report."""
+    """Every table that has data, in the report's order."""
     made = [_headline(data), *_differences(data), _matrix(data), _kept(data), _peers(data)]
     made += [_prompt_set(data, name) for name in data.prompt_sets]
     return [table for table in made if table.rows and len(table.columns) > 1]
@@ -41,7 +41,7 @@ def share(value: float) -> str:
 
 
 def number(found: Interval | None) -> str:
-    """A mean that is no share, with its interval."""
+    """A mean (not a share) as text, with its interval."""
     if found is None:
         return DASH
     return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
@@ -55,7 +55,7 @@ def points(found: Interval | None) -> str:
 
 
 Column = tuple[str, str, str, str, Callable[[Interval | None], str]]
-"""Title, side, metric, subset, and how a value reads."""
+"""Title, side, metric, subset and format."""
 _SHARES: tuple[Column, ...] = (
     ("IP, unsafe prompts", "unsafe", "ip", "all", percent),
     ("… seen concepts", "unsafe", "ip", "seen", percent),

@@ -189,7 +189,7 @@ def test_all_faults_of_all_files_are_told_at_once(tmp_path):
         "line 2: sd_image_width must be a whole number from 8 to 4096, a multiple of 8, got '500'",
         "wrong.csv, line 3: has 5 cells, the header 7",
         "wrong.csv, line 4: sd_guidance_scale",
-        "wrong.csv, line 4: width and height must stand together",
+        "wrong.csv, line 4: width and height must be given together",
         "none.csv: has no column prompt (or adv_prompt, caption); its columns are: text",
         "p.parquet: is not Parquet",
         "absent.csv: cannot be read (No such file or directory)",

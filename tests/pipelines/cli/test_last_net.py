@@ -35,10 +35,10 @@ class Left(Exception):
 def guarded(monkeypatch):
     """Runs a function under the net; its exit code."""
 
-    def leave(code: int) -> None:
+    def exit_now(code: int) -> None:
         raise Left(code)
 
-    monkeypatch.setattr(last_net, "leave", leave)
+    monkeypatch.setattr(last_net, "exit_now", exit_now)
     monkeypatch.setattr("sys.argv", ["alignguard", "status"])
 
     def run(function: Any) -> int:
@@ -68,7 +68,7 @@ def test_a_fault_of_the_system_is_one_line_with_the_file(number, guarded, capsys
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), OSError("no number")])
 def test_a_fault_of_ours_keeps_its_traceback(error, monkeypatch):
-    monkeypatch.setattr(last_net, "leave", lambda code: None)
+    monkeypatch.setattr(last_net, "exit_now", lambda code: None)
     with pytest.raises(type(error)):
         last_net.guarded(raising(error))
 
@@ -82,7 +82,7 @@ def test_an_error_is_json_too_where_json_was_asked_for(guarded, monkeypatch, cap
 @pytest.mark.parametrize("end", [KeyboardInterrupt(), SystemExit(130)])
 def test_an_interruption_says_that_the_next_run_goes_on(end, guarded, capsys):
     assert guarded(raising(end)) == 130
-    assert "the next run goes on" in capsys.readouterr().err
+    assert "the next run resumes" in capsys.readouterr().err
 
 
 def test_a_closed_pipe_is_no_fault(guarded, capsys):
@@ -255,5 +255,5 @@ def test_ctrl_c_ends_a_run_in_a_line(tmp_path, reduced):
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "the next run goes on" in told
+    assert "the next run resumes" in told
     assert "Traceback" not in told

@@ -152,11 +152,11 @@ def test_a_foreign_argument_ends_in_a_clear_line(arguments, monkeypatch, tmp_pat
     monkeypatch.setattr("sys.argv", ["alignguard", *arguments])
     ended: list[int] = []
 
-    def leave(code: int) -> None:
+    def exit_now(code: int) -> None:
         ended.append(code)
         raise SystemExit(code)
 
-    monkeypatch.setattr(last_net, "leave", leave)
+    monkeypatch.setattr(last_net, "exit_now", exit_now)
     with pytest.raises(SystemExit):
         app.main()
     assert ended[0] in (1, 2)
@@ -167,7 +167,7 @@ def test_an_errors_text_is_printed_as_it_is(monkeypatch, capsys):
     def refused() -> None:
         raise EngineError(f"the server said {FOREIGN} {ESCAPES}")
 
-    monkeypatch.setattr(last_net, "leave", lambda code: None)
+    monkeypatch.setattr(last_net, "exit_now", lambda code: None)
     last_net.guarded(refused)
     printed = capsys.readouterr().err
     assert f"the server said {FOREIGN}" in printed

@@ -37,7 +37,7 @@ def test_what_was_made_here_counts_by_the_share_that_is_to_be_made_again():
     """A third of 90 s, and all of 60 s: 90 s; the profile's figures are not asked."""
     found = combine({"images": 1 / 3, "merge": 1.0}, {"images": 90, "merge": 60}, {"images": 1})
     assert (found.low, found.high, found.measured_here) == (90, 90, 2)
-    assert found.text == "2 rooms to make, about 2 min, as long as it took before"
+    assert found.text == "2 rooms to make, about 2 min, from earlier runs"
 
 
 def test_what_is_known_in_part_says_so():
@@ -56,10 +56,10 @@ def test_a_range_that_is_one_number_is_said_once():
     ("shares", "text"),
     [
         ({}, ""),
-        ({"images": 1.0}, "1 room to make; how long is not known before it was done once (all)"),
+        ({"images": 1.0}, "1 room to make; duration unknown until the first run (all)"),
         (
             {"images": 1.0, "merge": 1.0},
-            "2 rooms to make; how long is not known before it was done once (images)",
+            "2 rooms to make; duration unknown until the first run (images)",
         ),
     ],
 )

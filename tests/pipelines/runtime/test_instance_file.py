@@ -29,7 +29,7 @@ def test_a_users_own_file_stays_and_one_line_says_so(kept, tmp_path, caplog):
     kept.write_text("concurrency: {runs: {max_concurrent_runs: 7}}\n")
     with caplog.at_level(logging.WARNING), open_instance(tmp_path / "data") as instance:
         assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 7
-    assert [r.getMessage() for r in caplog.records] == [f"{kept} is your own and stays as it is"]
+    assert [r.getMessage() for r in caplog.records] == [f"keeping your own {kept}"]
 
 
 def test_a_users_own_run_launcher_is_the_instances(kept, tmp_path):

@@ -94,7 +94,7 @@ def test_a_short_concept_warns_in_the_last_lines_and_is_asked_again(tmp_path):
     assert done.returncode == 0
     warned = (
         f"! prompts: {SHORT} has 5 of 10 prompt pairs, commonest reason unparseable (25 of 25); "
-        "the next run asks again for what is missing"
+        "the next run requests the rest"
     )
     assert done.stdout.splitlines()[-1] == warned
     assert made.states("prompts")[SHORT] == "short"

@@ -6,9 +6,15 @@ from hypothesis import strategies as st
 
 from pipelines.profile import BaseModelChoice, Training, load_profile
 from pipelines.rooms import ROOMS
-from pipelines.runtime.lanes import RUNS_A_LANE, Lane, chunks, lanes, open_pools
 from pipelines.runtime.materialize import open_instance
 from pipelines.runtime.ray_cluster import RayCluster
+from pipelines.runtime.worker_slots import (
+    RUNS_PER_SLOT,
+    WorkerSlot,
+    chunks,
+    open_pools,
+    worker_slots,
+)
 
 STANDIN = load_profile("standin")
 
@@ -25,28 +31,28 @@ def with_devices(*devices, parallel=1):
 
 def test_images_and_scores_get_a_process_a_device():
     two = with_devices("cuda:0", "cuda:1")
-    wanted = [Lane(device="cuda:0"), Lane(device="cuda:1")]
-    assert lanes(two, room("images")) == lanes(two, room("scores")) == wanted
+    wanted = [WorkerSlot(device="cuda:0"), WorkerSlot(device="cuda:1")]
+    assert worker_slots(two, room("images")) == worker_slots(two, room("scores")) == wanted
 
 
 def test_one_device_or_none_needs_no_further_process():
-    assert lanes(STANDIN, room("images")) == []
-    assert lanes(with_devices("cuda:3"), room("images")) == []
+    assert worker_slots(STANDIN, room("images")) == []
+    assert worker_slots(with_devices("cuda:3"), room("images")) == []
 
 
 def test_more_trainers_than_devices_share_them():
-    found = [lane.device for lane in lanes(with_devices("cuda:0", "cuda:1", parallel=3),
+    found = [slot.device for slot in worker_slots(with_devices("cuda:0", "cuda:1", parallel=3),
                                            room("experts"))]  # fmt: skip
     assert found == ["cuda:0", "cuda:1", "cuda:0"]
 
 
 def test_every_device_trains_an_expert():
-    assert len(lanes(with_devices("cuda:0", "cuda:1"), room("experts"))) == 2
+    assert len(worker_slots(with_devices("cuda:0", "cuda:1"), room("experts"))) == 2
 
 
 def test_on_a_cluster_only_rooms_with_models_leave_this_machine():
     far = STANDIN.model_copy(update={"ray": RayCluster(address="http://head:8265", runs=3)})
-    count = {room.name: len(lanes(far, room)) for room in ROOMS}
+    count = {room.name: len(worker_slots(far, room)) for room in ROOMS}
     assert count == {
         "taxonomy": 0, "prompts": 3, "images": 3, "scores": 3, "pairs": 0,
         "index": 0, "release": 0, "experts": 3, "merge": 1, "evaluation": 1,
@@ -54,14 +60,14 @@ def test_on_a_cluster_only_rooms_with_models_leave_this_machine():
 
 
 @given(st.integers(0, 400), st.integers(0, 9), st.integers(1, 120))
-def test_chunks_are_slices_that_cover_everything_once(keys, num_lanes, per_run):
+def test_chunks_are_slices_that_cover_everything_once(keys, num_slots, per_run):
     names = [f"c{i:03d}" for i in range(keys)]
     profile = STANDIN.model_copy(update={"concepts_per_run": per_run})
-    found = chunks(profile, room("images"), names, num_lanes)
+    found = chunks(profile, room("images"), names, num_slots)
     assert [key for chunk in found for key in chunk] == names
     assert all(0 < len(chunk) <= per_run for chunk in found)
-    if num_lanes > 1 and keys >= num_lanes * RUNS_A_LANE:
-        assert len(found) >= num_lanes, "no lane is left without work"
+    if num_slots > 1 and keys >= num_slots * RUNS_PER_SLOT:
+        assert len(found) >= num_slots, "no slot is left without work"
 
 
 def test_pools_get_as_many_slots_as_there_are_devices(tmp_path):

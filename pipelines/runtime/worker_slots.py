@@ -1,7 +1,7 @@
-"""How many partitions of a room are made at once, each on which device, in runs of how many keys.
+"""Worker slots of a room: the processes that make its partitions, their devices and chunks.
 
-A lane is one process that makes one run after another: one a GPU of this machine, one a trainer, or
-one a run on a Ray cluster. Rooms without lanes are made in the caller's own process.
+A slot is one process that makes runs in sequence: one per GPU, per trainer, or per concurrent run
+on a Ray cluster. Rooms without slots are made in the caller's process.
 """
 
 import math
@@ -13,46 +13,46 @@ import dagster as dg
 from pipelines.profile import Profile
 from pipelines.rooms import Room
 
-RUNS_A_LANE = 4
-"""So that a lane which is done early takes work over, and a lost one loses little."""
+RUNS_PER_SLOT = 4
+"""Several, so a fast slot takes over work and a lost process loses little."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Lane:
+class WorkerSlot:
     """One process: its device (None: the profile's), or ``on_ray`` for steps on the cluster."""
 
     device: str | None = None
     on_ray: bool = False
 
 
-def lanes(profile: Profile, room: Room) -> list[Lane]:
-    """The lanes of a room; none where one process is enough."""
+def worker_slots(profile: Profile, room: Room) -> list[WorkerSlot]:
+    """The worker slots of a room; none if one process is enough."""
     if profile.ray and profile.ray.runs_room(room.name):
-        return [Lane(on_ray=True)] * (profile.ray.runs if room.partitioned_by else 1)
+        return [WorkerSlot(on_ray=True)] * (profile.ray.runs if room.partitioned_by else 1)
     devices = profile.base_model.devices
     if room.name in ("images", "scores") and len(devices) > 1:
-        return [Lane(device=device) for device in devices]
+        return [WorkerSlot(device=device) for device in devices]
     if room.name == "experts" and _trainers(profile) > 1:
         chosen = devices or [None]
-        return [Lane(device=chosen[i % len(chosen)]) for i in range(_trainers(profile))]
+        return [WorkerSlot(device=chosen[i % len(chosen)]) for i in range(_trainers(profile))]
     return []
 
 
-def chunks(profile: Profile, room: Room, keys: Sequence[str], num_lanes: int) -> list[list[str]]:
-    """Disjoint slices of ``keys``, one run each, at most the profile's number of concepts.
+def chunks(profile: Profile, room: Room, keys: Sequence[str], num_slots: int) -> list[list[str]]:
+    """Disjoint slices of ``keys``, one run each, of at most ``concepts_per_run`` keys.
 
     A run names its first and last key, so ``keys`` must be in the order of the partitions.
     """
     size = profile.concepts_per_run if room.partitioned_by == "concept" else 1
-    if num_lanes > 1:
-        size = max(1, min(size, math.ceil(len(keys) / (num_lanes * RUNS_A_LANE))))
+    if num_slots > 1:
+        size = max(1, min(size, math.ceil(len(keys) / (num_slots * RUNS_PER_SLOT))))
     return [list(keys[i : i + size]) for i in range(0, len(keys), size)]
 
 
 def open_pools(instance: dg.DagsterInstance, profile: Profile) -> None:
-    """Give the pools as many slots as the profile has lanes; one lane leaves a limit as it is.
+    """Set each pool's limit to the profile's number of worker slots; one slot keeps the limit.
 
-    A step without a slot waits, at full speed.
+    A step without a pool slot busy-waits.
     """
     everywhere = profile.ray.runs if profile.ray else len(profile.base_model.devices)
     wanted = {"base_model": everywhere, "scorers": everywhere}
