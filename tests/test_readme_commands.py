@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from pipelines.cli.app import app
@@ -33,6 +34,11 @@ class World:
             folder / "profile", writing__pairs_per_concept=4, training__all_single=False,
             evaluation__prompts_per_concept=1,
         )  # fmt: skip
+        taxonomy = folder / "profile" / "taxonomy.yaml"
+        kept = yaml.safe_load(taxonomy.read_text())
+        for category in kept["categories"]:
+            category["concepts"] = category["concepts"][:2]
+        taxonomy.write_text(yaml.safe_dump(kept))
         self.environment = {
             "ALIGNGUARD_ROOT": str(folder / "data"), "ALIGNGUARD_PROFILE": str(profile),
             "DAGSTER_HOME": str(folder / "dagster"), "COLUMNS": "160",
