@@ -1,6 +1,8 @@
 """Runs as Dagster records them: failures are short and clear, killed runs do not live for ever."""
 
 import queue
+import subprocess
+import sys
 
 import dagster as dg
 import pytest
@@ -21,6 +23,7 @@ from pipelines.runtime.materialize import (
     materialize,
     open_instance,
 )
+from tests.conftest import command_environment, reduced_profile
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 
@@ -174,3 +177,25 @@ def test_scorers_that_would_share_a_column_are_refused_before_anything_is_made(e
     with pytest.raises(ConfigError, match=r"'my-judge' .*'my\.judge' .*share the column"):
         run_rooms(engines, Listener())
     assert not engines.data.base.exists()
+
+
+def test_a_step_elsewhere_builds_the_job_by_name(tmp_path):
+    """In a process of its own, as the definitions are those that the environment names."""
+    profile, root = reduced_profile(tmp_path / "profile"), tmp_path / "data"
+    code = (
+        "from pipelines.definitions import defs\n"
+        "from pipelines.profile import load_profile\n"
+        "from pipelines.resources import Engines, data_root\n"
+        "from pipelines.rooms import ROOMS\n"
+        "from pipelines.runtime.materialize import materialize_remotely, open_instance\n"
+        "engines = Engines(load_profile(), data_root())\n"
+        "engines.data.prepare()\n"
+        "instance = open_instance(engines.data.root)\n"
+        "materialize_remotely(instance, engines, ROOMS[0], ['all'])\n"
+        "print(ROOMS[0].states(engines))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=command_environment(root, profile),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "{'all': 'done'}" in done.stdout, done.stdout + done.stderr
