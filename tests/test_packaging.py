@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -73,6 +74,9 @@ def test_a_package_is_typed_for_those_who_import_it(package: str):
 def test_there_is_one_version():
     assert alignguard_train.__version__ == alignguard_data.__version__ == pipelines.__version__
     assert re.fullmatch(r"\d+\.\d+\.\d+", alignguard_data.__version__)
+    cited = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
+    assert cited["version"] == alignguard_data.__version__
+    assert f"## [{alignguard_data.__version__}]" in (REPOSITORY / "CHANGELOG.md").read_text()
 
 
 @pytest.mark.slow
