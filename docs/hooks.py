@@ -47,7 +47,7 @@ def on_page_content(content: str, **_: Any) -> str:
 def _command_line() -> str:
     command = [sys.executable, "-m", "typer", "pipelines.cli.app", "utils", "docs"]
     options = ["--name", "alignguard", "--title", "Command line"]
-    made = subprocess.run(  # noqa: S603 (a fixed command line)
+    made = subprocess.run(
         [*command, *options], capture_output=True, text=True, check=True, cwd=ROOT
     )
     return made.stdout
@@ -56,26 +56,27 @@ def _command_line() -> str:
 def _api_page(package: str, what: str) -> Iterator[str]:
     yield f"# {package}\n\n{what}\n"
     pages = "\n".join((ROOT / page).read_text() for page in DESCRIBED)
-    elsewhere = set(re.findall(r"^::: (\S+)", pages, re.MULTILINE))
+    elsewhere = set(re.findall(r"^::: \S*\.(\w+)", pages, re.MULTILINE))
     for stub in sorted((ROOT / package).rglob("__init__.pyi")):
-        name = ".".join(stub.parent.relative_to(ROOT).parts)
-        public = list(_public(name, stub))
-        if public and name != package:
-            yield f"## {name}\n"
+        inside = ".".join(stub.parent.relative_to(ROOT).parts)
+        public = list(_public(inside, stub))
+        if public and inside != package:
+            yield f"## {inside}\n"
             for path in public:
-                if {path, path.rpartition(".")[0]} & elsewhere:
-                    yield f"`{path.rpartition('.')[2]}`: see [profile](../profile.md) and [records](../records.md).\n"
-                    continue
-                yield f"::: {path}\n    options: {{heading_level: 3}}\n"
+                module, name = path.split(".")[-2:]
+                if {module, name} & elsewhere:
+                    yield f"`{name}`: see [profile](../profile.md) or [records](../records.md).\n"
+                else:
+                    yield f"::: {path}\n    options: {{heading_level: 3}}\n"
 
 
 def _public(package: str, stub: Path) -> Iterator[str]:
     """Full path of each public name that one of the package's own modules defines."""
     tree = ast.parse(stub.read_text())
     for node in tree.body:
-        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
-            if (stub.parent / f"{node.module.replace('.', '/')}.py").is_file():
-                yield from (f"{package}.{node.module}.{alias.name}" for alias in node.names)
+        module = node.module if isinstance(node, ast.ImportFrom) else None
+        if module and (stub.parent / f"{module.replace('.', '/')}.py").is_file():
+            yield from (f"{package}.{module}.{alias.name}" for alias in node.names)
 
 
 def _mathml(found: re.Match[str]) -> str:
