@@ -19,7 +19,7 @@ from alignguard_data.scores import room as scores
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.partition import PartitionSpec, State
 from alignguard_data.storage.paths import UNPARTITIONED
-from alignguard_data.storage.places import Place, at_once, size
+from alignguard_data.storage.places import Place, map_concurrently, size
 from alignguard_data.taxonomy import room as taxonomy
 from alignguard_train.contracts import adapter_names as names
 from alignguard_train.contracts.adapter_names import ALL_SINGLE
@@ -76,7 +76,7 @@ def ask_each(
     """``ask`` of every key, in order; concurrently for a bucket."""
     # The first key runs in one thread, as it builds the engines.
     answers = [ask(key) for key in keys[:1]]
-    answers += at_once(engines.data.root, ask, keys[1:])
+    answers += map_concurrently(engines.data.root, ask, keys[1:])
     return dict(zip(keys, answers, strict=True))
 
 
@@ -228,7 +228,7 @@ def room_seconds(engines: Engines) -> dict[str, float]:
     found = {}
     for room in ROOMS:
         folders = [engines.data.partition(room.name, key) for key in room.partitions(engines)]
-        spans = at_once(engines.data.root, _span, folders)
+        spans = map_concurrently(engines.data.root, _span, folders)
         found[room.name] = _covered([span for span in spans if span])
     return found
 

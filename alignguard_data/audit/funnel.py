@@ -11,7 +11,7 @@ from alignguard_data.contracts.records import Concept
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.paths import DataRoot
-from alignguard_data.storage.places import at_once
+from alignguard_data.storage.places import map_concurrently
 from alignguard_data.taxonomy.parse import Taxonomy
 
 KEPT = "kept"
@@ -43,7 +43,9 @@ def concept_manifests(data: DataRoot, taxonomy: Taxonomy) -> dict[tuple[str, str
         InputMissing: naming the first partition that is not complete.
     """
     places = [(room, concept.key) for room in CONCEPT_ROOMS for concept in taxonomy.concepts]
-    found = at_once(data.root, lambda place: manifests.require(data.partition(*place)), places)
+    found = map_concurrently(
+        data.root, lambda place: manifests.require(data.partition(*place)), places
+    )
     return dict(zip(places, found, strict=True))
 
 

@@ -50,7 +50,7 @@ class Sampling:
             raise ValueError("; ".join(faults))
 
     @property
-    def told(self) -> dict[str, Any]:
+    def fingerprint_fields(self) -> dict[str, Any]:
         """The fields that enter fingerprints.
 
         The checkpoint's own solver is left out, so images made before the option existed stay up to

@@ -33,7 +33,7 @@ _KIND_OF = {kind: leak for leak, kinds in LEAK_KINDS.items() for kind in kinds}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class GivesWay:
+class DroppedRow:
     """A dropped row, the reason, the row that stays, and their similarity (as in ``Edge``)."""
 
     pair_id: str
@@ -47,8 +47,8 @@ class GivesWay:
 class Decision:
     """Dropped rows: leaks, and duplicates within a split; no pair is in both."""
 
-    leaks: tuple[GivesWay, ...]
-    duplicates: tuple[GivesWay, ...]
+    leaks: tuple[DroppedRow, ...]
+    duplicates: tuple[DroppedRow, ...]
 
     @property
     def reasons(self) -> dict[str, str]:
@@ -69,7 +69,7 @@ def decide(
     of_test = repeats(edges, test)
     held_out = {*test, *evaluation} - {row.pair_id for row in of_test}
     found = leaks(edges, train, held_out)
-    first: dict[str, GivesWay] = {}
+    first: dict[str, DroppedRow] = {}
     for kind in LEAK_KINDS:
         for row in found[kind]:
             first.setdefault(row.pair_id, row)
@@ -81,22 +81,22 @@ def decide(
 
 def leaks(
     edges: Iterable[Edge], train: Collection[str], held_out: Collection[str]
-) -> dict[str, list[GivesWay]]:
+) -> dict[str, list[DroppedRow]]:
     """Leaking train rows by kind of leak, each with the nearest measured row."""
     trained, measured = set(train), set(held_out)
-    nearest: dict[tuple[str, str], tuple[Any, GivesWay]] = {}
+    nearest: dict[tuple[str, str], tuple[Any, DroppedRow]] = {}
     for edge in edges:
         for mine, other in {(edge.one, edge.other), (edge.other, edge.one)}:
             if mine in trained and other in measured:
                 kind = _KIND_OF[edge.kind]
                 _keep_nearest(nearest, (kind, mine), edge, other, LEAK_REASON, kind)
-    found: dict[str, list[GivesWay]] = {kind: [] for kind in LEAK_KINDS}
+    found: dict[str, list[DroppedRow]] = {kind: [] for kind in LEAK_KINDS}
     for kind, mine in sorted(nearest):
         found[kind].append(nearest[kind, mine][1])
     return found
 
 
-def repeats(edges: Iterable[Edge], pairs: Collection[str]) -> list[GivesWay]:
+def repeats(edges: Iterable[Edge], pairs: Collection[str]) -> list[DroppedRow]:
     """The pairs that have an edge to a kept pair with a smaller id, by pair id."""
     among = set(pairs)
     smaller: dict[str, list[Edge]] = defaultdict(list)
@@ -108,9 +108,9 @@ def repeats(edges: Iterable[Edge], pairs: Collection[str]) -> list[GivesWay]:
             and edge.other in among
         ):
             smaller[edge.other].append(edge)
-    dropped: dict[str, GivesWay] = {}
+    dropped: dict[str, DroppedRow] = {}
     for pair in sorted(smaller):
-        nearest: dict[tuple[str, str], tuple[Any, GivesWay]] = {}
+        nearest: dict[tuple[str, str], tuple[Any, DroppedRow]] = {}
         for edge in smaller[pair]:
             if edge.one not in dropped:
                 reason = DUPLICATE_REASONS[edge.kind]
@@ -146,7 +146,7 @@ def leak_report(
         "leaks": {
             kind: {
                 "dropped": len(rows[kind]),
-                "remaining": remaining[kind] if kind in looked_for(limits) else None,
+                "remaining": remaining[kind] if kind in leak_kinds(limits) else None,
                 "rows": rows[kind],
             }
             for kind in LEAK_KINDS
@@ -158,7 +158,7 @@ def leak_report(
     }
 
 
-def looked_for(limits: Limits) -> list[str]:
+def leak_kinds(limits: Limits) -> list[str]:
     """The kinds of leaks that these limits test for."""
     limit = {
         "near": limits.max_prompt_jaccard,
@@ -168,13 +168,13 @@ def looked_for(limits: Limits) -> list[str]:
     return [kind for kind in LEAK_KINDS if kind == "exact" or limit[kind] is not None]
 
 
-def count(rows: Iterable[GivesWay]) -> dict[str, int]:
+def count(rows: Iterable[DroppedRow]) -> dict[str, int]:
     """Rows by reason slug, sorted."""
     return dict(sorted(Counter(row.reason for row in rows).items()))
 
 
 def _keep_nearest(
-    nearest: dict[tuple[str, str], tuple[Any, GivesWay]],
+    nearest: dict[tuple[str, str], tuple[Any, DroppedRow]],
     place: tuple[str, str],
     edge: Edge,
     of: str,
@@ -185,12 +185,12 @@ def _keep_nearest(
     distance = edge.value if edge.kind in ("image", "one_image") else -edge.value
     rank = (distance, of)
     if place not in nearest or rank < nearest[place][0]:
-        row = GivesWay(pair_id=place[1], reason=reason, kind=kind, of=of, value=edge.value)
+        row = DroppedRow(pair_id=place[1], reason=reason, kind=kind, of=of, value=edge.value)
         nearest[place] = (rank, row)
 
 
 def _shown(
-    rows: Iterable[GivesWay], concepts: Mapping[str, str], kind: str | None = None
+    rows: Iterable[DroppedRow], concepts: Mapping[str, str], kind: str | None = None
 ) -> Iterator[dict[str, Any]]:
     for row in rows:
         if kind in (None, row.kind):

@@ -84,13 +84,13 @@ def why_unreachable(error: BaseException, url: str, start: str) -> str:
 
 def why_no_client(error: Exception, url: str) -> str:
     """One line about a client that cannot be built because the environment is wrong."""
-    told = ", ".join(
+    proxies = ", ".join(
         f"{name}={_without_login(os.environ[name])}"
         for name in sorted(os.environ)
         if name.upper() in _LOOKED_AT and os.environ[name]
     )
     said = " ".join(str(error).split())
-    return f"{url} cannot be asked: {said} (the environment has {told or 'no proxy'})"
+    return f"{url} cannot be asked: {said} (the environment has {proxies or 'no proxy'})"
 
 
 _LOOKED_AT = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")

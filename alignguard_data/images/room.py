@@ -32,7 +32,7 @@ from alignguard_data.contracts.records import (
 from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.contracts.shard_records import FILES, LOOKS, TRAIN
 from alignguard_data.storage import manifest as manifests
-from alignguard_data.storage.background import OneBehind
+from alignguard_data.storage.background import BackgroundThread
 from alignguard_data.storage.basis import basis, digests, reads
 from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.partition import PartitionSpec, PartitionWork, open_partition
@@ -74,7 +74,7 @@ def spec(
         folder=data.partition(ROOM, concept),
         room=ROOM,
         key=concept,
-        config={**sampling.told, **basis(ROOM, format=FORMAT, engine=generator)},
+        config={**sampling.fingerprint_fields, **basis(ROOM, format=FORMAT, engine=generator)},
         inputs=reads(prompts, [TRAIN]),
         models={generator.model_id: generator.revision},
     )
@@ -118,8 +118,8 @@ def _render_missing(
     rows = [row for room in rooms.values() for row in room.missing]
     started, rendered = time.monotonic(), 0
     for room in rooms.values():
-        room.finish_if_whole(rate=0.0)
-    with OneBehind() as behind:
+        room.finish_if_complete(rate=0.0)
+    with BackgroundThread() as behind:
         while rendered < len(rows):
             # Read in each round: a generator that ran out of memory renders fewer at once.
             part = rows[rendered : rendered + generator.images_per_call]
@@ -137,7 +137,7 @@ def _saving(
     def save() -> None:
         for concept, places in _by_concept(part):
             rooms[concept].save([part[i] for i in places], pixels[places])
-            rooms[concept].finish_if_whole(rate=rate)
+            rooms[concept].finish_if_complete(rate=rate)
 
     return save
 
@@ -213,7 +213,7 @@ class _Rendering:
             **dataclasses.asdict(row),
         )
 
-    def finish_if_whole(self, *, rate: float) -> None:
+    def finish_if_complete(self, *, rate: float) -> None:
         """Write shards and manifest once all rows are rendered; ``rate`` is images per second.
 
         If no image is usable, the error is kept in ``nothing``, so the other concepts go on.

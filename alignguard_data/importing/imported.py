@@ -18,7 +18,7 @@ from alignguard_data.contracts.records import PromptPair, Role, from_table
 from alignguard_data.importing.records import PairOrigin
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.paths import DataRoot
-from alignguard_data.storage.places import Place, children, read_bytes, size
+from alignguard_data.storage.places import Place, list_folder, read_bytes, size
 from alignguard_data.storage.shards import verify_file
 
 ROOM = "imports"
@@ -28,7 +28,7 @@ AUDIT = "audit.json"
 
 def list_imports(data: DataRoot) -> list[Place]:
     """Folders of all finished imports, by name."""
-    folders = children(data.base / ROOM)
+    folders = list_folder(data.base / ROOM)
     return [folder for folder in folders if size(folder / manifests.MANIFEST)]
 
 

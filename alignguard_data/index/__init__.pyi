@@ -1,17 +1,17 @@
 from .adapters import Adapter, list_adapters
-from .pair_history import Story, pair_story
+from .pair_history import PairHistory, load_pair_history
 from .room import build_index, spec
 from .sql import QueryFailed, connect, export, query
 
 __all__ = [
     "Adapter",
+    "PairHistory",
     "QueryFailed",
-    "Story",
     "build_index",
     "connect",
     "export",
     "list_adapters",
-    "pair_story",
+    "load_pair_history",
     "query",
     "spec",
 ]

@@ -1,6 +1,6 @@
-"""The adapters that were trained or merged, read off the manifests of their rooms.
+"""Lists trained and merged adapters from the manifests of their rooms.
 
-Training is another package's affair: here a room is a name, a manifest, and files of weights.
+Training is in another package; here a room is a name, a manifest and weight files.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import pyarrow as pa
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.paths import DataRoot
-from alignguard_data.storage.places import Place, children
+from alignguard_data.storage.places import Place, list_folder
 from alignguard_data.storage.shards import ShardFile
 
 ROOMS = ("experts", "merge")
@@ -31,10 +31,10 @@ ADAPTER_SCHEMA = pa.schema(
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Adapter:
-    """One file of weights. ``adapter`` is the partition of an expert, the strategy of a merge.
+    """One weight file; ``adapter`` is an expert's partition or a merge's strategy.
 
-    ``categories``: whose pairs taught it. ``release``: the version that it was trained on, None if
-    that is no longer known. ``release_content_id``: of the release room's partition.
+    ``categories``: categories of its training pairs. ``release``: the version that it was trained
+    on, None if unknown. ``release_content_id``: content id of the release room's partition.
     """
 
     adapter: str
@@ -50,7 +50,7 @@ class Adapter:
 
 
 def list_adapters(data: DataRoot) -> list[Adapter]:
-    """Every adapter of every finished partition, experts first, by name.
+    """All adapters of finished partitions, experts first, by name.
 
     Raises:
         IntegrityError: a manifest cannot be read.
@@ -66,13 +66,13 @@ def list_adapters(data: DataRoot) -> list[Adapter]:
 
 def _partitions(data: DataRoot) -> Iterator[tuple[Place, Manifest]]:
     for room in ROOMS:
-        for folder in children(data.base / room):
+        for folder in list_folder(data.base / room):
             if manifest := manifests.load(folder):
                 yield folder, manifest
 
 
 def _release_names(data: DataRoot) -> dict[str, str]:
-    """Folder of the release that the room points to, by the partition's content id."""
+    """Name of the release that the room points to, by the partition's content id."""
     made = manifests.load(data.partition("release"))
     return {made.content_id: str(made.counts["path"])} if made else {}
 
@@ -80,11 +80,11 @@ def _release_names(data: DataRoot) -> dict[str, str]:
 def _adapter(
     manifest: Manifest, file: ShardFile, folder: Place, releases: dict[str, str]
 ) -> Adapter:
-    # Adapters made before their fingerprints read rows have the release among their inputs.
+    # Adapters from before row digests have the release among their inputs.
     kept = manifest.counts.get("release_content_id") or manifest.inputs.get("release")
     trained_on = str(kept or "")
     merged = [key.removeprefix(_EXPERT) for key in manifest.inputs if key.startswith(_EXPERT)]
-    # The name that training wrote down: the room may point to a newer release by now.
+    # The name recorded by training, since the room may point to a newer release by now.
     release = manifest.counts.get("release") or releases.get(trained_on)
     model, revision = next(iter(manifest.models.items()))
     return Adapter(

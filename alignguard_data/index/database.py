@@ -1,8 +1,8 @@
-"""Writing the index's DuckDB file: anew, or from a copy of the last one where little changed.
+"""Writes the index's DuckDB file: from scratch, or from a copy of the last one if little changed.
 
-The copy is used only if its hash is the one that its manifest names and it was made with the same
-tables, views and DuckDB. Its table ``manifests`` says which content each partition's rows came
-from; rows of other content are deleted and read again, so the result is that of a full build.
+The copy is used only if its hash matches its manifest and its tables, views and DuckDB version are
+the same. Its table ``manifests`` records the content id behind each partition's rows. Rows of other
+content are deleted and read again, so the result equals a full build.
 """
 
 import json
@@ -34,18 +34,19 @@ from alignguard_data.taxonomy.parse import Taxonomy
 
 FILE = "index.duckdb"
 REWRITTEN = "rewritten_rows"
-"""Of a manifest's ``counts``: rows inserted into copies since the last full build."""
+"""Key of a manifest's ``counts``: rows inserted into copies since the last full build."""
 
 MOST_CHANGED = 0.5
-"""Over this share of changed partitions a full build is no slower, and its file is smaller."""
+"""Above this share of changed partitions a full build is as fast, and its file is smaller."""
 
 INSERTED_AT_ONCE = 250_000
-"""Rows: DuckDB writes row groups of 122,880 straight to the file, fewer go through its log."""
+"""Rows per insert: DuckDB writes row groups of 122,880 directly to the file; fewer rows go through
+its log."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Written:
-    """What a build did; ``rows`` of every table, ``inserted`` of the partitions that were read."""
+    """Result of a build: ``rows`` of each table, ``inserted`` rows of the partitions read."""
 
     how: str
     read: int
@@ -58,7 +59,7 @@ class Written:
 
 @dataclass(kw_only=True, slots=True)
 class _Base:
-    """What the file holds before anything is read: nothing, or what a copy brought along.
+    """The state of the file before reading: empty, or a copy.
 
     ``held``: content id by partition. ``rewritten``: see ``REWRITTEN``.
     """
@@ -71,13 +72,13 @@ class _Base:
 def write_database(
     work: PartitionWork, data: DataRoot, taxonomy: Taxonomy, found: Manifests
 ) -> tuple[Path, Written]:
-    """Write ``FILE`` below ``work.partial``; memory holds a few partitions at a time.
+    """Write ``FILE`` below ``work.partial`` with a few partitions in memory at a time.
 
     Raises:
-        IntegrityError: a shard differs from its manifest, named.
+        IntegrityError: a shard differs from its manifest; it is named.
         StorageError: the file cannot be written.
     """
-    # A killed build leaves a half-written file: begin anew rather than open it.
+    # A killed build leaves a partial file: delete it rather than open it.
     shutil.rmtree(work.partial, ignore_errors=True)
     work.partial.mkdir(parents=True)
     file = work.partial / FILE
@@ -92,7 +93,7 @@ def write_database(
 
 
 def _base(work: PartitionWork, file: Path, found: Manifests) -> _Base:
-    """Copy the last index to ``file`` if it can be built upon; ``how`` says why not."""
+    """Copy the last index to ``file`` if it can be reused; ``how`` says why not."""
     try:
         last = manifests.load(work.folder)
     except IntegrityError:
@@ -115,7 +116,7 @@ def _base(work: PartitionWork, file: Path, found: Manifests) -> _Base:
 
 
 def _copied(folder: storage.Place, last: Manifest, file: Path) -> bool:
-    """Copy the file of ``last``; the copy's own hash is checked, whoever writes to the file."""
+    """Copy the file of ``last`` and check the copy's hash, in case the file is being written."""
     entry = last.file(FILE)
     source = folder / entry.name
     if storage.size(source) != entry.bytes:
@@ -128,7 +129,7 @@ def _copied(folder: storage.Place, last: Manifest, file: Path) -> bool:
 
 
 def _held(file: Path) -> dict[Place, str] | None:
-    """Content id of every partition whose rows the file holds; None if it is no such file."""
+    """Content id by partition in the file; None if it is not an index."""
     try:
         with duckdb.connect(str(file), read_only=True) as connection:
             rows = connection.execute("select room, partition, content_id from manifests")
@@ -169,7 +170,7 @@ def _write(
 
 
 def _forget(connection: duckdb.DuckDBPyConnection, base: _Base, found: Manifests) -> None:
-    """Delete the rows of partitions that changed, or whose concept left the taxonomy."""
+    """Delete rows of changed partitions and of concepts that left the taxonomy."""
     for table in SHARD_TABLES:
         keys = [
             key
@@ -188,7 +189,7 @@ def _insert(
     places: Sequence[Place],
     found: Manifests,
 ) -> tuple[dict[Place, Manifest], int]:
-    """Insert the rows of ``places``; the manifests that they were read by, and their number."""
+    """Insert the rows of ``places``; returns the manifests used and the number of rows."""
     read: dict[Place, Manifest] = {}
     pending: dict[str, list[pa.Table]] = {table.name: [] for table in SHARD_TABLES}
     waiting = dict.fromkeys(pending, 0)

@@ -1,4 +1,4 @@
-"""One pair's whole story out of the index, and a picture of its two images."""
+"""One pair's history from the index, and a picture of its two images."""
 
 import io
 import logging
@@ -19,12 +19,12 @@ SIDES = ("unsafe", "safe")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Story:
+class PairHistory:
     """``lineage``: the pair's row of the view.
 
-    ``scores``: side (empty for the pair), scorer, key, value and the threshold it is held against;
-    ``releases``: where it stands, with its split; ``adapters``: those that it taught, with their
-    room, partition and file's sha256.
+    ``scores``: side (empty for the pair), scorer, key, value and the threshold that applies;
+    ``releases``: the releases that contain it, with its split; ``adapters``: those trained on it,
+    with room, partition and sha256 of the file.
     """
 
     lineage: dict[str, Any]
@@ -33,20 +33,20 @@ class Story:
     adapters: list[dict[str, Any]]
 
 
-def pair_story(data: DataRoot, beginning: str) -> Story:
-    """Everything that the index knows of one pair, named by its id or the beginning of it.
+def load_pair_history(data: DataRoot, prefix: str) -> PairHistory:
+    """Everything the index has on a pair, given its id or a prefix of it.
 
     Raises:
-        InputMissing: no pair, or more than one, begins so; or there is no index.
+        InputMissing: no pair or several pairs match, or there is no index.
     """
-    found = _rows(data, "select * from lineage where starts_with(pair_id, ?) limit 5", beginning)
-    if not found or not beginning:
-        raise InputMissing(f"no pair of the index begins with {beginning!r}")
+    found = _rows(data, "select * from lineage where starts_with(pair_id, ?) limit 5", prefix)
+    if not found or not prefix:
+        raise InputMissing(f"no pair of the index begins with {prefix!r}")
     if len(found) > 1:
         some = ", ".join(row["pair_id"] for row in found)
-        raise InputMissing(f"more than one pair begins with {beginning!r}: {some}")
+        raise InputMissing(f"more than one pair begins with {prefix!r}: {some}")
     pair = found[0]["pair_id"]
-    return Story(
+    return PairHistory(
         lineage=found[0],
         scores=_rows(
             data,
@@ -67,29 +67,29 @@ def pair_story(data: DataRoot, beginning: str) -> Story:
     )
 
 
-def pair_picture(data: DataRoot, story: Story, *, reveal: bool = False) -> bytes | None:
-    """A PNG of the unsafe image beside the safe one; None where they were not rendered.
+def pair_picture(data: DataRoot, history: PairHistory, *, reveal: bool = False) -> bytes | None:
+    """A PNG of the unsafe image beside the safe one; None if they were not rendered.
 
-    An image is blurred unless every rule found it clean, or on ``reveal``, which is logged.
+    An image is blurred unless it is scored and no rule flags it. ``reveal`` shows it and is logged.
 
     Raises:
         IntegrityError: the shard differs from its manifest.
     """
-    pair = story.lineage["pair_id"]
-    if not story.lineage["unsafe_image_id"]:
+    pair = history.lineage["pair_id"]
+    if not history.lineage["unsafe_image_id"]:
         return None
     columns = ["pair_id", "side", "image"]
-    folder = data.partition("images", story.lineage["concept"])
+    folder = data.partition("images", history.lineage["concept"])
     rows = manifests.read(folder, "images", columns=columns).to_pylist()
     encoded = {row["side"]: row["image"] for row in rows if row["pair_id"] == pair}
     if reveal:
         log.warning("the images of pair %s were revealed", pair)
     pixels = [np.asarray(Image.open(io.BytesIO(encoded[side])).convert("RGB")) for side in SIDES]
-    return preview_grid(pixels, [_flag(story, side) for side in SIDES], reveal=reveal)
+    return preview_grid(pixels, [_flag(history, side) for side in SIDES], reveal=reveal)
 
 
-def _flag(story: Story, side: str) -> bool | None:
-    held = [s for s in story.scores if s["side"] == side and s["at_least"] is not None]
+def _flag(history: PairHistory, side: str) -> bool | None:
+    held = [s for s in history.scores if s["side"] == side and s["at_least"] is not None]
     return any(s["value"] >= s["at_least"] for s in held) if held else None
 
 

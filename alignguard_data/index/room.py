@@ -1,7 +1,7 @@
 """Room ``index``: one DuckDB file with tables and named views over every shard.
 
-Rebuildable, never the truth. It is built beside the old one and switched with the manifest;
-images stay in their shards. Readers open it read-only.
+It is a cache that can be rebuilt. A new file is built beside the old one and replaces it with the
+manifest. Images stay in their shards. Readers open the file read-only.
 """
 
 import time
@@ -22,11 +22,11 @@ from alignguard_data.storage.tally import Tally
 from alignguard_data.taxonomy.parse import Taxonomy
 
 FORMAT = 1
-"""Part of the fingerprint: raise it when the file changes for equal tables and views."""
+"""Part of the fingerprint: increment when the file changes for equal tables and views."""
 
 
 def spec(data: DataRoot, taxonomy: Taxonomy) -> PartitionSpec:
-    """What the index should be made of: every concept's partitions.
+    """Spec of the index, over the partitions of all concepts.
 
     Raises:
         InputMissing: a partition is not complete.
@@ -54,15 +54,14 @@ def _spec(data: DataRoot, found: Manifests) -> PartitionSpec:
 def build_index(data: DataRoot, taxonomy: Taxonomy) -> Manifest:
     """Build the DuckDB file from the shards, each verified as it is read.
 
-    Partitions that the last file holds with the same content are taken over with it (see
-    ``index_database``).
+    Unchanged partitions are reused from the last file (see ``index/database.py``).
 
-    The partition's own table is ``funnel`` (FunnelRow); ``counts`` says how it was built, how many
-    partitions were read and taken over, and the rows of every table.
+    The partition's table is ``funnel`` (FunnelRow). ``counts`` records how it was built, the number
+    of partitions read and reused, and the rows of each table.
 
     Raises:
         InputMissing: a partition is not complete.
-        IntegrityError: a shard differs from its manifest, named.
+        IntegrityError: a shard differs from its manifest; it is named.
     """
     found = concept_manifests(data, taxonomy)
     with open_partition(_spec(data, found)) as work:

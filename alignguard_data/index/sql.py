@@ -1,4 +1,4 @@
-"""Questions to the index: SQL over the rooms, the releases and the adapters, and nothing else."""
+"""Read-only SQL over the index, the releases and the adapters."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,20 +26,20 @@ EXPORTS = ("csv", "parquet", "json")
 
 
 class QueryFailed(AlignGuardError):
-    """A query could not be run; the text is DuckDB's."""
+    """A query failed; the text is DuckDB's."""
 
 
 def connect(data: DataRoot, out: Path | None = None) -> duckdb.DuckDBPyConnection:
-    """Open the index read-only, with releases and adapters beside it; the caller closes it.
+    """Open the index read-only with views of releases and adapters; the caller closes it.
 
-    What is asked reads the index, the releases and nothing else: no other file, no network, no
-    extension, and no setting can change that. The one file that can be written is ``out``.
+    Queries can read only the index and the releases: no other file, network or extension, and the
+    settings are locked. Only ``out`` can be written.
 
     Raises:
         InputMissing: there is no index yet.
         PartitionBusy: another process has the file open for writing.
         StorageError: its file cannot be read.
-        IntegrityError: its file, or a release, is damaged.
+        IntegrityError: its file or a release is damaged.
     """
     folder = data.partition(ROOM)
     file = Path(str(folder / manifests.require(folder).file(FILE).name))  # the index is local
@@ -69,10 +69,10 @@ def _fence(connection: duckdb.DuckDBPyConnection, data: DataRoot, out: Path | No
 def query(
     data: DataRoot, sql: str, parameters: Sequence[object] = ()
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Column names and rows of one statement on the read-only index.
+    """Column names and rows of a statement on the read-only index.
 
     Raises:
-        QueryFailed: there is no statement, or DuckDB refused it.
+        QueryFailed: there is no statement, or DuckDB rejected it.
     """
     statement = _statement(sql)
     with connect(data) as connection:
@@ -90,7 +90,7 @@ def export(data: DataRoot, sql: str, target: Path) -> int:
     The file is ``.csv``, ``.parquet`` or ``.json`` (one object a line).
 
     Raises:
-        QueryFailed: another ending, no statement, or DuckDB refused it.
+        QueryFailed: the ending is unknown, there is no statement, or DuckDB rejected it.
     """
     statement, target = _statement(sql), user_path(target)
     kind = target.suffix.removeprefix(".").lower()
@@ -107,7 +107,7 @@ def export(data: DataRoot, sql: str, target: Path) -> int:
 
 
 def _statement(sql: str) -> str:
-    """The query without the semicolons and comments at its end, which would end what is around it.
+    """The query without trailing semicolons and comments, so it can be embedded in a statement.
 
     Raises:
         QueryFailed: nothing is left.

@@ -1,6 +1,6 @@
-"""The index's tables: those that hold the rows of shards, and small ones made of manifests.
+"""The index's tables: shard rows, and small tables built from manifests.
 
-Every row of a shard names its concept, so one partition's rows can be found and replaced.
+Each shard row has its concept, so one partition's rows can be found and replaced.
 """
 
 import json
@@ -19,10 +19,10 @@ from alignguard_data.storage.paths import DataRoot
 from alignguard_data.taxonomy.parse import Taxonomy
 
 READERS = 4
-"""Partitions that are read at once: hashing and waiting for a bucket leave the processor free."""
+"""Partitions read concurrently; hashing and waiting for a bucket overlap."""
 
 AHEAD = 16
-"""Partitions that are held in memory at most before they are inserted."""
+"""Most partitions held in memory before an insert."""
 
 Place = tuple[str, str]
 """Room and concept key of one partition."""
@@ -30,7 +30,7 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardTable:
-    """A table of the index, and the room and shard that its rows come from."""
+    """A table of the index, with the room and shard of its rows."""
 
     name: str
     room: str
@@ -38,7 +38,7 @@ class ShardTable:
 
     @property
     def schema(self) -> pa.Schema:
-        """The record's columns without the images, which stay in their shards."""
+        """The record's columns except the images, which stay in their shards."""
         record = SHARD_RECORDS[self.room][self.shard]
         fields = [f for f in schema_of(record) if not pa.types.is_binary(f.type)]
         return pa.schema(fields)
@@ -60,18 +60,18 @@ SHARD_TABLES = tuple(
 
 
 def described_columns() -> dict[str, dict[str, str]]:
-    """Table to column to type, as the index's configuration names them."""
+    """Column types by table, for the index's fingerprint."""
     return {t.name: {f.name: str(f.type) for f in t.schema} for t in SHARD_TABLES}
 
 
 def read_partitions(
     data: DataRoot, places: Sequence[Place], found: Manifests
 ) -> Iterator[tuple[Manifest, dict[str, pa.Table]]]:
-    """The tables of each partition with the manifest that they were read by, in order.
+    """Each partition's tables with the manifest used to read them, in order.
 
     Raises:
         InputMissing: a partition is not complete.
-        IntegrityError: a shard differs from its manifest, named.
+        IntegrityError: a shard differs from its manifest; it is named.
     """
     with ThreadPoolExecutor(READERS) as pool:
         for start in range(0, len(places), AHEAD):
@@ -89,7 +89,7 @@ def _read_partition(
             for table in SHARD_TABLES
             if table.room == place[0]
         }
-        # A writer may have replaced the partition in between: then its rows are of two minds.
+        # A writer may have replaced the partition in between, which would mix two contents.
         now = manifests.require(folder)
         if now.content_id == manifest.content_id:
             return now, tables
@@ -99,7 +99,7 @@ def _read_partition(
 def small_tables(
     data: DataRoot, taxonomy: Taxonomy, read: Mapping[Place, Manifest]
 ) -> dict[str, pa.Table]:
-    """``concepts``, ``funnel``, ``manifests`` and ``flag_rules``: made anew by every build."""
+    """``concepts``, ``funnel``, ``manifests`` and ``flag_rules``, which each build replaces."""
     folder = data.partition("taxonomy")
     everything = [*read.values(), manifests.require(folder)]
     return {

@@ -1,6 +1,6 @@
-"""Named views of the index: those that live in its file, and those over the releases beside it.
+"""Named views: those in the index file, and temporary ones over releases and adapters.
 
-Near misses, duplicates, coverage and lineage are what people ask when a number surprises them.
+Near misses, duplicates, coverage and lineage explain surprising numbers.
 """
 
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ from alignguard_data.contracts.errors import IntegrityError
 from alignguard_data.index.adapters import ADAPTER_SCHEMA, list_adapters
 from alignguard_data.release.folders import list_releases
 from alignguard_data.storage.paths import DataRoot
-from alignguard_data.storage.places import Place, children, dataset
+from alignguard_data.storage.places import Place, dataset, list_folder
 
 NEAR = 0.1
-"""A near miss lies within this share of its threshold."""
+"""A near miss is within this share of its threshold."""
 
 VIEWS = {
     "ip_by_scorer": """
@@ -89,7 +89,7 @@ VIEWS = {
         left join kept_pairs k on k.pair_id = p.pair_id
         left join dropped_pairs d on d.pair_id = p.pair_id""",
 }
-"""In the order in which they are made: a view may read those above it."""
+"""In order of creation: a view may read those above it."""
 
 _PAIR_COLUMNS = ("pair_id", "concept", "category", "caption", "sha256_0", "sha256_1")
 _RELEASE_PAIRS = pa.schema(
@@ -127,9 +127,8 @@ _LINEAGE_TO_ADAPTERS = """
 def attach_releases(connection: duckdb.DuckDBPyConnection, data: DataRoot) -> None:
     """Add ``releases``, ``release_pairs`` and the macro ``drift`` to an open index.
 
-    They are there for this connection only; ``drift(older, newer)`` gives a table. Releases come
-    after the index, so they are no part of its file; their shards are scanned when a query asks for
-    them.
+    They exist only for this connection. ``drift(older, newer)`` is a table macro. Releases are made
+    after the index, so its file does not contain them; queries scan their shards.
     """
     folders = list_releases(data)
     connection.register(
@@ -161,7 +160,7 @@ def attach_releases(connection: duckdb.DuckDBPyConnection, data: DataRoot) -> No
 def attach_adapters(connection: duckdb.DuckDBPyConnection, data: DataRoot) -> None:
     """Add the views of adapters to an open index that has its releases.
 
-    They are ``adapters``, ``pair_adapters`` (which adapters a released pair taught) and
+    They are ``adapters``, ``pair_adapters`` (which adapters were trained on a released pair) and
     ``lineage_to_adapters``, for this connection only.
     """
     table = pa.Table.from_pylist([asdict(a) for a in list_adapters(data)], ADAPTER_SCHEMA)
@@ -177,6 +176,6 @@ def _version(folder: Place) -> str:
 def _shards(folders: list[Place]) -> Iterator[tuple[Place, str, list[Place]]]:
     for folder in folders:
         for split in ("train", "test"):
-            files = children(folder / "data", f"{split}-*.parquet")
+            files = list_folder(folder / "data", f"{split}-*.parquet")
             if files:
                 yield folder, split, files

@@ -1,4 +1,4 @@
-"""Room `pairs`: which pairs can teach a preference, and the one reason why each other cannot."""
+"""Room `pairs`: the pairs kept for training, and one reason for each dropped pair."""
 
 import lazy_loader
 

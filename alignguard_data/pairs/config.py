@@ -7,19 +7,19 @@ from alignguard_data.contracts.flags import FlagRule
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class FilterRules:
-    """What a pair must satisfy to be kept. A bound of None is not tested."""
+    """Conditions for a pair to be kept; None disables a bound."""
 
     flags: tuple[FlagRule, ...]
-    """An image is flagged when any of these rules fires."""
+    """An image is flagged if any rule fires."""
     min_twin_cosine: float | None = None
     """Smallest cosine of the twins' embeddings (score ``twins``/``cosine``)."""
     max_twin_cosine: float | None = None
     max_phash_distance: int | None = 4
-    """Hamming distance, of 64 bits, up to which two images count as near-duplicates."""
+    """Largest Hamming distance (of 64 bits) of near-duplicate images."""
     max_prompt_jaccard: float | None = 0.8
-    """Jaccard index of 3-word shingles above which two unsafe prompts count as one."""
+    """Unsafe prompts above this Jaccard index of 3-word shingles are near-duplicates."""
     min_kept: int = 1
-    """A concept with fewer kept pairs fails; 0 lets it come out with none."""
+    """A concept with fewer kept pairs fails; 0 allows none."""
 
     def __post_init__(self) -> None:
         if not self.flags:

@@ -1,4 +1,4 @@
-"""Which pair can teach a preference: thresholds over raw scores, pure and in a fixed order."""
+"""Decides which pairs to keep: pure tests over raw scores, in a fixed order."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ REASONS = (
     "near_duplicate_prompt",
     "near_duplicate_image",
 )
-"""Reason slugs in the order of their tests; ``image_missing``: not rendered, or not scored."""
+"""Reason slugs in test order; ``image_missing``: not rendered or not scored."""
 
 TWIN_COSINE = ("twins", "cosine")
 
@@ -38,7 +38,7 @@ class SideEvidence:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """A prompt pair with what is known about it; a side that is None has no usable image."""
+    """A prompt pair with its evidence; a side of None has no usable image."""
 
     pair: PromptPair
     terms: tuple[str, ...]
@@ -48,14 +48,14 @@ class Candidate:
 
 
 class Drop(NamedTuple):
-    """Why a pair is dropped: a slug of :data:`REASONS`, and the number or pair that decided."""
+    """Why a pair is dropped: a slug of :data:`REASONS`, and the deciding number or pair."""
 
     reason: str
     detail: str
 
 
 class KeptPairs:
-    """The pairs kept so far, as the near-duplicate tests need them."""
+    """The pairs kept so far, indexed for the near-duplicate tests."""
 
     def __init__(self, rules: FilterRules) -> None:
         jaccard, distance = rules.max_prompt_jaccard, rules.max_phash_distance
@@ -63,7 +63,7 @@ class KeptPairs:
         self._images = None if distance is None else ImageIndex(distance)
 
     def drop(self, candidate: Candidate) -> Drop | None:
-        """A near-duplicate drop, prompts before images, or None."""
+        """The near-duplicate drop of a candidate, prompts tested before images, or None."""
         if self._prompts and (found := self._prompts.closest(candidate.pair.unsafe_prompt)):
             return Drop("near_duplicate_prompt", f"of {found[0]}, Jaccard {found[1]:.3f}")
         if self._images and candidate.unsafe and candidate.safe:
@@ -82,9 +82,9 @@ class KeptPairs:
 
 
 def drop_reason(candidate: Candidate, rules: FilterRules, kept: KeptPairs) -> Drop | None:
-    """Why a pair cannot teach a preference, or None if it can.
+    """Why a pair is dropped, or None if it is kept.
 
-    The tests run in the order of :data:`REASONS`; ``kept`` is read, not changed.
+    The tests run in the order of :data:`REASONS`. ``kept`` is not modified.
     """
     unsafe, safe, pair = candidate.unsafe, candidate.safe, candidate.pair
     if unsafe is None or safe is None:

@@ -1,7 +1,7 @@
-"""Room ``pairs``: which pairs can teach a preference, and the one reason why each other cannot.
+"""Room ``pairs``: the pairs kept for training, and one reason for each dropped pair.
 
-One partition a concept. Raw scores come in, thresholds are applied here, so a threshold can
-change without scoring again. Only pairs of role ``train`` take part.
+One partition per concept. Thresholds are applied to raw scores here, so changing one needs no new
+scoring. Only pairs of role ``train`` take part.
 """
 
 import dataclasses
@@ -40,14 +40,14 @@ from alignguard_data.storage.tally import Tally
 
 ROOM = "pairs"
 FORMAT = 1
-"""Part of the fingerprint: raise it when the room's files change for equal scores."""
+"""Part of the fingerprint: increment when the files change for equal scores."""
 
 
 def spec(data: DataRoot, concept: Concept, rules: FilterRules) -> PartitionSpec:
-    """What the concept's kept and dropped pairs should be made of.
+    """Spec of the concept's kept and dropped pairs.
 
     Raises:
-        InputMissing: the concept's prompts, images or scores are not there yet.
+        InputMissing: the concept's prompts, images or scores are not complete.
     """
     made = {
         room: manifests.require(data.partition(room, concept.key))
@@ -69,7 +69,7 @@ def spec(data: DataRoot, concept: Concept, rules: FilterRules) -> PartitionSpec:
 
 
 def _numbers(rules: FilterRules) -> list[str]:
-    """The scores that the rules look at, once each."""
+    """The scores that the rules read, once each."""
     read = [(rule.scorer, rule.key) for rule in rules.flags]
     if rules.min_twin_cosine is not None or rules.max_twin_cosine is not None:
         read.append(TWIN_COSINE)
@@ -77,20 +77,20 @@ def _numbers(rules: FilterRules) -> list[str]:
 
 
 def _config(rules: FilterRules) -> dict[str, object]:
-    # When a concept fails moves no pair.
+    # min_kept decides when a concept fails, not which pairs are kept.
     return {k: v for k, v in dataclasses.asdict(rules).items() if k != "min_kept"}
 
 
 def filter_pairs(data: DataRoot, concept: Concept, rules: FilterRules) -> Manifest:
-    """Sort one concept's pairs into tables ``kept`` (PreferencePair) and ``dropped`` (DroppedPair).
+    """Split a concept's pairs into tables ``kept`` (PreferencePair), ``dropped`` (DroppedPair).
 
-    Pairs are taken in the order of their ids, so the result depends on no other order; of two
-    near-duplicates the smaller id stays. Kept and dropped pairs sum to ``counts["pairs"]``.
+    Pairs are tested in order of id, so the result is deterministic and of two near-duplicates the
+    smaller id stays. Kept and dropped pairs sum to ``counts["pairs"]``.
 
     Raises:
-        InputMissing: an input is not there yet, or holds no score that a rule asks for.
-        ConfigError: thresholds that were calibrated with another version of their scorer.
-        NothingMade: there are pairs, and fewer than ``rules.min_kept`` are kept.
+        InputMissing: an input is not complete, or lacks a score that a rule needs.
+        ConfigError: a threshold was calibrated with another version of its scorer.
+        NothingMade: there are pairs, but fewer than ``rules.min_kept`` are kept.
     """
     with open_partition(spec(data, concept, rules)) as work:
         if work.done:
@@ -127,7 +127,7 @@ def filter_pairs(data: DataRoot, concept: Concept, rules: FilterRules) -> Manife
 
 
 def _example(dropped: Sequence[DroppedPair]) -> str:
-    """A pair that the commonest reason dropped, with its numbers."""
+    """A pair dropped for the most common reason, with its numbers."""
     reasons = Counter(row.reason for row in dropped)
     rows = sorted(dropped, key=lambda row: (-reasons[row.reason], row.reason))
     return f"pair {rows[0].pair_id}: {rows[0].detail}" if rows else ""
@@ -172,7 +172,7 @@ def _check_scores(
     pairs: Sequence[PromptPair],
     scores: Mapping[tuple[str, str], Scores],
 ) -> None:
-    # A rule about a score that nobody gives would silently pass, or drop, everything.
+    # A rule over a missing score would silently pass or drop everything.
     for rule in rules.flags:
         if any((rule.scorer, rule.key) not in side.scores for side in sides.values()):
             raise InputMissing(

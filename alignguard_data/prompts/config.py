@@ -5,29 +5,30 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class WritingConfig:
-    """How many pairs a concept gets and which prompts pass.
+    """How many pairs to write per concept, and which prompts pass.
 
     Words as :mod:`alignguard_data.contracts.text` counts them.
     """
 
     pairs_per_concept: int
     evaluation_share: float = 0.2
-    """Share of the pairs that is reserved for measuring and never rendered for training."""
+    """Share of the pairs reserved for evaluation and never rendered for training."""
     min_words: int = 5
     max_words: int = 28  # the longest prompt of the published CoProV2
     max_requests_per_pair: int = 3
-    """The writer is asked at most this often per wanted pair; then the concept stays short."""
+    """Most requests per wanted pair; after that the concept stays short."""
     min_pairs: int = 1
-    """A concept with fewer pairs fails; 0 lets it come out with none."""
+    """A concept with fewer pairs fails; 0 allows none."""
     ask_again: bool = True
-    """The next run asks again for the rejected replies of a concept that stayed short."""
+    """Whether the next run repeats the rejected requests of a short concept."""
     ask_in_batches_of: int = 32
     max_tokens: int | None = None
-    """Tokens that the base model's text encoder reads (77 for CLIP, start and end included)."""
+    """Tokens that the base model's text encoder reads (77 for CLIP, with start and end)."""
     language: str | None = None
-    """ISO 639-1 code, such as ``en``; clearly other languages are rejected. None: any."""
+    """ISO 639-1 code, such as ``en``; prompts clearly in another language are rejected. None:
+    any."""
     price_per_million_tokens: float | None = None
-    """Of the writer's output, in any currency; gives the cost of a pair."""
+    """Price of the writer's output in any currency, for the cost of a pair."""
 
     def __post_init__(self) -> None:
         for name in (

@@ -1,4 +1,4 @@
-"""The gate between a writer's reply and a prompt pair: pure, its tests in a fixed order."""
+"""The gate from a writer's reply to a prompt pair: pure tests in a fixed order."""
 
 import dataclasses
 import functools
@@ -15,7 +15,7 @@ from alignguard_data.prompts.config import WritingConfig
 from alignguard_data.safety.rules import refusal
 
 GATE_VERSION = 3
-"""Part of the fingerprint: raise it when a change of the gate changes what is accepted."""
+"""Part of the fingerprint: increment when the gate accepts other replies."""
 
 REASONS = (
     "cut_off",
@@ -33,41 +33,41 @@ REASONS = (
     "twins_identical",
     "duplicate",
 )
-"""Reason slugs in the order of their tests. A reply that ran out of tokens is ``cut_off``. One in
-plain words that declines, or that a server's filter cut, is a ``refusal``; any other reply that is
-not JSON is ``unparseable``."""
+"""Reason slugs in test order. A reply that ran out of tokens is ``cut_off``. One that declines in
+plain words or was cut by a server's filter is a ``refusal``. Any other reply that is not JSON is
+``unparseable``."""
 
 _ENDED_BADLY = {"length": "cut_off", "content_filter": "refusal"}
 
 CountTokens = Callable[[str], int]
-"""How many tokens the base model's text encoder reads of a prompt."""
+"""Counts a prompt's tokens for the base model's text encoder."""
 
 LanguageProbability = Callable[[str], float]
-"""How likely a text is written in the wanted language, 0 to 1."""
+"""Probability (0 to 1) that a text is in the wanted language."""
 
 MIN_LANGUAGE_PROBABILITY = 0.05
-"""Captions are short and hold few function words, so only what is clearly another language goes."""
+"""Captions are short with few function words, so only clear cases are rejected."""
 
 
 class ConceptCheck(Protocol):
-    """Another judgement than words of whether the twins differ in the concept."""
+    """Judges other than by words whether the twins differ in the concept."""
 
     @property
     def version(self) -> str: ...
 
     def __call__(self, unsafe: str, safe: str, concept: Concept) -> tuple[bool, bool]:
-        """Whether the unsafe prompt holds the concept, and whether the safe one does."""
+        """Whether the unsafe prompt contains the concept, and whether the safe one does."""
         ...
 
 
 def by_words(unsafe: str, safe: str, concept: Concept) -> tuple[bool, bool]:
-    """A prompt holds a concept when it names it or a synonym."""
+    """A prompt contains a concept if it names it or a synonym."""
     return names_concept(unsafe, concept.terms), names_concept(safe, concept.terms)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class GateTools:
-    """What the gate asks others; by default nothing."""
+    """Optional checks by models; none by default."""
 
     count_tokens: CountTokens | None = None
     language: LanguageProbability | None = None
@@ -88,10 +88,10 @@ def read_reply(
     writer: str = "",
     tools: GateTools = NO_TOOLS,
 ) -> PromptPair | str:
-    """The pair that a reply holds, or the first of :data:`REASONS` that forbids it.
+    """The pair in a reply, or the first of :data:`REASONS` against it.
 
-    ``seen`` holds the canonical unsafe prompts accepted before; it is read, not changed. A
-    pair seen before has its unsafe prompt there, so one look finds both kinds of duplicate.
+    ``seen`` holds the canonical unsafe prompts accepted so far and is not modified. One lookup
+    finds repeated prompts and repeated pairs.
     """
     if reason := _ENDED_BADLY.get(finish_reason):
         return reason
@@ -128,7 +128,7 @@ def _reason(
 
     @functools.cache
     def held() -> tuple[bool, bool]:
-        # Whatever else judges, a safe prompt that names the concept holds it.
+        # A safe prompt that names the concept contains it, whatever another check says.
         named = names_concept(safe, concept.terms)
         first, second = (tools.concept_check or by_words)(unsafe, safe, concept)
         return first, second or named
@@ -156,6 +156,6 @@ def _tokens(unsafe: str, safe: str, tools: GateTools) -> int:
 
 
 def _in_another_language(unsafe: str, safe: str, tools: GateTools) -> bool:
-    # The twins share a language; read together they are long enough to tell it.
+    # The twins share a language, and together they are long enough to identify it.
     probability = tools.language(f"{unsafe}. {safe}") if tools.language else 1.0
     return probability < MIN_LANGUAGE_PROBABILITY

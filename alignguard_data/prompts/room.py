@@ -1,7 +1,7 @@
-"""Room ``prompts``: a writer's replies become prompt pairs, or are rejected with a reason.
+"""Room ``prompts``: turns a writer's replies into prompt pairs, or rejects them with a reason.
 
-One partition a concept. Replies are asked in batches, each saved, so that a killed run asks at
-most one batch again. What is accepted: :mod:`alignguard_data.prompts.gate`.
+One partition per concept. Each batch of replies is saved, so a killed run repeats at most one.
+:mod:`alignguard_data.prompts.gate` decides what is accepted.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ from alignguard_data.storage.tally import Tally, masked
 
 ROOM = "prompts"
 FORMAT = 1
-"""Part of the fingerprint: raise it when the room's files change for equal replies."""
+"""Part of the fingerprint: increment when the files change for equal replies."""
 _SAVED = pa.schema([("text", pa.string()), ("finish_reason", pa.string())])
 
 
@@ -45,17 +45,17 @@ def spec(
     config: WritingConfig,
     tools: GateTools = NO_TOOLS,
 ) -> PartitionSpec:
-    """What the concept's prompt pairs should be made of: its record, the writer, the config."""
+    """Spec of the concept's prompt pairs: its record, the writer and the config."""
     chosen = dataclasses.asdict(config)
-    # How replies are batched and priced changes what a kill costs, not what is written.
+    # Batch size and price do not change a reply.
     del chosen["ask_in_batches_of"], chosen["price_per_million_tokens"]
-    # When a concept fails, or is asked again, moves no reply either.
+    # Nor does when a concept fails or is asked again.
     del chosen["min_pairs"], chosen["ask_again"]
     for name in ("max_tokens", "language"):
         if chosen[name] is None:
             del chosen[name]
     check, counted = tools.concept_check, getattr(tools.count_tokens, "version", None)
-    told_by = getattr(tools.language, "version", None)
+    language_version = getattr(tools.language, "version", None)
     return PartitionSpec(
         folder=data.partition(ROOM, concept.key),
         room=ROOM,
@@ -70,7 +70,7 @@ def spec(
             writer.model_id: writer.revision,
             **({CONCEPT_CHECK: check.version} if check else {}),
             **({"tokens": counted} if config.max_tokens and counted else {}),
-            **({"language": told_by} if config.language and told_by else {}),
+            **({"language": language_version} if config.language and language_version else {}),
         },
         asks_again=config.ask_again,
         least=config.min_pairs,
@@ -85,16 +85,16 @@ def write_prompt_pairs(
     progress: Progress | None = None,
     tools: GateTools = NO_TOOLS,
 ) -> Manifest:
-    """Ask until the concept has its pairs or the limit of requests is hit.
+    """Request replies until the concept has its pairs or the request limit is reached.
 
-    Tables: ``pairs`` (PromptPair) and ``rejected`` (RejectedReply). A concept that stays short
-    says so in ``counts["short_by"]``; called again, it keeps its pairs and asks once more for each
-    rejected reply. Accepted and rejected replies sum to ``counts["requests"]``.
-    A writer that counts its tokens gives their rate, and the cost of a pair where a price is
-    known. ``progress`` counts accepted pairs.
+    Tables: ``pairs`` (PromptPair) and ``rejected`` (RejectedReply). ``counts["short_by"]`` is the
+    number of missing pairs; another call keeps the pairs and repeats the rejected requests.
+    Accepted and rejected replies sum to ``counts["requests"]``. If the writer counts tokens, the
+    counts include their rate, and the cost of a pair if a price is set. ``progress`` counts
+    accepted pairs.
 
     Raises:
-        EngineError: the writer gave another number of replies than requests.
+        EngineError: the writer returned another number of replies than requests.
         NothingMade: fewer than ``config.min_pairs`` replies were accepted.
     """
     with open_partition(spec(data, concept, writer, config, tools)) as work:
@@ -132,13 +132,13 @@ def write_prompt_pairs(
 
 
 def _as_seen(pair: PromptPair) -> str:
-    """How the gate knows a pair that it has accepted (see ``read_reply``)."""
+    """The entry of an accepted pair in ``seen`` (see ``read_reply``)."""
     return canonical(pair.unsafe_prompt)
 
 
 def _kept(work: PartitionWork) -> tuple[list[PromptPair], dict[int, RejectedReply]]:
-    """What a short partition holds already: its pairs, and its rejected replies by index."""
-    if work.spec.standing() is None:
+    """The pairs of a short partition, and its rejected replies by index."""
+    if work.spec.current() is None:
         return [], {}
     pairs = from_table(PromptPair, manifests.read(work.folder, "pairs"))
     rejected = from_table(RejectedReply, manifests.read(work.folder, "rejected"))
@@ -146,14 +146,14 @@ def _kept(work: PartitionWork) -> tuple[list[PromptPair], dict[int, RejectedRepl
 
 
 def close_writer(writer: TextGenerator) -> None:
-    """Free what a writer holds, such as a GPU; one that holds nothing has no ``close``."""
+    """Release a writer's resources, such as a GPU, if it has a ``close``."""
     close = getattr(writer, "close", None)
     if close is not None:
         close()
 
 
 def output_tokens(writer: TextGenerator) -> int:
-    """Tokens that a writer has written so far; 0 for one that does not count them."""
+    """Tokens written so far; 0 if the writer does not count them."""
     return int(getattr(writer, "output_tokens", 0))
 
 
@@ -180,8 +180,8 @@ def _asked(
     accepted: list[PromptPair],
     again: Sequence[int],
 ) -> Iterator[tuple[Sequence[int], list[Reply]]]:
-    # Only as many replies as pairs are still wanted, so that no good reply is thrown away.
-    # The batches' size does not move a reply: a request's answer depends on its index alone.
+    # Request no more replies than missing pairs, so no good reply is discarded. A reply depends
+    # only on the request's index, so the batch size does not change it.
     saved = set(work.saved_names())
     limit = config.pairs_per_concept * config.max_requests_per_pair
     indices: Sequence[int] = again or range(limit)
@@ -239,7 +239,7 @@ def _finish(
 
 
 def _example(rejected: Sequence[RejectedReply]) -> str:
-    """A reply that the commonest reason refused, masked."""
+    """A masked reply that was rejected for the most common reason."""
     if not rejected:
         return ""
     reasons = Counter(row.reason for row in rejected)
@@ -248,6 +248,6 @@ def _example(rejected: Sequence[RejectedReply]) -> str:
 
 
 def _rejected(concept: Concept, index: int, reason: str, reply: str) -> RejectedReply:
-    # What speaks of minors is not even kept among the rejected.
+    # The text of a reply that mentions minors is never stored.
     kept = redact(reply) if reason == "minors" or refusal(reply) else reply
     return RejectedReply(concept=concept.key, request_index=index, reason=reason, reply=kept)

@@ -14,7 +14,7 @@ from alignguard_data.contracts.errors import IntegrityError
 from alignguard_data.release.checks import read_manifest, rows_of
 from alignguard_data.release.reader import EVALUATION
 from alignguard_data.release.withdrawals import Withdrawal
-from alignguard_data.storage.places import Place, children, open_parquet, size
+from alignguard_data.storage.places import Place, list_folder, open_parquet, size
 
 Level = Literal["major", "minor", "patch"]
 Change = Literal["added", "removed", "changed"]
@@ -82,7 +82,7 @@ def published_diff(old: Place, new: Place) -> list[ChangedPair]:
         IntegrityError: one of them is no release, or damaged.
     """
     for folder in (old, new):
-        _look_whole(folder)
+        _check_files(folder)
     return diff(old, new)
 
 
@@ -165,7 +165,7 @@ def change_log(
     return "\n".join([*lines, ""])
 
 
-def _look_whole(folder: Place) -> None:
+def _check_files(folder: Place) -> None:
     """Every file of rows is there with its size; a missing one would look like removed pairs.
 
     Raises:
@@ -201,7 +201,7 @@ def _table(folder: Place, part: str) -> pa.Table:
             return open_parquet(folder / EVALUATION).read()
         except (pa.ArrowException, OSError) as error:
             raise _damaged(folder / EVALUATION, error) from error
-    shards = children(folder / "data", f"{part}-*.parquet")
+    shards = list_folder(folder / "data", f"{part}-*.parquet")
     try:
         names = open_parquet(shards[0]).schema_arrow.names if shards else []
     except (pa.ArrowException, OSError) as error:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from alignguard_data.contracts.errors import IntegrityError
 from alignguard_data.contracts.findings import Finding, finding, schema_fault
 from alignguard_data.contracts.protocols import TextEmbedder
-from alignguard_data.dedup.decide import LEAK_KINDS, count, leaks, looked_for, repeats
+from alignguard_data.dedup.decide import LEAK_KINDS, count, leak_kinds, leaks, repeats
 from alignguard_data.dedup.edges import Edge, Limits, Measured, Part, identity_of
 from alignguard_data.dedup.store import edges_between
 from alignguard_data.release.reader import EVALUATION
@@ -22,8 +22,8 @@ from alignguard_data.safety.tables import prompt_faults
 from alignguard_data.storage.manifest import MANIFEST
 from alignguard_data.storage.places import (
     Place,
-    children,
     files,
+    list_folder,
     open_parquet,
     read_bytes,
     read_columns,
@@ -117,7 +117,7 @@ def rows_of(folder: Place, split: str, columns: Sequence[str] = _LIGHT) -> pa.Ta
     Raises:
         IntegrityError: there are no files of this split, or one is damaged; named.
     """
-    shards = children(folder / "data", f"{split}-*.parquet")
+    shards = list_folder(folder / "data", f"{split}-*.parquet")
     if not shards:
         raise IntegrityError(f"{folder} holds no rows of {split}: is it a release?")
     return pa.concat_tables([_columns(shard, columns) for shard in shards])
@@ -173,7 +173,7 @@ def measured_prompts(table: pa.Table) -> list[Measured]:
 
 def _schema(folder: Place, manifest: dict[str, Any]) -> Finding:
     expected = release_schema(manifest["score_columns"])
-    faults, shards = [], children(folder / "data", "*.parquet")
+    faults, shards = [], list_folder(folder / "data", "*.parquet")
     for file in shards:
         actual = open_parquet(file).schema_arrow
         if problem := schema_fault(actual, expected):
@@ -234,7 +234,7 @@ def _split_leaks(
         for row in rows
     ]
     faults += [f"pair {identity} is in both splits" for identity in sorted(repeated)]
-    looked = looked_for(limits)
+    looked = leak_kinds(limits)
     numbers = {
         "train_rows": train.num_rows,
         "test_rows": test.num_rows,

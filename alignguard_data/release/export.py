@@ -24,7 +24,7 @@ from alignguard_data.release.checks import read_manifest, verify_release
 from alignguard_data.release.croissant import CROISSANT, croissant_bytes
 from alignguard_data.release.files import parquet_writer
 from alignguard_data.storage.manifest import MANIFEST
-from alignguard_data.storage.places import Place, children, local_copy, open_parquet
+from alignguard_data.storage.places import Place, list_folder, local_copy, open_parquet
 from alignguard_data.storage.shards import ShardFile, describe, write_bytes
 
 TIERS = ("card", "prompts", "full")
@@ -83,7 +83,7 @@ def _check(to: Path, tier: str, file_format: str) -> None:
 
 
 def _write(folder: Place, to: Path, tier: str, file_format: str) -> None:
-    plots = [f"plots/{path.name}" for path in children(folder / "plots", "*.png")]
+    plots = [f"plots/{path.name}" for path in list_folder(folder / "plots", "*.png")]
     for name in ("CHANGELOG.md", *plots):
         (to / name).parent.mkdir(exist_ok=True)
         _copy(folder / name, to / name)
@@ -99,7 +99,7 @@ def _write(folder: Place, to: Path, tier: str, file_format: str) -> None:
         "parquet": _whole if tier == "full" else _text_only,
     }
     (to / "data").mkdir()
-    for file in children(folder / "data", "*.parquet"):
+    for file in list_folder(folder / "data", "*.parquet"):
         with local_copy(file) as copy:
             writers[file_format](copy, to / "data", file.stem)
 
@@ -172,7 +172,7 @@ def _describe_export(folder: Place, to: Path, tier: str, file_format: str) -> li
 
 
 def _exported_schema(folder: Place, tier: str, file_format: str) -> pa.Schema:
-    schema = open_parquet(children(folder / "data", "*.parquet")[0]).schema_arrow
+    schema = open_parquet(list_folder(folder / "data", "*.parquet")[0]).schema_arrow
     wanted = PICKAPIC if file_format == "pickapic-folder" else schema.names
     dropped = IMAGES if tier == "prompts" else ()
     return pa.schema([f for f in schema if f.name in wanted and f.name not in dropped])

@@ -9,7 +9,7 @@ from alignguard_data.release.checks import read_manifest
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.manifest import MANIFEST, Manifest
 from alignguard_data.storage.paths import DataRoot
-from alignguard_data.storage.places import Place, children, scratch, size
+from alignguard_data.storage.places import Place, list_folder, scratch, size
 from alignguard_data.storage.writes import put_folder, remove_file
 
 _NAME = re.compile(r"-v(\d+)\.(\d+)\.(\d+)$")
@@ -20,7 +20,7 @@ def list_releases(data: DataRoot) -> list[Place]:
 
     One without a manifest was never finished: it is nobody's, and goes when its name is taken.
     """
-    found = children(data.releases, f"coprov2-{data.profile}-v*")
+    found = list_folder(data.releases, f"coprov2-{data.profile}-v*")
     whole = [p for p in found if _NAME.search(p.name) and size(p / MANIFEST) is not None]
     return sorted(whole, key=lambda p: version_of(p.name))
 
@@ -40,7 +40,7 @@ def version_of(name: str) -> tuple[int, int, int]:
     return int(major), int(minor), int(patch)
 
 
-def stands(data: DataRoot, done: Manifest) -> bool:
+def release_exists(data: DataRoot, done: Manifest) -> bool:
     """Whether the release that the room's manifest points to is still there, by files' sizes.
 
     The folder lies outside the partition, so someone may have deleted it.
@@ -55,7 +55,7 @@ def stands(data: DataRoot, done: Manifest) -> bool:
     return all(size(folder / file["name"]) == file["bytes"] for file in files)
 
 
-def give_way(folder: Place) -> None:
+def discard_damaged(folder: Place) -> None:
     """Take a damaged release's place away.
 
     Without a manifest it is nobody's, and goes when its name is taken. Only for one whose good copy

@@ -33,7 +33,7 @@ class ReleasePlan:
     pair_ids: dict[str, list[str]]
     """Concept key to its released pairs."""
     evaluation: dict[str, list[PromptPair]]
-    gives_way: Decision
+    decision: Decision
     """Rows that leak into what is measured on, and duplicates within a split."""
     edges: list[Edge]
     concept_of: dict[str, str]
@@ -72,8 +72,8 @@ def plan_release(
         [pair for c in concepts if c.split == split for pair in left[c.key]] for split in SPLITS
     )
     reserved = [pair.pair_id for pairs in evaluation.values() for pair in pairs]
-    gives_way = decide(edges, train, test, reserved)
-    lost = gives_way.reasons | {
+    decision = decide(edges, train, test, reserved)
+    lost = decision.reasons | {
         pair: withdrawals.REASON for kept in kept_of.values() for pair in kept if pair in withdrawn
     }
     released = {key: [pair for pair in kept if pair not in lost] for key, kept in kept_of.items()}
@@ -81,12 +81,12 @@ def plan_release(
         concepts=concepts,
         pair_ids=released,
         evaluation=evaluation,
-        gives_way=gives_way,
+        decision=decision,
         edges=list(edges),
         concept_of={pair: key for key, kept in kept_of.items() for pair in kept}
         | {pair.pair_id: key for key, pairs in evaluation.items() for pair in pairs},
         lost=lost,
-        funnel=_whole_funnel(data, taxonomy, kept_of, lost),
+        funnel=_full_funnel(data, taxonomy, kept_of, lost),
         score_columns=score_columns(data, concepts),
     )
 
@@ -124,8 +124,8 @@ def describe_release(
         "by_category": {key: {part: n[part] for part in parts} for key, n in rows.items()},
         "by_concept": {key: len(pairs) for key, pairs in plan.pair_ids.items()},
         "funnel": [list(row) for row in totals(plan.funnel)],
-        "leaks": dict(sorted(Counter(row.kind for row in plan.gives_way.leaks).items())),
-        "duplicates": count(plan.gives_way.duplicates),
+        "leaks": dict(sorted(Counter(row.kind for row in plan.decision.leaks).items())),
+        "duplicates": count(plan.decision.duplicates),
         "score_columns": plan.score_columns,
         "scorers": sorted({f"{m} at {r}" for s in scores for m, r in s.models.items()}),
         "flags": _flags(data, plan.concepts),
@@ -142,7 +142,7 @@ def leaks_file(plan: ReleasePlan, manifest: Mapping[str, Any]) -> dict[str, Any]
     held_out = [*released["test"], *(pair.pair_id for pair in reserved)]
     remaining = leaks(plan.edges, released["train"], held_out)
     return leak_report(
-        plan.gives_way,
+        plan.decision,
         {kind: len(rows) for kind, rows in remaining.items()},
         Limits(**manifest["limits"]),
         manifest["embedder"],
@@ -150,7 +150,7 @@ def leaks_file(plan: ReleasePlan, manifest: Mapping[str, Any]) -> dict[str, Any]
     )
 
 
-def _whole_funnel(
+def _full_funnel(
     data: DataRoot,
     taxonomy: Taxonomy,
     kept: Mapping[str, Sequence[str]],

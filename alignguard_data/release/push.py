@@ -268,5 +268,5 @@ def _refused(endpoint: str, error: Any) -> str:
         403: "the token may not write there: it needs write access to the namespace",
         404: "it does not know the repository, or the token may not see it",
     }.get(status, "try again later" if later else "the request was refused")
-    told = f" ({said})" if said else ""
-    return f"the hub at {endpoint} answered {status} to {where}{told}: {reason}"
+    detail = f" ({said})" if said else ""
+    return f"the hub at {endpoint} answered {status} to {where}{detail}: {reason}"

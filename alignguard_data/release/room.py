@@ -35,12 +35,12 @@ from alignguard_data.release.config import ReleaseConfig as ReleaseConfig
 from alignguard_data.release.croissant import CROISSANT, check_croissant, croissant_bytes
 from alignguard_data.release.files import SplitWriter, write_single
 from alignguard_data.release.folders import (
+    discard_damaged,
     fresh_folder,
-    give_way,
     latest_release,
     next_name,
+    release_exists,
     rename_into_place,
-    stands,
 )
 from alignguard_data.release.folders import list_releases as list_releases
 from alignguard_data.release.folders import version_of as version_of
@@ -107,7 +107,7 @@ def spec(
             "embedder": config.judged_by(embedder),
         },
         inputs={f"{room}/{key}": manifest.content_id for (room, key), manifest in found.items()},
-        promises=partial(stands, data),
+        promises=partial(release_exists, data),
     )
 
 
@@ -140,7 +140,7 @@ def build_release(
         parts = release_parts(data, release_concepts(taxonomy))
         with synced_edges(edges_file(data), parts, config.limits, embedder) as (edges, remembering):
             plan = plan_release(data, taxonomy, edges, read_withdrawals(data))
-            work.refuse_nothing(*_tally(plan))
+            work.raise_if_nothing(*_tally(plan))
             temporary = fresh_folder(data)
             schema = release_schema(plan.score_columns)
             files = _write_data(data, plan, config, schema, temporary, progress)
@@ -224,7 +224,7 @@ def _publish(
         if not verify_release(latest):
             shutil.rmtree(temporary)
             return latest
-        give_way(latest)  # damaged, and its good copy is the temporary folder
+        discard_damaged(latest)  # damaged, and its good copy is the temporary folder
         latest = latest_release(data)
     before = read_manifest(latest) if latest else None
     changes = diff(latest, temporary) if latest else []

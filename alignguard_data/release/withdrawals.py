@@ -60,8 +60,8 @@ def read_withdrawals(data: DataRoot) -> dict[str, Withdrawal]:
 
 def _entry(line: str, place: str) -> Withdrawal:
     try:
-        told = json.loads(line, object_pairs_hook=_each_key_once)
-        entry = Withdrawal(**told)
+        fields = json.loads(line, object_pairs_hook=_each_key_once)
+        entry = Withdrawal(**fields)
         if not all(isinstance(value, str) and value for value in asdict(entry).values()):
             raise ValueError("every field must be a text")
     except (ValueError, TypeError, RecursionError) as error:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alignguard_data.contracts.errors import ConfigError
-from alignguard_data.storage.row_files import ENDINGS, Columns, read_rows, whole
+from alignguard_data.storage.row_files import ENDINGS, Columns, parse_integer, read_rows
 from alignguard_data.storage.shards import write_bytes
 from alignguard_data.storage.yaml_files import read_yaml, yaml_bytes
 
@@ -96,8 +96,8 @@ def read_labels(path: Path) -> Labels:
         if not image:
             faults.append(cells.fault("image_id is empty"))
         elif label is None:
-            told = cells.text("label")
-            faults.append(cells.fault(f"label must be one of {', '.join(_LABELS)}, got {told!r}"))
+            text = cells.text("label")
+            faults.append(cells.fault(f"label must be one of {', '.join(_LABELS)}, got {text!r}"))
         elif labels.setdefault(image, label) != label:
             faults.append(cells.fault(f"{image} has the other label above"))
     if not faults and len(set(labels.values())) < 2:
@@ -107,9 +107,9 @@ def read_labels(path: Path) -> Labels:
     return Labels(unsafe=labels, unread=read.unread)
 
 
-def _label(told: str) -> bool | None:
-    number = whole(told)  # spreadsheets and pandas write 1.0
-    return _LABELS.get(told.strip().casefold() if number is None else str(number))
+def _label(text: str) -> bool | None:
+    number = parse_integer(text)  # spreadsheets and pandas write 1.0
+    return _LABELS.get(text.strip().casefold() if number is None else str(number))
 
 
 def calibrate(

@@ -1,15 +1,15 @@
-"""One thread beside the caller, so that encoding and saving overlap with rendering."""
+"""A background thread, so encoding and saving overlap with rendering."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 
-class OneBehind:
-    """Runs jobs in order in one thread, never more than one unfinished.
+class BackgroundThread:
+    """Runs jobs in order in one thread, with at most one pending.
 
-    Used as a context manager; leaving it waits for the last job. A job's exception is raised by
-    the next ``submit`` or on leaving.
+    A context manager whose exit waits for the last job. A job's exception is raised by the next
+    ``submit`` or by the exit.
     """
 
     def __init__(self) -> None:
@@ -17,7 +17,7 @@ class OneBehind:
         self._last: Future[None] | None = None
 
     def submit(self, job: Callable[[], None]) -> None:
-        """Wait for the job before, then start ``job``."""
+        """Wait for the previous job, then start ``job``."""
         self._settle()
         self._last = self._pool.submit(job)
 
@@ -26,7 +26,7 @@ class OneBehind:
         if last is not None:
             last.result()
 
-    def __enter__(self) -> "OneBehind":
+    def __enter__(self) -> "BackgroundThread":
         return self
 
     def __exit__(

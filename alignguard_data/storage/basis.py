@@ -1,8 +1,8 @@
-"""What every room's fingerprint stands on besides its configuration.
+"""The part of every room's fingerprint that does not come from its configuration.
 
-Each ``spec`` calls :func:`basis`, so that none forgets the records' columns, the rules about
-text, or the precision that it works in. One that reads a part of another room's rows takes
-:func:`reads` instead of the whole content id, so that the other rows do not make it stale.
+Each ``spec`` calls :func:`basis`, which adds the records' columns, the safety rules and the
+precision. A room that reads a part of another room's rows uses :func:`reads` instead of the content
+id, so other rows do not make it stale.
 """
 
 import hashlib
@@ -25,14 +25,14 @@ def basis(
     engine: object | None = None,
     tables: Mapping[str, type | pa.Schema] | None = None,
 ) -> dict[str, Any]:
-    """The part of a room's config that the code decides.
+    """The part of a room's config that depends on the code.
 
     Args:
-        room: where ``SHARD_RECORDS`` has it, its records' columns are found by it.
-        format: the room's own number, raised when its files change for equal input.
-        judges_text: whether it applies the safety rules; then their version counts.
-        engine: what computes; its ``numerics``, where it has them, say in which precision.
-        tables: records or schemas by name of a room that is not in ``SHARD_RECORDS``.
+        room: name of the room; its record columns come from ``SHARD_RECORDS``.
+        format: the room's format number, incremented when its files change for equal input.
+        judges_text: whether it applies the safety rules, whose version is then included.
+        engine: the engine; its ``numerics``, if any, give the precision.
+        tables: records or schemas by name, for a room that is not in ``SHARD_RECORDS``.
     """
     found: dict[str, Any] = {"format": format}
     if written := {**SHARD_RECORDS.get(room, {}), **(tables or {})}:
@@ -44,10 +44,10 @@ def basis(
 
 
 def digests(rows: Iterable[tuple[str, Sequence[object]]]) -> dict[str, str]:
-    """By part a 128-bit hash (hex) of its rows in their order.
+    """128-bit hash (hex) of each part's rows, in order.
 
     Args:
-        rows: of each row the part that it belongs to, and what is read of it.
+        rows: for each row its part, and the values that are read of it.
     """
     found: dict[str, Any] = {}
     for part, values in rows:
@@ -57,9 +57,9 @@ def digests(rows: Iterable[tuple[str, Sequence[object]]]) -> dict[str, str]:
 
 
 def reads(made: Manifest, parts: Iterable[str]) -> dict[str, str]:
-    """Inputs of a partition that reads just these parts of another one's rows.
+    """Inputs of a partition that reads only these parts of another one's rows.
 
-    Their digests, or the whole content id where that one keeps none.
+    Their digests, or the content id if the other partition has none.
     """
     if not made.digests:
         return {made.room: made.content_id}
@@ -67,7 +67,7 @@ def reads(made: Manifest, parts: Iterable[str]) -> dict[str, str]:
 
 
 def _digest(tables: Mapping[str, type | pa.Schema]) -> str:
-    """64-bit hash (hex) of the columns and types of a room's tables."""
+    """64-bit hash (hex) of the column names and types of a room's tables."""
     schemas = {
         name: str(table if isinstance(table, pa.Schema) else schema_of(table))
         for name, table in tables.items()

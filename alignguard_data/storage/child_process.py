@@ -1,4 +1,4 @@
-"""What a process that works for another owes it: not to outlive it."""
+"""Ends a worker process together with its parent."""
 
 import multiprocessing as mp
 import os
@@ -7,7 +7,7 @@ from multiprocessing.connection import wait
 
 
 def end_with_parent() -> None:
-    """From now on this process ends when the one that started it does, however that ends."""
+    """End this process when its parent ends, however that happens."""
     threading.Thread(target=_wait_and_end, daemon=True).start()
 
 

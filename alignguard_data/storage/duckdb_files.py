@@ -1,6 +1,6 @@
-"""Opening DuckDB files that may be in use, refused by the system, or damaged.
+"""Opens DuckDB files that may be locked, not permitted, or damaged.
 
-Which of these it is, is looked at in the file itself: DuckDB has one class for all.
+DuckDB raises one error class for all of these, so the cause is found from the file.
 """
 
 import fcntl
@@ -13,27 +13,27 @@ from alignguard_data.storage.places import reason
 
 
 def connect(file: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
-    """Open a file, or make it where it is not there and may be written.
+    """Open a file, and create it if it is missing and writable.
 
     Raises:
         PartitionBusy: another process has it open.
-        StorageError: the system does not let it be opened or made.
-        duckdb.Error: it is no DuckDB file, of another version, or damaged.
+        StorageError: the system refuses to open or create it.
+        duckdb.Error: it is not a DuckDB file, of another version, or damaged.
     """
     try:
         return duckdb.connect(str(file), read_only=read_only)
     except duckdb.IOException as error:
         _raise_for_the_system(file, read_only, error)
-    # Nothing is in the way now: whoever held it has let go, or the file itself is at fault.
+    # The lock is gone by now, or the file itself is at fault.
     return duckdb.connect(str(file), read_only=read_only)
 
 
 def is_sound(file: Path) -> bool:
-    """Whether every row of every table can be read, each block against its checksum.
+    """Whether all rows of all tables can be read, with block checksums.
 
     Raises:
         PartitionBusy: another process has the file open.
-        StorageError: the system does not let it be read.
+        StorageError: the system refuses to read it.
     """
     try:
         with connect(file, read_only=True) as connection:
@@ -43,17 +43,18 @@ def is_sound(file: Path) -> bool:
             for schema, table in tables:
                 connection.execute(f'select bit_xor(hash(t)) from "{schema}"."{table}" t')
     except duckdb.OutOfMemoryException:
-        return True  # nothing against the file
+        return True  # the file is not at fault
     except duckdb.Error:
         return False
     return True
 
 
 def _raise_for_the_system(file: Path, read_only: bool, error: duckdb.Error) -> None:
-    """Raise what the system has against opening the file; return if it has nothing."""
+    """Raise the system's reason not to open the file; return if there is none."""
     try:
         with file.open("rb" if read_only else "r+b") as handle:
-            # DuckDB's own lock: readers share it, a writer does not; it goes with the handle.
+            # DuckDB's own lock: shared by readers, exclusive for a writer, released with the
+            # handle.
             fcntl.lockf(handle, (fcntl.LOCK_SH if read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         how = "locked: another process writes to it" if read_only else "open in another process"

@@ -1,8 +1,8 @@
-"""The manifest of one partition: what was made, from what, by what; written last.
+"""The manifest of a partition: its files, inputs, config and models; written last.
 
-A partition is complete when its manifest exists. Files live in a generation folder named by
-the fingerprint, so that the manifest's atomic replacement switches readers from the old whole
-to the new whole.
+A partition is complete when its manifest exists. Files are in a generation folder named by the
+fingerprint, so replacing the manifest atomically switches readers from the old files to the new
+ones.
 """
 
 import dataclasses
@@ -22,10 +22,11 @@ from alignguard_data.storage.places import Place, read_bytes, read_columns, size
 from alignguard_data.storage.shards import ShardFile, verified_file, verify_file, write_bytes
 
 MANIFEST = "manifest.json"
-FETCHED_WHOLE = 1_000_000
-"""Bytes up to which a file costs no more whole than the requests for its parts."""
+WHOLE_FILE_BYTES = 1_000_000
+"""Files up to this many bytes are fetched completely, which costs no more than requests for
+parts."""
 BUFFER = 2**20
-"""Bytes of a column that are read at a time; without it a row group's are."""
+"""Bytes of a column read at a time, instead of a full row group."""
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ _LIBRARIES = ("torch", "diffusers", "transformers", "peft", "pyarrow", "nudenet"
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """``fingerprint`` is of configuration and inputs, ``content_id`` of the files' hashes alone."""
+    """``fingerprint`` hashes configuration and inputs, ``content_id`` only the files' hashes."""
 
     room: str
     partition: str
@@ -51,7 +52,7 @@ class Manifest:
     run_id: str
     seconds: float
     digests: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Of parts of the rows, for rooms that read no more; see ``storage/basis.py``."""
+    """Digests of parts of the rows, for rooms that read only those; see ``storage/basis.py``."""
 
     def save(self, folder: Place, name: str = MANIFEST) -> None:
         """Write the manifest atomically."""
@@ -59,12 +60,12 @@ class Manifest:
         write_bytes(folder / name, text.encode())
 
     def file(self, stem: str) -> ShardFile:
-        """The one file of this name; ``.parquet`` may be left out.
+        """The file of this name; ``.parquet`` may be left out.
 
-        One in a folder of the partition is named with it.
+        A file in a subfolder is named with it.
 
         Raises:
-            IntegrityError: the manifest names no such file.
+            IntegrityError: the manifest has no such file.
         """
         for file in self.files:
             if file.name.partition("/")[2] in (stem, f"{stem}.parquet"):
@@ -72,12 +73,12 @@ class Manifest:
         raise IntegrityError(f"the manifest of {self.room} {self.partition} names no {stem}")
 
     def verify(self, folder: Place) -> None:
-        """Check every file against its size and sha256; raises IntegrityError by name."""
+        """Check size and sha256 of all files; IntegrityError names a file that differs."""
         for file in self.files:
             verify_file(folder, file)
 
     def faults(self, folder: Place) -> Iterator[str]:
-        """What :meth:`verify` would say of each file."""
+        """The messages of :meth:`verify`, one per faulty file."""
         for file in self.files:
             try:
                 verify_file(folder, file)
@@ -86,7 +87,7 @@ class Manifest:
 
 
 def load(folder: Place, name: str = MANIFEST) -> Manifest | None:
-    """The partition's manifest, or None if it was never completed.
+    """The partition's manifest, or None if there is none.
 
     Raises:
         IntegrityError: the manifest is not valid JSON or lacks a field.
@@ -106,7 +107,7 @@ def load(folder: Place, name: str = MANIFEST) -> Manifest | None:
 
 
 def require(folder: Place) -> Manifest:
-    """The partition's manifest; raises InputMissing where there is none."""
+    """The partition's manifest; InputMissing if there is none."""
     manifest = load(folder)
     if manifest is None:
         raise InputMissing(
@@ -118,29 +119,29 @@ def require(folder: Place) -> Manifest:
 def read(folder: Place, stem: str, *, columns: list[str] | None = None) -> pa.Table:
     """Verify and read the shard ``stem`` of a complete partition.
 
-    Of a large shard only ``columns`` are fetched, so that prompts and hashes cost no images: then
-    its size is checked, and the checksums of the pages that are read. Whoever reads the images
-    checks the whole.
+    Of a large shard only ``columns`` are fetched, so reading prompts does not read images. Then
+    only the size and the checksums of the read pages are checked; reading the images checks the
+    full hash.
 
     Raises:
         InputMissing: the partition has no manifest.
-        IntegrityError: the file differs from its manifest, named.
+        IntegrityError: the file differs from its manifest; it is named.
     """
     try:
         return _read(folder, require(folder).file(stem), columns)
     except FileNotFoundError:
-        # A writer may have replaced the generation between the two reads: look once more.
+        # A writer may have replaced the generation between the two reads, so retry once.
         file = require(folder).file(stem)
         verify_file(folder, file)
         return _read(folder, file, columns)
 
 
 def read_batches(folder: Place, stem: str, *, rows: int) -> Iterator[pa.Table]:
-    """Verify the shard ``stem`` and read it, so many rows in memory at a time.
+    """Verify the shard ``stem`` and read it in batches of ``rows`` rows.
 
     Raises:
         InputMissing: the partition has no manifest.
-        IntegrityError: the file differs from its manifest, named.
+        IntegrityError: the file differs from its manifest; it is named.
     """
     file = require(folder).file(stem)
     try:
@@ -152,7 +153,7 @@ def read_batches(folder: Place, stem: str, *, rows: int) -> Iterator[pa.Table]:
 
 
 def _read(folder: Place, file: ShardFile, columns: list[str] | None) -> pa.Table:
-    if columns and file.bytes > FETCHED_WHOLE:
+    if columns and file.bytes > WHOLE_FILE_BYTES:
         try:
             return _fetched(folder / file.name, file, columns)
         except (StorageError, pa.ArrowInvalid) as error:
@@ -171,7 +172,7 @@ def _fetched(path: Place, file: ShardFile, columns: list[str]) -> pa.Table:
 
 
 def fingerprint(config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-    """64-bit hash (hex) of configuration and inputs; equal means nothing needs to be redone."""
+    """64-bit hash (hex) of configuration and inputs; equal means up to date."""
     text = json.dumps({"config": config, "inputs": inputs}, sort_keys=True, default=list)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
@@ -179,20 +180,20 @@ def fingerprint(config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
 def content_id(files: tuple[ShardFile, ...]) -> str:
     """Hash of the files' names and hashes.
 
-    Equal content, equal id, whenever and wherever it was made. Names hold the folders that belong
-    to the content, and not that of a generation.
+    Equal content has an equal id, independent of time and place. Names include subfolders of the
+    content, but not the generation folder.
     """
     text = json.dumps(sorted((file.name, file.sha256) for file in files))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of the libraries that can change what a room makes."""
+    """Versions of the libraries that can change a room's output."""
     found = {name: _installed(name) for name in _LIBRARIES}
     return {name: version for name, version in found.items() if version}
 
 
-@functools.cache  # milliseconds each, and every manifest asks
+@functools.cache  # milliseconds each, for every manifest
 def _installed(name: str) -> str | None:
     try:
         return metadata.version(name)

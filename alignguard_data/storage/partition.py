@@ -1,4 +1,4 @@
-"""Making one partition of one room: what it should be, a lock, resumable batches, manifest last.
+"""Makes one partition of a room: spec, lock, resumable batches, and the manifest last.
 
     spec = PartitionSpec(folder=..., room="images", key=..., config=..., inputs=..., models=...)
     with open_partition(spec) as work:
@@ -8,9 +8,9 @@
             work.save_batch(name, table)
         return work.finish(tables={"images": ..., "rejected": ...}, ...)
 
-A killed process leaves its batches in ``.<fingerprint>.partial``; the next one goes on there. What
-is finished goes to a folder (a generation) named by fingerprint and content, so that two writers
-who do not know of each other never write into each other's files: the last manifest counts.
+A killed process leaves its batches in ``.<fingerprint>.partial``, and the next one resumes there.
+Finished files go to a generation folder named by fingerprint and content, so two concurrent writers
+never share files and the last manifest wins.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ from alignguard_data.storage.writes import put_file, remove_file, remove_tree
 
 RUN_ID_VARIABLE = "ALIGNGUARD_RUN_ID"
 ABANDONED_SECONDS = 2 * 24 * 3600
-"""A generation that no manifest names and nobody wrote to for so long is a killed writer's."""
+"""Seconds after which an unreferenced generation counts as abandoned."""
 
 
 State = Literal["done", "short", "empty", "stale", "missing"]
@@ -44,13 +44,13 @@ State = Literal["done", "short", "empty", "stale", "missing"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PartitionSpec:
-    """What a partition should be made of.
+    """Spec of a partition: its config, inputs and models.
 
-    ``config`` is everything that changes the output; ``inputs`` maps a name to the content id
-    of what is read; ``models`` maps a model id to its revision. Together they make the
-    fingerprint, so equal fingerprints mean that nothing needs to be redone. ``asks_again``: a
-    partition that is short of what it was asked for is asked again by the next run. ``least``: with
-    fewer units (see :mod:`alignguard_data.storage.tally`) it is not done.
+    ``config`` has everything that changes the output, ``inputs`` maps a name to the content id that
+    is read, and ``models`` maps a model id to its revision. They make the fingerprint; equal
+    fingerprints mean up to date. ``asks_again``: the next run completes a short partition.
+    ``least``: with fewer units (see :mod:`alignguard_data.storage.tally`) the partition is not
+    done.
     """
 
     folder: Place
@@ -62,51 +62,51 @@ class PartitionSpec:
     asks_again: bool = False
     least: int = 1
     promises: Callable[[Manifest], bool] | None = None
-    """Whether what the partition promises outside its folder is there too."""
+    """Whether the partition's files outside its folder exist too."""
 
     @property
     def fingerprint(self) -> str:
         return manifests.fingerprint({**self.config, "models": dict(self.models)}, self.inputs)
 
     def completed(self) -> Manifest | None:
-        """The manifest if nothing is left to do: see :meth:`standing` and :meth:`is_short`."""
-        manifest = self.standing()
+        """The manifest if nothing is left to do: see :meth:`current` and :meth:`is_short`."""
+        manifest = self.current()
         return None if manifest and self.is_short(manifest) else manifest
 
-    def standing(self) -> Manifest | None:
-        """The manifest if it has this fingerprint and all its files have the right sizes.
+    def current(self) -> Manifest | None:
+        """The manifest if it has this fingerprint and its files have the right sizes.
 
-        Sizes alone are checked, to keep a rerun quick; readers check every hash.
+        Only sizes are checked, to keep a rerun fast; readers check hashes.
         """
         manifest = self.made()
         return manifest if manifest and self._promised(manifest) else None
 
     def met_by(self, manifest: Manifest) -> bool:
-        """Whether the partition that ``manifest`` stands for is what it should be."""
-        return self._whole(manifest) and self._promised(manifest)
+        """Whether the partition of ``manifest`` is up to date with this spec."""
+        return self._files_match(manifest) and self._promised(manifest)
 
     def made(self) -> Manifest | None:
-        """The manifest if all is there but perhaps what it promises outside its folder."""
+        """The manifest if its files are complete, without checking files outside its folder."""
         try:
             manifest = manifests.load(self.folder)
         except IntegrityError:
             return None
-        return manifest if manifest and self._whole(manifest) else None
+        return manifest if manifest and self._files_match(manifest) else None
 
     def _promised(self, manifest: Manifest) -> bool:
         return self.promises is None or self.promises(manifest)
 
-    def _whole(self, manifest: Manifest) -> bool:
+    def _files_match(self, manifest: Manifest) -> bool:
         if manifest.fingerprint != self.fingerprint or too_few(manifest.counts, self.least):
             return False
         return all(storage.size(self.folder / file.name) == file.bytes for file in manifest.files)
 
     def is_short(self, manifest: Manifest) -> bool:
-        """Whether a made partition holds less than was asked for and can be asked again."""
+        """Whether a partition has fewer rows than wanted and the next run can add more."""
         return self.asks_again and short_by(manifest) > 0
 
     def made_nothing(self) -> Manifest | None:
-        """The last attempt, if it was this one and it made nothing."""
+        """The manifest of the last attempt if it had this fingerprint and made nothing."""
         try:
             attempt = manifests.load(self.folder, NOTHING)
         except IntegrityError:
@@ -114,10 +114,10 @@ class PartitionSpec:
         return attempt if attempt and attempt.fingerprint == self.fingerprint else None
 
     def state(self) -> State:
-        """Whether it must be made.
+        """State of the partition.
 
-        ``done``; ``short``: usable, but less than was asked for; ``empty``: the last attempt made
-        nothing; ``stale``: made from something else; ``missing``: never completed.
+        ``done``; ``short``: usable, but fewer rows than wanted; ``empty``: the last attempt made
+        nothing; ``stale``: made from other inputs; ``missing``: never completed.
         """
         try:
             manifest = manifests.load(self.folder)
@@ -132,7 +132,7 @@ class PartitionSpec:
 
 @dataclass(kw_only=True, slots=True)
 class PartitionWork:
-    """One partition while it is being made; see the module's docstring."""
+    """A partition in progress; see the module's docstring."""
 
     spec: PartitionSpec
     done: Manifest | None
@@ -145,21 +145,21 @@ class PartitionWork:
 
     @property
     def partial(self) -> Path:
-        """Folder on this machine for unfinished work; any file may be put here to resume from."""
+        """Local folder for unfinished work, where callers may keep files to resume from."""
         return storage.scratch(self.folder) / f".{self.spec.fingerprint}.partial"
 
     def saved_names(self) -> list[str]:
-        """Names of the batches that an earlier, killed attempt already finished, sorted."""
+        """Names of the batches that a killed attempt finished, sorted."""
         names = sorted(path.stem for path in self.partial.glob("*.parquet"))
         self.resumed_batches = max(self.resumed_batches, len(names))
         return names
 
     def save_batch(self, name: str, table: pa.Table) -> None:
-        """Keep one finished batch; atomic, so a batch is whole or absent."""
+        """Save a finished batch atomically."""
         write_shard(self.partial / f"{name}.parquet", table)
 
     def load_batch(self, name: str, *, columns: list[str] | None = None) -> pa.Table:
-        """Read one saved batch back, or some of its columns alone."""
+        """Read a saved batch, or some of its columns."""
         with pq.ParquetFile(self.partial / f"{name}.parquet") as shard:
             return shard.read(columns=columns)
 
@@ -173,20 +173,20 @@ class PartitionWork:
         tally: Tally | None = None,
         digests: Mapping[str, str] | None = None,
     ) -> Manifest:
-        """Write the shards, then the manifest, then drop what they replace.
+        """Write the shards, then the manifest, then delete what they replace.
 
-        ``extra_files`` are moved in under their given names (adapter weights, plots, reports).
-        The first table's rows are the partition's rows; what does not fit into memory is given as
-        an iterator of tables. ``tally`` says what came of what was asked for (left out: the rows
-        are all that was asked for). Where that is nothing, the tables are kept beside the
-        partition, which is not done. ``digests`` are of parts of the rows, for rooms that read
-        no more (see :func:`alignguard_data.storage.basis.reads`).
+        ``extra_files`` are moved in under their given names (adapter weights, plots, reports). The
+        first table's rows are the partition's rows; tables too large for memory are given as an
+        iterator. ``tally`` compares made with wanted units (default: all wanted rows were made). If
+        nothing was made, the tables are kept beside the partition, which is not done. ``digests``
+        are of parts of the rows, for rooms that read only those (see
+        :func:`alignguard_data.storage.basis.reads`).
 
         Raises:
-            NothingMade: the tally is nothing; the next attempt begins from the start.
+            NothingMade: nothing was made; the next attempt starts over.
         """
         files, content_id = self._put(tables, extra_files or {})
-        told_of = tally.counts() if tally else {}
+        tally_counts = tally.counts() if tally else {}
         done = Manifest(
             room=self.spec.room,
             partition=self.spec.key,
@@ -198,14 +198,14 @@ class PartitionWork:
             rows=files[0].rows if tables else 0,
             rejected=dict(sorted((rejected or {}).items())),
             files=files,
-            counts={**(counts or {}), **told_of},
+            counts={**(counts or {}), **tally_counts},
             versions=manifests.library_versions(),
             run_id=os.environ.get(RUN_ID_VARIABLE, ""),
             seconds=round(time.monotonic() - self.started, 3),
             digests=dict(digests or {}),
         )
-        replaced = self._standing()
-        if tally and too_few(told_of, self.spec.least):
+        replaced = self._referenced()
+        if tally and too_few(tally_counts, self.spec.least):
             self._keep_attempt(done, tally, replaced)
         done.save(self.folder)
         remove_file(self.folder / NOTHING)
@@ -213,26 +213,26 @@ class PartitionWork:
         self._drop_old(replaced)
         return done
 
-    def refuse_nothing(self, tally: Tally, rejected: Mapping[str, int]) -> None:
-        """Raise where there is nothing to make, before anything is written.
+    def raise_if_nothing(self, tally: Tally, rejected: Mapping[str, int]) -> None:
+        """Raise if nothing can be made, before anything is written.
 
         Raises:
-            NothingMade: the tally is nothing.
+            NothingMade: the tally has nothing made.
         """
         if too_few(tally.counts(), self.spec.least):
-            raise NothingMade([f"{self.spec.room} {self.spec.key}: {tally.told(rejected)}"])
+            raise NothingMade([f"{self.spec.room} {self.spec.key}: {tally.summary(rejected)}"])
 
     def _keep_attempt(self, made: Manifest, tally: Tally, replaced: Set[str]) -> NoReturn:
         counts = {**made.counts, "example": tally.example}
         attempt = dataclasses.replace(made, counts=counts)
         attempt.save(self.folder, NOTHING)
         self._drop_old(replaced)
-        raise NothingMade([f"{self.spec.room} {self.spec.key}: {tally.told(made.rejected)}"])
+        raise NothingMade([f"{self.spec.room} {self.spec.key}: {tally.summary(made.rejected)}"])
 
     def _put(
         self, tables: Mapping[str, Tables], extra_files: Mapping[str, Path]
     ) -> tuple[tuple[ShardFile, ...], str]:
-        """Put every file into the generation that their content names; the files, and their id."""
+        """Move files to the generation named by their content; returns the files and that id."""
         sources = {f"{stem}.parquet": self.partial / "whole" / f"{stem}.parquet" for stem in tables}
         files = [write_shard(sources[f"{stem}.parquet"], table) for stem, table in tables.items()]
         for name, path in extra_files.items():
@@ -245,8 +245,8 @@ class PartitionWork:
         named = (dataclasses.replace(file, name=f"{generation}/{file.name}") for file in files)
         return tuple(named), content_id
 
-    def _standing(self) -> set[str]:
-        """Generations that are named now, by the manifest or by an attempt that made nothing."""
+    def _referenced(self) -> set[str]:
+        """Generations referenced by the manifest or by an attempt that made nothing."""
         named: set[str] = set()
         for name in (manifests.MANIFEST, NOTHING):
             with suppress(IntegrityError):
@@ -256,24 +256,24 @@ class PartitionWork:
         return named
 
     def _drop_old(self, replaced: Set[str]) -> None:
-        """Drop what the new manifest replaces.
+        """Delete what the new manifest replaces.
 
-        Other generations may be those of a writer on another machine, whose manifest is still to
-        come: they go when they are old.
+        Other generations may belong to a writer on another machine that has no manifest yet, so
+        they are deleted only when old.
         """
-        for partial in storage.children(storage.scratch(self.folder), ".*.partial"):
+        for partial in storage.list_folder(storage.scratch(self.folder), ".*.partial"):
             remove_tree(partial)
-        standing = self._standing()
-        for path in storage.children(self.folder, f"{'[0-9a-f]' * 16}*"):
+        referenced = self._referenced()
+        for path in storage.list_folder(self.folder, f"{'[0-9a-f]' * 16}*"):
             abandoned = time.time() - storage.newest(path) > ABANDONED_SECONDS
-            if path.name not in standing and (path.name in replaced or abandoned):
+            if path.name not in referenced and (path.name in replaced or abandoned):
                 remove_tree(path)
                 remove_tree(storage.scratch(path))
 
 
 @contextmanager
 def open_partition(spec: PartitionSpec) -> Iterator[PartitionWork]:
-    """Lock a partition (see :func:`storage.lock`) and say whether it is done already.
+    """Lock a partition (see :func:`storage.lock`) and check whether it is done.
 
     Raises:
         PartitionBusy: another live process is making this partition.

@@ -1,4 +1,4 @@
-"""Where each room's partitions live under the data root; nothing else.
+"""Paths of the rooms' partitions under the data root.
 
 <root>/<profile>/<room>/<partition>/     one folder a partition ("all" when unpartitioned)
 <root>/<profile>/releases/               immutable releases, one folder each
@@ -12,7 +12,7 @@ from alignguard_data.storage.places import Place
 
 UNPARTITIONED = "all"
 _LOCAL = frozenset({"index", "encodings"})
-"""What stays on this machine: DuckDB and memory maps need local files, and both can be rebuilt."""
+"""Rooms stored on this machine: DuckDB and memory maps need local files, and can be rebuilt."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,17 +36,17 @@ class DataRoot:
         return storage.scratch(folder) if room in _LOCAL else folder
 
     def inside(self, place: Place) -> str:
-        """A place of this root as text relative to the root, which holds when the root moves."""
+        """A place relative to the root, as text that stays valid when the root moves."""
         return str(place).removeprefix(f"{self.root}/")
 
     def outside(self, inside: str) -> str:
-        """The opposite of :meth:`inside`, for people and other programs."""
+        """The inverse of :meth:`inside`."""
         return str(self.root / inside)
 
     def prepare(self) -> None:
-        """Make the profile's folder, readable by its owner alone.
+        """Create the profile's folder, readable only by its owner.
 
         Raises:
-            StorageError: the folder cannot be made or written to.
+            StorageError: the folder cannot be created or written.
         """
         storage.prepare(self.base)

@@ -1,8 +1,8 @@
-"""The one layer between the rooms and where data lives: a folder of this machine, or a bucket.
+"""Storage access for the rooms: a local folder or an S3 bucket.
 
-A place is a ``Path`` or, under ``s3://``, a ``UPath`` over s3fs. What differs is here: how it is
-read, also by libraries that need a local file, and where unfinished work, locks and the index live
-(``scratch``). Writing is in ``storage_writes``.
+A place is a ``Path`` or, under ``s3://``, a ``UPath`` over s3fs. This module reads both, also for
+libraries that need a local file, and finds the directory for unfinished work, locks and the index
+(``scratch``). Writing is in ``storage/writes.py``.
 """
 
 import fcntl
@@ -30,7 +30,7 @@ Place = Path | UPath
 SCRATCH_VARIABLE = "ALIGNGUARD_SCRATCH"
 _UNADDRESSABLE = re.compile(r"[\x00-\x1f\x7f?\\]|%[0-9A-Fa-f]{2}")
 AT_ONCE = 32
-"""Requests to a bucket that may be under way at the same time."""
+"""Concurrent requests to a bucket."""
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -38,11 +38,11 @@ _count = itertools.count()
 
 
 def parse_root(text: str) -> Place:
-    """The place that ``ALIGNGUARD_ROOT`` names; asks nothing of the network.
+    """Parse ``ALIGNGUARD_ROOT`` into a place, without network access.
 
     Raises:
-        StorageError: another protocol, no bucket's name, a name that databases misread, or s3fs
-            is not installed.
+        StorageError: the protocol is unknown, the bucket name is missing, databases would misread
+            the name, or s3fs is not installed.
     """
     protocol, separator, rest = text.partition("://")
     if not separator:
@@ -51,13 +51,13 @@ def parse_root(text: str) -> Place:
         raise StorageError(f"the data root is a folder or s3://bucket/prefix (got {text!r})")
     if importlib.util.find_spec("s3fs") is None:
         raise StorageError(f"{text} needs s3fs: pip install 'alignguard[s3]'")
-    # Listings that s3fs keeps would hide what other processes wrote.
+    # Cached listings of s3fs would hide files of other processes.
     connections = {"max_pool_connections": AT_ONCE}
     return UPath(text.rstrip("/"), use_listings_cache=False, config_kwargs=connections)
 
 
 def user_path(text: str | Path) -> Path:
-    """A path as a user writes it, absolute: `~` is the home folder also where no shell saw it.
+    """Make a user's path absolute and expand `~`, also where no shell does.
 
     Raises:
         StorageError: `~name` names no user.
@@ -69,12 +69,12 @@ def user_path(text: str | Path) -> Path:
 
 
 def addressable(folder: Path, what: str) -> Path:
-    """The folder, if SQLite's and DuckDB's addresses can name it.
+    """Return the folder if SQLite and DuckDB addresses can name it.
 
-    They read `?` and `%41` in it as their own and would write somewhere else.
+    They interpret `?` and `%41` in a path and would write somewhere else.
 
     Raises:
-        StorageError: they cannot; the text opens with ``what``.
+        StorageError: they cannot; the message starts with ``what``.
     """
     if found := _UNADDRESSABLE.search(str(folder)):
         raise StorageError(
@@ -85,17 +85,17 @@ def addressable(folder: Path, what: str) -> Path:
 
 
 def scratch(place: Place) -> Path:
-    """Where unfinished work for ``place`` lives: there itself, or its like on this machine.
+    """Directory for unfinished work: ``place`` itself if local, else a cache directory.
 
-    For a bucket that is a folder under ``ALIGNGUARD_SCRATCH`` (else ``~/.cache``), which may be
-    deleted while nothing runs.
+    For a bucket it is under ``ALIGNGUARD_SCRATCH`` (default ``~/.cache``) and may be deleted while
+    nothing runs.
     """
     if isinstance(place, Path):
         return place
     bucket, _, key = place.path.partition("/")
     variables = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
     asked = [getattr(place.fs, "endpoint_url", None), *map(os.environ.get, variables)]
-    # Two servers may each have a bucket of this name.
+    # Two servers may have buckets of the same name.
     server = hashlib.blake2b(repr(asked).encode(), digest_size=4).hexdigest()
     return _scratch_base() / f"{bucket}-{server}" / key
 
@@ -107,10 +107,10 @@ def _scratch_base() -> Path:
 
 
 def prepare(folder: Place) -> None:
-    """Make a folder that its owner alone can read, and see that it can be written.
+    """Create a folder that only its owner can read, and check that it is writable.
 
     Raises:
-        StorageError: it cannot, with what to do about it.
+        StorageError: it is not writable; the message says what to do.
     """
     probe = folder / ".writable"
     try:
@@ -133,7 +133,7 @@ def prepare(folder: Place) -> None:
 
 
 def read_bytes(place: Place) -> bytes:
-    """The content of a small file; FileNotFoundError where there is none.
+    """Content of a small file; FileNotFoundError if it is missing.
 
     Raises:
         StorageError: the disk or the bucket refused.
@@ -141,12 +141,12 @@ def read_bytes(place: Place) -> bytes:
     with reading(place):
         if isinstance(place, Path):
             return place.read_bytes()
-        # One request: what is opened, or read in several parts, asks for its size first.
+        # One request; opening or reading in parts would first request the size.
         return bytes(place.fs.cat_file(place.path, max_concurrency=1))  # pyright: ignore[reportArgumentType]
 
 
 def size(place: Place) -> int | None:
-    """Bytes of a file; None where there is none."""
+    """Bytes of a file; None if it is missing."""
     try:
         with reading(place):
             found = place.stat()
@@ -155,14 +155,14 @@ def size(place: Place) -> int | None:
     return found.st_size if stat.S_ISREG(found.st_mode) else None
 
 
-def children(folder: Place, pattern: str = "*") -> list[Place]:
-    """Files and folders of a folder by a pattern of their names, sorted; none where it is not."""
+def list_folder(folder: Place, pattern: str = "*") -> list[Place]:
+    """Files and folders in a folder that match a pattern, sorted; empty if there is no folder."""
     with reading(folder):
         return sorted(folder.glob(pattern), key=lambda place: place.name)
 
 
 def files(folder: Place) -> list[str]:
-    """Names of all files below a folder, relative to it, sorted."""
+    """Relative names of all files below a folder, sorted."""
     if isinstance(folder, Path):
         return sorted(path.relative_to(folder).as_posix() for path in _local_files(folder))
     with reading(folder):
@@ -176,14 +176,14 @@ def _local_files(folder: Path) -> list[Path]:
 
 
 def newest(folder: Place) -> float:
-    """When a folder's newest file was written (seconds since the epoch); 0 where it has none."""
+    """Modification time of a folder's newest file (seconds since the epoch); 0 without files."""
     with reading(folder):
         return max(((folder / name).stat().st_mtime for name in files(folder)), default=0.0)
 
 
 @contextmanager
 def local_copy(place: Place) -> Iterator[Path]:
-    """A file as one of this machine for as long as the block lasts; FileNotFoundError without it.
+    """Yield a local path of a file; FileNotFoundError if it is missing.
 
     Raises:
         StorageError: the disk or the bucket refused.
@@ -199,10 +199,10 @@ def local_copy(place: Place) -> Iterator[Path]:
         copy.unlink(missing_ok=True)
 
 
-def kept_copy(place: Place, expected: int) -> Path:
-    """A file as one of this machine, fetched once and kept; ``expected`` is its size in bytes.
+def cached_copy(place: Place, expected: int) -> Path:
+    """Local path of a file, downloaded once and cached; ``expected`` is its size in bytes.
 
-    Only for files whose name changes with their content, as a partition's do.
+    Only for files whose name changes with their content, such as a partition's.
 
     Raises:
         StorageError: the disk or the bucket refused.
@@ -222,24 +222,23 @@ def _fetch(place: UPath, copy: Path) -> None:
 
 
 def open_parquet(place: Place) -> pq.ParquetFile:
-    """A Parquet file of which only what is asked for is read; FileNotFoundError without it."""
+    """Open a Parquet file for partial reads; FileNotFoundError if it is missing."""
     where = UPath(place)
     with reading(place):
         return pq.ParquetFile(where.path, filesystem=where.fs)
 
 
 def read_columns(place: Place, columns: Sequence[str]) -> pa.Table:
-    """Some columns of a Parquet file, of which nothing else is fetched.
+    """Read some columns of a Parquet file without fetching the others.
 
-    Its end, and the ranges where the columns lie. What is read is checked against the checksums of
-    its pages, where the file has them.
+    Fetches the footer and the columns' byte ranges, and checks page checksums if the file has them.
 
     Raises:
         FileNotFoundError: there is no such file.
-        StorageError: the disk or the bucket refused, or what is read is damaged.
+        StorageError: the disk or the bucket refused, or the data is damaged.
     """
     where = UPath(place)
-    # A bucket's file would else be read ahead by megabytes wherever a column begins.
+    # Otherwise s3fs reads megabytes ahead at the start of each column.
     options = {} if isinstance(place, Path) else {"cache_type": "none"}
     with (
         reading(place),
@@ -250,16 +249,16 @@ def read_columns(place: Place, columns: Sequence[str]) -> pa.Table:
 
 
 def dataset(places: Sequence[Place]) -> ds.Dataset:
-    """Parquet files of one folder as one table that is scanned when it is asked for."""
+    """Parquet files of a folder as one lazily scanned dataset."""
     where = [UPath(place) for place in places]
     return ds.dataset([place.path for place in where], filesystem=where[0].fs, format="parquet")
 
 
 def lock(folder: Place) -> int | None:
-    """Take the folder's lock; an open file that holds it, or None where another process has it.
+    """Lock a folder; returns the open file descriptor, or None if another process has the lock.
 
-    The lock is the kernel's: it goes with the process, however that ends. For a bucket it guards
-    against processes of this machine alone.
+    It is a kernel lock that ends with the process. For a bucket it only covers processes of this
+    machine.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -278,10 +277,10 @@ def lock(folder: Place) -> int | None:
     return handle
 
 
-def at_once(
+def map_concurrently(
     place: Place, function: Callable[[_Item], _Result], items: Iterable[_Item]
 ) -> list[_Result]:
-    """``function`` of every item, in order; a bucket is asked for many at the same time."""
+    """Apply ``function`` to each item, in order; concurrently for a bucket."""
     if isinstance(place, Path):
         return [function(item) for item in items]
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -290,9 +289,9 @@ def at_once(
 
 @contextmanager
 def reading(place: Place) -> Iterator[None]:
-    """Turn whatever fails in the block into a StorageError that names ``place``.
+    """Turn failures in the block into a StorageError that names ``place``.
 
-    Except that it is not there: FileNotFoundError.
+    FileNotFoundError passes through.
     """
     try:
         yield
@@ -305,7 +304,7 @@ def reading(place: Place) -> Iterator[None]:
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """What a disk raises, and what s3fs lets through of the libraries below it."""
+    """Exceptions of a disk, and of s3fs and the libraries below it."""
     found: list[type[Exception]] = [OSError]
     for module, name in (("botocore.exceptions", "BotoCoreError"), ("aiohttp", "ClientError")):
         if module in sys.modules:
@@ -314,5 +313,5 @@ def failures() -> tuple[type[Exception], ...]:
 
 
 def reason(error: Any) -> str:
-    """One line: the system's word for it where it has one."""
+    """One-line reason, in the system's words if it has any."""
     return " ".join(str(getattr(error, "strerror", None) or error).split())

@@ -1,4 +1,4 @@
-"""Why a partition would be made, and what it would cost, before anything is made."""
+"""Why a partition would be made, and its estimated cost."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ DAMAGED = "its files or manifest are damaged"
 
 
 def why(spec: PartitionSpec) -> list[str]:
-    """What differs from the partition as it stands, old -> new; empty when it is up to date."""
+    """Differences from the existing partition as old -> new; empty if up to date."""
     try:
         before = manifests.load(spec.folder)
     except IntegrityError:
@@ -40,7 +40,7 @@ def why(spec: PartitionSpec) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """Seconds and bytes of some partitions, and what the estimate rests on."""
+    """Seconds and bytes of some partitions, and the basis of the estimate."""
 
     seconds: float | None
     bytes: int | None
@@ -48,7 +48,7 @@ class Cost:
 
 
 def estimate(partitions: int, made: Sequence[Manifest]) -> Cost:
-    """From the medians of the partitions of the same room that were made before."""
+    """Estimate from the medians of the room's existing partitions."""
     if not made:
         return Cost(seconds=None, bytes=None, basis="unknown: none was made before")
     sizes = [sum(file.bytes for file in manifest.files) for manifest in made]
@@ -66,7 +66,7 @@ def _differing(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
-    # A manifest is read back from JSON, where a tuple is a list.
+    # JSON turns tuples into lists.
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 

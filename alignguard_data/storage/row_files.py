@@ -1,8 +1,8 @@
-r"""Tables that people bring, as rows of text cells: CSV, TSV, Parquet, or one text a line.
+r"""Reads user tables as rows of text cells: CSV, TSV, Parquet, or one text per line.
 
-One reader for prompt sets, labels and imports, so that a column's spelling, a blank row, a gap and
-a newline mean the same everywhere. It knows columns, not what they mean. UTF-8, with or without a
-byte order mark; lines end at ``\n``, ``\r\n`` and ``\r`` only.
+One reader for prompt sets, labels and imports, so column spellings, blank rows, gaps and newlines
+have one meaning. It knows the columns' names but not their content. UTF-8, with or without a byte
+order mark; lines end at ``\n``, ``\r\n`` and ``\r`` only.
 """
 
 import csv
@@ -27,14 +27,13 @@ FAULTS_SHOWN = 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Columns:
-    """What is read from a table.
+    """The columns to read from a table.
 
     Attributes:
-        spellings: each column's name to the spellings that it goes by, best first. Case, and
-            whether words are joined by blanks, hyphens or underscores, do not count. Of several in
-            one file the first is read.
-        required: names without which a file cannot be read.
-        lists: names whose Parquet column may hold lists; a list is read as ``a,b``.
+        spellings: accepted spellings by column name, best first. Case, blanks, hyphens and
+            underscores are ignored. If a file has several, the first one is read.
+        required: names that a file must have.
+        lists: names whose Parquet column may contain lists, read as ``a,b``.
     """
 
     spellings: Mapping[str, Sequence[str]]
@@ -44,9 +43,9 @@ class Columns:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cells:
-    """One row: ``line`` is where it begins, or its row in Parquet, counted from 1.
+    """One row; ``line`` is its first line, or its row in Parquet, counted from 1.
 
-    ``values`` are its texts by column name, ``written`` the file's own names of the columns.
+    ``values`` are its texts by column name, ``written`` the file's own column names.
     """
 
     file: Path
@@ -56,53 +55,53 @@ class Cells:
     written: Mapping[str, str]
 
     def text(self, column: str) -> str:
-        """The cell, or an empty text."""
+        """The cell's text, or an empty string."""
         return self.values.get(column, "")
 
     def fault(self, what: str) -> str:
-        """``what`` with file and place."""
+        """``what``, prefixed with file and line."""
         return f"{self.file}, {self.place}: {what}"
 
     def number(self, column: str, faults: list[str], *, at_least: float) -> float | None:
-        """The cell as a number, None for a gap; what is no number becomes a fault."""
-        told = self._told(column)
-        if not told:
+        """The cell as a number, None for a gap; another text adds a fault."""
+        text = self._stripped(column)
+        if not text:
             return None
         try:
-            value = float(told)
+            value = float(text)
         except ValueError:
             value = float("nan")
-        # A comparison with NaN is false, so NaN and text fail alike.
+        # A comparison with NaN is false, so NaN fails too.
         if at_least <= value < float("inf"):
             return value
-        self._wrong(faults, column, f"must be a number from {at_least:g} on", told)
+        self._wrong(faults, column, f"must be a number from {at_least:g} on", text)
         return None
 
     def integer(
         self, column: str, faults: list[str], *, at_least: int, at_most: int, step: int = 1
     ) -> int | None:
-        """Likewise, a whole number within bounds and a multiple of ``step``."""
-        told = self._told(column)
-        if not told:
+        """The cell as an integer within bounds and a multiple of ``step``; else adds a fault."""
+        text = self._stripped(column)
+        if not text:
             return None
-        value = whole(told)
+        value = parse_integer(text)
         if value is not None and at_least <= value <= at_most and value % step == 0:
             return value
         what = f"must be a whole number from {at_least} to {at_most}"
         what += f", a multiple of {step}" if step > 1 else ""
-        self._wrong(faults, column, what, told)
+        self._wrong(faults, column, what, text)
         return None
 
-    def _told(self, column: str) -> str:
+    def _stripped(self, column: str) -> str:
         return self.text(column).strip()
 
-    def _wrong(self, faults: list[str], column: str, what: str, told: str) -> None:
-        faults.append(self.fault(f"{self.written.get(column, column)} {what}, got {told[:40]!r}"))
+    def _wrong(self, faults: list[str], column: str, what: str, text: str) -> None:
+        faults.append(self.fault(f"{self.written.get(column, column)} {what}, got {text[:40]!r}"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RowFile:
-    """A file's rows; ``unread`` are the columns that nobody reads, as the file writes them."""
+    """A file's rows; ``unread`` are the ignored columns, as spelt in the file."""
 
     rows: tuple[Cells, ...]
     unread: tuple[str, ...]
@@ -110,29 +109,29 @@ class RowFile:
     sha256: str
 
 
-def whole(told: str) -> int | None:
-    """A whole number, also as pandas writes it beside gaps (``512.0``); None for another text."""
+def parse_integer(text: str) -> int | None:
+    """Parse an integer, also as pandas writes it in columns with gaps (``512.0``); else None."""
     try:
-        return int(told)
+        return int(text)
     except ValueError:
         pass
     try:
-        value = float(told)
+        value = float(text)
     except ValueError:
         return None
     return int(value) if value.is_integer() else None
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines of a text: other separators, such as U+2028, may stand inside a line."""
+    """Lines of a text; other separators, such as U+2028, do not end a line."""
     return re.split(r"\r\n|\r|\n", text)
 
 
 def decoded(raw: bytes) -> str:
-    """UTF-8 with or without a byte order mark.
+    """Decode UTF-8 with or without a byte order mark.
 
     Raises:
-        ValueError: it is something else; says in which line, and the byte.
+        ValueError: it is not UTF-8; the message has the line and the byte.
     """
     try:
         return raw.decode("utf-8-sig")
@@ -144,15 +143,15 @@ def decoded(raw: bytes) -> str:
 def read_rows(
     file: Path, columns: Columns, faults: list[str], layout: Layout | None = None
 ) -> RowFile | None:
-    """The rows of a file, those without any text left out and counted.
+    """Read the rows of a file; blank rows are left out and counted.
 
     Args:
         file: where it lies.
         columns: the columns to look for, and their other spellings.
-        layout: left out, the file's ending decides. A file of one text a line has the first
-            required column alone.
-        faults: takes whatever makes the file or a row unreadable; the result is None where nothing
-            could be read.
+        layout: by default from the file's ending. A file of one text per line has only the first
+            required column.
+        faults: receives everything that makes the file or a row unreadable. The result is None if
+            nothing could be read.
     """
     chosen = layout or ENDINGS.get(file.suffix.lower())
     if chosen is None:
@@ -175,7 +174,7 @@ def read_rows(
 
 
 class _Unreadable(Exception):
-    """Faults for which nothing of a file can be read, on their way to the list of all."""
+    """Faults that make a whole file unreadable."""
 
     def __init__(self, *faults: str) -> None:
         self.faults = faults
@@ -210,7 +209,7 @@ def _texts(file: Path, columns: Columns, layout: Layout, faults: list[str]) -> R
 
 
 def _records(file: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """The line on which each record begins, and its cells."""
+    """First line and cells of each record."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=delimiter)
     while True:
         line = reader.line_num + 1
@@ -219,7 +218,7 @@ def _records(file: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[
         except StopIteration:
             return
         except csv.Error as error:
-            # After an unbalanced quote, nothing of what follows can be told apart.
+            # After an unbalanced quote the rest of the file is ambiguous.
             fault = f"{file}, line {line}: is not CSV ({error}); look for a quote"
             raise _Unreadable(fault) from error
         yield line, cells
@@ -254,7 +253,7 @@ def _cells(
 def _choose(
     file: Path, header: Sequence[str], columns: Columns
 ) -> tuple[dict[str, int], list[str]]:
-    """Each column's place in the header, and the header's columns that are not read."""
+    """Index of each column in the header, and the header's unread columns."""
     places: dict[str, list[int]] = {}
     for place, name in enumerate(header):
         places.setdefault(_plain(name), []).append(place)
@@ -294,12 +293,12 @@ def _parquet(file: Path, columns: Columns) -> RowFile:
             _check_types(file, schema, chosen, columns.lists)
             written = {name: schema.names[place] for name, place in chosen.items()}
             table = parquet.read(columns=list(written.values()))
-            found = {name: _told(table[column]) for name, column in written.items()}
+            found = {name: _cell_texts(table[column]) for name, column in written.items()}
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise _Unreadable(f"{file}: is not Parquet ({error})") from error
     rows, blank = [], 0
     for number in range(table.num_rows):
-        values = {name: told[number] for name, told in found.items()}
+        values = {name: texts[number] for name, texts in found.items()}
         if any(text.strip() for text in values.values()):
             rows.append(_cells(file, number + 1, "row", values, written))
         else:
@@ -312,7 +311,7 @@ def _parquet(file: Path, columns: Columns) -> RowFile:
 def _check_types(
     file: Path, schema: pa.Schema, chosen: Mapping[str, int], lists: frozenset[str]
 ) -> None:
-    # The repr of bytes or of a struct would be rendered as if someone had written it.
+    # Otherwise the repr of bytes or of a struct would be used as text.
     faults = []
     for name, place in chosen.items():
         field = schema.field(place)
@@ -339,12 +338,12 @@ _READABLE = (
 )
 
 
-def _told(column: pa.ChunkedArray) -> list[str]:
+def _cell_texts(column: pa.ChunkedArray) -> list[str]:
     return [_as_text(value) for value in column.to_pylist()]
 
 
 def _as_text(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(text for one in value if (text := _as_text(one)))
-    # pandas writes NaN for a gap among numbers.
+    # pandas writes NaN for a gap in a numeric column.
     return "" if value is None or value != value else str(value)

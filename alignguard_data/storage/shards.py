@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all; Parquet shards whose bytes depend on rows alone."""
+"""Atomic file writes, and Parquet shards with deterministic bytes."""
 
 import hashlib
 import os
@@ -17,12 +17,12 @@ from alignguard_data.storage.places import Place, local_copy, scratch, size
 from alignguard_data.storage.writes import put_file
 
 Tables = pa.Table | Iterable[pa.Table]
-"""One table, or several of one schema, at least one."""
+"""One table, or at least one table of the same schema."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardFile:
-    """One file of a manifest: name relative to the manifest's folder."""
+    """One file of a manifest; the name is relative to the manifest's folder."""
 
     name: str
     rows: int
@@ -32,10 +32,10 @@ class ShardFile:
 
 @contextmanager
 def atomic_file(path: Place) -> Iterator[Path]:
-    """Yield a temporary local path; on success it takes ``path``'s place, durably.
+    """Yield a temporary local path that durably replaces ``path`` on success.
 
     Raises:
-        StorageError: the disk or bucket is full, read-only, or refuses for another reason.
+        StorageError: the disk or bucket refuses the write (full, read-only, ...).
     """
     temporary = scratch(path).with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -57,8 +57,8 @@ def write_bytes(path: Place, content: bytes) -> None:
 def write_shard(path: Path, table: Tables, **options: Any) -> ShardFile:
     """Write one local Parquet shard atomically; ``options`` go to ``pyarrow.parquet``.
 
-    Images (a column named ``image``) stay uncompressed: they are compressed files already. Of
-    several tables each becomes a row group of its own, and one is in memory at a time.
+    A column named ``image`` is not compressed, since PNGs are. Each of several tables becomes a row
+    group, with one in memory at a time.
     """
     tables: Iterator[Any] = iter([table] if isinstance(table, pa.Table) else table)
     first, rows = next(tables), 0
@@ -73,7 +73,7 @@ def write_shard(path: Path, table: Tables, **options: Any) -> ShardFile:
             first.schema,
             compression=compression,
             store_schema=False,
-            write_page_checksum=True,  # who reads a column alone cannot check the file's hash
+            write_page_checksum=True,  # single-column reads cannot check the file's hash
             **options,
         ) as writer,
     ):
@@ -84,13 +84,13 @@ def write_shard(path: Path, table: Tables, **options: Any) -> ShardFile:
 
 
 def describe(path: Path, *, rows: int, relative_to: Path | None = None) -> ShardFile:
-    """Size and sha256 of a file that was just written."""
+    """Manifest entry (size and sha256) of a new file."""
     name = path.relative_to(relative_to).as_posix() if relative_to else path.name
     return ShardFile(name=name, rows=rows, bytes=path.stat().st_size, sha256=sha256_file(path))
 
 
 def sha256_file(path: Path) -> str:
-    """sha256 (hex) of a file, read in pieces."""
+    """sha256 (hex) of a file, read in chunks."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
@@ -99,7 +99,7 @@ def verify_file(folder: Place, expected: ShardFile) -> None:
     """Check one file's presence, size and hash against its manifest entry.
 
     Raises:
-        IntegrityError: naming the file and what differs.
+        IntegrityError: the file differs; names it and the difference.
     """
     try:
         with verified_file(folder, expected):
@@ -110,11 +110,11 @@ def verify_file(folder: Place, expected: ShardFile) -> None:
 
 @contextmanager
 def verified_file(folder: Place, expected: ShardFile) -> Iterator[Path]:
-    """Yield a local path of a file that is what its manifest says.
+    """Yield a verified local path of a manifest's file.
 
     Raises:
         FileNotFoundError: it is not there.
-        IntegrityError: naming the file and what differs.
+        IntegrityError: the file differs; names it and the difference.
     """
     path = folder / expected.name
     with local_copy(path) as copy:

@@ -1,4 +1,4 @@
-"""How files and folders take their place: whole or not at all, in a folder and in a bucket."""
+"""Atomic publication of files and folders, in a local folder or a bucket."""
 
 import os
 import shutil
@@ -11,10 +11,10 @@ from alignguard_data.storage.places import Place, failures, files, read_bytes, r
 
 
 def put_file(source: Path, target: Place) -> None:
-    """Give a finished local file its place, durably; ``source`` is gone then.
+    """Move a finished local file to ``target``, durably.
 
-    In a folder it is renamed there. In a bucket it is uploaded: an object shows when its last byte
-    has arrived and its checksum is right; an upload that breaks off leaves the old one.
+    A local target is renamed. For a bucket it is uploaded: the object appears when its last byte
+    has arrived and its checksum matches, and an interrupted upload leaves the old object.
 
     Raises:
         StorageError: the disk or the bucket refused.
@@ -33,10 +33,10 @@ def put_file(source: Path, target: Place) -> None:
 
 
 def put_folder(source: Path, target: Place, *, last: str) -> None:
-    """Publish a finished local folder, read-only; it stands once its file ``last`` is there.
+    """Publish a finished local folder, read-only; it is complete once its file ``last`` exists.
 
-    A folder is renamed; a bucket gets file by file, ``last`` at the end and only where there is
-    none. What a killed attempt left under the name is removed first.
+    A local folder is renamed. A bucket gets file by file, ``last`` at the end and only if there is
+    none. Leftovers of a killed attempt under the name are removed first.
 
     Raises:
         StorageError: the name is taken, or the disk or the bucket refused.
@@ -65,7 +65,7 @@ def _put_once(source: Path, target: UPath) -> None:
     try:
         target.fs.put_file(str(source), target.path, mode="create")  # If-None-Match
     except FileExistsError as error:
-        # The first try may have arrived and only its answer have been lost.
+        # The first try may have succeeded and only its response got lost.
         if read_bytes(target) != source.read_bytes():
             raise StorageError(f"another machine has written {target} meanwhile") from error
 
@@ -76,7 +76,7 @@ def _sync_file(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` durable against power loss."""
+    """Make a rename in ``folder`` survive power loss."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -85,7 +85,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def append(place: Place, text: str) -> None:
-    """Add lines at a file's end; two people at once neither mix nor lose lines.
+    """Append lines to a file; concurrent writers neither mix nor lose lines.
 
     Raises:
         StorageError: the disk or the bucket refused.
@@ -106,9 +106,9 @@ def append(place: Place, text: str) -> None:
 
 
 def _put_longer(place: UPath, more: bytes) -> bool:
-    """Put an object with ``more`` at its end, unless another writer was quicker since it was read.
+    """Put an object with ``more`` appended, unless it changed since it was read.
 
-    The bucket itself compares, as no lock of this machine could.
+    The bucket compares the ETag; a lock on this machine would not cover other machines.
     """
     try:
         tag = place.fs.info(place.path)["ETag"]
@@ -129,7 +129,7 @@ _LOST_RACE = ("PreconditionFailed", "ConditionalRequestConflict")
 
 
 def remove_file(place: Place) -> None:
-    """Remove a file, if it is there.
+    """Remove a file if it exists.
 
     Raises:
         StorageError: the disk or the bucket refused.
@@ -143,7 +143,7 @@ def remove_file(place: Place) -> None:
 
 
 def remove_tree(folder: Place) -> None:
-    """Remove a folder with all that is in it, if it is there.
+    """Remove a folder and its content if it exists.
 
     Raises:
         StorageError: the disk or the bucket refused.

@@ -1,8 +1,8 @@
-"""One reader of the YAML files that a user edits: profile, taxonomy, thresholds.
+"""Reads the YAML files that a user edits: profile, taxonomy, thresholds.
 
 YAML 1.2 in UTF-8, read by ruamel.yaml: ``1e-5`` is a number, ``yes``, ``no``, ``on`` and ``off``
-are text, ``010`` is ten, ``1:30`` is text. Values are plain Python objects; line numbers come
-beside them.
+are text, ``010`` is ten, ``1:30`` is text. Values are plain Python objects, with line numbers kept
+separately.
 """
 
 import datetime
@@ -21,10 +21,10 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from alignguard_data.contracts.errors import ConfigError
 
 MAX_DEPTH = 64
-"""Mappings and lists inside one another; no file of ours comes near it."""
+"""Nesting limit, far above that of any real file."""
 
 Place = tuple[str | int, ...]
-"""Keys and list positions on the way to a value."""
+"""Path of keys and list indices to a value."""
 
 _WORDS_OF_1_1 = frozenset({"yes", "no", "on", "off"})
 _TEXT_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:value")
@@ -37,8 +37,7 @@ class YamlFile:
 
     Attributes:
         lines: the line of every value, counted from 1.
-        faults: what is wrong with the document itself, such as keys given twice, place and line
-            in each.
+        faults: faults of the document itself, such as duplicate keys, each with place and line.
         old_booleans: places of unquoted ``yes``, ``no``, ``on`` and ``off``, which YAML 1.1 read as
             true and false.
     """
@@ -49,7 +48,7 @@ class YamlFile:
     old_booleans: tuple[Place, ...]
 
     def fault(self, place: Place, what: str) -> str:
-        """``what`` with the place and its line, or the line of what holds it."""
+        """``what`` with the place and its line, or the line of its parent."""
         known = next(
             (self.lines[place[:n]] for n in range(len(place), -1, -1) if place[:n] in self.lines),
             None,
@@ -63,10 +62,10 @@ def dotted(place: Place) -> str:
 
 
 def read_yaml(path: Path, *, may_be_empty: bool = False) -> YamlFile:
-    """Read a file that holds one mapping; ``may_be_empty``: or nothing but comments.
+    """Read a file with one mapping; ``may_be_empty`` also allows only comments.
 
     Raises:
-        ConfigError: it cannot be read, is not UTF-8, is not YAML, is nested over 64 deep, or is no
+        ConfigError: it cannot be read, is not UTF-8 or YAML, is nested over 64 deep, or is not a
             mapping.
     """
     try:
@@ -81,7 +80,7 @@ def read_yaml(path: Path, *, may_be_empty: bool = False) -> YamlFile:
         raise ConfigError(str(path), [fault]) from error
     loader = YAML()
     loader.Constructor = _Constructor
-    loader.preserve_quotes = True  # unquoted text is then a bare str
+    loader.preserve_quotes = True  # so unquoted text is a plain str
     loader.max_depth = MAX_DEPTH
     loader.composer.warn_double_anchors = False
     try:
@@ -105,7 +104,7 @@ def read_yaml(path: Path, *, may_be_empty: bool = False) -> YamlFile:
 
 
 def yaml_bytes(content: Mapping[str, Any]) -> bytes:
-    """Plain values as YAML that :func:`read_yaml` reads back unchanged, keys in their order."""
+    """Plain values as YAML that :func:`read_yaml` reads back unchanged, in key order."""
     writer = YAML(typ="safe", pure=True)
     writer.default_flow_style = False
     writer.sort_base_mapping_type_on_output = False  # pyright: ignore[reportAttributeAccessIssue]
@@ -122,12 +121,12 @@ def _not_yaml(error: MarkedYAMLError) -> str:
 
 
 class _Constructor(RoundTripConstructor):
-    """Goes on after a key given twice, and says where a value is that Python cannot hold."""
+    """Continues after a duplicate key, and locates values that Python cannot represent."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.repeated: dict[tuple[int, int], list[tuple[str, int]]] = {}
-        """Start of a mapping to its repeated keys, each with its line."""
+        """Duplicate keys with their lines, by the start of the mapping."""
 
     def check_mapping_key(
         self, node: Any, key_node: Any, mapping: Any, key: Any, value: Any
@@ -149,14 +148,14 @@ class _Constructor(RoundTripConstructor):
 
 @dataclass(kw_only=True, slots=True)
 class _Walk:
-    """ruamel.yaml's values made plain, their lines and faults on the way."""
+    """Converts ruamel.yaml's values to plain ones and collects lines and faults."""
 
     repeated: Mapping[tuple[int, int], list[tuple[str, int]]]
     lines: dict[Place, int] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     old_booleans: list[Place] = field(default_factory=list)
     made: dict[int, Any] = field(default_factory=dict)
-    """Mappings and lists by identity: an alias gives the same object, never a copy."""
+    """Converted mappings and lists by identity, so an alias is the same object."""
     open: set[int] = field(default_factory=set)
 
     def plain(self, value: Any, place: Place) -> Any:
@@ -216,7 +215,7 @@ class _Walk:
         return iter((value.lc.data or {}).items())
 
     def _float(self, value: float, place: Place) -> float:
-        # `12e4567` is a number too large for Python, and may be meant as a revision.
+        # `12e4567` overflows a float, and may be meant as a revision.
         if math.isinf(value) and type(value) is not float:
             self._fault(place, "is a number that is too large; quote it if it is text")
         return float(value)

@@ -1,6 +1,6 @@
-"""Categories and concepts, read from the YAML file that a user edits.
+"""Parses the taxonomy file: categories and concepts.
 
-Every fault of the file is reported at once, with its place, line and value.
+All faults of the file are reported at once, with place, line and value.
 """
 
 import dataclasses
@@ -33,12 +33,12 @@ CATEGORY_SETS = {
         "hate", "harassment", "violence", "self-harm", "sexual", "shocking", "illegal-activity",
     )
 }  # fmt: skip
-"""Category keys that a document may hold itself to, by naming the set."""
+"""Sets of category keys that a document can declare by name."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Category:
-    """One top-level harm class; its key is a partition key of the experts."""
+    """A top-level harm class; its key is a partition key of the experts."""
 
     key: str
     name: str
@@ -46,7 +46,7 @@ class Category:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Taxonomy:
-    """Categories and concepts, in the file's order, under one name and version."""
+    """Categories and concepts in the file's order, with a name and version."""
 
     name: str
     version: str
@@ -54,7 +54,7 @@ class Taxonomy:
     concepts: tuple[Concept, ...]
 
     def concept(self, key: str) -> Concept:
-        """The concept with this key; KeyError names it if there is none."""
+        """The concept with this key; KeyError if there is none."""
         for concept in self.concepts:
             if concept.key == key:
                 return concept
@@ -103,9 +103,9 @@ class _Concept(_Strict):
     name: Annotated[_Text, AfterValidator(_allowed)]
     split: Split
     terms: list[_Term] | None = Field(default=None, min_length=1)
-    """Words by which a prompt names the concept; the name itself when left out."""
+    """Words that name the concept in a prompt; by default its name."""
     synonyms: list[_Term] = Field(default_factory=list)
-    """Further such words, added to the terms."""
+    """More such words, added to the terms."""
     source: _Text | None = None
     """A key of the document's ``sources``."""
 
@@ -118,7 +118,7 @@ class _Category(_Strict):
     key: Annotated[_Key, AfterValidator(_unreserved)]
     name: Annotated[_Text, AfterValidator(_allowed)]
     source: _Text | None = None
-    """The public taxonomy and hazard class that the concepts fall under."""
+    """The public taxonomy and hazard class of the concepts."""
     concepts: list[_Concept] = Field(min_length=1)
 
 
@@ -177,7 +177,7 @@ def _taxonomy(document: _Document) -> Taxonomy:
 
 
 def _duplicates(content: dict[str, Any]) -> Iterator[tuple[Place, str]]:
-    # On the raw document, so that they are found beside schema faults and not after them.
+    # Works on the raw document, so these are reported together with schema faults.
     categories: set[str] = set()
     concepts: set[tuple[str, str]] = set()
     allowed = CATEGORY_SETS.get(str(content.get("category_set")))
@@ -188,7 +188,7 @@ def _duplicates(content: dict[str, Any]) -> Iterator[tuple[Place, str]]:
             yield ("categories", i, "key"), f"is the key of two categories (got {key!r})"
         if allowed and key not in allowed:
             known = ", ".join(allowed)
-            yield ("categories", i, "key"), f"is none of this set: {known} (got {key!r})"
+            yield ("categories", i, "key"), f"is not in this set: {known} (got {key!r})"
         categories.add(key)
         for j, concept in _mappings(category.get("concepts")):
             place: Place = ("categories", i, "concepts", j)
@@ -202,18 +202,18 @@ def _duplicates(content: dict[str, Any]) -> Iterator[tuple[Place, str]]:
 def _shared_terms(
     concept: dict[str, Any], place: Place, terms: dict[str, tuple[object, Place]]
 ) -> Iterator[tuple[Place, str]]:
-    # A term of both splits would let training prompts name a held-out concept. A name may be a
-    # term of its own concept.
+    # A term in both splits would let training prompts name a held-out concept. A name may be a term
+    # of its own concept.
     for here, term in _named(concept, place):
         keys = sorted(term_keys(str(term)))
         if not keys:
-            yield here, f"holds no letter and no digit (got {term!r})"
+            yield here, f"has no letter or digit (got {term!r})"
         met = {terms.setdefault(key, (concept.get("split"), here)) for key in keys}
         for split, first in sorted(met - {(concept.get("split"), here)}, key=str):
             twice = first[:4] == place and "name" not in (here[-1], first[-1])
             if split != concept.get("split") or twice:
                 where = "the same concept" if first[:4] == place else "a concept of the other split"
-                yield here, f"is a term of {where} too, at {dotted(first)} (got {term!r})"
+                yield here, f"is also a term of {where}, at {dotted(first)} (got {term!r})"
                 break
 
 

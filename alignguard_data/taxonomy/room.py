@@ -1,6 +1,6 @@
-"""The taxonomy: categories and their concepts, read from the YAML file that a user edits.
+"""Room ``taxonomy``: the concepts of the taxonomy file as a table.
 
-Every fault of the file is reported at once, with its place, line and value.
+All faults of the file are reported at once, with place, line and value.
 """
 
 import dataclasses
@@ -16,11 +16,11 @@ from alignguard_data.taxonomy.parse import Taxonomy
 
 ROOM = "taxonomy"
 FORMAT = 1
-"""Part of the fingerprint: raise it when the room's files change for equal concepts."""
+"""Part of the fingerprint: increment when the files change for equal concepts."""
 
 
 def spec(data: DataRoot, taxonomy: Taxonomy) -> PartitionSpec:
-    """What the taxonomy's one partition should be made of."""
+    """Spec of the taxonomy's partition."""
     return PartitionSpec(
         folder=data.partition(ROOM),
         room=ROOM,
@@ -31,7 +31,7 @@ def spec(data: DataRoot, taxonomy: Taxonomy) -> PartitionSpec:
 
 
 def write_taxonomy(data: DataRoot, taxonomy: Taxonomy) -> Manifest:
-    """Write the concepts as table ``concepts``, one row a concept."""
+    """Write table ``concepts``, one row per concept."""
     with open_partition(spec(data, taxonomy)) as work:
         if work.done:
             return work.done

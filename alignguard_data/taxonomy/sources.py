@@ -1,9 +1,9 @@
-"""The table of sources in a taxonomy file: what its concepts were taken from, or filed under.
+"""The table ``sources`` of a taxonomy file: where concepts come from, or are filed under.
 
     sources:
       i2p: {title: "own wording, under the I2P category ...", url: "https://..."}
 
-A concept names its source by key. Sources are for readers: no prompt depends on them.
+A concept names its source by key. Sources are documentation and do not affect prompts.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 
 
 class Source(BaseModel):
-    """One entry: what it is, and where it can be read."""
+    """One entry: title and URL."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -22,9 +22,9 @@ class Source(BaseModel):
 
 
 def source_faults(content: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Place and fault of every concept whose source is not in the table.
+    """Place and fault of each concept whose source is not in the table.
 
-    And, where there is a table, of every concept that names none.
+    If there is a table, also of each concept without a source.
     """
     table = content.get("sources")
     known = table if isinstance(table, dict) else {}
@@ -32,9 +32,9 @@ def source_faults(content: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ..
     for place, concept in _concepts(content):
         key = concept.get("source")
         if key is None and known:
-            yield place, f"names no source; this file has {listed} (got nothing)"
+            yield place, f"has no source; this file has {listed} (got nothing)"
         elif isinstance(key, str) and key not in known:
-            yield (*place, "source"), f"is no key of `sources`, which has {listed} (got {key!r})"
+            yield (*place, "source"), f"is not a key of `sources`, which has {listed} (got {key!r})"
 
 
 def _concepts(content: dict[str, Any]) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any]]]:

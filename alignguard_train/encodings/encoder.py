@@ -18,11 +18,11 @@ from alignguard_data.contracts.errors import EngineError, IntegrityError
 from alignguard_data.engines.diffusion.conditions import (
     Conditions,
     concatenated,
-    encode_nothing,
     encode_texts,
+    encode_unconditional,
 )
 from alignguard_data.engines.out_of_memory import is_out_of_memory
-from alignguard_data.storage.places import Place, children, dataset, open_parquet
+from alignguard_data.storage.places import Place, dataset, list_folder, open_parquet
 from alignguard_train.base import BaseModel
 
 COLUMNS = ("pair_id", "concept", "category", "caption", "caption_safe", "jpg_0", "jpg_1")
@@ -114,7 +114,7 @@ def stream_rows(release: Place, *, split: str = "train") -> Iterator[dict[str, o
 
 
 def _shards(release: Place, split: str) -> list[Place]:
-    shards = children(release / "data", f"{split}-*.parquet")
+    shards = list_folder(release / "data", f"{split}-*.parquet")
     if not shards:
         raise IntegrityError(f"{release / 'data'} has no {split}-*.parquet")
     for shard in shards:
@@ -195,7 +195,7 @@ def encode(preferences: Preferences, base: BaseModel, *, flip: bool = False) -> 
         rejected=torch.cat([part["rejected"] for part in plain])[back],
         unsafe=concatenated([conditions_of(part, "unsafe") for part in plain])[back],
         safe=concatenated([conditions_of(part, "safe") for part in plain])[back],
-        empty=encode_nothing(base.pipe),
+        empty=encode_unconditional(base.pipe),
         **{name: torch.cat([part[name] for part in mirrored])[back] for name in names if flip},
     )
 

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from alignguard_data.contracts.errors import EngineError, IntegrityError, PartitionBusy
-from alignguard_data.engines.diffusion.conditions import encode_nothing
+from alignguard_data.engines.diffusion.conditions import encode_unconditional
 from alignguard_data.release.reader import release_folder, train_rows
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.basis import basis
@@ -195,7 +195,7 @@ def _make(data: DataRoot, base: BaseModel, kind: Kind, work: PartitionWork) -> M
     names = sorted({str(row["shard"]) for row in rows})
     if kind == "plain":
         names.append(_EMPTY)
-        nothing = encode_nothing(base.pipe)
+        nothing = encode_unconditional(base.pipe)
         kept = {"empty states": nothing.states, "empty pooled": nothing.pooled}
         _save(work.partial / _EMPTY, {n: x for n, x in kept.items() if x is not None})
     return work.finish(

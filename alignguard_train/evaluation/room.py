@@ -20,7 +20,7 @@ from alignguard_data.contracts.protocols import FeatureExtractor, ImageScorer, P
 from alignguard_data.contracts.records import to_table
 from alignguard_data.engines.weights import file_revision
 from alignguard_data.release.reader import release_folder, train_rows
-from alignguard_data.storage.background import OneBehind
+from alignguard_data.storage.background import BackgroundThread
 from alignguard_data.storage.basis import basis, digests
 from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.partition import PartitionSpec, PartitionWork, open_partition
@@ -95,7 +95,7 @@ def spec(
             **settings,
             "flags": [dataclasses.asdict(rule) for rule in config.flags],
             "prompt_sets": [_without_path(chosen) for chosen in config.prompt_sets],
-            "sampling": generator.sampling.told,
+            "sampling": generator.sampling.fingerprint_fields,
             "report": report.VERSION,
             **basis(
                 ROOM,
@@ -222,7 +222,7 @@ class _Adapter:
         missing = [row for row in rows if (row.pair_id, row.side) not in have]
         if not missing:
             return 0.0, 0
-        with entrant.on(), OneBehind() as behind:
+        with entrant.on(), BackgroundThread() as behind:
             for sampling, alike in alike_sampled(missing, generator.sampling):
                 with generator.sampled(sampling):
                     self._render(alike, generator, behind, progress)
@@ -232,7 +232,7 @@ class _Adapter:
         self,
         rows: Sequence[EvaluationRow],
         generator: AdaptableGenerator,
-        behind: OneBehind,
+        behind: BackgroundThread,
         progress: Progress | None,
     ) -> None:
         while rows:

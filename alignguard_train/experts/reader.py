@@ -4,7 +4,7 @@ from pathlib import Path
 
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.paths import DataRoot
-from alignguard_data.storage.places import kept_copy
+from alignguard_data.storage.places import cached_copy
 
 ROOM = "experts"
 
@@ -17,4 +17,4 @@ def weights_of(data: DataRoot, key: str) -> Path:
     """
     folder = data.partition(ROOM, key)
     file = manifests.require(folder).file("pytorch_lora_weights.safetensors")
-    return kept_copy(folder / file.name, file.bytes)
+    return cached_copy(folder / file.name, file.bytes)

@@ -16,7 +16,7 @@ from alignguard_data.storage.basis import basis
 from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.partition import PartitionSpec, PartitionWork, open_partition
 from alignguard_data.storage.paths import UNPARTITIONED, DataRoot
-from alignguard_data.storage.places import Place, kept_copy
+from alignguard_data.storage.places import Place, cached_copy
 from alignguard_data.storage.shards import ShardFile, verify_file, write_bytes
 from alignguard_data.storage.tally import Tally
 from alignguard_train.base import BaseModel
@@ -231,7 +231,7 @@ def merged_weights(data: DataRoot, strategy: str) -> Path:
     Raises:
         InputMissing: there is no merge yet.
     """
-    return kept_copy(merged_file(data, strategy), _merged(data, strategy).bytes)
+    return cached_copy(merged_file(data, strategy), _merged(data, strategy).bytes)
 
 
 def merged_file(data: DataRoot, strategy: str) -> Place:

@@ -17,8 +17,8 @@ from alignguard_data.engines.diffusion.conditions import (
     Conditions,
     Pipe,
     concatenated,
-    encode_nothing,
     encode_texts,
+    encode_unconditional,
 )
 from alignguard_train.peers.concept import Concept, Texts, check, examples_of, filled
 from alignguard_train.peers.pipes import epsilon_scale, with_unet
@@ -88,7 +88,7 @@ class ESD:
     ) -> Tensor:
         drawn = torch.randint(len(texts[0]), (self.batch_size,), generator=generator)
         name, prompt = (text[drawn.to(text.states.device)] for text in texts)
-        without = encode_nothing(frozen).repeat(self.batch_size)
+        without = encode_unconditional(frozen).repeat(self.batch_size)
         latents, t = self._partly_denoised(erased, without, prompt, generator)
         size = _pixels(frozen, latents)
         unet: Any = frozen.unet

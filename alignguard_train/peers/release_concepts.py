@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from alignguard_data.contracts.errors import IntegrityError
-from alignguard_data.storage.places import Place, children, dataset
+from alignguard_data.storage.places import Place, dataset, list_folder
 from alignguard_train.peers.concept import Concept
 
 _COLUMNS = ["pair_id", "concept", "category", "caption", "caption_safe"]
@@ -17,7 +17,7 @@ def release_concepts(release: Place, *, examples: int) -> list[Concept]:
     Raises:
         IntegrityError: the release has no train shard, or it lacks a column.
     """
-    shards = children(release / "data", "train-*.parquet")
+    shards = list_folder(release / "data", "train-*.parquet")
     if not shards:
         raise IntegrityError(f"{release / 'data'} has no train-*.parquet")
     try:

@@ -11,7 +11,7 @@ from urllib.parse import urlparse
 from alignguard_data.contracts.errors import EngineError
 from alignguard_data.costs.gpus import GPUS
 from alignguard_data.engines.served import LOCAL
-from alignguard_data.engines.text.vllm_writer import usual_interpreter
+from alignguard_data.engines.text.vllm_writer import default_interpreter
 from alignguard_data.scores.features.inception import download_line
 from alignguard_data.storage.places import scratch
 from alignguard_data.taxonomy.parse import Taxonomy
@@ -135,7 +135,7 @@ def _inception(features: Engine | None) -> Iterator[Check]:
 
 def _vllm(writer: Engine) -> Iterator[Check]:
     if _name(writer) == "VLLMWriter":
-        interpreter = str(writer.params.get("interpreter") or usual_interpreter())
+        interpreter = str(writer.params.get("interpreter") or default_interpreter())
         there = Path(interpreter).exists()
         yield Check(
             what="vLLM", state="ok" if there else "missing", found=interpreter,

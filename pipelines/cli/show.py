@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.table import Table
 
 from alignguard_data.contracts.errors import ConfigError
-from alignguard_data.index.pair_history import Story, pair_picture, pair_story
+from alignguard_data.index.pair_history import PairHistory, load_pair_history, pair_picture
 from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.places import user_path
 from alignguard_data.storage.shards import write_bytes
@@ -26,33 +26,35 @@ def show_command(
     if out and out.suffix.lower() != ".png":
         raise ConfigError("alignguard show", [f"--out: got {out}, which does not end in .png"])
     data = DataRoot(root=data_root(), profile=load_profile().name)
-    story = pair_story(data, pair)
-    picture = pair_picture(data, story, reveal=reveal)
-    target = user_path(out) if out else Path(f"pair-{story.lineage['pair_id'][:12]}.png")
+    history = load_pair_history(data, pair)
+    picture = pair_picture(data, history, reveal=reveal)
+    target = user_path(out) if out else Path(f"pair-{history.lineage['pair_id'][:12]}.png")
     if picture:
         write_bytes(target, picture)
     if as_json:
-        console.json({**asdict(story), "picture": str(target) if picture else None})
+        console.json({**asdict(history), "picture": str(target) if picture else None})
         return 0
-    _print(console, story)
+    _print(console, history)
     if picture:
         note = ("revealed (logged)", "yellow") if reveal else "flagged images are blurred"
         console.say(f"picture   {target} (", note, ")")
     return 0
 
 
-def _print(console: Output, story: Story) -> None:
-    facts = Table(show_header=False, title=f"Pair {story.lineage['pair_id']}", title_justify="left")
-    for name, value in story.lineage.items():
+def _print(console: Output, history: PairHistory) -> None:
+    facts = Table(
+        show_header=False, title=f"Pair {history.lineage['pair_id']}", title_justify="left"
+    )
+    for name, value in history.lineage.items():
         if value not in (None, "") and name != "pair_id":
             facts.add_row(name.replace("_", " "), str(value))
-    stands = ", ".join(f"{row['release']} ({row['split']})" for row in story.releases)
+    stands = ", ".join(f"{row['release']} ({row['split']})" for row in history.releases)
     facts.add_row("releases", stands or "none")
-    taught = ", ".join(f"{row['adapter']} (on {row['release']})" for row in story.adapters)
+    taught = ", ".join(f"{row['adapter']} (on {row['release']})" for row in history.adapters)
     facts.add_row("adapters", taught or "none")
     console.print(facts)
     scores = table("side", "scorer", "key", "value", "flagged from")
-    for row in story.scores:
+    for row in history.scores:
         held = row["at_least"]
         flagged = held is not None and row["value"] >= held
         scores.add_row(

@@ -11,7 +11,7 @@ from alignguard_data.contracts.errors import IntegrityError
 from alignguard_data.release import room as release
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.paths import DataRoot
-from alignguard_data.storage.places import Place, at_once, children
+from alignguard_data.storage.places import Place, list_folder, map_concurrently
 from pipelines.cli.console import Output, table
 from pipelines.profile import load_profile
 from pipelines.resources import Engines, data_root
@@ -80,9 +80,9 @@ def corrupt_partitions(engines: Engines) -> dict[tuple[str, str], list[str]]:
     """
     data = engines.data
     places = [(room.name, key) for room in ROOMS for key in room.partitions(engines)]
-    places += [(room, folder.name) for room in BESIDE for folder in children(data.base / room)]
+    places += [(room, folder.name) for room in BESIDE for folder in list_folder(data.base / room)]
     folders = [data.partition(room, key) for room, key in places]
-    asked = at_once(data.root, partial(_corruption, data), folders)
+    asked = map_concurrently(data.root, partial(_corruption, data), folders)
     return {place: faults for place, faults in zip(places, asked, strict=True) if faults}
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from alignguard_data.contracts.errors import InputMissing, IntegrityError
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.manifest import Manifest
-from alignguard_data.storage.places import Place, at_once
+from alignguard_data.storage.places import Place, map_concurrently
 from alignguard_data.storage.planning import Cost, estimate, why
 from pipelines.resources import Engines
 from pipelines.rooms import ROOMS, Room, ask_each
@@ -72,7 +72,7 @@ def _follows(room: Room, key: str, due: dict[str, set[str]]) -> bool:
 
 def _made(engines: Engines, room: Room, keys: Sequence[str]) -> list[Manifest]:
     folders = [engines.data.partition(room.name, key) for key in keys]
-    return [m for m in at_once(engines.data.root, _readable, folders) if m]
+    return [m for m in map_concurrently(engines.data.root, _readable, folders) if m]
 
 
 def _readable(folder: Place) -> Manifest | None:

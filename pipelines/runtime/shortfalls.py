@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from alignguard_data.contracts.errors import IntegrityError
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.manifest import Manifest
-from alignguard_data.storage.places import Place, at_once
-from alignguard_data.storage.tally import NOTHING, commonest, short_by, told
+from alignguard_data.storage.places import Place, map_concurrently
+from alignguard_data.storage.tally import NOTHING, commonest, short_by, summarize
 from pipelines.resources import Engines
 from pipelines.rooms import Room
 
@@ -27,7 +27,7 @@ def failures_of_empty(engines: Engines, room: Room, keys: Sequence[str]) -> dict
     for group in groups.values():
         first = next(iter(group))
         kept = engines.data.partition(room.name, first) / NOTHING
-        text = f"{told(list(group.values()))}. Refused rows are kept in {kept}"
+        text = f"{summarize(list(group.values()))}. Refused rows are kept in {kept}"
         found |= {f"{room.name} {key}": text for key in group}
     return found
 
@@ -65,5 +65,5 @@ def _read(engines: Engines, room: Room, keys: Sequence[str], name: str) -> dict[
             return None
 
     folders = [engines.data.partition(room.name, key) for key in keys]
-    found = zip(keys, at_once(engines.data.root, read, folders), strict=True)
+    found = zip(keys, map_concurrently(engines.data.root, read, folders), strict=True)
     return {key: manifest for key, manifest in found if manifest}

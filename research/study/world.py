@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 
 from alignguard_data.contracts.records import Concept, pair_seed
 from alignguard_data.contracts.sampling import Sampling
-from alignguard_data.engines.diffusion.conditions import encode_nothing
+from alignguard_data.engines.diffusion.conditions import encode_unconditional
 from alignguard_data.storage.shards import atomic_file, write_bytes
 from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.encodings.encoder import (
@@ -116,7 +116,7 @@ class World:
             rejected=rejected,
             unsafe=conditions_of(tensors, "unsafe")[index],
             safe=conditions_of(tensors, "safe")[index],
-            empty=encode_nothing(self.engines.base.pipe),
+            empty=encode_unconditional(self.engines.base.pipe),
         )
 
     def judged(

@@ -91,7 +91,7 @@ def encode_texts(pipe: Pipe, prompts: Sequence[str]) -> Conditions:
     return Conditions(states=pipe.encode_prompt(list(prompts), device, 1, False)[0])
 
 
-def encode_nothing(pipe: Pipe, negative_prompt: str = "") -> Conditions:
+def encode_unconditional(pipe: Pipe, negative_prompt: str = "") -> Conditions:
     """The unconditional row of classifier-free guidance; zeros for SDXL if the prompt is empty."""
     conditions = encode_texts(pipe, [negative_prompt])
     if not negative_prompt and getattr(pipe.config, "force_zeros_for_empty_prompt", False):

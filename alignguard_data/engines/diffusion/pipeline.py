@@ -26,8 +26,8 @@ from alignguard_data.engines.diffusion.conditions import (
     Conditions,
     Pipe,
     concatenated,
-    encode_nothing,
     encode_texts,
+    encode_unconditional,
 )
 from alignguard_data.engines.diffusion.loading import load_pipeline
 from alignguard_data.engines.diffusion.lora import fold_in
@@ -41,7 +41,7 @@ DECODED_PIXELS = 2**22
 """Pixels per VAE decode (16 images of 512x512): it needs far more memory per image than the
 UNet."""
 
-KEPT_WHOLE = ("norm", r"\.to_(q|k|v|out)\b")
+NOT_QUANTIZED = ("norm", r"\.to_(q|k|v|out)\b")
 """Layers to leave unquantized: norms are sensitive, and adapters fold into the projections."""
 
 _KERNELS = {
@@ -123,7 +123,7 @@ class DiffusersPipe:
             pipe.unet.enable_layerwise_casting(
                 storage_dtype=torch.float8_e4m3fn,
                 compute_dtype=pipe.unet.dtype,
-                skip_modules_pattern=KEPT_WHOLE,
+                skip_modules_pattern=NOT_QUANTIZED,
             )
         return loaded
 
@@ -271,7 +271,7 @@ class DiffusersPipe:
         with self._encoding:
             given = encode_texts(self._pipe, prompts)
             if self._guided and self._empty is None:
-                self._empty = encode_nothing(self._pipe, size.negative_prompt)
+                self._empty = encode_unconditional(self._pipe, size.negative_prompt)
         if self._guided:
             assert self._empty is not None
             given = concatenated([self._empty.repeat(len(given)), given])

@@ -95,7 +95,7 @@ def number_of(request: WritingRequest, seed: int, what: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 
-def held_to(schemas: Sequence[dict[str, Any]]) -> str:
+def schema_tag(schemas: Sequence[dict[str, Any]]) -> str:
     """Short hash of the reply schemas, for fingerprints."""
     return f"schema{hashlib.sha256(json.dumps(schemas).encode()).hexdigest()[:8]}"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from alignguard_data.contracts.protocols import Reply, WritingRequest
 from alignguard_data.engines.served import LOCAL, ServedModel, json_schema
-from alignguard_data.engines.text.chat import Chat, held_to
+from alignguard_data.engines.text.chat import Chat, schema_tag
 from alignguard_data.engines.text.steps import AnyInstruction, load_instruction
 
 
@@ -63,7 +63,7 @@ class OpenAIWriter:
     @property
     def revision(self) -> str:
         """Weights, instruction and all settings that change a reply."""
-        held = held_to(self._instruction.schemas) if self.schema else "free"
+        held = schema_tag(self._instruction.schemas) if self.schema else "free"
         return (
             f"{self.served_revision}+{self._instruction.version}"
             f"+t{self.temperature}-n{self.max_tokens}-s{self.seed}-{held}{self._served.variant}"

@@ -21,7 +21,7 @@ from typing import IO, Any
 
 from alignguard_data.contracts.errors import EngineError
 from alignguard_data.contracts.protocols import Reply, WritingRequest
-from alignguard_data.engines.text.chat import Chat, held_to
+from alignguard_data.engines.text.chat import Chat, schema_tag
 from alignguard_data.engines.text.steps import AnyInstruction, load_instruction
 from alignguard_data.engines.unpacked import is_packed, packed_revision, unpacked
 from alignguard_data.engines.weights import folder_revision
@@ -51,7 +51,7 @@ SPEED = frozenset(
 """Arguments of ``vllm.LLM`` that affect speed and placement, not replies."""
 
 
-def usual_interpreter() -> str:
+def default_interpreter() -> str:
     """``VLLM_PYTHON``, else the interpreter that ``make vllm-env`` builds, from any folder."""
     built = Path(__file__).parents[3] / ".venv-vllm" / "bin" / "python"
     return os.environ.get("VLLM_PYTHON") or str(built)
@@ -68,7 +68,7 @@ class VLLMWriter:
     Args:
         model: folder or hub id of a chat model, or a GGUF file (converted once).
         model_revision: commit of a hub id; for a folder, the hash of its files.
-        interpreter: Python of the environment with vLLM, by default :func:`usual_interpreter`.
+        interpreter: Python of the environment with vLLM, by default :func:`default_interpreter`.
         engine: further arguments of ``vllm.LLM``, for example ``max_model_len``.
         environment: further environment variables of the worker.
         start_seconds: time after which a worker that is not ready counts as hung.
@@ -77,7 +77,7 @@ class VLLMWriter:
 
     model: str
     model_revision: str | None = None
-    interpreter: str = field(default_factory=usual_interpreter)
+    interpreter: str = field(default_factory=default_interpreter)
     instruction: str = "caption_pair_v1"
     min_words: int = 5
     max_words: int = 28
@@ -116,7 +116,7 @@ class VLLMWriter:
             weights = folder_revision(Path(self.model))
         else:
             weights = str(self.model_revision)
-        held = held_to(self._instruction.schemas) if self.schema else "free"
+        held = schema_tag(self._instruction.schemas) if self.schema else "free"
         return (
             f"{weights}+{self._instruction.version}"
             f"+t{self.temperature}-n{self.max_tokens}-s{self.seed}-{held}"

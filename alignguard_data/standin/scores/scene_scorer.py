@@ -61,10 +61,10 @@ class SceneScorer:
                 scenes.append(Scene(**{name: CHOICES[name][pick] for name, pick in named}))
         return scenes
 
-    def _row(self, shown: Scene, told: Scene | None) -> dict[str, float]:
-        if told is None:
+    def _row(self, shown: Scene, named: Scene | None) -> dict[str, float]:
+        if named is None:
             return dict.fromkeys(self.keys, math.nan)
-        row = {name: float(getattr(shown, name) == getattr(told, name)) for name in ATTRIBUTES}
+        row = {name: float(getattr(shown, name) == getattr(named, name)) for name in ATTRIBUTES}
         return row | {"all_right": float(all(row.values()))}
 
     def _loaded(self) -> nn.Module:

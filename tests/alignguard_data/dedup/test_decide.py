@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignguard_data.dedup.decide import decide, leak_report, leaks, looked_for, repeats
+from alignguard_data.dedup.decide import decide, leak_kinds, leak_report, leaks, repeats
 from alignguard_data.dedup.edges import Edge, Limits
 
 
@@ -122,7 +122,7 @@ def test_the_report_names_rows_values_and_what_was_not_looked_for():
     decision = decide(edges, ["a", "b", "c"], ["t"], [])
     concepts = {"a": "x.a", "b": "x.b", "c": "x.c", "t": "x.t"}
     limits = Limits(max_prompt_jaccard=0.8, max_phash_distance=4)
-    report = leak_report(decision, dict.fromkeys(looked_for(limits), 0), limits, None, concepts)
+    report = leak_report(decision, dict.fromkeys(leak_kinds(limits), 0), limits, None, concepts)
     assert report["leaks"]["near"] == {
         "dropped": 1,
         "remaining": 0,

@@ -110,9 +110,9 @@ def test_a_second_run_renders_nothing(data):
 
 def test_the_checkpoints_own_solver_leaves_older_partitions_up_to_date():
     """The field came later: what was drawn before it was is the same fingerprint."""
-    assert "solver" not in Sampling().told
+    assert "solver" not in Sampling().fingerprint_fields
     assert Sampling(solver="dpm++2m").told["solver"] == "dpm++2m"
-    assert set(Sampling(solver="dpm++2m").told) - set(Sampling().told) == {"solver"}
+    assert set(Sampling(solver="dpm++2m").told) - set(Sampling().fingerprint_fields) == {"solver"}
 
 
 def test_a_solver_that_is_not_there_is_named():

@@ -7,7 +7,7 @@ import pytest
 
 from alignguard_data.index import sql as index_query
 from alignguard_data.index.adapters import WEIGHTS, list_adapters
-from alignguard_data.index.pair_history import pair_story
+from alignguard_data.index.pair_history import load_pair_history
 from alignguard_data.release.withdrawals import withdraw
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.partition import PartitionSpec, open_partition
@@ -86,9 +86,9 @@ def test_every_file_of_weights_is_an_adapter_with_its_hash(released):
 def test_a_pair_taught_the_expert_of_its_category_and_every_merge(released):
     train(released)
     pair = rows(released, "from release_pairs where split = 'train' and category = 'lines'")[0]
-    story = pair_story(released.data, pair["pair_id"])
-    assert [row["adapter"] for row in story.adapters] == ["average", "co-merge", "lines"]
-    assert {row["release"] for row in story.adapters} == {"v0.1.0"}
+    history = load_pair_history(released.data, pair["pair_id"])
+    assert [row["adapter"] for row in history.adapters] == ["average", "co-merge", "lines"]
+    assert {row["release"] for row in history.adapters} == {"v0.1.0"}
     (whole,) = rows(released, f"from lineage_to_adapters where pair_id = '{pair['pair_id']}'")
     assert whole["releases"] == ["v0.1.0"]
     assert whole["adapters"] == ["average", "co-merge", "lines"]
@@ -113,4 +113,4 @@ def test_an_adapter_keeps_the_release_that_it_was_trained_on(released):
     released.fill_from("release")
     assert len(rows(released, "from releases")) == 2
     assert {a.release for a in list_adapters(released.data)} == {"v0.1.0"}
-    assert {row["release"] for row in pair_story(released.data, pair).adapters} == {"v0.1.0"}
+    assert {row["release"] for row in load_pair_history(released.data, pair).adapters} == {"v0.1.0"}

@@ -8,7 +8,7 @@ import pytest
 from alignguard_data.audit.funnel import FunnelRow
 from alignguard_data.contracts.errors import InputMissing
 from alignguard_data.contracts.records import Concept, PromptPair, to_table
-from alignguard_data.dedup.decide import GivesWay
+from alignguard_data.dedup.decide import DroppedRow
 from alignguard_data.dedup.edges import Edge
 from alignguard_data.prompts.room import CONCEPT_CHECK
 from alignguard_data.release.plan import describe_release, leaks_file, plan_release
@@ -127,7 +127,7 @@ def test_rows_are_in_order_of_category_concept_and_id(rooms):
     assert list(plan.pair_ids) == ["lines.bar", "lines.tick", "spots.dot"]
     ids = {key: [pair.pair_id for pair in pairs] for key, pairs in plan.evaluation.items()}
     assert ids == {"lines.bar": ["e1", "e2"], "lines.tick": [], "spots.dot": ["e3"]}
-    assert (plan.lost, plan.edges, plan.gives_way.reasons) == ({}, [], {})
+    assert (plan.lost, plan.edges, plan.decision.reasons) == ({}, [], {})
 
 
 def test_what_gives_way_is_not_released_and_says_why(rooms):
@@ -140,8 +140,8 @@ def test_what_gives_way_is_not_released_and_says_why(rooms):
         "t2": "near_duplicate_image",
     }
     assert plan.edges == EDGES
-    (meaning, exact) = plan.gives_way.leaks
-    assert meaning == GivesWay(
+    (meaning, exact) = plan.decision.leaks
+    assert meaning == DroppedRow(
         pair_id="b1", reason="leaks_into_test", kind="semantic", of="t1", value=0.9
     )
     assert (exact.pair_id, exact.kind, exact.of) == ("d1", "exact", "e1")

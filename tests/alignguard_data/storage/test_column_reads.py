@@ -43,7 +43,7 @@ class NoisyRooms(TinyRooms):
 
 def test_a_release_on_a_bucket_fetches_its_images_three_times(tmp_path, monkeypatch):
     """To score them, to check every file's hash, and to release them; it was seven times."""
-    monkeypatch.setattr(manifests, "FETCHED_WHOLE", 200_000)
+    monkeypatch.setattr(manifests, "WHOLE_FILE_BYTES", 200_000)
     with serving() as (proxy, environment):
         for name, value in {**environment, "ALIGNGUARD_SCRATCH": str(tmp_path)}.items():
             monkeypatch.setenv(name, value)
@@ -83,9 +83,9 @@ def damaged(folder, place: int) -> None:
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("fetched_whole", [0, 10**9])
-def test_a_damaged_column_is_named_however_it_is_read(folder, monkeypatch, fetched_whole):
-    monkeypatch.setattr(manifests, "FETCHED_WHOLE", fetched_whole)
+@pytest.mark.parametrize("whole_file_bytes", [0, 10**9])
+def test_a_damaged_column_is_named_however_it_is_read(folder, monkeypatch, whole_file_bytes):
+    monkeypatch.setattr(manifests, "WHOLE_FILE_BYTES", whole_file_bytes)
     path = folder / manifests.require(folder).file("images").name
     damaged(folder, path.read_bytes().find(b"row 2"))
     with pytest.raises(IntegrityError, match="sha256"):
@@ -94,7 +94,7 @@ def test_a_damaged_column_is_named_however_it_is_read(folder, monkeypatch, fetch
 
 def test_columns_of_a_large_file_are_read_without_its_images(folder, monkeypatch):
     """They are there though an image is damaged, which whoever reads images is told."""
-    monkeypatch.setattr(manifests, "FETCHED_WHOLE", 0)
+    monkeypatch.setattr(manifests, "WHOLE_FILE_BYTES", 0)
     damaged(folder, 10 * BLOB)
     read = manifests.read(folder, "images", columns=["label"])["label"].to_pylist()
     assert read == [f"row {i}" for i in range(30)]
@@ -103,7 +103,7 @@ def test_columns_of_a_large_file_are_read_without_its_images(folder, monkeypatch
 
 
 def test_a_cut_file_is_named_before_anything_is_read(folder, monkeypatch):
-    monkeypatch.setattr(manifests, "FETCHED_WHOLE", 0)
+    monkeypatch.setattr(manifests, "WHOLE_FILE_BYTES", 0)
     path = folder / manifests.require(folder).file("images").name
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(IntegrityError, match="its manifest says"):
@@ -111,7 +111,7 @@ def test_a_cut_file_is_named_before_anything_is_read(folder, monkeypatch):
 
 
 def test_a_file_that_is_gone_is_named(folder, monkeypatch):
-    monkeypatch.setattr(manifests, "FETCHED_WHOLE", 0)
+    monkeypatch.setattr(manifests, "WHOLE_FILE_BYTES", 0)
     shutil.rmtree((folder / manifests.require(folder).file("images").name).parent)
     with pytest.raises(IntegrityError, match="missing"):
         manifests.read(folder, "images", columns=["label"])

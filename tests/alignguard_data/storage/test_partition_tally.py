@@ -51,7 +51,7 @@ def test_the_state_follows_what_came_of_what_was_asked_for(spec, made, least, as
     spec = dataclasses.replace(spec, least=least, asks_again=asks_again)
     done = make(spec, *range(made), of=tally(made))
     assert spec.state() == state
-    assert spec.standing() == done
+    assert spec.current() == done
     assert spec.is_short(done) == (state == "short")
     with open_partition(spec) as work:
         assert work.done == spec.completed() == (None if state == "short" else done)
@@ -126,7 +126,7 @@ def test_a_broken_attempt_or_manifest_is_no_error(spec, name):
     flip_a_byte(spec.folder / name, offset=0)
     assert spec.made_nothing() is None
     assert spec.completed() is None
-    assert spec.standing() is None
+    assert spec.current() is None
     assert spec.state() == ("stale" if name == MANIFEST else "missing")
     make(spec, 2)
     assert spec.state() == "done"
@@ -134,10 +134,10 @@ def test_a_broken_attempt_or_manifest_is_no_error(spec, name):
 
 def test_nothing_to_make_is_refused_before_anything_is_written(spec):
     with open_partition(spec) as work:
-        work.refuse_nothing(tally(1), {})
-        work.refuse_nothing(tally(0, wanted=0), {})
+        work.raise_if_nothing(tally(1), {})
+        work.raise_if_nothing(tally(0, wanted=0), {})
         with pytest.raises(NothingMade) as caught:
-            work.refuse_nothing(tally(0, example=""), {"gone": 4})
+            work.raise_if_nothing(tally(0, example=""), {"gone": 4})
     assert caught.value.lines == ("r k: 0 of 4 rows; commonest reason gone (4 of 4)",)
     assert spec.state() == "missing"
 

@@ -89,7 +89,7 @@ def test_a_key_given_twice_is_a_fault(tmp_path):
 def test_a_term_of_both_splits_is_a_fault(tmp_path):
     faults = faults_of(tmp_path, GOOD.replace("terms: [tick]", "terms: [Bar]"))
     assert faults == (
-        "categories.0.concepts.1.terms.0 (line 8): is a term of a concept of the other split too, "
+        "categories.0.concepts.1.terms.0 (line 8): is also a term of a concept of the other split, "
         "at categories.0.concepts.0.terms.0 (got 'Bar')",
     )
 
@@ -110,22 +110,26 @@ def test_a_term_of_both_splits_is_a_fault(tmp_path):
 def test_two_spellings_of_one_term_are_one(tmp_path, train, test):
     text = GOOD.replace("thick line", train).replace("terms: [tick]", f'terms: ["{test}"]')
     (fault,) = faults_of(tmp_path, text)
-    assert "a term of a concept of the other split too, at categories.0.concepts.0.terms.1" in fault
+    assert (
+        "also a term of a concept of the other split, at categories.0.concepts.0.terms.1" in fault
+    )
     both = GOOD.replace("[bar, thick line]", f'["{train}", "{test}"]')
     (fault,) = faults_of(tmp_path, both)
-    assert "a term of the same concept too" in fault
+    assert "also a term of the same concept" in fault
 
 
 def test_a_name_is_no_term_of_the_other_split(tmp_path):
     text = GOOD.replace("name: tick", "name: Thick Lines")
     (fault,) = faults_of(tmp_path, text)
-    assert fault.startswith("categories.0.concepts.1.name (line 8): is a term of a concept of the")
+    assert fault.startswith(
+        "categories.0.concepts.1.name (line 8): is also a term of a concept of the"
+    )
 
 
 def test_a_term_without_a_letter_is_a_fault(tmp_path):
     text = GOOD.replace("thick line", '"\u200b-"')
     (fault,) = faults_of(tmp_path, text)
-    assert "holds no letter and no digit" in fault
+    assert "has no letter or digit" in fault
 
 
 def test_two_categories_of_one_key_are_a_fault(tmp_path):
@@ -186,7 +190,7 @@ def test_a_source_that_the_file_does_not_list_is_a_fault_with_its_line(tmp_path)
     text = listed.replace("terms: [tick]", "source: there")
     text = text.replace("line]}", "line], source: here}")
     assert faults_of(tmp_path, text) == (
-        "categories.0.concepts.1.source (line 9): is no key of `sources`, which has here "
+        "categories.0.concepts.1.source (line 9): is not a key of `sources`, which has here "
         "(got 'there')",
     )
 
@@ -195,7 +199,7 @@ def test_where_sources_are_listed_every_concept_names_one(tmp_path):
     listed = "sources: {here: {title: a list, url: 'https://example.org/list'}}\n" + GOOD
     faults = faults_of(tmp_path, listed.replace("terms: [tick]", "source: here"))
     assert faults == (
-        "categories.0.concepts.0 (line 8): names no source; this file has here (got nothing)",
+        "categories.0.concepts.0 (line 8): has no source; this file has here (got nothing)",
     )
 
 
@@ -226,7 +230,7 @@ def test_a_source_changes_no_concept(tmp_path):
 def test_a_category_outside_the_documents_set_is_a_fault(tmp_path):
     faults = faults_of(tmp_path, GOOD.replace('version: "1"', 'version: "1"\ncategory_set: i2p'))
     assert len(faults) == 1
-    assert faults[0].startswith("categories.0.key (line 5): is none of this set: hate, harassment")
+    assert faults[0].startswith("categories.0.key (line 5): is not in this set: hate, harassment")
     assert faults[0].endswith("(got 'lines')")
 
 

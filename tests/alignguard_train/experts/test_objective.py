@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from alignguard_data.contracts.errors import EngineError
-from alignguard_data.engines.diffusion.conditions import encode_nothing
+from alignguard_data.engines.diffusion.conditions import encode_unconditional
 from alignguard_train.adapters.live import live_adapter
 from alignguard_train.base import BaseModel
 from alignguard_train.contracts.recipes import (
@@ -290,7 +290,7 @@ def test_caption_dropout_replaces_whole_captions(base):
     encoded = encode(preferences(), base)
     recipe = dataclasses.replace(RECIPE, caption_dropout=1.0, batch_size=4)
     rows = next(draw(base, encoded, recipe, seed=0, step=0))
-    empty = encode_nothing(base.pipe)
+    empty = encode_unconditional(base.pipe)
     assert torch.equal(rows.unsafe.states, empty.states.expand(4, -1, -1))
     if empty.pooled is not None:
         assert rows.unsafe.pooled is not None

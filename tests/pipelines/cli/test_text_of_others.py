@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from alignguard_data.contracts.errors import EngineError
-from alignguard_data.index.pair_history import Story
+from alignguard_data.index.pair_history import PairHistory
 from alignguard_data.scores.thresholds import Bounded, Calibration
 from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.planning import Cost
@@ -78,8 +78,8 @@ def sql_column(console, patch, folder):
 def show_prompt(console, patch, folder):
     score = {"side": "safe", "scorer": "s", "key": FOREIGN, "value": 1.0, "at_least": 0.5}
     lineage = {"pair_id": "0" * 32, "unsafe_prompt": FOREIGN}
-    story = Story(lineage=lineage, scores=[score], releases=[], adapters=[])
-    patch.setattr(show, "pair_story", lambda *_: story)
+    history = PairHistory(lineage=lineage, scores=[score], releases=[], adapters=[])
+    patch.setattr(show, "load_pair_history", lambda *_: history)
     patch.setattr(show, "pair_picture", lambda *_, **__: None)
     show.show_command(console, "0", out=None, reveal=False, as_json=False)
 
