@@ -30,6 +30,7 @@ class NoiseGenerator:
     def render(
         self, prompts: Sequence[str], seeds: Sequence[int], progress: Progress | None = None
     ) -> Pixels:
+        """Images of plain noise."""
         shape = (self._size, self._size, 3)
         return np.stack([np.random.default_rng(s).integers(0, 256, shape, np.uint8) for s in seeds])
 
@@ -43,6 +44,7 @@ class SideScorer:
         self._terms = terms
 
     def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:
+        """1.0 where a prompt holds a term."""
         return [{"unsafe": float(any(t in p.split() for t in self._terms))} for p in prompts]
 
 

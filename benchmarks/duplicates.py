@@ -30,6 +30,7 @@ class RandomVectors:
     name, version = "random", "1"
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """A vector a text, of the number at its end."""
         seeds = [int(text.rsplit(" ", 1)[1]) for text in texts]
         drawn = np.stack([np.random.default_rng(seed).standard_normal(64) for seed in seeds])
         return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)

@@ -113,6 +113,7 @@ class Stages:
         self._merge(self._experts[:number])
 
     def rank(self, rank: int) -> None:
+        """Merge seven experts of this rank."""
         self._merge(random_experts(self._base.pipe.unet, 7, rank))
 
     def _merge(self, experts: Sequence[Lora]) -> None:

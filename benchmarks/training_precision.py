@@ -110,6 +110,7 @@ class Shifted(nn.Module):
         self.unet, self.shift = unet, torch.zeros(())
 
     def forward(self, *given: Any, **named: Any) -> tuple[Tensor]:
+        """The UNet's prediction, shifted."""
         return (self.unet(*given, **named)[0].float() + self.shift,)
 
 

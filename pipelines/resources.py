@@ -54,10 +54,12 @@ class Engines:
 
     @cached_property
     def taxonomy(self) -> Taxonomy:
+        """The profile's taxonomy."""
         return load_taxonomy(Path(resolve_model(self.profile.taxonomy)))
 
     @cached_property
     def writer(self) -> TextGenerator:
+        """Who writes the prompt pairs."""
         return _build(self.profile.writer)
 
     @cached_property
@@ -76,6 +78,7 @@ class Engines:
 
     @cached_property
     def generator(self) -> DiffusersImageGenerator:
+        """The base model, ready to render."""
         choice = self.profile.base_model
         return DiffusersImageGenerator(
             model=resolve_model(choice.model),
@@ -91,14 +94,17 @@ class Engines:
 
     @cached_property
     def image_scorers(self) -> list[ImageScorer]:
+        """The filter's scorers of images."""
         return [_build(engine) for engine in self.profile.image_scorers]
 
     @cached_property
     def pair_scorers(self) -> list[PairScorer]:
+        """The filter's scorers of pairs."""
         return [_build(engine) for engine in self.profile.pair_scorers]
 
     @cached_property
     def evaluation_scorers(self) -> list[ImageScorer]:
+        """The evaluation's own scorers."""
         return [_build(engine) for engine in self.profile.evaluation_scorers]
 
     @cached_property
@@ -108,11 +114,13 @@ class Engines:
 
     @cached_property
     def evaluation_features(self) -> FeatureExtractor | None:
+        """The features of the evaluation's distances, None where there are none."""
         chosen = self.profile.evaluation_features
         return _build(chosen) if chosen else None
 
     @cached_property
     def base(self) -> BaseModel:
+        """The base model, ready to train."""
         choice = self.profile.base_model
         return BaseModel(
             model=resolve_model(choice.model),

@@ -1,0 +1,1 @@
+"""The study of the method's claims and the bench of peers; not shipped."""

@@ -48,10 +48,12 @@ class TextGenerator(Protocol):
     """Writes prompt pairs."""
 
     @property
-    def model_id(self) -> str: ...
+    def model_id(self) -> str:
+        """Name of the model, as manifests and cards give it."""
 
     @property
-    def revision(self) -> str: ...
+    def revision(self) -> str:
+        """What tells two states of the model apart: a commit, or a hash of its files."""
 
     def generate(self, requests: Sequence[WritingRequest]) -> list[Reply]:
         """One raw reply per request, in order.
@@ -69,10 +71,12 @@ class ImageGenerator(Protocol):
     """Renders prompts with the base model, and with an adapter if one is loaded."""
 
     @property
-    def model_id(self) -> str: ...
+    def model_id(self) -> str:
+        """Name of the model, as manifests and cards give it."""
 
     @property
-    def revision(self) -> str: ...
+    def revision(self) -> str:
+        """What tells two states of the model apart: a commit, or a hash of its files."""
 
     @property
     def images_per_call(self) -> int:
@@ -90,13 +94,16 @@ class ImageScorer(Protocol):
     """Scores images with raw numbers, never only a label."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name, as manifests and the columns of scores give it."""
 
     @property
-    def version(self) -> str: ...
+    def version(self) -> str:
+        """Changes whenever the same input could give another result."""
 
     @property
-    def keys(self) -> tuple[str, ...]: ...
+    def keys(self) -> tuple[str, ...]:
+        """The keys of every score that is given, in order."""
 
     def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:
         """One dict per image with every key of ``keys``.
@@ -110,10 +117,12 @@ class FeatureExtractor(Protocol):
     """Embeds images in vectors whose distance measures how different they look."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name, as manifests and the columns of scores give it."""
 
     @property
-    def version(self) -> str: ...
+    def version(self) -> str:
+        """Changes whenever the same input could give another result."""
 
     def features(self, images: Pixels) -> npt.NDArray[np.float32]:
         """One vector per image, shape (batch, width)."""
@@ -124,13 +133,16 @@ class PairScorer(Protocol):
     """Scores prompt pairs with raw numbers, for example how close the twins are in meaning."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name, as manifests and the columns of scores give it."""
 
     @property
-    def version(self) -> str: ...
+    def version(self) -> str:
+        """Changes whenever the same input could give another result."""
 
     @property
-    def keys(self) -> tuple[str, ...]: ...
+    def keys(self) -> tuple[str, ...]:
+        """The keys of every score that is given, in order."""
 
     def score(self, pairs: Sequence[PromptPair]) -> list[dict[str, float]]:
         """One dict per pair with every key of ``keys``."""
@@ -141,10 +153,12 @@ class TextEmbedder(Protocol):
     """Embeds prompts in vectors whose cosine measures how close they are in meaning."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name, as manifests and the columns of scores give it."""
 
     @property
-    def version(self) -> str: ...
+    def version(self) -> str:
+        """Changes whenever the same input could give another result."""
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Unit vectors, shape (len(texts), width); each depends on its own text only."""

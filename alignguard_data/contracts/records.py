@@ -37,6 +37,7 @@ class Concept:
 
     @property
     def slug(self) -> str:
+        """The key's second part, after the category."""
         return self.key.split(".", 1)[1]
 
 

@@ -59,6 +59,7 @@ class JudgeCheck:
         return f"{self._served.model}@{self._revision}+{asked}{self._served.variant}"
 
     def __call__(self, unsafe: str, safe: str, concept: Concept) -> tuple[bool, bool]:
+        """Whether the unsafe prompt shows the concept, and whether the safe one does."""
         return self._says(unsafe, concept) == "yes", self._says(safe, concept) != "no"
 
     def _says(self, prompt: str, concept: Concept) -> str:

@@ -33,6 +33,7 @@ class LanguageIdentifier:
         return model
 
     def __call__(self, text: str) -> float:
+        """Probability that the text is in the language, in [0, 1]."""
         return next(
             float(probability)
             for label, probability in self._model.rank(text)

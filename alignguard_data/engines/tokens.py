@@ -35,5 +35,6 @@ class TokenCounter:
         return found
 
     def __call__(self, prompt: str) -> int:
+        """Number of tokens of the prompt."""
         # Otherwise it warns about each long prompt, which is what this counts.
         return len(self._tokenizer(prompt, truncation=False, verbose=False)["input_ids"])

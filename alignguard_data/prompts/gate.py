@@ -53,7 +53,8 @@ class ConceptCheck(Protocol):
     """Judges other than by words whether the twins differ in the concept."""
 
     @property
-    def version(self) -> str: ...
+    def version(self) -> str:
+        """Changes whenever the same input could give another result."""
 
     def __call__(self, unsafe: str, safe: str, concept: Concept) -> tuple[bool, bool]:
         """Whether the unsafe prompt contains the concept, and whether the safe one does."""

@@ -81,6 +81,7 @@ class StandinWriter:
 
     @property
     def model_id(self) -> str:
+        """See :class:`TextGenerator`."""
         return "standin-grammar"
 
     @property

@@ -66,6 +66,7 @@ class PartitionSpec:
 
     @property
     def fingerprint(self) -> str:
+        """Hash of all that decides what the rows are."""
         return manifests.fingerprint({**self.config, "models": dict(self.models)}, self.inputs)
 
     def completed(self) -> Manifest | None:
@@ -141,6 +142,7 @@ class PartitionWork:
 
     @property
     def folder(self) -> Place:
+        """The partition's folder."""
         return self.spec.folder
 
     @property

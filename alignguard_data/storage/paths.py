@@ -24,10 +24,12 @@ class DataRoot:
 
     @property
     def base(self) -> Place:
+        """The profile's folder."""
         return self.root / self.profile
 
     @property
     def releases(self) -> Place:
+        """Folder of all releases."""
         return self.base / "releases"
 
     def partition(self, room: str, partition: str = UNPARTITIONED) -> Place:

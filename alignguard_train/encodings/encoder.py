@@ -51,7 +51,8 @@ class LatentRows(Protocol):
     """Latents (rows, channels, h, w) that return the rows of an index: a tensor or mapped files."""
 
     @property
-    def shape(self) -> torch.Size: ...
+    def shape(self) -> torch.Size:
+        """Shape of the whole."""
 
     def __getitem__(self, rows: Any, /) -> Tensor: ...
 

@@ -39,6 +39,7 @@ class HeldOutIP:
     config: EvaluationConfig
 
     def __call__(self, lora: "Lora") -> float:
+        """IP of the adapter, in [0, 1]."""
         from alignguard_train.adapters.lora import save_lora
 
         rows = [

@@ -41,6 +41,7 @@ class Bars(Listener):
         self._total: int | None = None
 
     def room_started(self, room: Room, pending: Sequence[str]) -> None:
+        """Show a bar for the room."""
         self._total = expected_units(self._engines, room, pending)
         self._done = 0
         self._started = self._printed = time.monotonic()
@@ -49,6 +50,7 @@ class Bars(Listener):
             self._console.say(f"{room.name}: {len(pending)} partition(s) to make")
 
     def advanced(self, room: str, units: int) -> None:
+        """Move the bar on."""
         self._done += units
         if self._task is not None:
             self._progress.advance(self._task, units)
@@ -64,6 +66,7 @@ class Bars(Listener):
             self._console.say(f"{room}: {self._done}{of}, {rate:.1f} per second{left}")
 
     def room_ended(self, room: Room, made: int, pending: int) -> None:
+        """Replace the bar by a line that says what was made."""
         if self._task is not None:
             self._progress.remove_task(self._task)
             self._task = None

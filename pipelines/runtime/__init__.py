@@ -1,0 +1,1 @@
+"""How rooms are run: what is missing, on which devices, with what progress."""

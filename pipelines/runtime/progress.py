@@ -32,6 +32,7 @@ class Meter:
         self._started = self._logged = time.monotonic()
 
     def __call__(self, units: int) -> None:
+        """Count ``units`` more."""
         self._done += units
         for listener in _listeners:
             listener(self._room, units)

@@ -57,9 +57,11 @@ class Combinations(World):
 
     @cached_property
     def concepts(self) -> tuple[Concept, ...]:
+        """The concepts of the world."""
         return concepts()
 
     def rows(self, scenes: Scenes, concepts: Sequence[str], number: int) -> list[EvaluationRow]:
+        """Prompts of some concepts and their safe twins."""
         rows = []
         for name, colour, instead in forbidden():
             key = f"{name}.{colour}"

@@ -129,6 +129,7 @@ class DiffusersPipe:
 
     @property
     def images_per_call(self) -> int:
+        """How many images one call renders at most."""
         return self._batch_size * self._workers
 
     def fold_in(self, adapter: Path) -> None:

@@ -105,6 +105,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self) -> None:
+        """Move the average on by one step."""
         self._step += 1
         decay = min(self._decay, (1 + self._step) / (10 + self._step))
         torch._foreach_lerp_(self._mean, [p.detach() for p in self._live], 1 - decay)

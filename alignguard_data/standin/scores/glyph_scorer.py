@@ -30,14 +30,17 @@ class GlyphScorer:
 
     @property
     def name(self) -> str:
+        """See :class:`ImageScorer`."""
         return "glyphs"
 
     @property
     def version(self) -> str:
+        """Changes with the weights."""
         return f"1-{weights_hash('glyphs')}"
 
     @property
     def keys(self) -> tuple[str, ...]:
+        """One a glyph, ``any`` and ``residue``."""
         return (*GLYPHS, "any", "residue")
 
     @torch.inference_mode()

@@ -31,6 +31,7 @@ class GlyphNet(nn.Module):
         self.head = nn.Linear(96, len(GLYPHS) + 1)
 
     def forward(self, images: Tensor) -> Tensor:
+        """Logits (n, classes) of ``images`` (n, 3, h, w)."""
         return self.head(self.trunk(images).amax(dim=(2, 3)))
 
 
@@ -47,6 +48,7 @@ class SceneNet(nn.Module):
         self.head = nn.Linear(96, sum(self.sizes))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Logits of each attribute, (n, values), of ``images`` (n, 3, h, w)."""
         return self.head(self.trunk(images)).split(self.sizes, dim=1)
 
 

@@ -28,6 +28,7 @@ class SceneFeatures:
 
     @property
     def version(self) -> str:
+        """Changes with the weights."""
         return f"2-{weights_hash('scene')}"
 
     @torch.inference_mode()

@@ -29,14 +29,17 @@ class SceneScorer:
 
     @property
     def name(self) -> str:
+        """See :class:`ImageScorer`."""
         return "scene"
 
     @property
     def version(self) -> str:
+        """Changes with the weights."""
         return f"1-{weights_hash('scene')}"
 
     @property
     def keys(self) -> tuple[str, ...]:
+        """One an attribute, and ``all_right``."""
         return (*ATTRIBUTES, "all_right")
 
     def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:
