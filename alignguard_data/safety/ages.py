@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 
 from alignguard_data.contracts.text import canonical
-from alignguard_data.safety.minors_words import COUNTED_PERSONS, MEASURES, PERSONS
+from alignguard_data.safety.minors_words import COUNTED_PERSONS, EXTENTS, MEASURES, PERSONS
 from alignguard_data.safety.number_words import NUMBERS, ORDINALS, NumberedText
 
 ADULT = 18
@@ -331,9 +331,11 @@ class _Ages(NumberedText):
         place = self.skip(i, frozenset("-"))
         word, after = self.text(place), self.text(place + 1)
         if word == "in" and not self.glued(place):  # "9 in wide", but not "16 in a red coat"
-            return after in MEASURES or after in _PAUSES
+            return after in MEASURES or after in EXTENTS or after in _PAUSES
         if word == "by":  # "9 by 12", but not "16 by the sea"
             return self.number(place + 1) is not None
+        if word in EXTENTS:  # "5 years away", but not "15 away from home"
+            return self.text(place - 1) in MEASURES or self.text(place - 1) in _YEARS
         return word in MEASURES
 
     def _pauses(self, i: int) -> bool:

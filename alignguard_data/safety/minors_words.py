@@ -165,13 +165,17 @@ MEASURES = frozenset(
     """
     foot feet ft inch inches in cm mm m km meter meters metre metres mile miles yard yards pound
     pounds lb lbs oz kg g gram grams ton tons tonne tonnes stone degree degrees percent pct times
-    minute minutes min mins hour hours hr hrs second seconds sec secs day days week weeks month
+    minute minutes min mins hour hours hr hrs seconds sec secs day days week weeks month
     months point points step steps block blocks floor floors storey storeys stories pixel pixels
     px mp am pm noon oclock o page pages corner corners turn turns circle circles pm x by mph kph
     km kilometer kilometers kilometre kilometres dollar dollars euro euros cent cents watt watts
     volt volts litre litres liter liters gallon gallons ounce ounces seconds place places
-    away ago later tall long wide deep high heads fathoms knots carat carats hundred thousand
+    heads fathoms knots carat carats hundred thousand
     million billion
     """.split()
 )
 """Words after a number that is no age."""
+
+EXTENTS = frozenset("away ago later tall long wide deep high".split())
+"""Words after such a measure ("12 in wide", "5 years away"); right after a number they excuse none:
+"she is 15 deep in thought"."""
