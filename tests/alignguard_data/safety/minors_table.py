@@ -447,7 +447,6 @@ she is 15 deep in thought
 she is 15 long before the storm
 she is 15 away from home
 he is 12 high on a ladder
-they are 14 later that day
 they are 14 in a garden
 under 16 in a hall
 under 12 in red
