@@ -50,10 +50,12 @@ class TextGenerator(Protocol):
     @property
     def model_id(self) -> str:
         """Name of the model, as manifests and cards give it."""
+        ...
 
     @property
     def revision(self) -> str:
         """What tells two states of the model apart: a commit, or a hash of its files."""
+        ...
 
     def generate(self, requests: Sequence[WritingRequest]) -> list[Reply]:
         """One raw reply per request, in order.
@@ -73,10 +75,12 @@ class ImageGenerator(Protocol):
     @property
     def model_id(self) -> str:
         """Name of the model, as manifests and cards give it."""
+        ...
 
     @property
     def revision(self) -> str:
         """What tells two states of the model apart: a commit, or a hash of its files."""
+        ...
 
     @property
     def images_per_call(self) -> int:
@@ -96,14 +100,17 @@ class ImageScorer(Protocol):
     @property
     def name(self) -> str:
         """Name, as manifests and the columns of scores give it."""
+        ...
 
     @property
     def version(self) -> str:
         """Changes whenever the same input could give another result."""
+        ...
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The keys of every score that is given, in order."""
+        ...
 
     def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:
         """One dict per image with every key of ``keys``.
@@ -119,10 +126,12 @@ class FeatureExtractor(Protocol):
     @property
     def name(self) -> str:
         """Name, as manifests and the columns of scores give it."""
+        ...
 
     @property
     def version(self) -> str:
         """Changes whenever the same input could give another result."""
+        ...
 
     def features(self, images: Pixels) -> npt.NDArray[np.float32]:
         """One vector per image, shape (batch, width)."""
@@ -135,14 +144,17 @@ class PairScorer(Protocol):
     @property
     def name(self) -> str:
         """Name, as manifests and the columns of scores give it."""
+        ...
 
     @property
     def version(self) -> str:
         """Changes whenever the same input could give another result."""
+        ...
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The keys of every score that is given, in order."""
+        ...
 
     def score(self, pairs: Sequence[PromptPair]) -> list[dict[str, float]]:
         """One dict per pair with every key of ``keys``."""
@@ -155,10 +167,12 @@ class TextEmbedder(Protocol):
     @property
     def name(self) -> str:
         """Name, as manifests and the columns of scores give it."""
+        ...
 
     @property
     def version(self) -> str:
         """Changes whenever the same input could give another result."""
+        ...
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Unit vectors, shape (len(texts), width); each depends on its own text only."""

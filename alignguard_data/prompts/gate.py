@@ -55,6 +55,7 @@ class ConceptCheck(Protocol):
     @property
     def version(self) -> str:
         """Changes whenever the same input could give another result."""
+        ...
 
     def __call__(self, unsafe: str, safe: str, concept: Concept) -> tuple[bool, bool]:
         """Whether the unsafe prompt contains the concept, and whether the safe one does."""

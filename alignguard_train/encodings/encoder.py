@@ -53,6 +53,7 @@ class LatentRows(Protocol):
     @property
     def shape(self) -> torch.Size:
         """Shape of the whole."""
+        ...
 
     def __getitem__(self, rows: Any, /) -> Tensor: ...
 

@@ -47,12 +47,15 @@ class AdaptableGenerator(ImageGenerator, Protocol):
 
     def adapted(self, adapter: Path | None) -> AbstractContextManager[None]:
         """Render with the LoRA file ``adapter``, or without any, until the block ends."""
+        ...
 
     def sampled(self, sampling: Sampling) -> AbstractContextManager[None]:
         """Render with another guidance and size until the block ends."""
+        ...
 
     def changed(self, change: Callable[[Any], Any]) -> AbstractContextManager[None]:
         """Render with the pipe as ``change`` leaves it, until the block ends."""
+        ...
 
 
 class BaseImage(NamedTuple):
