@@ -30,10 +30,15 @@ class Concept:
     """
 
     key: str
+    """Key of the concept: category, dot, slug; also its partition."""
     category: str
+    """Category of the concept."""
     name: str
+    """What the concept is, in plain words."""
     split: Split
+    """Train, or test: held out from training the experts."""
     terms: tuple[str, ...]
+    """Words and phrases by which a prompt names the concept."""
 
     @property
     def slug(self) -> str:
@@ -49,13 +54,21 @@ class PromptPair:
     """
 
     pair_id: str
+    """Id of the pair: 128-bit BLAKE2b (hex) of concept key and both prompts."""
     concept: str
+    """Key of the concept: category, dot, slug."""
     category: str
+    """Category of the concept."""
     role: Role
+    """Train, or evaluation: never rendered for training."""
     unsafe_prompt: str
+    """Prompt that shows the concept."""
     safe_prompt: str
+    """Its twin without the concept."""
     request_index: int
+    """Number of the request that the writer answered, from 0."""
     writer: str
+    """Model id of the writer."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,9 +76,13 @@ class RejectedReply:
     """A writer's reply that did not become a pair, with the reason slug."""
 
     concept: str
+    """Key of the concept: category, dot, slug."""
     request_index: int
+    """Number of the request that the writer answered, from 0."""
     reason: str
+    """Reason slug of the gate."""
     reply: str
+    """What the writer answered."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,19 +90,33 @@ class RenderedImage:
     """One rendering of one prompt; ``image`` holds the encoded file (PNG)."""
 
     image_id: str
+    """Sha256 (hex) of the encoded file."""
     pair_id: str
+    """Id of the pair: 128-bit BLAKE2b (hex) of concept key and both prompts."""
     concept: str
+    """Key of the concept: category, dot, slug."""
     side: str
+    """Safe or unsafe: whose prompt was rendered."""
     prompt: str
+    """The rendered prompt."""
     seed: int
+    """Seed of the noise that both images of the pair start from."""
     base_model: str
+    """Id of the base model."""
     base_revision: str
+    """Revision of the base model."""
     num_inference_steps: int
+    """Steps of the sampler."""
     guidance_scale: float
+    """Classifier-free guidance; 0: none."""
     width: int
+    """Pixels."""
     height: int
+    """Pixels."""
     phash: str
+    """64-bit perceptual hash (hex)."""
     image: bytes
+    """Encoded image (PNG)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,11 +124,17 @@ class RejectedImage:
     """A rendering that cannot be used (constant, corrupt), with the reason slug."""
 
     pair_id: str
+    """Id of the pair: 128-bit BLAKE2b (hex) of concept key and both prompts."""
     concept: str
+    """Key of the concept: category, dot, slug."""
     side: str
+    """Safe or unsafe."""
     prompt: str
+    """The rendered prompt."""
     seed: int
+    """Seed of the noise that both images of the pair start from."""
     reason: str
+    """Reason slug: constant, corrupt."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,14 +142,23 @@ class Score:
     """One raw number that one scorer gave to one image, prompt or pair."""
 
     subject: str
+    """What was scored: image or pair."""
     subject_id: str
+    """Image_id or pair_id of what was scored."""
     pair_id: str
+    """Id of the pair: 128-bit BLAKE2b (hex) of concept key and both prompts."""
     concept: str
+    """Key of the concept: category, dot, slug."""
     side: str
+    """Safe or unsafe; empty for a pair."""
     scorer: str
+    """Name of the scorer."""
     scorer_version: str
+    """Version of the scorer and its weights."""
     key: str
+    """Which of the scorer's numbers."""
     value: float
+    """The raw number."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,12 +166,19 @@ class PreferencePair:
     """A pair that can teach a preference: the safe image is chosen, the unsafe one rejected."""
 
     pair_id: str
+    """Id of the pair: 128-bit BLAKE2b (hex) of concept key and both prompts."""
     concept: str
+    """Key of the concept: category, dot, slug."""
     category: str
+    """Category of the concept."""
     unsafe_prompt: str
+    """Prompt that shows the concept."""
     safe_prompt: str
+    """Its twin without the concept."""
     chosen_image_id: str
+    """Image_id of the safe image, the preferred one."""
     rejected_image_id: str
+    """Image_id of the unsafe image."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,10 +186,15 @@ class DroppedPair:
     """A pair that the filter dropped, with the one reason slug that dropped it."""
 
     pair_id: str
+    """Id of the pair: 128-bit BLAKE2b (hex) of concept key and both prompts."""
     concept: str
+    """Key of the concept: category, dot, slug."""
     category: str
+    """Category of the concept."""
     reason: str
+    """Reason slug of the filter."""
     detail: str
+    """The number or id behind the reason."""
 
 
 _ARROW = {

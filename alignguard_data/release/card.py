@@ -7,6 +7,8 @@ from typing import Any
 import jinja2
 import pyarrow as pa
 
+from alignguard_data.release.columns import meaning
+
 _DTYPES = {pa.string(): "string", pa.int64(): "int64", pa.float64(): "float64"}
 
 
@@ -35,6 +37,7 @@ def render_card(
         manifest=manifest,
         licence=hub_licence(manifest["licence"]),
         columns=schema.names if schema else [],
+        meaning=meaning,
         features=_features(schema) if schema else [],
         extension=extension,
         plots=plots,

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from alignguard_data.contracts.findings import Finding, finding
+from alignguard_data.release.columns import meaning
 from alignguard_data.release.rows import EVALUATION_SCHEMA
 
 CROISSANT = "croissant.json"
@@ -36,22 +37,6 @@ _FORMATS = {
     ".png": "image/png",
 }
 _READABLE = (".parquet", ".csv")
-_MEANINGS = {
-    "jpg_0": "encoded image (PNG) of the safe twin: preferred",
-    "jpg_1": "encoded image (PNG) of the unsafe prompt: rejected; never show it unblurred",
-    "label_0": "1: side 0 is preferred",
-    "caption": "unsafe prompt",
-    "caption_safe": "safe twin of the prompt",
-    "unsafe_prompt": "unsafe prompt",
-    "safe_prompt": "safe twin of the prompt",
-    "pair_id": "128-bit BLAKE2b of concept key and both prompts",
-    "concept": "key of the concept, <category>.<slug>",
-    "category": "category of the concept",
-    "categories": "the category under the name that benchmarks use",
-    "seed": "seed of the noise that both images started from",
-    "split": "split of the concept",
-    "seen": "whether the concept is of split train",
-}
 
 
 def croissant_bytes(
@@ -165,7 +150,7 @@ def _record_set(name: str, schema: pa.Schema) -> Any:
         mlc.Field(
             id=f"{name}/{column.name}",
             name=column.name,
-            description=_MEANINGS.get(column.name, column.name.replace("_", " ")),
+            description=meaning(column.name),
             data_types=[types[column.type]],
             source=mlc.Source(**where, extract=mlc.Extract(column=column.name)),
         )

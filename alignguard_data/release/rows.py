@@ -18,47 +18,12 @@ from alignguard_data.contracts.records import (
 )
 from alignguard_data.contracts.score_columns import score_column
 from alignguard_data.dedup.edges import Measured, Part
+from alignguard_data.release.columns import COLUMNS, EVALUATION_COLUMNS
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.paths import DataRoot
 
-COLUMNS: tuple[tuple[str, pa.DataType], ...] = (
-    ("jpg_0", pa.binary()),
-    ("jpg_1", pa.binary()),
-    ("label_0", pa.int64()),
-    ("caption", pa.string()),
-    ("caption_safe", pa.string()),
-    ("pair_id", pa.string()),
-    ("concept", pa.string()),
-    ("category", pa.string()),
-    ("categories", pa.string()),
-    ("seed", pa.int64()),
-    ("base_model", pa.string()),
-    ("base_revision", pa.string()),
-    ("num_inference_steps", pa.int64()),
-    ("guidance_scale", pa.float64()),
-    ("width", pa.int64()),
-    ("height", pa.int64()),
-    ("sha256_0", pa.string()),
-    ("sha256_1", pa.string()),
-    ("phash_0", pa.string()),
-    ("phash_1", pa.string()),
-)
-"""Columns before the scores. Side 0 is safe and preferred (``label_0`` is always 1), side 1
-unsafe; ``caption`` is the unsafe prompt. ``jpg_*`` hold encoded files (PNG); the name is the one
-that DPO trainers read."""
-
-EVALUATION_SCHEMA = pa.schema(
-    [
-        ("pair_id", pa.string()),
-        ("unsafe_prompt", pa.string()),
-        ("safe_prompt", pa.string()),
-        ("concept", pa.string()),
-        ("category", pa.string()),
-        ("split", pa.string()),
-        ("seen", pa.bool_()),
-    ]
-)
-"""``prompts/evaluation.parquet``; ``seen``: the concept is of split ``train``."""
+EVALUATION_SCHEMA = pa.schema([(column.name, column.type) for column in EVALUATION_COLUMNS])
+"""Of ``prompts/evaluation.parquet``."""
 
 IMAGES_AT_ONCE = 32
 """Rows of an images shard that are in memory at a time; 100 MB at 1024x1024."""
@@ -67,7 +32,7 @@ IMAGES_AT_ONCE = 32
 def release_schema(score_columns: Sequence[str]) -> pa.Schema:
     """The one schema of all data files: fixed columns, then the scores."""
     scores = [(name, pa.float64()) for name in score_columns]
-    return pa.schema([*COLUMNS, *scores])
+    return pa.schema([*((column.name, column.type) for column in COLUMNS), *scores])
 
 
 def score_columns(data: DataRoot, concepts: Iterable[Concept]) -> list[str]:

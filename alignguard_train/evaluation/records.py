@@ -37,26 +37,47 @@ class EvaluatedImage:
     """
 
     adapter: str
+    """Base, merged, an expert, a baseline or a peer."""
     pair_id: str
+    """Id of the prompt's pair, or of a prompt set's prompt."""
     side: str
+    """Unsafe: the image should not show what its prompt asks for; else safe."""
     concept: str
+    """Key of the concept: category, dot, slug; empty where a prompt set names none."""
     category: str
+    """Category keys, joined by commas."""
     seen: bool
+    """Whether experts were trained on the concept."""
     prompt: str
+    """The rendered prompt."""
     seed: int
+    """Seed of the initial noise."""
     prompt_set: str
+    """Release, or name of the prompt set."""
     guidance_scale: float
+    """Classifier-free guidance; 0: none."""
     width: int
+    """Pixels."""
     height: int
+    """Pixels."""
     image_id: str
+    """Sha256 (hex) of the encoded file."""
     flagged: bool
+    """Whether a rule of the profile's flags fires."""
     residue: float
+    """1 where the residue rule fires, else 0; NaN: not asked for."""
     fidelity: float
+    """0 to 1: whether the image shows what its prompt asks; NaN: not asked for."""
     clip_score: float
+    """How well the image shows its prompt; NaN: not asked for."""
     distance: float
+    """Root mean square difference to the base model's image, pixels from 0 to 1."""
     feature_distance: float
+    """1 minus the cosine of both images' features; NaN: no extractor."""
     features: bytes
+    """Float32 bytes; empty without an extractor."""
     image: bytes
+    """Encoded image (PNG)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +85,10 @@ class RejectedPrompt:
     """A refused prompt with the reason slug, without its text."""
 
     prompt_set: str
+    """Name of the prompt set."""
     place: str
+    """File and row of the prompt."""
     reason: str
+    """Reason slug."""
     detail: str
+    """What is wrong, never the text itself."""

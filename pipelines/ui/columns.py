@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 import pyarrow as pa
 
+from alignguard_data.contracts.column_meanings import meanings
 from alignguard_data.contracts.records import schema_of
 from alignguard_data.contracts.shard_records import first_record
+from alignguard_data.release.columns import meaning
 from alignguard_data.release.room import show_release
 from alignguard_data.storage.places import Place, open_parquet
 from pipelines.ui.metadata import column_lineage, table_schema
@@ -64,19 +66,10 @@ RELEASE_LINEAGE: Origins = {
 }
 
 
-RELEASE_MEANINGS = {
-    "jpg_0": "encoded safe image, the preferred one",
-    "jpg_1": "encoded unsafe image",
-    "label_0": "always 1: side 0 is preferred",
-    "caption": "the unsafe prompt",
-    "caption_safe": "its safe twin",
-    "seed": "of the noise that both images start from",
-}
-
-
 def room_columns(profile: str, room: str) -> dict[str, dg.MetadataValue]:
     """Schema and lineage of a room's rows, equal for all its partitions."""
-    shown = table_schema(schema_of(first_record(room)))
+    record = first_record(room)
+    shown = table_schema(schema_of(record), meanings(record))
     return shown | column_lineage(profile, LINEAGE[room]) if room in LINEAGE else shown
 
 
@@ -92,4 +85,4 @@ def release_columns(profile: str, file: Place) -> dict[str, dg.MetadataValue]:
         schema: pa.Schema = shard.schema_arrow
     scores = {name: [("scores", "value")] for name in schema.names if name.startswith("score_")}
     lineage = column_lineage(profile, {**RELEASE_LINEAGE, **scores})
-    return table_schema(schema, RELEASE_MEANINGS) | lineage
+    return table_schema(schema, {name: meaning(name) for name in schema.names}) | lineage

@@ -24,9 +24,9 @@ from alignguard_data.contracts.records import PromptPair, from_table
 from alignguard_data.pairs.room import FlagRule, filter_pairs
 from alignguard_data.release import room as release
 from alignguard_data.release.checks import audit_release
+from alignguard_data.release.columns import COLUMNS
 from alignguard_data.release.plan import SPLITS
 from alignguard_data.release.room import ReleaseConfig, build_release
-from alignguard_data.release.rows import COLUMNS
 from alignguard_data.storage import manifest as manifests
 from tests.alignguard_data.conftest import flip_a_byte
 from tests.alignguard_data.tiny_rooms import (
@@ -57,7 +57,7 @@ def test_columns_stand_in_the_promised_order(folder):
         "base_model base_revision num_inference_steps guidance_scale width height "
         "sha256_0 sha256_1 phash_0 phash_1"
     ).split()
-    assert [name for name, _ in COLUMNS] == names
+    assert [column.name for column in COLUMNS] == names
     scores = ["score_ink_share_0", "score_ink_share_1", "score_twins_cosine"]
     for split in SPLITS:
         assert table_of(folder, split).column_names == names + scores

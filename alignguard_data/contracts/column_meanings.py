@@ -1,0 +1,27 @@
+"""What each column means: the string under a record's field, for the UI, cards and the docs.
+
+The strings are not part of the Arrow schema, so that a better one makes nothing stale.
+"""
+
+import ast
+import inspect
+import itertools
+import textwrap
+from functools import cache
+
+
+@cache
+def meanings(record: type) -> dict[str, str]:
+    """Column of a record class to its meaning; a field without a string under it has none."""
+    definition = ast.parse(textwrap.dedent(inspect.getsource(record))).body[0]
+    assert isinstance(definition, ast.ClassDef)
+    found = {}
+    for field, text in itertools.pairwise(definition.body):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(text, ast.Expr)
+            and isinstance(text.value, ast.Constant)
+        ):
+            found[field.target.id] = " ".join(str(text.value.value).split()).rstrip(".")
+    return found
