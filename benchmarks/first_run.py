@@ -46,7 +46,7 @@ class _Clock(Listener):
 def measure(runs: int) -> dict[str, float]:
     """Seconds before and after of every room and of all, and the claims of both.
 
-    ``runs`` is not asked, as one run of each takes minutes.
+    ``runs`` is ignored, as one run of each takes minutes.
     """
     with tempfile.TemporaryDirectory() as folder:
         before = _in_a_process(Path(folder) / "before", BEFORE)

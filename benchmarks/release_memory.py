@@ -85,7 +85,7 @@ def taxonomy_of(pairs: int) -> Taxonomy:
 
 
 def data_of(root: Path) -> DataRoot:
-    """The data root of the profile that is made here."""
+    """The data root of the generated profile."""
     return DataRoot(root=root, profile="blobs")
 
 

@@ -1,6 +1,6 @@
 """Gain of the scorers' batches over calling each library image by image, and decoding cost.
 
-Images are scenes of the stand-in world, drawn once; NudeNet's other side is its package's own
+Images are scenes of the stand-in world, drawn once; NudeNet is compared with its package's
 ``detect``. CLIP and Q16 use a tiny CLIP of random weights, so their ratios show savings around the
 model, not CLIP's speed.
 """

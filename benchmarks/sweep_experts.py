@@ -1,4 +1,4 @@
-"""Variants of the expert recipe, trained on the stand-in's release and measured on fresh prompts.
+"""Variants of the expert recipe, trained on the stand-in's release and measured on new prompts.
 
 Run `make run` first, then `python -m benchmarks.sweep_experts beta100 beta5`. The prompts use
 another writer seed than the evaluation's, so no choice is made on those. Appends to

@@ -31,9 +31,9 @@ LOOP_PAIRS = 16
 
 
 def measure(runs: int) -> dict[str, float]:
-    """Medians over ``runs``, the sides taking turns, with the stand-in's base model.
+    """Medians over ``runs``, alternating sides, with the stand-in's base model.
 
-    Both train without preservation, which the obvious loop does not know.
+    Both train without preservation, which the obvious loop lacks.
     """
     profile = load_profile("standin")
     base = BaseModel(model=resolve_model(profile.base_model.model), device="cpu")

@@ -38,7 +38,7 @@ def _release_findings(engines: Engines) -> list[Finding]:
 
 
 def _freshness(engines: Engines) -> dg.AssetChecksDefinition:
-    """Blocks nothing, warns.
+    """Warns only.
 
     Dagster's own freshness looks at when the asset last ran; a run that finds nothing new cuts no
     release, and pairs may change without a run of it.

@@ -86,9 +86,9 @@ def _timezone(name: str) -> str:
 def _folder_or_id(model: str) -> str:
     folder = resolve_model(model)
     if model.startswith("package:") and not Path(folder).is_dir():
-        raise ValueError(f"names no folder of an installed package ({folder})")
+        raise ValueError(f"is not a folder of an installed package ({folder})")
     if spelt_as_path(model) and not Path(model).is_dir():
-        raise ValueError("is no folder")
+        raise ValueError("is not a folder")
     return model
 
 
@@ -147,9 +147,9 @@ class BaseModelChoice(_Strict):
     """Several GPUs of one machine: one process per GPU (docs/how-to/cluster.md)."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     training_dtype: Literal["float32", "tf32", "bfloat16"] | None = None
-    """Precision of training: ``tf32`` is float32 weights and sums with products that a GPU makes in
-    TensorFloat-32, ``bfloat16`` halves weights and activations. The adapter's own is float32
-    always. Left out: that of rendering, or float32 where rendering's cannot be trained in."""
+    """Training precision. ``tf32``: float32 weights and sums, products in TensorFloat-32 on a GPU.
+    ``bfloat16`` halves weights and activations. The adapter is always float32. Default: the
+    rendering precision, or float32 if that cannot be trained in."""
     threads: int = Field(default=2, ge=1, le=64)
     vae: Annotated[str, AfterValidator(_folder_or_id)] | None = None
     """Another VAE: a hub id or folder (SDXL's own overflows in float16)."""
@@ -158,7 +158,7 @@ class BaseModelChoice(_Strict):
 
     @property
     def trained_in(self) -> str:
-        """The precision that training takes."""
+        """The training precision."""
         rendering = self.dtype if self.dtype in ("float32", "bfloat16") else "float32"
         return self.training_dtype or rendering
 
@@ -167,8 +167,8 @@ class BaseModelChoice(_Strict):
     def _not_without_a_scaler(cls, chosen: object) -> object:
         if chosen in ("float16", "fp16", "half"):
             raise ValueError(
-                "float16 needs a gradient scaler, which this trainer has not: small gradients "
-                "become 0; take tf32, bfloat16 or float32"
+                "float16 needs a gradient scaler, which is not supported: small gradients "
+                "become 0; use tf32, bfloat16 or float32"
             )
         return chosen
 
@@ -190,7 +190,7 @@ RoomName = Literal[
 
 
 class Training(_Strict):
-    """Which recipe trains the experts, and what this deployment changes in it."""
+    """The experts' recipe and this deployment's overrides."""
 
     recipe: Annotated[str, AfterValidator(_importable)]
     overrides: dict[str, Any] = Field(default_factory=dict)
@@ -198,10 +198,10 @@ class Training(_Strict):
     all_single: bool = True
     """Also train one adapter on every category, with the experts' total number of steps."""
     parallel: int = Field(default=1, ge=1, le=64)
-    """How many experts train side by side, each in a process of its own."""
+    """Experts trained in parallel, one process each."""
     processes: int = Field(default=1, ge=1, le=64)
-    """How many processes share each expert's steps: one a GPU, on a CPU for testing. The weights
-    differ in the last bits alone, so this is no reason to train again."""
+    """Processes per expert, one per GPU (on a CPU for tests). Only the last bits of the weights
+    change, so it is not in the fingerprint."""
 
     @model_validator(mode="after")
     def _overrides_fit(self) -> Self:
@@ -220,7 +220,7 @@ class Training(_Strict):
 
 
 class Profile(_Strict):
-    """Everything that a deployment chooses; see `pipelines/profiles/standin.yaml`."""
+    """All settings of a deployment; see `pipelines/profiles/standin.yaml`."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_]*$")
     description: str
@@ -228,7 +228,7 @@ class Profile(_Strict):
     writer: Engine
     writing: WritingConfig
     concept_check: Engine | None = None
-    """Judges whether the twins differ in the concept; without one their words are looked at."""
+    """Judges whether the twins differ in the concept; default: by their words."""
     base_model: BaseModelChoice
     sampling: Sampling
     image_scorers: list[Engine] = Field(min_length=1)
@@ -239,31 +239,31 @@ class Profile(_Strict):
     embedder: Engine | None = None
     """Judges whether two prompts mean the same; needed for `release.max_semantic_cosine`."""
     release_max_age_days: float | None = Field(default=None, gt=0)
-    """An older release is shown as not fresh; None: age does not matter."""
+    """An older release is shown as not fresh; None: no limit."""
     training: Training
     merge: MergeConfig
     evaluation: EvaluationConfig
     evaluation_scorers: list[Engine] = Field(min_length=1)
     evaluation_features: Engine | None = None
-    """Makes the features under FID, KID and feature distances; without it there are none."""
+    """Features for FID, KID and feature distances; None: not measured."""
     licences: dict[str, str] = Field(default_factory=dict)
-    """Model to the licence that its user accepts; `alignguard doctor` shows them."""
+    """Model to its licence, which the user accepts; shown by `alignguard doctor`."""
     concepts_per_run: int = Field(default=100, ge=1)
     expected_seconds: dict[RoomName, float] = Field(default_factory=dict)
-    """Seconds that each room took on the machine of this profile's author: what `alignguard run`
-    estimates a first run from."""
+    """Seconds per room on the profile author's machine; `alignguard run` estimates a first run from
+    them."""
     ray: RayCluster | None = None
-    """A Ray cluster that runs the steps which load a model; left out, they run here."""
+    """Ray cluster for the steps that load a model; None: they run here."""
     refresh: Annotated[str, AfterValidator(_cron)] | None = None
-    """Cron line of the schedule that tops concepts up and cuts a release; off until it is turned
-    on in the UI."""
+    """Cron line of the schedule that tops up concepts and cuts a release; off until enabled in the
+    UI."""
     refresh_timezone: Annotated[str, AfterValidator(_timezone)] = "UTC"
-    """Where the cron line's hours are read, as `Europe/Berlin`."""
+    """Time zone of the cron line, for example `Europe/Berlin`."""
 
     @model_validator(mode="after")
     def _meanings_have_a_judge(self) -> Self:
         if self.release.max_semantic_cosine is not None and self.embedder is None:
-            raise ValueError("release.max_semantic_cosine needs an embedder, and none is named")
+            raise ValueError("release.max_semantic_cosine needs an embedder")
         return self
 
     def recipe(self) -> ExpertRecipe:
@@ -272,7 +272,7 @@ class Profile(_Strict):
 
 
 def settled(name_or_path: str) -> str:
-    """The same profile by a name that means it in every folder, for another process."""
+    """A name of the profile that is valid in every folder, for another process."""
     is_file = name_or_path.endswith((".yaml", ".yml"))
     return str(profile_path(name_or_path)) if is_file else name_or_path
 
@@ -296,7 +296,7 @@ def load_profile(name_or_path: str | None = None) -> Profile:
 
 
 def _take_calibrations(content: dict[str, Any]) -> list[str]:
-    """Put thresholds in the place of flag rules' ``calibrated: FILE``; returns the faults."""
+    """Replace flag rules' ``calibrated: FILE`` by thresholds; return the faults."""
     faults = []
     for section in ("filter", "evaluation"):
         chosen = content.get(section)
@@ -307,7 +307,7 @@ def _take_calibrations(content: dict[str, Any]) -> list[str]:
             place = f"{section}.flags.{number}.calibrated"
             file = Path(str(rule.pop("calibrated")))
             if "at_least" in rule:
-                faults.append(f"{place}: at_least stands beside it; give one of them")
+                faults.append(f"{place}: give either this or at_least")
                 continue
             try:
                 known = threshold_of(file, str(rule.get("scorer")), str(rule.get("key")))
@@ -330,4 +330,4 @@ def _faults(error: Any) -> Iterator[str]:
 
 def _shown(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= 200 else text[:197] + "..."  # a path is told by its end
+    return text if len(text) <= 200 else text[:197] + "..."  # the end identifies a path

@@ -1,8 +1,8 @@
-"""Profiles that extend another one: a profile states what it changes, the rest is its base's.
+"""Profiles that extend another profile: they state only what differs.
 
 ``extends: sd15`` names a shipped profile, ``extends: mine.yaml`` a file beside this one. Mappings
 are merged field by field; lists and single values replace the base's. An engine that names ``use``
-replaces the base's engine whole, so that no parameter of one engine reaches another.
+replaces the base's engine completely, so parameters of different engines never mix.
 
 ``model: profile:base_model`` in an engine's ``params`` is the profile's base model, at its
 revision.
@@ -18,7 +18,7 @@ from alignguard_data.storage.yaml_files import YamlFile, read_yaml
 from pipelines.profile_paths import BASE_MODEL, engines_of, place_paths
 
 FOUNDATIONS = ("base",)
-"""Shipped files that are there to be extended, and are no profiles by themselves."""
+"""Shipped files that are only for extending, not profiles."""
 
 EXTENDS = "extends"
 
@@ -40,7 +40,7 @@ def shipped_profiles() -> list[str]:
 
 
 def profile_document(name_or_path: str) -> dict[str, Any]:
-    """A profile's fields after everything that it extends, its paths absolute, not yet validated.
+    """A profile's fields merged over its bases, with absolute paths, not validated.
 
     Raises:
         ConfigError: a file is missing, is not YAML, or extends itself; every fault of a file.
@@ -72,7 +72,7 @@ def _layered(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
 def _base_of(
     extends: Any, file: YamlFile, path: Path, chain: tuple[Path, ...]
 ) -> tuple[Path | None, list[str]]:
-    """The file that a profile extends, or why there is none."""
+    """The file that a profile extends, or the fault."""
     if extends is None:
         return None, []
     if not isinstance(extends, str):
@@ -100,7 +100,7 @@ def merged(base: Any, changes: Any) -> Any:
 
 
 def _name_base_model(content: dict[str, Any]) -> None:
-    """Put the base model in the place of ``profile:base_model``."""
+    """Replace ``profile:base_model`` by the base model."""
     chosen = content.get("base_model")
     for engine in _engines(content):
         params = engine.get("params")

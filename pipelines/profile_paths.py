@@ -1,10 +1,9 @@
-"""Where the paths of a profile lie: a relative one is beside the profile, everywhere alike.
+"""Paths of a profile: relative paths start at the profile's folder, in every field.
 
-`~` is the home folder, ``package:<package>/<path>`` a file or folder of an installed package, an
-absolute path itself. A ``model`` or ``vae`` is a folder (or file) where one is there or where it is
-spelt as a path (`./`, `../`, `~/`, `/`), else a hub id. In an engine's ``params`` the names below
-are paths, and so is whatever begins with `./`, `../` or `~/`. The folder that a command is started
-in never matters.
+`~` is the home folder, ``package:<package>/<path>`` a file or folder of an installed package. A
+``model`` or ``vae`` is a path if it exists or is spelt as one (`./`, `../`, `~/`, `/`), else a hub
+id. In an engine's ``params`` the names below are paths, and all values that begin with `./`, `../`
+or `~/`. The working directory never matters.
 """
 
 import importlib.util
@@ -40,7 +39,7 @@ ENGINES = (
 
 FILE_PARAMS = frozenset({"vectors", "weights", "interpreter"})
 MODEL_PARAMS = frozenset({"model"})
-"""Of an engine's ``params``; the model of a served engine is the server's own name for it."""
+"""Path names in ``params``; a served engine's ``model`` is the server's name for it."""
 
 BASE_MODEL = "profile:base_model"
 """In an engine's ``params``: the base model of the profile."""
@@ -66,7 +65,7 @@ def engines_of(content: dict[str, Any]) -> Iterator[Any]:
 
 
 def placed(path: Any, folder: Path) -> Any:
-    """An absolute path as text; what is no text is left to the profile's own checks."""
+    """An absolute path as text; other types are left to the profile's validation."""
     if not isinstance(path, str) or not path:
         return path
     if path.startswith("package:"):
@@ -75,22 +74,22 @@ def placed(path: Any, folder: Path) -> Any:
 
 
 def resolve_model(model: str) -> str:
-    """A local folder for ``package:<package>/<path>``; anything else unchanged."""
+    """A local folder for ``package:<package>/<path>``; other values unchanged."""
     if not model.startswith("package:"):
         return model
     package, _, inside = model.removeprefix("package:").partition("/")
     try:
-        # Found without running its code: a package may print, or import what is not there.
+        # Found without importing: a package may print, or fail to import.
         spec = importlib.util.find_spec(package)
     except ModuleNotFoundError as error:
-        raise ValueError(f"{model} names no installed package ({error})") from error
+        raise ValueError(f"{model} is not an installed package ({error})") from error
     if spec is None or not spec.submodule_search_locations:
-        raise ValueError(f"{model} names no installed package")
+        raise ValueError(f"{model} is not an installed package")
     return str(Path(next(iter(spec.submodule_search_locations))) / inside)
 
 
 def spelt_as_path(text: str) -> bool:
-    """Whether a text can only be a path, for example `./weights` or `~/models/mine`."""
+    """Whether a text is spelt as a path, for example `./weights` or `~/models/mine`."""
     return bool(_SPELT_AS_PATH.match(text))
 
 
@@ -112,7 +111,7 @@ def _params(params: Any, folder: Path) -> Any:
 def _param(name: str, value: Any, params: dict[str, Any], folder: Path) -> Any:
     if name in FILE_PARAMS:
         return placed(value, folder)
-    if name == "instruction":  # a file, or the name of a shipped one
+    if name == "instruction":  # a file, or a shipped file's name
         is_file = isinstance(value, str) and value.endswith((".yaml", ".yml"))
         return placed(value, folder) if is_file else value
     if name in MODEL_PARAMS:
@@ -122,7 +121,7 @@ def _param(name: str, value: Any, params: dict[str, Any], folder: Path) -> Any:
 
 
 def _spelt(value: Any, folder: Path) -> Any:
-    """Paths of a value that are spelt as relative ones, however deep."""
+    """Relative paths in a nested value."""
     if isinstance(value, dict):
         return {key: _spelt(one, folder) for key, one in value.items()}
     if isinstance(value, list):
@@ -135,7 +134,7 @@ def _spelt(value: Any, folder: Path) -> Any:
 def _fields(
     content: Any, places: tuple[tuple[str, ...], ...]
 ) -> Iterator[tuple[dict[str, Any], str]]:
-    """The mapping that holds each field, and the field's name, where the document has it."""
+    """Each field's mapping and name, if the document has it."""
     for *way, last in places:
         for holder in _reached(content, way):
             if isinstance(holder, dict) and last in holder:

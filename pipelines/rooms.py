@@ -61,7 +61,7 @@ class Room:
     def state(self, engines: Engines, key: str) -> State:
         """done, stale or missing.
 
-        A partition whose input is missing is missing itself, unless an older version of it stands.
+        A partition with a missing input is missing, or stale if an older version exists.
         """
         try:
             return self.spec(engines, key).state()

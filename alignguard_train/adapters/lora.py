@@ -95,7 +95,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _write(tensors: dict[str, Tensor], path: Path, metadata: Mapping[str, str] | None) -> None:
-    """Sort the file's metadata, so that equal content has equal bytes.
+    """Sort the file's metadata, so equal content has equal bytes.
 
     The library writes it in the order of a hash table, which differs between processes.
     """

@@ -50,8 +50,7 @@ class SetPrompt:
 class PromptSet:
     """What one file gave.
 
-    ``notes`` count what was changed or passed over on the way, and ``unread`` are the columns that
-    nobody reads, as the file writes them.
+    ``notes`` counts changes and omissions; ``unread`` are the file's unused columns.
     """
 
     config: PromptSetConfig

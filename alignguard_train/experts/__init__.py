@@ -1,4 +1,4 @@
-"""Room `experts`: one LoRA expert a category, trained with Diffusion-DPO."""
+"""Room `experts`: one LoRA expert per category, trained with Diffusion-DPO."""
 
 import lazy_loader
 

@@ -17,7 +17,7 @@ from alignguard_train.experts.processes import ALONE, Group
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairRows:
-    """Pairs as a step sees them.
+    """One step's pairs.
 
     Latents of both images, conditions of the unsafe caption, and one timestep (rows,) and one noise
     (rows, channels, h, w) that both images share. ``kept`` and ``kept_caption`` are to be

@@ -74,7 +74,7 @@ def regmean(
 ) -> Lora:
     """Merge ``experts``, the k-th of which was trained on ``categories[k]`` of ``encoded``.
 
-    Calibration reads ``config.calibration_pairs`` pairs a category, spread over its concepts, at
+    Calibration reads ``config.calibration_pairs`` pairs per category, spread over its concepts, at
     ``config.calibration_timesteps`` timesteps each; ``config.safe_weight`` is s above.
 
     Raises:

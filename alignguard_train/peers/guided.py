@@ -120,8 +120,7 @@ class _Forward:
     def _correction(self, states: Tensor, timestep: Any) -> Correction:
         """This batch's correction.
 
-        A new batch has text states of its own; where somebody renders twice with the very same
-        ones, time goes back.
+        A new batch has new text states, or the same states at an earlier time.
         """
         kept, t = self._running, float(_one(timestep))
         if getattr(kept, "states", None) is not states or t > kept.t:

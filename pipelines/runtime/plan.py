@@ -31,8 +31,8 @@ class RoomPlan:
 def plan_rooms(engines: Engines) -> list[RoomPlan]:
     """Every room in order.
 
-    A partition follows when its input will be made anew; if that comes out as before, the run skips
-    it after all.
+    A partition follows if its input will be remade; if the input comes out unchanged, the run skips
+    it.
     """
     plans: list[RoomPlan] = []
     due: dict[str, set[str]] = {}

@@ -1,6 +1,6 @@
-"""What the sensor asked for and what came of it, kept in its cursor.
+"""The sensor's requests and their results, stored in its cursor.
 
-A concept whose run failed is asked for again, later each time and not without end.
+A concept whose run failed is requested again, with growing delays and a limit.
 """
 
 import json
@@ -11,10 +11,10 @@ from typing import Literal
 import dagster as dg
 
 ASKED_TAG = "alignguard/asked"
-"""A run's tag: for which asking it was made."""
+"""Run tag: the request that it belongs to."""
 ASKED_AT_MOST = 5
 FIRST_WAIT_SECONDS = 300
-"""After the first failure; it doubles with each further one."""
+"""Delay after the first failure; doubles with each further one."""
 
 _FORMAT = 2
 
@@ -23,9 +23,9 @@ Outcome = Literal["asked", "running", "failed", "succeeded"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
-    """How often a concept was asked for in its present form.
+    """Requests of a concept in its current form.
 
-    ``at`` is when it was last asked for (seconds since 1970), ``run`` under which run key.
+    ``at`` is the time of the last request (seconds since 1970), ``run`` its run key.
     """
 
     fingerprint: str
@@ -34,14 +34,14 @@ class Asked:
     run: str
 
     def may_be_asked_at(self, ended: float) -> float | None:
-        """When it may be asked for again after a run that failed at ``ended``; None: no more."""
+        """Time of the next request after a run that failed at ``ended``; None: never."""
         if self.times >= ASKED_AT_MOST:
             return None
         return ended + FIRST_WAIT_SECONDS * 2 ** (self.times - 1)
 
 
 def read_cursor(cursor: str | None) -> dict[str, Asked]:
-    """Concepts that were asked for; none from a cursor that this version did not write."""
+    """Requested concepts; empty if another version wrote the cursor."""
     try:
         kept = json.loads(cursor or "null")
     except ValueError:
@@ -52,17 +52,16 @@ def read_cursor(cursor: str | None) -> dict[str, Asked]:
 
 
 def write_cursor(asked: Mapping[str, Asked]) -> str:
-    """The opposite of :func:`read_cursor`."""
+    """Inverse of :func:`read_cursor`."""
     return json.dumps(
         {"format": _FORMAT, "asked": {key: asdict(one) for key, one in sorted(asked.items())}}
     )
 
 
 def outcome(instance: dg.DagsterInstance, one: Asked) -> tuple[Outcome, float]:
-    """What came of the run that was asked for, and when it ended.
+    """Result of the requested run, and when it ended.
 
-    Where it did not end, when it was asked for. A run that was started again from the UI counts in
-    its place.
+    The time of the request, if it has not ended. A run restarted from the UI replaces it.
     """
     records = instance.get_run_records(dg.RunsFilter(tags={ASKED_TAG: one.run}), limit=1)
     if not records:  # not launched yet, or deleted
@@ -79,8 +78,8 @@ def runs_of(
 ) -> Iterator[list[str]]:
     """Concepts of each group as runs of at most ``size``.
 
-    A run names its first and its last concept alone, so none reaches over a concept of another
-    group or of ``apart``; what else lies between is up to date, and is skipped by the rooms.
+    A run names only its first and last concept, so it must not span a concept of another group or
+    of ``apart``. Other concepts in between are up to date, and the rooms skip them.
     """
     places = {key: i for i, key in enumerate(order)}
     for group in due:

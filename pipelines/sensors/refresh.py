@@ -1,7 +1,7 @@
 """Refreshing: a sensor that watches the taxonomy file, and a schedule that tops up and releases.
 
-Both are off until someone turns them on in the UI. Both read the file anew each time, ask only for
-what is not up to date, and leave the rest to the rooms, which skip what is done.
+Both are off until enabled in the UI. Both re-read the file each time and request only what is not
+up to date; the rooms skip finished work.
 """
 
 import time
@@ -27,7 +27,7 @@ from pipelines.sensors.asked import (
 )
 
 Job = Any
-"""What ``define_asset_job`` gives; Dagster exports no name for it."""
+"""Return type of ``define_asset_job``; Dagster does not export its name."""
 
 WATCHED_EVERY_SECONDS = 60
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -46,12 +46,11 @@ def dataset_job(engines: Engines) -> Job:
 
 
 def taxonomy_sensor(engines: Engines, job: Job) -> dg.SensorDefinition:
-    """Asks for the concepts that the taxonomy file added or changed, and for nothing else.
+    """Requests the concepts that were added or changed in the taxonomy file.
 
-    It asks again for those whose run failed, see :mod:`pipelines.sensors.asked`.
+    It repeats requests whose run failed, see :mod:`pipelines.sensors.asked`.
 
-    A concept that was taken out is not touched: it stays on disk, and the next release leaves it
-    out and says so.
+    A removed concept stays on disk; the next release omits it and says so.
     """
     concepts = concept_partitions(engines)
     chosen = [_key(engines, "taxonomy"), *(_key(engines, room.asset) for room in _PER_CONCEPT)]
@@ -60,7 +59,7 @@ def taxonomy_sensor(engines: Engines, job: Job) -> dg.SensorDefinition:
         name=f"{engines.profile.name}_taxonomy_file",
         job=job,
         minimum_interval_seconds=WATCHED_EVERY_SECONDS,
-        description="New and changed concepts of the taxonomy file are made; the rest is kept.",
+        description="Makes new and changed concepts of the taxonomy file; keeps the rest.",
     )
     def watch(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         fresh = _reread(engines)
@@ -95,7 +94,7 @@ def taxonomy_sensor(engines: Engines, job: Job) -> dg.SensorDefinition:
 
 
 def refresh_schedule(engines: Engines, job: Job, cron: str) -> dg.ScheduleDefinition:
-    """Tops every concept up to the profile's number of pairs and cuts a release, in one run."""
+    """Tops up every concept to the profile's number of pairs and cuts a release, in one run."""
     concepts = concept_partitions(engines)
 
     @dg.schedule(
@@ -103,7 +102,7 @@ def refresh_schedule(engines: Engines, job: Job, cron: str) -> dg.ScheduleDefini
         cron_schedule=cron,
         execution_timezone=engines.profile.refresh_timezone,
         job=job,
-        description="Tops every concept up to its number of pairs and cuts a release.",
+        description="Tops up every concept to its number of pairs and cuts a release.",
     )
     def refresh(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         fresh = _reread(engines)
@@ -118,15 +117,15 @@ def refresh_schedule(engines: Engines, job: Job, cron: str) -> dg.ScheduleDefini
 
 @dataclass(kw_only=True, slots=True)
 class Found:
-    """What a look at the concepts found.
+    """State of the concepts.
 
     Attributes:
-        due: concepts to ask for now, those together that came as far: one whose prompts cannot be
-            written does not keep the others from being drawn.
-        due_asked: what is remembered of each of them, without the run's name.
-        asked: concepts that were asked for before and are not settled.
-        apart: concepts that no run may reach over, as they are not up to date and not asked for.
-        said: one line about those.
+        due: concepts to request now, grouped by progress: one whose prompts cannot be written does
+            not block the others' images.
+        due_asked: the record of each, without the run key.
+        asked: requested concepts without a final result.
+        apart: concepts that no run may span, as they are not up to date and not requested.
+        said: one line about them.
     """
 
     due: list[list[str]]
@@ -139,9 +138,9 @@ class Found:
 def look(
     engines: Engines, instance: dg.DagsterInstance, asked: Mapping[str, Asked], now: float
 ) -> Found:
-    """Which concepts are to be asked for.
+    """The concepts to request.
 
-    New and changed ones, and those whose run failed, after a while and not more often than
+    New and changed ones, and those whose run failed, after a delay and at most
     :data:`~pipelines.sensors.asked.ASKED_AT_MOST` times.
     """
     groups: dict[str, list[str]] = {}
@@ -153,7 +152,7 @@ def look(
         if before and before.fingerprint == fingerprint:
             came, ended = outcome(instance, before)
             if came == "succeeded" and lacks != "prompts":
-                continue  # it made what it was asked for; later rooms are nobody's wish
+                continue  # it made its part; later rooms were not requested
             times, again = before.times, before.may_be_asked_at(ended)
             if came == "running" or again is None or now < again:
                 found.asked[key] = before
@@ -168,7 +167,7 @@ def look(
 
 
 def unfinished(engines: Engines, asked: Set[str]) -> dict[str, tuple[str, str]]:
-    """Concepts that lack a room: the fingerprint of what their prompts should be, and that room.
+    """Unfinished concepts: the wanted fingerprint of their prompts, and the first missing room.
 
     Those whose prompts are missing or stale, and of those that were ``asked`` for the ones that
     lack a later room.
@@ -206,10 +205,10 @@ def _said(running: Sequence[str], waiting: Sequence[str], left: Sequence[str]) -
 
 
 def _reread(engines: Engines) -> Engines | dg.SkipReason:
-    """Engines that have read the taxonomy file anew; what to say instead while it has faults."""
+    """Engines with the re-read taxonomy file, or a message about its faults."""
     fresh = Engines(engines.profile, engines.data.root)
     try:
-        _ = fresh.taxonomy  # kept by the engines from here on
+        _ = fresh.taxonomy  # cached by the engines
     except ConfigError as error:
         return dg.SkipReason(f"nothing is made until the file is mended: {error}")
     return fresh

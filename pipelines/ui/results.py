@@ -1,4 +1,4 @@
-"""The evaluation's results as numbers, so that Dagster plots each over the materializations."""
+"""The evaluation's results as numbers, which Dagster plots over materializations."""
 
 from collections.abc import Mapping
 

@@ -12,9 +12,9 @@ from pipelines.profile_paths import resolve_model
 def reached(
     profile: Profile, images_per_second: float, device: str | None = None
 ) -> dict[str, float | str]:
-    """``tflop_per_second``, and ``share_of_peak`` and ``gpu`` where they are known.
+    """``tflop_per_second``, and ``share_of_peak`` and ``gpu`` if known.
 
-    The latter on a GPU whose data sheet is known. Empty where the base model's shapes are unknown.
+    The latter two need a known GPU. Empty if the base model's shapes are unknown.
 
     Args:
         profile: the base model and its sampling.

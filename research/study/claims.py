@@ -22,8 +22,7 @@ LEVEL = 0.05
 class Verdict:
     """One comparison of two arms.
 
-    The difference in IP and in safe scenes that are right, and what the comparisons of its table
-    allow to say.
+    The difference in IP and in right safe scenes, with the verdict that its table allows.
     """
 
     says: str
@@ -41,9 +40,9 @@ def versus(
 ) -> list[Verdict]:
     """Judge each wanted comparison.
 
-    Of each, the first should have less IP at no fewer safe scenes, or the other way round; those
-    that share no seed yet are left out. ``part``: the concepts whose IP counts. What is asked at
-    once is one family of tests.
+    The first should have less IP at no fewer safe scenes, or vice versa; comparisons without a
+    common seed are omitted. ``part``: the concepts whose IP counts. All comparisons of a call are
+    one family of tests.
     """
     found = []
     for one, other, says in wanted:

@@ -160,7 +160,7 @@ def remedies(concepts: Sequence[Concept], seed: int) -> Iterator[Trial]:
 
 
 def data(concepts: Sequence[Concept], seed: int) -> Iterator[Trial]:
-    """One adapter on all train concepts, equal steps, more or fewer pairs a concept."""
+    """One adapter on all train concepts, equal steps, more or fewer pairs per concept."""
     seen = tuple(key for own in train_concepts(concepts).values() for key in own)
     for amount in AMOUNTS:
         yield Trial(
@@ -172,7 +172,7 @@ def data(concepts: Sequence[Concept], seed: int) -> Iterator[Trial]:
 
 
 def filtering(concepts: Sequence[Concept], seed: int) -> Iterator[Trial]:
-    """As the base model draws them, where the filter has nothing to drop.
+    """Pairs as drawn, where the filter drops nothing.
 
     And with as many clean "unsafe" images as a large model's, with and without filter.
     """
