@@ -50,7 +50,13 @@ def _command_line() -> str:
     made = subprocess.run(
         [*command, *options], capture_output=True, text=True, check=True, cwd=ROOT
     )
-    return made.stdout
+    return "\n".join(map(_closed, made.stdout.splitlines()))
+
+
+def _closed(line: str) -> str:
+    """A summary that Typer cut within code, without the backtick that is left."""
+    cut = line.endswith("...") and line.count("`") % 2
+    return "".join(line.rsplit("`", 1)) if cut else line
 
 
 def _api_page(package: str, what: str) -> Iterator[str]:
@@ -73,9 +79,9 @@ def _api_page(package: str, what: str) -> Iterator[str]:
 def _public(package: str, stub: Path) -> Iterator[str]:
     """Full path of each public name that one of the package's own modules defines."""
     tree = ast.parse(stub.read_text())
-    for node in tree.body:
-        module = node.module if isinstance(node, ast.ImportFrom) else None
-        if module and (stub.parent / f"{module.replace('.', '/')}.py").is_file():
+    for node in (node for node in tree.body if isinstance(node, ast.ImportFrom)):
+        module = node.module or ""
+        if (stub.parent / f"{module.replace('.', '/')}.py").is_file():
             yield from (f"{package}.{module}.{alias.name}" for alias in node.names)
 
 
