@@ -15,6 +15,16 @@ from pipelines.cli import import_data
 from pipelines.cli import release as release_commands
 from pipelines.cli.console import Output
 from pipelines.cli.last_net import guarded
+from pipelines.cli.options import (
+    Json,
+    OwnProfile,
+    OwnRoot,
+    ProfileOption,
+    RootOption,
+    defaults,
+    use_profile,
+    use_root,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,22 +39,6 @@ app = typer.Typer(
 )
 app.add_typer(release_commands.app, name="release")
 app.add_typer(import_data.app, name="import")
-
-Json = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
-ProfileOption = Annotated[
-    str | None,
-    typer.Option("--profile", envvar="ALIGNGUARD_PROFILE", help="A shipped name or a YAML file."),
-]
-OwnProfile = Annotated[
-    str | None,
-    typer.Option("--profile", "-p", help="As before the command: a shipped name or a YAML file."),
-]
-RootOption = Annotated[
-    str | None,
-    typer.Option(
-        "--root", envvar="ALIGNGUARD_ROOT", help="Folder or s3://bucket/prefix; default ./data."
-    ),
-]
 
 
 def _say_version(wanted: bool) -> None:
@@ -61,21 +55,17 @@ VersionOption = Annotated[
 
 @app.callback()
 def choose(
-    profile: ProfileOption = None, root: RootOption = None, version: VersionOption = False
+    context: typer.Context,
+    profile: ProfileOption = None,
+    root: RootOption = None,
+    as_json: Json = False,
+    version: VersionOption = False,
 ) -> None:
     """Options of every command; they override the environment."""
-    _use(profile)
-    from alignguard_data.storage.places import parse_root
-
-    os.environ["ALIGNGUARD_ROOT"] = str(parse_root(root or "data"))
-
-
-def _use(profile: str | None) -> None:
-    """Options before and after the command are equivalent; those after it win."""
-    if profile:
-        from pipelines.profile import settled
-
-        os.environ["ALIGNGUARD_PROFILE"] = settled(profile)
+    use_profile(profile)
+    use_root(root or "data")
+    if as_json:
+        context.default_map = defaults(context.command, as_json=True)
 
 
 @app.command()
@@ -84,15 +74,16 @@ def run(
         str | None, typer.Option(help="Stop after this room, for example `release`.")
     ] = None,
     profile: OwnProfile = None,
+    root: OwnRoot = None,
+    as_json: Json = False,
 ) -> None:
     """Bring every room up to date with live progress, then print the result table.
 
     Makes only what is missing or stale. After a kill, the next run resumes.
     """
-    _use(profile)
     from pipelines.cli.run import run_command
 
-    raise typer.Exit(run_command(Output(), until))
+    raise typer.Exit(run_command(Output(stderr=as_json), until, as_json=as_json))
 
 
 @app.command()
@@ -107,13 +98,13 @@ def plan(
         float, typer.Option(help="With --gpu: share of the GPU's 16-bit peak that is reached.")
     ] = 0.4,
     profile: OwnProfile = None,
+    root: OwnRoot = None,
     as_json: Json = False,
 ) -> None:
     """Show what `alignguard run` would make and why, with time and size, without making it.
 
     `alignguard plan --profile sdxl --gpu h100` needs no GPU and no weights.
     """
-    _use(profile)
     from pipelines.cli.plan import plan_command
 
     raise typer.Exit(plan_command(Output(), gpu=gpu, peak_share=peak_share, as_json=as_json))
@@ -121,11 +112,12 @@ def plan(
 
 @app.command()
 def status(
-    as_json: Json = False,
     verify: Annotated[
         bool, typer.Option(help="Compare every file's hash with its manifest.")
     ] = False,
     profile: OwnProfile = None,
+    root: OwnRoot = None,
+    as_json: Json = False,
 ) -> None:
     """Show rooms x partitions: done, short, empty, stale, missing, failed.
 
@@ -134,7 +126,6 @@ def status(
     made from another configuration or other inputs. *missing*: never completed. *failed*: the last
     run failed.
     """
-    _use(profile)
     from pipelines.cli.status import status_command
 
     raise typer.Exit(status_command(Output(), as_json=as_json, verify=verify))
@@ -143,13 +134,13 @@ def status(
 @app.command()
 def doctor(
     profile: OwnProfile = None,
+    root: OwnRoot = None,
     as_json: Json = False,
 ) -> None:
     """Check what this machine can run and print a fix for what is missing.
 
     Exit code 1 if the profile cannot run: weights, licence, GPU, disk, server.
     """
-    _use(profile)
     from pipelines.cli.doctor import doctor_command
 
     raise typer.Exit(doctor_command(Output(), as_json=as_json))
@@ -161,6 +152,8 @@ def sql(
     out: Annotated[
         Path | None, typer.Option(help="Write the result to a .csv, .parquet or .json file.")
     ] = None,
+    profile: OwnProfile = None,
+    root: OwnRoot = None,
     as_json: Json = False,
 ) -> None:
     """Query the index, for example `alignguard sql "SELECT * FROM coverage"`.
@@ -181,6 +174,8 @@ def show(
         typer.Option(help="PNG of both images; default: pair-ID.png in the current folder."),
     ] = None,
     reveal: Annotated[bool, typer.Option(help="Do not blur the unsafe image (logged).")] = False,
+    profile: OwnProfile = None,
+    root: OwnRoot = None,
     as_json: Json = False,
 ) -> None:
     """Show a pair's history (prompts, images, scores, verdict, releases) and its blurred images."""
@@ -196,10 +191,10 @@ def report(
         typer.Option(help="Also write a report with unblurred unsafe images (logged)."),
     ] = False,
     profile: OwnProfile = None,
+    root: OwnRoot = None,
     as_json: Json = False,
 ) -> None:
     """Print the result table and the report's path."""
-    _use(profile)
     from pipelines.cli.report import report_command
 
     raise typer.Exit(report_command(Output(), reveal=reveal, as_json=as_json))
@@ -219,6 +214,8 @@ def calibrate(
     out: Annotated[
         Path | None, typer.Option(help="YAML file to write; default: in the data root.")
     ] = None,
+    profile: OwnProfile = None,
+    root: OwnRoot = None,
     as_json: Json = False,
 ) -> None:
     """Calibrate the flag rules' thresholds on labelled images, with ROC and PR curves.
@@ -245,29 +242,43 @@ def calibrate(
 def convert_q16(
     source: Annotated[Path, typer.Argument(help="The authors' prompts.p (ml-research/Q16).")],
     target: Annotated[Path, typer.Argument(help="The safetensors file to write.")],
+    profile: OwnProfile = None,
+    root: OwnRoot = None,
+    as_json: Json = False,
 ) -> None:
     """Convert Q16's published pickle of class vectors to safetensors, without executing it."""
     from alignguard_data.scores.scorers.q16 import convert_q16 as convert
 
     count, width = convert(source, target)
-    Output().say(f"{target}: {count} vectors of width {width}")
+    if as_json:
+        Output().json({"written": str(target), "vectors": count, "width": width})
+    else:
+        Output().say(f"{target}: {count} vectors of width {width}")
 
 
 @app.command("convert-weights")
 def convert_weights(
     folder: Annotated[Path, typer.Argument(help="A model folder in diffusers' format.")],
+    profile: OwnProfile = None,
+    root: OwnRoot = None,
+    as_json: Json = False,
 ) -> None:
     """Convert pickled weights (.bin, .pt) to safetensors; pickles are never loaded directly."""
     from alignguard_data.engines.pickled import convert_weights as convert
 
-    for written in convert(folder):
-        Output().say(f"wrote {written}")
+    written = [str(path) for path in convert(folder)]
+    if as_json:
+        Output().json({"written": written})
+    for path in [] if as_json else written:
+        Output().say(f"wrote {path}")
 
 
 @app.command()
 def ui(
     port: Annotated[int, typer.Option(help="Port of the web server.")] = 3000,
     host: Annotated[str, typer.Option(help="Address to listen on; keep it local.")] = "127.0.0.1",
+    profile: OwnProfile = None,
+    root: OwnRoot = None,
 ) -> None:
     """Open the Dagster UI on the same runs; every asset can be materialized there."""
     from pipelines.profile import load_profile

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from alignguard_data.contracts.errors import ConfigError
 from pipelines.cli.console import Output, table
+from pipelines.cli.options import Json, OwnProfile, OwnRoot
 
 if TYPE_CHECKING:
     from alignguard_data.importing.coprov2.room import Imported
@@ -41,7 +42,9 @@ def coprov2_command(
             help="Category spelling in your files, for example `Gore=shocking`; repeatable."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")] = False,
+    profile: OwnProfile = None,
+    root: OwnRoot = None,
+    as_json: Json = False,
 ) -> None:
     """Import the published CoProV2: `alignguard import coprov2 train.csv test.csv --images images`.
 

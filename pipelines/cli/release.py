@@ -10,13 +10,13 @@ from alignguard_data.contracts.errors import InputMissing
 from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.places import Place, user_path
 from pipelines.cli.console import Output, table
+from pipelines.cli.options import Json, OwnProfile, OwnRoot
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     help="List, show, verify, compare, export, push and withdraw from releases of the dataset.",
 )
-Json = Annotated[bool, typer.Option("--json", help="Print machine-readable JSON.")]
 Version = Annotated[
     str | None, typer.Argument(help="For example v0.1.0, or a folder; default: the newest.")
 ]
@@ -54,7 +54,11 @@ def _folder(version: str | None) -> Place:
 
 
 @app.command("list")
-def list_command(as_json: Json = False) -> None:
+def list_command(
+    profile: OwnProfile = None,
+    root: OwnRoot = None,
+    as_json: Json = False,
+) -> None:
     """List every release, oldest first."""
     from alignguard_data.release.room import list_releases, show_release
 
@@ -71,7 +75,12 @@ def list_command(as_json: Json = False) -> None:
 
 
 @app.command("show")
-def show_command(version: Version = None, as_json: Json = False) -> None:
+def show_command(
+    version: Version = None,
+    profile: OwnProfile = None,
+    root: OwnRoot = None,
+    as_json: Json = False,
+) -> None:
     """Show one release's manifest: files, counts, funnel, fingerprints, parent."""
     from alignguard_data.release.room import show_release
 
@@ -83,7 +92,12 @@ def show_command(version: Version = None, as_json: Json = False) -> None:
 
 
 @app.command("verify")
-def verify_command(version: Version = None, as_json: Json = False) -> None:
+def verify_command(
+    version: Version = None,
+    profile: OwnProfile = None,
+    root: OwnRoot = None,
+    as_json: Json = False,
+) -> None:
     """Compare every file of a release with the manifest; exit 1 on any difference."""
     from alignguard_data.release.room import verify_release
 
@@ -103,6 +117,8 @@ def verify_command(version: Version = None, as_json: Json = False) -> None:
 def diff_command(
     old: Annotated[str, typer.Argument(help="For example v0.1.0, or a folder.")],
     new: Annotated[str, typer.Argument(help="Release to compare with.")],
+    profile: OwnProfile = None,
+    root: OwnRoot = None,
     as_json: Json = False,
 ) -> None:
     """Show pairs added, removed or changed between two releases, by category."""
@@ -127,12 +143,18 @@ def diff_command(
 def withdraw_command(
     pair_ids: Annotated[list[str], typer.Argument(help="Ids of pairs of the newest release.")],
     reason: Annotated[str, typer.Option(help="Reason, for the next change log.")],
+    profile: OwnProfile = None,
+    root: OwnRoot = None,
+    as_json: Json = False,
 ) -> None:
     """Withdraw pairs: the next release omits them. Published releases are unchanged."""
     from alignguard_data.release.withdrawals import ledger, withdraw
 
     data = _data()
     written = withdraw(data, pair_ids, reason)
+    if as_json:
+        Output().json({"withdrawn": len(written), "ledger": str(ledger(data))})
+        return
     Output().say(f"{len(written)} pair(s) written to {ledger(data)}")
     Output().say("`alignguard run --until release` cuts the release without them.")
 
@@ -147,11 +169,17 @@ def export_command(
     file_format: Annotated[
         str, typer.Option("--format", help="parquet, csv, webdataset or pickapic-folder.")
     ] = "parquet",
+    profile: OwnProfile = None,
+    root: OwnRoot = None,
+    as_json: Json = False,
 ) -> None:
     """Export one release to another format. Only tier `full` includes (unsafe) images."""
     from alignguard_data.release.export import export_release
 
     files = export_release(_folder(version), to, tier=tier, file_format=file_format)
+    if as_json:
+        Output().json({"folder": str(to), "files": [dataclasses.asdict(file) for file in files]})
+        return
     Output().say(f"{to}: {len(files)} files, {sum(file.bytes for file in files):,} bytes")
 
 
@@ -180,6 +208,9 @@ def push_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be sent, without sending.")
     ] = False,
+    profile: OwnProfile = None,
+    root: OwnRoot = None,
+    as_json: Json = False,
 ) -> None:
     """Upload one tier of a release to the Hugging Face hub as one tagged commit."""
     from alignguard_data.release.push import Push, push_release, settings_of
@@ -187,6 +218,9 @@ def push_command(
     push = Push(address=address, tier=tier, gated=gated, private=private, take_over=take_over)
     done = push_release(_folder(version), push, dry_run=dry_run)
     size = sum(file.bytes for file in done.files)
+    if as_json:
+        Output().json({**dataclasses.asdict(done), "sent": not dry_run})
+        return
     if dry_run:
         shown = table("file", "bytes")
         for file in done.files:

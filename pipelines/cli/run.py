@@ -91,7 +91,7 @@ class Bars(Listener):
         return f" ({', '.join(words)})"
 
 
-def run_command(console: Output, until: str | None = None) -> int:
+def run_command(console: Output, until: str | None = None, *, as_json: bool = False) -> int:
     """Run all rooms, or those up to ``until``; returns 0 if all is done, 1 if a partition failed.
 
     Raises:
@@ -120,6 +120,9 @@ def run_command(console: Output, until: str | None = None) -> int:
     )
     with progress:
         report = run_rooms(engines, Bars(console, engines, progress), until)
+    if as_json:
+        found = {"made": report.made, "failed": report.failures, "warnings": report.warnings}
+        Output().json(found)
     for reason in dict.fromkeys(report.failures.values()):
         places = [place for place, why in report.failures.items() if why == reason]
         more = f" and {len(places) - 1} more" if places[1:] else ""
