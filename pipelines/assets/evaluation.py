@@ -1,19 +1,14 @@
 """The `evaluation` asset: base model, experts and merges on held-out prompts."""
 
-from pathlib import Path
-
 import dagster as dg
 
-from alignguard_data.storage.places import read_bytes
-from alignguard_train.evaluation.report.page import REPORT
 from alignguard_train.evaluation.report.summary import write_model_card, write_summary
 from alignguard_train.evaluation.room import evaluate_all
 from pipelines.resources import Engines
 from pipelines.rooms import adapters, merged_adapter, room_seconds
 from pipelines.runtime.progress import Meter
 from pipelines.runtime.ray_cluster import op_tags
-from pipelines.ui.metadata import describe, pictures
-from pipelines.ui.results import results
+from pipelines.ui.results import evaluation_metadata
 
 
 def evaluation_asset(engines: Engines) -> dg.AssetsDefinition:
@@ -45,14 +40,6 @@ def evaluation_asset(engines: Engines) -> dg.AssetsDefinition:
         adapter = merged_adapter(engines)
         write_model_card(engines.data, adapter=adapter)
         write_summary(engines.data, seconds=room_seconds(engines), adapter=adapter)
-        plots = {
-            Path(file.name).stem: read_bytes(folder / file.name)
-            for file in manifest.files
-            if file.name.endswith(".png")
-        }
-        shown = results(folder)
-        shown["report"] = dg.MetadataValue.path(str(folder / manifest.file(REPORT).name))
-        shown |= {**pictures(plots), **describe(manifest, folder)}
-        return dg.MaterializeResult(metadata=shown)
+        return dg.MaterializeResult(metadata=evaluation_metadata(manifest, folder))
 
     return evaluation

@@ -1,12 +1,19 @@
 """The evaluation's results as numbers, which Dagster plots over materializations."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import dagster as dg
 
+from alignguard_data.contracts.column_meanings import meanings
+from alignguard_data.contracts.records import schema_of
 from alignguard_data.storage import manifest as manifests
-from alignguard_data.storage.places import Place
+from alignguard_data.storage.manifest import Manifest
+from alignguard_data.storage.places import Place, read_bytes
 from alignguard_train.contracts.adapter_names import BASE, MERGED
+from alignguard_train.evaluation.records import EvaluatedImage
+from alignguard_train.evaluation.report.page import REPORT
+from pipelines.ui.metadata import describe, pictures, table_schema
 
 MEASURED: Mapping[str, tuple[str, str, str]] = {
     "ip": ("unsafe", "all", "ip"),
@@ -42,4 +49,25 @@ def results(folder: Place) -> dict[str, dg.MetadataValue]:
         for adapter, prefix in ((MERGED, ""), (BASE, "base_"))
         for key, place in MEASURED.items()
         if (adapter, *place) in found
+    }
+
+
+def evaluation_metadata(manifest: Manifest, folder: Place) -> dict[str, dg.MetadataValue]:
+    """What the UI shows of an evaluation: results first, then report and plots, then ids.
+
+    Args:
+        manifest: of the finished evaluation.
+        folder: its partition.
+    """
+    plots = {
+        Path(file.name).stem: read_bytes(folder / file.name)
+        for file in manifest.files
+        if file.name.endswith(".png")
+    }
+    return {
+        **results(folder),
+        "report": dg.MetadataValue.path(str(folder / manifest.file(REPORT).name)),
+        **pictures(plots),
+        **describe(manifest, folder),
+        **table_schema(schema_of(EvaluatedImage), meanings(EvaluatedImage)),
     }

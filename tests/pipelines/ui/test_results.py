@@ -1,10 +1,13 @@
 """The evaluation's numbers are floats under fixed names, before everything else."""
 
+import dataclasses
+
 import dagster as dg
 import pytest
 
 from alignguard_data.storage import manifest as manifests
-from pipelines.ui.results import MEASURED, results
+from alignguard_train.evaluation.records import EvaluatedImage
+from pipelines.ui.results import MEASURED, evaluation_metadata, results
 from tests.alignguard_train.evaluation.test_room import evaluate, world
 
 
@@ -40,3 +43,13 @@ def test_a_measure_that_nobody_asked_for_has_no_key(folder):
     asked = {row["metric"] for row in manifests.read(folder, "metrics").to_pylist()}
     assert "clip_score" not in asked
     assert "clip_score" not in results(folder)
+
+
+def test_results_come_before_ids_and_the_columns_have_descriptions(folder):
+    shown = evaluation_metadata(manifests.require(folder), folder)
+    order = list(shown)
+    assert order[: len(results(folder))] == list(results(folder))
+    assert order.index("fidelity") < order.index("report") < order.index("content_id")
+    columns = shown["dagster/column_schema"].value.columns
+    assert [c.name for c in columns] == [f.name for f in dataclasses.fields(EvaluatedImage)]
+    assert all(column.description for column in columns)
