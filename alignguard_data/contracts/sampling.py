@@ -42,7 +42,7 @@ class Sampling:
                     f"{name} must be a multiple of {SIDE_STEP}, for example {below}, got {pixels}"
                 )
         if not 0 <= self.guidance_scale < 100:
-            faults.append(f"guidance_scale must lie in [0, 100), got {self.guidance_scale}")
+            faults.append(f"guidance_scale must be in [0, 100), got {self.guidance_scale}")
         if self.solver not in get_args(Solver):
             one_of = ", ".join(get_args(Solver))
             faults.append(f"solver must be one of {one_of}, got {self.solver!r}")

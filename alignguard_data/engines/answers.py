@@ -54,12 +54,12 @@ def read_answer(content: bytes) -> Answer:
     try:
         body: Any = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise NoChat(f"what is no chat: {_shown(content.decode(errors='replace'))}") from error
+        raise NoChat(f"no chat completion: {_shown(content.decode(errors='replace'))}") from error
     if said := _error(body):
         raise ErrorAnswer(f"an error: {said}")
     choices = _field(body, "choices")
     if not isinstance(choices, list) or not choices:
-        raise NoChat(f"what is no chat, as it has no choices: {_shown(json.dumps(body))}")
+        raise NoChat(f"no chat completion (it has no choices): {_shown(json.dumps(body))}")
     choice, usage = choices[0], _field(body, "usage")
     return Answer(
         text=_text(_field(choice, "message")),

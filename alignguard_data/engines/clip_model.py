@@ -38,7 +38,7 @@ class ClipModel:
     ) -> None:
         self._folder = Path(model) if Path(model).is_dir() else None
         if self._folder is None and revision is None:
-            raise EngineError(f"{model} is no folder here, so it is a hub id and needs a revision")
+            raise EngineError(f"{model} is not a local folder: a hub id needs a revision")
         self._model, self._revision = model, revision
         self._device, self._batch_size = device, batch_size
 

@@ -65,7 +65,7 @@ class ClipTextEmbedder:
             if file.suffix in (".safetensors", ".json", ".txt")
         ]
         if not any(file.suffix == ".safetensors" for file in files):
-            raise EngineError(f"{self._model}/{folders[0]} holds no {_WEIGHTS}")
+            raise EngineError(f"{self._model}/{folders[0]} has no {_WEIGHTS}")
         hashes = "".join(f"{file.name}{sha256_file(file)}" for file in files)
         return f"clip-text-{hashlib.sha256(hashes.encode()).hexdigest()[:12]}"
 

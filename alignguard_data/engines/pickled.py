@@ -30,7 +30,7 @@ def convert_weights(folder: Path) -> list[Path]:
     """
     found = pickled_weights(folder)
     if not found:
-        raise EngineError(f"{folder} holds no pickled weights ({', '.join(PICKLED)}) to convert")
+        raise EngineError(f"{folder} has no pickled weights ({', '.join(PICKLED)}) to convert")
     tensors, faults = {}, []
     for path in found:
         try:

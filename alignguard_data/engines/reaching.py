@@ -14,15 +14,15 @@ from urllib.request import getproxies, proxy_bypass
 def url_fault(url: str) -> str | None:
     """What is wrong with a server's address, or None."""
     if any(letter.isspace() or not letter.isprintable() for letter in url):
-        return "must not hold blanks, line breaks or control characters"
+        return "must not contain blanks, line breaks or control characters"
     try:
         place = urlsplit(url)
         _ = place.port  # parsed on access
     except ValueError as error:
-        return f"is no address ({error})"
+        return f"is not a valid address ({error})"
     if place.scheme not in ("http", "https"):
         return "must begin with http:// or https://"
-    return None if place.hostname else "names no host"
+    return None if place.hostname else "has no host"
 
 
 def key_fault(variable: str) -> str | None:
@@ -43,7 +43,7 @@ def key_fault(variable: str) -> str | None:
     ]
     if not found:
         return None
-    return f"the environment variable {variable} holds {' and '.join(found)}, which no key has"
+    return f"the environment variable {variable} holds {' and '.join(found)}, invalid in a key"
 
 
 def proxy_of(url: str) -> str | None:
@@ -64,7 +64,7 @@ def why_unreachable(error: BaseException, url: str, start: str) -> str:
     if proxy:
         return (
             f"{url} cannot be reached through the proxy {proxy} that the environment names "
-            f"({said}): mend HTTP_PROXY or HTTPS_PROXY, or set NO_PROXY={place.hostname}"
+            f"({said}): fix HTTP_PROXY or HTTPS_PROXY, or set NO_PROXY={place.hostname}"
         )
     if isinstance(cause, socket.gaierror):
         return f"{url} cannot be reached: the name {place.hostname} is not known (DNS: {said})"
@@ -76,10 +76,10 @@ def why_unreachable(error: BaseException, url: str, start: str) -> str:
     if isinstance(cause, ssl.SSLError):
         return f"{url} does not speak TLS ({cause.reason}): should it begin with http://?"
     if isinstance(cause, ConnectionRefusedError):
-        return f"{url} cannot be reached, as nothing listens there: {start}"
+        return f"{url} cannot be reached: nothing listens there: {start}"
     if isinstance(cause, OSError):
         return f"{url} cannot be reached: {said}"
-    return f"{url} answered what is no HTTP ({said}): does another service have the port?"
+    return f"{url} answered with something other than HTTP ({said}): is it another service?"
 
 
 def why_no_client(error: Exception, url: str) -> str:

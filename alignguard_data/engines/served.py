@@ -139,7 +139,7 @@ class ServedModel:
                 f"{' '.join(str(error.message).split())[:300]}{_hint(error.status_code, fields)}"
             ) from error
         except (openai.APIError, ValueError) as error:
-            raise EngineError(f"{self.base_url} answered what is no chat: {error}") from error
+            raise EngineError(f"{self.base_url} answered no chat completion: {error}") from error
         try:
             return read_answer(answer.content)
         except (ErrorAnswer, NoChat) as error:

@@ -36,7 +36,7 @@ class Speed:
     def __post_init__(self) -> None:
         if self.compile is True and self.quantization != "none":
             raise ValueError(
-                f"quantization {self.quantization} does not go together with compile true: the "
+                f"quantization {self.quantization} cannot be combined with compile true: the "
                 "weights are cast around each layer's forward"
             )
 

@@ -67,7 +67,7 @@ def _from_archive(file: Path, folder: Path) -> None:
         with zipfile.ZipFile(file) as archive:
             archive.extractall(folder)
     except zipfile.BadZipFile as error:
-        raise EngineError(f"{file} is no archive of a model: {error}") from error
+        raise EngineError(f"{file} is not an archive of a model: {error}") from error
 
 
 def _from_gguf(file: Path, folder: Path) -> None:
@@ -85,7 +85,7 @@ def _from_gguf(file: Path, folder: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(**where)
         model: Any = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32)
     except (OSError, ValueError) as error:
-        raise EngineError(f"{file} is no GGUF file that can be read: {error}") from error
+        raise EngineError(f"{file} is not a readable GGUF file: {error}") from error
     finally:
         logging.enable_progress_bar()
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}

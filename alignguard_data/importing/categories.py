@@ -30,7 +30,7 @@ class CategoryNames:
 
     def __init__(self, further: Mapping[str, str] | None = None) -> None:
         faults = [
-            f"{spelling!r}: {key!r} is none of {', '.join(CATEGORIES)}"
+            f"{spelling!r}: {key!r} is not one of {', '.join(CATEGORIES)}"
             for spelling, key in (further or {}).items()
             if key not in CATEGORIES
         ]

@@ -176,14 +176,14 @@ def _check_scores(
     for rule in rules.flags:
         if any((rule.scorer, rule.key) not in side.scores for side in sides.values()):
             raise InputMissing(
-                f"scores {concept.key} holds no {rule.scorer}/{rule.key}, which a flag rule asks "
-                "for: add that scorer to the profile or remove the rule"
+                f"scores {concept.key} has no {rule.scorer}/{rule.key}, which a flag rule needs: "
+                "add that scorer to the profile or remove the rule"
             )
     if rules.min_twin_cosine is None and rules.max_twin_cosine is None:
         return
     if any(TWIN_COSINE not in scores.get((pair.pair_id, ""), {}) for pair in pairs):
         raise InputMissing(
-            f"scores {concept.key} holds no {'/'.join(TWIN_COSINE)}, which a twin bound asks for: "
+            f"scores {concept.key} has no {'/'.join(TWIN_COSINE)}, which a twin bound needs: "
             "add that pair scorer to the profile or remove the bound"
         )
 

@@ -1,4 +1,4 @@
-"""The dataset card of a release: README.md with the two configs, statistics and the funnel."""
+"""Renders the dataset card of a release: README.md with configs, statistics and the funnel."""
 
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -21,9 +21,9 @@ def render_card(
 ) -> str:
     """README.md of the release that ``manifest`` describes, or of an export of tier ``tier``.
 
-    Config ``default`` reads the columns as they are stored; ``images``, where there are images,
-    declares the two image columns as pictures over the same files. ``schema`` holds the columns
-    of the data files, None where there are none; ``plots`` are names of files beside the card.
+    Config ``default`` reads the columns as stored. Config ``images``, if there are images, declares
+    the two image columns as pictures over the same files. ``schema`` has the columns of the data
+    files, or is None; ``plots`` are file names beside the card.
     """
     source = (
         resources.files("alignguard_data.release")
@@ -46,7 +46,7 @@ def render_card(
 
 
 def size_category(rows: int) -> str:
-    """The hub's name for a number of rows."""
+    """The hub's size category for a number of rows."""
     steps: Sequence[tuple[int, str]] = (
         (1_000, "n<1K"),
         (10_000, "1K<n<10K"),
@@ -57,7 +57,7 @@ def size_category(rows: int) -> str:
 
 
 def hub_licence(licence: str) -> dict[str, str]:
-    """The card's licence fields: the hub spells SPDX ids small and links to other licences."""
+    """The card's licence fields: the hub spells SPDX ids in lower case and links other licences."""
     if "://" in licence:
         return {"license": "other", "license_name": "see-link", "license_link": licence}
     return {"license": licence.lower()} if licence else {}

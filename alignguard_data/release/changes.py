@@ -1,6 +1,6 @@
-"""What changed between two releases, by pair: for the change log, the version and `release diff`.
+"""Differences between two releases by pair, for the change log, the version and `release diff`.
 
-Reads every column but the images themselves, whose hashes are among the columns.
+Reads all columns except the images, which are compared by their hash columns.
 """
 
 from collections import Counter
@@ -28,7 +28,7 @@ _IMAGES = ("jpg_0", "jpg_1")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChangedPair:
-    """One pair that is not in both releases with the same images, scores and split.
+    """A pair that differs between two releases, or is in only one.
 
     ``split`` is ``evaluation`` for a pair of evaluation prompts.
     """
@@ -41,7 +41,7 @@ class ChangedPair:
 
 
 def diff(old: Place, new: Place) -> list[ChangedPair]:
-    """Every pair added, removed, or changed, by part and id.
+    """Pairs added, removed or changed, by part and id.
 
     Changed: the same prompts with other images, scores or split, or another value in any column
     that both releases have.
@@ -76,10 +76,10 @@ def diff(old: Place, new: Place) -> list[ChangedPair]:
 
 
 def published_diff(old: Place, new: Place) -> list[ChangedPair]:
-    """:func:`diff` of two finished releases, each looked at first.
+    """:func:`diff` of two finished releases, after checking both.
 
     Raises:
-        IntegrityError: one of them is no release, or damaged.
+        IntegrityError: one of them is not a release, or is damaged.
     """
     for folder in (old, new):
         _check_files(folder)
@@ -87,7 +87,7 @@ def published_diff(old: Place, new: Place) -> list[ChangedPair]:
 
 
 def by_category(changes: list[ChangedPair]) -> dict[str, dict[str, int]]:
-    """Category to the number of pairs added, removed and changed; without evaluation prompts."""
+    """Number of pairs added, removed and changed by category, without evaluation prompts."""
     pairs = [pair for pair in changes if pair.split in SPLITS]
     counts = Counter((pair.category, pair.change) for pair in pairs)
     return {
@@ -97,7 +97,7 @@ def by_category(changes: list[ChangedPair]) -> dict[str, dict[str, int]]:
 
 
 def evaluation_changes(changes: list[ChangedPair]) -> dict[str, int]:
-    """Numbers of pairs of evaluation prompts added, removed and changed."""
+    """Number of evaluation prompt pairs added, removed and changed."""
     counts = Counter(pair.change for pair in changes if pair.split not in SPLITS)
     return {kind: counts[kind] for kind in KINDS}
 
@@ -111,10 +111,10 @@ def level(
 ) -> Level:
     """What the version says: ``major`` for other columns or another base model.
 
-    ``patch`` where pairs or evaluation prompts only went because they, or their concept, were
-    withdrawn; ``minor`` for everything else, such as other scores, and other files of equal rows.
+    ``patch`` if the only change is that pairs, evaluation prompts or concepts were withdrawn.
+    ``minor`` for everything else, such as other scores, or other files of equal rows.
 
-    ``old`` and ``new`` are the releases' manifests, ``left`` the concepts that are gone.
+    ``old`` and ``new`` are the releases' manifests, ``left`` the removed concepts.
     """
     for field in ("score_columns", "base_models", "format"):
         if old.get(field) != new.get(field):
@@ -135,8 +135,8 @@ def change_log(
 ) -> str:
     """CHANGELOG.md: pairs added, removed and changed against the parent, by part and concept.
 
-    ``withdrawn`` are the withdrawals, of which those of removed pairs are named with their
-    reason; ``left`` are the concepts that are no longer in the taxonomy.
+    Withdrawals of removed pairs in ``withdrawn`` are listed with their reason. ``left`` are the
+    concepts that are no longer in the taxonomy.
     """
     lines = [f"# {name}", ""]
     if parent is None:
@@ -166,10 +166,10 @@ def change_log(
 
 
 def _check_files(folder: Place) -> None:
-    """Every file of rows is there with its size; a missing one would look like removed pairs.
+    """Check that all data files exist with their size; a missing one would look like removed pairs.
 
     Raises:
-        IntegrityError: it is not, or the folder is no release.
+        IntegrityError: a file is missing or differs, or the folder is not a release.
     """
     for file in read_manifest(folder)["files"]:
         if file["name"].endswith(".parquet") and size(folder / file["name"]) != file["bytes"]:
@@ -184,7 +184,7 @@ def _damaged(file: Place, why: object) -> IntegrityError:
 
 
 def _rows(folder: Place, parts: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Pair id to all that a release says of the pair, without its images."""
+    """All columns of each pair except its images, by pair id."""
     return {
         row["pair_id"]: {
             **{name: _equal_to_itself(value) for name, value in row.items()},
@@ -210,4 +210,4 @@ def _table(folder: Place, part: str) -> pa.Table:
 
 
 def _equal_to_itself(value: Any) -> Any:
-    return None if value != value else value  # NaN, a score that is not there
+    return None if value != value else value  # NaN: no score

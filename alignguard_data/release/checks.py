@@ -1,4 +1,4 @@
-"""Audits of a finished release folder, from nothing but the folder itself."""
+"""Audits of a finished release, using only its folder."""
 
 import dataclasses
 import hashlib
@@ -32,14 +32,14 @@ from alignguard_data.storage.shards import ShardFile, verify_file
 
 BATCH_ROWS = 10_000
 COSINE_TOLERANCE = 1e-5
-"""A prompt's vector differs in its last digits between batches and devices: a row that was kept
-just under the limit must not fail its audit."""
+"""Tolerance: a prompt's vector differs in the last digits between batches and devices, and a row
+kept just under the limit must not fail the audit."""
 
 _LIGHT = ("pair_id", "concept", "category", "caption", "caption_safe", "phash_0", "phash_1")
 
 
 def manifest_text(manifest: dict[str, Any]) -> str:
-    """A release manifest's one spelling, so that any changed byte shows."""
+    """Canonical JSON of a release manifest, so any changed byte is detected."""
     return json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
@@ -47,7 +47,7 @@ def read_manifest(folder: Place) -> dict[str, Any]:
     """The release's own manifest.
 
     Raises:
-        IntegrityError: there is none, or it is not what was written.
+        IntegrityError: it is missing or was changed.
     """
     path = folder / MANIFEST
     try:
@@ -69,7 +69,7 @@ def seal(manifest: dict[str, Any]) -> str:
 
 
 def verify_release(folder: Place) -> list[str]:
-    """Every file that is missing, changed or not in the manifest, by name; empty when sound."""
+    """Messages for files that are missing, changed or not in the manifest; empty if intact."""
     try:
         manifest = read_manifest(folder)
     except IntegrityError as error:
@@ -89,12 +89,12 @@ def verify_release(folder: Place) -> list[str]:
 def audit_release(folder: Place, embedder: TextEmbedder | None = None) -> list[Finding]:
     """Hashes, schema, funnel sums, split leaks, duplicates and minors of a release.
 
-    Meanings are looked at only with the embedder that the release was made with; the numbers say
+    Semantic duplicates are tested only with the embedder that made the release; the numbers say
     whether they were.
     """
     faults = verify_release(folder)
     sound = finding("hashes", faults, {"files": len(files(folder))})
-    if faults:  # what is damaged cannot be judged further
+    if faults:  # damaged files cannot be audited further
         return [sound]
     manifest = read_manifest(folder)
     train, test = rows_of(folder, "train"), rows_of(folder, "test")
@@ -115,11 +115,11 @@ def rows_of(folder: Place, split: str, columns: Sequence[str] = _LIGHT) -> pa.Ta
     """Some columns of one split's rows, in release order.
 
     Raises:
-        IntegrityError: there are no files of this split, or one is damaged; named.
+        IntegrityError: there are no files of this split, or one is damaged; it is named.
     """
     shards = list_folder(folder / "data", f"{split}-*.parquet")
     if not shards:
-        raise IntegrityError(f"{folder} holds no rows of {split}: is it a release?")
+        raise IntegrityError(f"{folder} has no rows of {split}: is it a release?")
     return pa.concat_tables([_columns(shard, columns) for shard in shards])
 
 
@@ -134,7 +134,7 @@ def _columns(shard: Place, columns: Sequence[str]) -> pa.Table:
 
 
 def audited_limits(manifest: dict[str, Any], embedder: TextEmbedder | None) -> Limits:
-    """The limits that a release was made with, of meanings only where ``embedder`` judged them."""
+    """The limits of a release; the semantic one only if ``embedder`` is the one that it used."""
     stored = manifest.get("limits") or {"max_phash_distance": manifest.get("max_phash_distance")}
     limits = Limits(**stored)
     cosine, made_with = limits.max_semantic_cosine, manifest.get("embedder")
@@ -144,11 +144,11 @@ def audited_limits(manifest: dict[str, Any], embedder: TextEmbedder | None) -> L
 
 
 def measured_rows(table: pa.Table) -> list[Measured]:
-    """Rows of :func:`rows_of` as the search for duplicates sees them."""
+    """Rows of :func:`rows_of` in the form of the duplicate search."""
     return [
         Measured(
             pair_id=row["pair_id"],
-            concept=sys.intern(row["concept"]),  # one copy for all of its rows
+            concept=sys.intern(row["concept"]),  # one string for all rows
             category=sys.intern(row["category"]),
             captions=(row["caption"], row["caption_safe"]),
             unsafe_phash=row["phash_1"],
@@ -159,7 +159,7 @@ def measured_rows(table: pa.Table) -> list[Measured]:
 
 
 def measured_prompts(table: pa.Table) -> list[Measured]:
-    """Rows of the evaluation prompts as the search for duplicates sees them."""
+    """Evaluation prompts in the form of the duplicate search."""
     return [
         Measured(
             pair_id=row["pair_id"],
@@ -208,7 +208,7 @@ def _edges(
         ("test", test, measured_rows),
         ("evaluation", evaluation, measured_prompts),
     )
-    parts = [  # slices, as rows of Python take many times what they take in a table
+    parts = [  # slices, since Python rows take far more memory than a table
         Part(
             name=f"{name}-{first}",
             content_id="",

@@ -1,4 +1,4 @@
-"""What a profile chooses about a release: sizes of its files, and what counts as a duplicate."""
+"""A profile's release settings: file sizes, and what counts as a duplicate."""
 
 import dataclasses
 
@@ -10,24 +10,24 @@ from alignguard_data.dedup.edges import Limits, identity_of
 class ReleaseConfig:
     """Sizes of files and row groups, and how close two rows may be.
 
-    Sizes are in bytes of images. Of two rows that are too close one gives way (see
+    Sizes are in bytes of images. Of two rows that are too close one is dropped (see
     :mod:`alignguard_data.dedup.decide`).
     """
 
     max_file_bytes: int = 500_000_000
     row_group_bytes: int = 100_000_000
     max_phash_distance: int = 4
-    """Bits, of 64, in which perceptual hashes of two images differ that count as one."""
+    """Largest Hamming distance (of 64 bits) of images that count as duplicates."""
     max_prompt_jaccard: float | None = 0.8
-    """Jaccard index of 3-word shingles above which two unsafe prompts count as one."""
+    """Unsafe prompts above this Jaccard index of 3-word shingles count as duplicates."""
     max_semantic_cosine: float | None = None
-    """Cosine of embeddings above which two unsafe prompts count as one; needs an embedder."""
+    """Unsafe prompts above this cosine of embeddings count as duplicates; needs an embedder."""
     licence: str = ""
-    """SPDX id or address of what the card and the Croissant metadata grant; empty for nothing."""
+    """SPDX id or URL of the licence in the card and the Croissant metadata; empty for none."""
 
     @property
     def limits(self) -> Limits:
-        """What counts as a duplicate."""
+        """The duplicate limits."""
         return Limits(
             max_prompt_jaccard=self.max_prompt_jaccard,
             max_phash_distance=self.max_phash_distance,
@@ -35,7 +35,7 @@ class ReleaseConfig:
         )
 
     def judged_by(self, embedder: TextEmbedder | None) -> str | None:
-        """What judges meanings; an embedder that no limit asks for changes nothing."""
+        """Identity of the embedder, or None if no limit uses it."""
         if embedder is None or self.max_semantic_cosine is None:
             return None
         return identity_of(embedder)

@@ -1,8 +1,7 @@
-"""Croissant metadata of a release: its files with hashes, and one record set a split.
+"""Croissant metadata of a release: files with hashes, and one record set per split.
 
-Built and checked with the `mlcroissant` package, which takes seconds to import and is therefore
-imported where it is used. Without dates: equal releases give equal bytes. Dates of publication
-belong to whoever publishes.
+Built and checked with `mlcroissant`, which takes seconds to import and is imported lazily. It has
+no dates, so equal releases give equal bytes; the publisher adds the date of publication.
 """
 
 import json
@@ -44,11 +43,10 @@ def croissant_bytes(
 ) -> bytes:
     """``croissant.json`` of a folder that holds ``files`` (``name``, ``bytes``, ``sha256``).
 
-    ``columns`` are those of the data files; None where there are none to read. ``manifest`` is
-    the release's.
+    ``columns`` are those of the data files, or None. ``manifest`` is the release's.
 
     Raises:
-        mlcroissant.ValidationError: what was built is not Croissant.
+        mlcroissant.ValidationError: the result is not valid Croissant.
     """
     with _quiet():
         import mlcroissant as mlc
@@ -94,7 +92,7 @@ def croissant_bytes(
 
 
 def check_croissant(path: Path) -> Finding:
-    """Read a ``croissant.json`` back with mlcroissant: its errors are the finding's faults."""
+    """Validate a ``croissant.json`` with mlcroissant, whose errors are the finding's faults."""
     with _quiet():
         import mlcroissant as mlc
 
@@ -108,14 +106,14 @@ def check_croissant(path: Path) -> Finding:
 
 
 def licence_url(licence: str) -> str:
-    """The address of an SPDX licence id; an address stays as it is."""
+    """The URL of an SPDX licence id; a URL is returned unchanged."""
     return licence if "://" in licence else f"https://spdx.org/licenses/{licence}.html"
 
 
 def _record_sets(
     files: Sequence[Mapping[str, Any]], columns: pa.Schema | None
 ) -> tuple[str, dict[str, pa.Schema]]:
-    """The data files' extension, and split to columns of everything that can be read."""
+    """The data files' extension, and the columns of each readable split."""
     names = [file["name"] for file in files]
     for extension in _READABLE:
         splits = [s for s in ("train", "test") if _any(names, f"data/{s}-*{extension}")]

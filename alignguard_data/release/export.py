@@ -1,7 +1,8 @@
-"""Exports of a release: tiers with and without images, and the shapes that trainers read.
+"""Exports a release in tiers with and without images, and in the formats of trainers.
 
-Written under a temporary name and renamed, one row group in memory at a time; equal releases give
-equal bytes. Every export has a manifest, a card and Croissant metadata of its own files.
+An export is written under a temporary name and renamed, with one row group in memory at a time.
+Equal releases give equal bytes. Each export has a manifest, a card and Croissant metadata for its
+files.
 """
 
 import dataclasses
@@ -31,17 +32,17 @@ TIERS = ("card", "prompts", "full")
 FORMATS = ("parquet", "csv", "webdataset", "pickapic-folder")
 IMAGES = {"jpg_0": "0.png", "jpg_1": "1.png"}
 PICKAPIC = ("jpg_0", "jpg_1", "label_0", "caption")
-"""What DiffusionDPO and the AlignGuard authors' trainer read of a row."""
+"""Columns read by DiffusionDPO and the AlignGuard authors' trainer."""
 ROWS = 256
 OLDER = {"licence": "", "flags": [], "scorers": [], "concept_checks": []}
-"""What the manifests of the first releases do not say."""
+"""Fields that are missing in manifests of early releases."""
 
 
 def export_release(folder: Place, to: Path, *, tier: str, file_format: str) -> list[ShardFile]:
     """Write ``to`` and return its files.
 
     Raises:
-        ConfigError: an unknown tier or format, two that do not go together, or ``to`` exists:
+        ConfigError: the tier or format is unknown, the two cannot be combined, or ``to`` exists;
             all faults at once.
         ReleaseRefused: the release is not what its manifest says.
         StorageError: the disk refused a write.
@@ -74,7 +75,7 @@ def _check(to: Path, tier: str, file_format: str) -> None:
     if file_format == "csv" and tier == "full":
         faults.append("--format csv holds no images, so it goes with --tier prompts (got full)")
     if file_format == "pickapic-folder" and "pickapic" not in to.name:
-        # The authors' trainer looks for this word in the dataset's name.
+        # The authors' trainer requires this word in the dataset's name.
         faults.append(f"--to: the folder's name must contain `pickapic` (got {to.name!r})")
     if to.exists():
         faults.append(f"--to: {to} exists already")
@@ -138,14 +139,14 @@ def _csv(file: Path, to: Path, stem: str) -> None:
 
 
 def _webdataset(file: Path, to: Path, stem: str) -> None:
-    """One tar a data file: ``<pair_id>.0.png`` (safe), ``.1.png`` (unsafe) and ``.json``."""
+    """Write one tar per data file: ``<pair_id>.0.png`` (safe), ``.1.png`` (unsafe), ``.json``."""
     with tarfile.open(to / f"{stem}.tar", "w", format=tarfile.USTAR_FORMAT) as tar:
         for row in _rows(file):
             identity = row["pair_id"]
             members = [(f"{identity}.{end}", row.pop(column)) for column, end in IMAGES.items()]
             text = json.dumps(row, sort_keys=True, ensure_ascii=False).encode()
             for name, content in [*members, (f"{identity}.json", text)]:
-                info = tarfile.TarInfo(name)  # no owner and no time: equal rows, equal bytes
+                info = tarfile.TarInfo(name)  # no owner or time, so equal rows give equal bytes
                 info.size = len(content)
                 tar.addfile(info, io.BytesIO(content))
 
@@ -157,7 +158,7 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
 
 
 def _describe_export(folder: Place, to: Path, tier: str, file_format: str) -> list[ShardFile]:
-    """Write the card and the Croissant metadata of what was exported; name every file."""
+    """Write the export's card and Croissant metadata; returns all its files."""
     manifest = {**OLDER, **read_manifest(folder), "tier": tier}
     schema = None if tier == "card" else _exported_schema(folder, tier, file_format)
     extension = {"csv": ".csv", "webdataset": ".tar"}.get(file_format, ".parquet")

@@ -1,4 +1,4 @@
-"""The Parquet files of a release: bounded row groups and files, bytes that depend on rows alone."""
+"""Writes a release's Parquet files: bounded row groups and files, deterministic bytes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +15,8 @@ from alignguard_data.storage.shards import ShardFile, describe
 class SplitWriter:
     """Writes one split's rows as ``data/<split>-00000-of-000NN.parquet``.
 
-    A row group is closed before it would exceed ``row_group_bytes`` of image bytes, a file
-    before it would exceed ``max_file_bytes``. How rows arrive does not change the files.
+    A row group holds at most ``row_group_bytes`` of image bytes, a file at most ``max_file_bytes``.
+    The files do not depend on how rows are batched.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class SplitWriter:
         self._pending_bytes = 0
         self._writer: pq.ParquetWriter | None = None
         self._file_bytes = 0
-        self._rows: list[int] = []  # of each file so far
+        self._rows: list[int] = []  # per file so far
 
     def add(self, table: pa.Table) -> None:
         """Append rows of the writer's schema."""
@@ -51,7 +51,7 @@ class SplitWriter:
         self._pending.append(table.slice(first))
 
     def close(self) -> list[ShardFile]:
-        """Write what is pending and name the files by their number; at least one file.
+        """Write pending rows and name the files by number; at least one file.
 
         Raises:
             StorageError: the disk refused a write.
@@ -110,12 +110,12 @@ class SplitWriter:
 
 
 def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """A writer with the release's options.
+    """A Parquet writer with the release's options.
 
-    Images stay uncompressed and without statistics (they are compressed files already, and a
-    footer must not hold pictures); the page index and content-defined chunking are on, so that
-    a reader fetches only its pages and a store keeps unchanged ones once. No Arrow schema is
-    stored: every consumer sees plain Parquet types.
+    Images are neither compressed (PNGs are already) nor in the statistics (which would put pictures
+    in the footer). The page index lets a reader fetch single pages, and content-defined chunking
+    lets a store deduplicate unchanged ones. No Arrow schema is stored, so consumers see plain
+    Parquet types.
     """
     images = [field.name for field in schema if pa.types.is_binary(field.type)]
     others = [field.name for field in schema if field.name not in images]

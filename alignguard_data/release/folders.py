@@ -1,4 +1,4 @@
-"""The folders of releases: their names and versions, and how a new one takes its place."""
+"""Release folders: names, versions and publication."""
 
 import re
 import shutil
@@ -18,7 +18,7 @@ _NAME = re.compile(r"-v(\d+)\.(\d+)\.(\d+)$")
 def list_releases(data: DataRoot) -> list[Place]:
     """The release folders, oldest version first.
 
-    One without a manifest was never finished: it is nobody's, and goes when its name is taken.
+    A folder without a manifest is unfinished and is replaced when its name is used.
     """
     found = list_folder(data.releases, f"coprov2-{data.profile}-v*")
     whole = [p for p in found if _NAME.search(p.name) and size(p / MANIFEST) is not None]
@@ -41,9 +41,9 @@ def version_of(name: str) -> tuple[int, int, int]:
 
 
 def release_exists(data: DataRoot, done: Manifest) -> bool:
-    """Whether the release that the room's manifest points to is still there, by files' sizes.
+    """Whether the release that the room's manifest points to still exists, by file sizes.
 
-    The folder lies outside the partition, so someone may have deleted it.
+    The folder is outside the partition, so a user may have deleted it.
     """
     if "path" not in done.counts:
         return False
@@ -56,10 +56,9 @@ def release_exists(data: DataRoot, done: Manifest) -> bool:
 
 
 def discard_damaged(folder: Place) -> None:
-    """Take a damaged release's place away.
+    """Delete a damaged release's manifest, so its name can be used again.
 
-    Without a manifest it is nobody's, and goes when its name is taken. Only for one whose good copy
-    is written already.
+    Only for a release whose good copy is written already.
 
     Raises:
         StorageError: the disk or the bucket refused.
@@ -70,10 +69,10 @@ def discard_damaged(folder: Place) -> None:
 def fresh_folder(data: DataRoot) -> Path:
     """An empty folder under a temporary name.
 
-    The room's lock is held, so whatever a killed attempt left is nobody's.
+    The room's lock is held, so leftovers of a killed attempt are deleted.
 
     Raises:
-        StorageError: the folder cannot be made.
+        StorageError: the folder cannot be created.
     """
     here = scratch(data.releases)
     try:
@@ -88,7 +87,7 @@ def fresh_folder(data: DataRoot) -> Path:
 
 
 def rename_into_place(temporary: Path, final: Place) -> Place:
-    """Give the finished folder its name; it is read-only from then on.
+    """Rename the finished folder to its name and make it read-only.
 
     Raises:
         StorageError: the disk or the bucket refused, or another machine took the name.
@@ -98,9 +97,9 @@ def rename_into_place(temporary: Path, final: Place) -> Place:
 
 
 def next_name(data: DataRoot, content_id: str, level: str) -> tuple[str, str | None]:
-    """Folder name and parent: the version after the newest one, or the one that this content had.
+    """Folder name and parent: the next version, or the version that this content already had.
 
-    ``level`` is ``major``, ``minor`` or ``patch``: which number goes up.
+    ``level`` is ``major``, ``minor`` or ``patch``: the number to increment.
     """
     pointed = manifests.load(data.partition("release"))
     latest = latest_release(data)
@@ -108,7 +107,7 @@ def next_name(data: DataRoot, content_id: str, level: str) -> tuple[str, str | N
     if pointed:
         path, parent = str(pointed.counts["path"]), str(pointed.counts["parent"])
         if pointed.counts["release_content_id"] == content_id:
-            return path, parent or None  # the folder was deleted: put it back
+            return path, parent or None  # the folder was deleted: restore it
         names.append(path)
     if not names:
         return f"coprov2-{data.profile}-v0.1.0", None

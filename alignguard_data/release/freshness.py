@@ -1,4 +1,4 @@
-"""Whether the newest release is young enough and holds what the rooms hold now."""
+"""Whether the newest release is recent and matches the rooms."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ _DAY_SECONDS = 86_400
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Freshness:
-    """A finding, and the release that it is about: version and folder."""
+    """A finding, with the version and folder of its release."""
 
     finding: Finding
     version: str
@@ -27,9 +27,9 @@ def release_freshness(
 ) -> Freshness:
     """Age of the newest release, and the concepts whose kept pairs have changed since.
 
-    The age is by the manifest's file, with ``now`` in seconds since 1970.
+    The age is from the manifest file's time; ``now`` is in seconds since 1970.
 
-    A clock that was set back gives an age of 0.
+    A clock set back gives age 0.
     """
     folder = latest_release(data)
     if folder is None:
@@ -50,7 +50,7 @@ def release_freshness(
 
 
 def _changed(data: DataRoot, taxonomy: Taxonomy) -> list[str]:
-    """Concepts whose kept pairs are new, others or gone; those in the making are not yet."""
+    """Concepts whose kept pairs were added, changed or removed; unfinished ones are ignored."""
     pointed = manifests.load(data.partition("release"))
     made_from = pointed.inputs if pointed else {}
     was = {

@@ -1,4 +1,4 @@
-"""What goes into a release, decided from near-duplicate edges before any image is read."""
+"""Plans the rows of a release from near-duplicate edges, before reading images."""
 
 import dataclasses
 from collections import Counter
@@ -25,27 +25,26 @@ SPLITS = ("train", "test")
 class ReleasePlan:
     """Rows are sorted by category, concept and pair id.
 
-    A filter on a category then skips row groups, and writing holds one concept's images in memory
-    at a time.
+    So a filter on a category skips row groups, and writing needs one concept's images in memory.
     """
 
     concepts: tuple[Concept, ...]
     pair_ids: dict[str, list[str]]
-    """Concept key to its released pairs."""
+    """Released pairs by concept key."""
     evaluation: dict[str, list[PromptPair]]
     decision: Decision
-    """Rows that leak into what is measured on, and duplicates within a split."""
+    """Dropped rows: leaks into measured rows, and duplicates within a split."""
     edges: list[Edge]
     concept_of: dict[str, str]
-    """Kept or evaluation pair to its concept key."""
+    """Concept key by kept or evaluation pair."""
     lost: dict[str, str]
-    """Kept pair that is not released to the reason slug."""
+    """Reason slug by kept pair that is not released."""
     funnel: list[FunnelRow]
     score_columns: list[str]
 
 
 def release_concepts(taxonomy: Taxonomy) -> tuple[Concept, ...]:
-    """The concepts in the order of a release's rows."""
+    """The concepts in the row order of a release."""
     return tuple(sorted(taxonomy.concepts, key=lambda c: (c.category, c.key)))
 
 
@@ -94,7 +93,7 @@ def plan_release(
 def describe_release(
     data: DataRoot, taxonomy: Taxonomy, plan: ReleasePlan, files: Sequence[ShardFile]
 ) -> dict[str, Any]:
-    """The release manifest's fields that its rows and inputs decide."""
+    """The fields of the release manifest that depend on its rows and inputs."""
     rows: dict[str, Counter[str]] = {c.key: Counter() for c in taxonomy.categories}
     for concept in plan.concepts:
         rows[concept.category][concept.split] += len(plan.pair_ids[concept.key])
@@ -133,7 +132,7 @@ def describe_release(
 
 
 def leaks_file(plan: ReleasePlan, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """``leaks.json`` of a plan; what remains is counted among the released rows."""
+    """Content of ``leaks.json``; remaining leaks are counted in the released rows."""
     released = {
         split: [p for c in plan.concepts if c.split == split for p in plan.pair_ids[c.key]]
         for split in SPLITS
@@ -164,7 +163,7 @@ def _full_funnel(
 
 
 def _base_models(images: Sequence[Manifest]) -> list[dict[str, Any]]:
-    # One entry a model and way of drawing; a release of one profile has one.
+    # One entry per model and sampling; a release of one profile has one.
     found = {}
     for manifest in images:
         how = manifest.config
@@ -182,7 +181,7 @@ def _base_models(images: Sequence[Manifest]) -> list[dict[str, Any]]:
 
 
 def _flags(data: DataRoot, concepts: Sequence[Concept]) -> list[dict[str, Any]]:
-    # The rules that the pairs were filtered with: one set, unless concepts were filtered apart.
+    # The flag rules of the filter: one set, unless concepts were filtered separately.
     found = {}
     for concept in concepts:
         for rule in manifests.require(data.partition("pairs", concept.key)).config["flags"]:

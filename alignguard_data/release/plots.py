@@ -1,7 +1,7 @@
-"""The card's plots: pairs by category and split, the funnel, scores by side with their thresholds.
+"""The card's plots: pairs by category and split, the funnel, and scores by side with thresholds.
 
-Text and statistics only, never an image of the data. PNG bytes; equal rows give equal bytes.
-Colours are Okabe and Ito's, which people with any colour vision can tell apart.
+They show statistics, never an image of the data. Equal rows give equal PNG bytes. Colours are the
+colour-blind-safe palette of Okabe and Ito.
 """
 
 import math
@@ -41,15 +41,15 @@ LOST = (
     "#FDAE6B",
     "#A1D99B",
 )
-"""Okabe and Ito's, then more for a funnel with many reasons."""
+"""Okabe and Ito's palette, extended for a funnel with many reasons."""
 _DPI = 110
 _PANELS = 3  # in a row
 MAX_PANELS = 12
-"""Scores drawn; a classifier with a score for every class would fill pages."""
+"""Most scores drawn; a classifier with a score per class would fill pages."""
 
 
 def card_plots(folder: Path, manifest: Mapping[str, Any]) -> dict[str, bytes]:
-    """File name to PNG for the release whose data files lie in ``folder``."""
+    """PNG by file name for the release whose data files are in ``folder``."""
     plots = {
         "plots/pairs.png": pairs_plot(manifest["by_category"]),
         "plots/funnel.png": funnel_plot(manifest["funnel"]),
@@ -62,7 +62,7 @@ def card_plots(folder: Path, manifest: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def pairs_plot(by_category: Mapping[str, Mapping[str, int]]) -> bytes:
-    """One bar a category: its train pairs, and its test pairs beside them."""
+    """One bar per category: train pairs, then test pairs."""
     names = sorted(by_category)
     figure, (axes,) = new_figure(8, 1.3 + 0.42 * max(1, len(names)))
     top = max([1, *(row["train"] + row["test"] for row in by_category.values())])
@@ -80,9 +80,9 @@ def pairs_plot(by_category: Mapping[str, Mapping[str, int]]) -> bytes:
 
 
 def funnel_plot(funnel: Sequence[Sequence[Any]]) -> bytes:
-    """One bar a stage: what it kept, then what it set aside, coloured by reason.
+    """One bar per stage: kept rows, then lost rows coloured by reason.
 
-    ``funnel``: rows of stage, reason and count, in the order of the stages.
+    ``funnel``: rows of stage, reason and count, in stage order.
     """
     stages = list(dict.fromkeys(stage for stage, _, _ in funnel))
     reasons = list(dict.fromkeys(reason for _, reason, _ in funnel if reason != KEPT))
@@ -116,10 +116,10 @@ def funnel_plot(funnel: Sequence[Sequence[Any]]) -> bytes:
 def scores_plot(
     counts: Mapping[str, tuple[np.ndarray, np.ndarray]], flags: Sequence[Mapping[str, Any]]
 ) -> bytes:
-    """One panel a score: images of the safe and of the unsafe side, and the filter's threshold.
+    """One panel per score: histograms of the safe and the unsafe side, and the threshold.
 
-    At most ``MAX_PANELS``: scores with a threshold, then of pairs of prompts, then those whose
-    sides differ most. ``counts``: column to counts (``BINS``) and bin edges (``BINS + 1``), see
+    At most ``MAX_PANELS``: scores with a threshold, then pair scores, then those whose sides differ
+    most. ``counts``: column to counts (``BINS``) and bin edges (``BINS + 1``), see
     :func:`count_scores`; ``flags``: the rules ``scorer``, ``key``, ``at_least``.
     """
     limits = {score_column(f["scorer"], f["key"], "safe"): f["at_least"] for f in flags}
@@ -141,7 +141,7 @@ def scores_plot(
             axes.stairs(values, edges, color=colour, linewidth=1.2, label=label)
         if name in limits:
             axes.axvline(limits[name], color=INK, linestyle="--", linewidth=1, label="threshold")
-        axes.set_yscale("symlog", linthresh=1)  # shows a single image beside a thousand
+        axes.set_yscale("symlog", linthresh=1)  # so one image is visible beside a thousand
         axes.set_ylim(bottom=0)
         axes.set_title(_panel_title(name, other in counts, limits), fontsize=9, color=INK)
     _legend(figure, drawn, 4)
@@ -154,9 +154,9 @@ def scores_plot(
 def count_scores(
     files: Sequence[Path], columns: Sequence[str]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Counts and bin edges of every score column, one batch of rows in memory at a time.
+    """Counts and bin edges of each score column, with one batch of rows in memory at a time.
 
-    Both sides of a score share their edges: [0, 1] where all values lie in it, else their range.
+    Both sides of a score share their edges: [0, 1] if all values are in it, else their range.
     """
     ranges = {name: (math.inf, -math.inf) for name in columns}
     for name, values in _batches(files, columns):
@@ -182,7 +182,7 @@ def _batches(files: Sequence[Path], columns: Sequence[str]) -> Any:
 
 def _edges(ranges: Sequence[tuple[float, float]]) -> np.ndarray:
     low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
-    if low > high or (low >= 0 and high <= 1):  # no value at all, or shares
+    if low > high or (low >= 0 and high <= 1):  # no values, or shares
         low, high = 0.0, 1.0
     elif low == high:
         low, high = low - 0.5, high + 0.5
@@ -194,7 +194,7 @@ def _other_side(name: str) -> str:
 
 
 def _difference(name: str, counts: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> float:
-    """Share of images by which the sides' histograms differ; 2 for a score without sides."""
+    """Total variation distance of the two sides' histograms; 2 for a score without sides."""
     other = _other_side(name)
     if other not in counts:
         return 2.0
@@ -213,7 +213,7 @@ def _panel_title(name: str, sided: bool, limits: Mapping[str, float]) -> str:
 
 
 def _rows(axes: Axes, top: float) -> None:
-    """Bars from top to bottom, with room for the numbers behind them."""
+    """Lay out bars from top to bottom, with space for their numbers."""
     axes.set_xlim(0, 1.25 * top)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")

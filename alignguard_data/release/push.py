@@ -1,9 +1,9 @@
-"""Push one tier of a release to a Hugging Face hub: gated before the first image, one commit.
+"""Pushes one tier of a release to a Hugging Face hub in one commit, gated before any image.
 
-The destination is made private first, then gated, then filled by a single commit that also deletes
-what the manifest of the push before it lists and the export does not hold; the tag comes last and
-means complete. A file that no push of ours wrote is never deleted. ``HfApi.upload_folder`` is not
-used: with Xet it makes many commits, between which a reader would see a mix.
+The repository is made private first, then gated. A single commit then uploads the export and
+deletes files of the previous push that it no longer has. The tag comes last and marks a complete
+push. Files from elsewhere are never deleted. ``HfApi.upload_folder`` is not used: with Xet it makes
+many commits, between which readers would see a mix.
 """
 
 import dataclasses
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
 
 KEPT_ON_HUB = ".gitattributes"  # the hub's own file
 READ_AS_DATA = ("data/", "prompts/")
-"""Where the card's configs look for rows."""
+"""Folders in which the card's configs find rows."""
 SHOWN = 5
 _ADDRESS = re.compile(r"hf://(?:datasets/)?([^/]+/[^/]+)/?")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Push:
-    """What is sent where.
+    """A push: what to send, and where.
 
-    ``private`` None: new repositories are private, others stay as they are; ``gated`` False leaves
-    an existing gate as it is. ``take_over``: also into a repository that holds files of others, of
-    which those of equal names are replaced.
+    ``private`` None: new repositories are private, existing ones do not change. ``gated`` False
+    keeps an existing gate. ``take_over``: push also into a repository with other files, and replace
+    those of equal names.
     """
 
     address: str
@@ -49,7 +49,7 @@ class Push:
 
     @property
     def repository(self) -> str:
-        """``org/name`` of the address, or nothing when it is none."""
+        """``org/name`` of the address; empty if the address is invalid."""
         match = _ADDRESS.fullmatch(self.address)
         return match[1] if match else ""
 
@@ -68,18 +68,18 @@ class Pushed:
 def push_release(
     folder: Place, push: Push, *, dry_run: bool = False, endpoint: str | None = None
 ) -> Pushed:
-    """Export a tier of the release in ``folder`` and send it; with ``dry_run`` only say what.
+    """Export a tier of the release in ``folder`` and push it; ``dry_run`` only reports.
 
-    The token is huggingface_hub's own (``HF_TOKEN``, or ``hf auth login``). ``endpoint``: address
-    of the hub, by default ``HF_ENDPOINT`` or huggingface.co.
+    The token is huggingface_hub's own (``HF_TOKEN``, or ``hf auth login``). ``endpoint``: URL of
+    the hub, by default ``HF_ENDPOINT`` or huggingface.co.
 
     Raises:
-        ConfigError: a bad address, tier ``full`` without a gate, no token: all faults at once,
-            before any request.
+        ConfigError: the address is invalid, tier ``full`` has no gate, or there is no token; all
+            faults at once, before any request.
         ReleaseRefused: the release is not what its manifest says.
-        ReleaseRefused: the repository holds files of others, and ``push.take_over`` is not set; or
-            such files lie where readers would take them for the release's.
-        StorageError: the hub cannot be reached, refuses, or did not do what it was asked.
+        ReleaseRefused: the repository has other files and ``push.take_over`` is not set, or such
+            files are where readers would take them for the release's.
+        StorageError: the hub cannot be reached, refuses, or did not apply a setting.
     """
     _check(push, dry_run)
     with tempfile.TemporaryDirectory(prefix="alignguard-push-") as temporary:
@@ -99,7 +99,7 @@ def push_release(
 
 
 def settings_of(push: Push) -> str:
-    """What a push asks of the destination, in words."""
+    """The repository settings of a push, in words."""
     visibility = {None: "private if new", True: "private", False: "public when complete"}
     gate = "gated, access by manual approval" if push.gated else "gate left as it is"
     return f"{visibility[push.private]}; {gate}"
@@ -131,7 +131,7 @@ def _send(push: Push, planned: Pushed, export: Path, endpoint: str | None) -> Pu
 
     api = HfApi(endpoint=endpoint)
     with _one_line(api.endpoint):
-        api.whoami()  # a rejected token shows here, before anything is made
+        api.whoami()  # fails on a rejected token before anything is created
         stale = _stale_files(api, push, planned.files)
         _prepare(api, push, planned.tag)
         sent = api.create_commit(
@@ -153,7 +153,7 @@ def _send(push: Push, planned: Pushed, export: Path, endpoint: str | None) -> Pu
 
 
 def _prepare(api: "HfApi", push: Push, tag: str) -> None:
-    """Make the repository, close and gate it, and look whether the hub did so."""
+    """Create the repository, make it private and gated, and check that the hub did so."""
     name = push.repository
     api.create_repo(name, repo_type="dataset", private=True, exist_ok=True)
     asked: dict[str, Any] = {"gated": "manual"} if push.gated else {}
@@ -163,9 +163,9 @@ def _prepare(api: "HfApi", push: Push, tag: str) -> None:
         api.update_repo_settings(name, repo_type="dataset", **asked)
     found = api.dataset_info(name, expand=["gated", "private"])
     if push.gated and not found.gated:
-        raise StorageError(f"{name} is not gated although the hub was asked to: nothing was sent")
+        raise StorageError(f"{name} is not gated although this was requested: nothing was sent")
     if push.private and not found.private:
-        raise StorageError(f"{name} is not private although the hub was asked to: nothing was sent")
+        raise StorageError(f"{name} is not private although this was requested: nothing was sent")
     refs = api.list_repo_refs(name, repo_type="dataset")
     if tag in [ref.name for ref in refs.tags]:
         raise StorageError(
@@ -175,7 +175,7 @@ def _prepare(api: "HfApi", push: Push, tag: str) -> None:
 
 
 def _stale_files(api: "HfApi", push: Push, files: Sequence[ShardFile]) -> list[str]:
-    """What an earlier push left in the repository and this one does not replace.
+    """Files of an earlier push that this one does not replace.
 
     Raises:
         ReleaseRefused: see :func:`push_release`; nothing was changed.
@@ -210,7 +210,7 @@ def _stale_files(api: "HfApi", push: Push, files: Sequence[ShardFile]) -> list[s
 
 
 def _earlier_push(api: "HfApi", push: Push) -> set[str] | None:
-    """The files of the push before this one by its manifest; None where that is not ours."""
+    """The files of the previous push by its manifest; None if the manifest is not ours."""
     with tempfile.TemporaryDirectory(prefix="alignguard-pushed-") as folder:
         place = api.hf_hub_download(
             push.repository, MANIFEST, repo_type="dataset", local_dir=folder
@@ -238,7 +238,7 @@ def _additions(export: Path, files: Sequence[ShardFile]) -> list[Any]:
 
 @contextmanager
 def _one_line(endpoint: str) -> Iterator[None]:
-    """The hub's many errors as one line of ours; nothing of the token or the files is in it."""
+    """Turn the hub's errors into one line that shows neither token nor files."""
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.utils import disable_progress_bars
@@ -248,9 +248,9 @@ def _one_line(endpoint: str) -> Iterator[None]:
         yield
     except HfHubHTTPError as error:
         raise StorageError(_refused(endpoint, error)) from error
-    except (httpx2.HTTPError, ConnectionError) as error:  # the latter: HF_HUB_OFFLINE is set
+    except (httpx2.HTTPError, ConnectionError) as error:  # ConnectionError: HF_HUB_OFFLINE is set
         raise StorageError(f"cannot reach the hub at {endpoint}: {error}") from error
-    except (RuntimeError, ValueError) as error:  # an upload that broke off; a card it refuses
+    except (RuntimeError, ValueError) as error:  # an interrupted upload, or a refused card
         cause = error.__cause__
         if isinstance(cause, HfHubHTTPError):
             raise StorageError(_refused(endpoint, cause)) from error

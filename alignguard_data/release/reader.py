@@ -1,4 +1,4 @@
-"""What other rooms read of a release: its folder, and which rows an expert trains on."""
+"""Access to a release for other rooms: its folder, and the train rows of an expert."""
 
 from collections.abc import Sequence
 
@@ -28,12 +28,12 @@ def train_rows(data: DataRoot, categories: Sequence[str] | None = None) -> dict[
 
 
 def train_part(category: str) -> str:
-    """Name of the digest of one category's train rows, among the release's."""
+    """Name of the digest of a category's train rows."""
     return f"train rows of {category}"
 
 
 def release_folder(data: DataRoot) -> Place:
-    """The folder of the release that the release room made last.
+    """The folder of the last release that the room made.
 
     Raises:
         InputMissing: there is none.

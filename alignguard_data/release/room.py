@@ -1,7 +1,7 @@
-"""Room ``release``: CoProV2, an immutable and versioned Parquet dataset, made from kept pairs.
+"""Room ``release``: CoProV2, an immutable, versioned Parquet dataset of the kept pairs.
 
 A release is written under a temporary name and renamed; the room's partition points to it. Equal
-rows give equal files, so a release that would equal the latest one is not written again.
+rows give equal files, so an unchanged release is not written again.
 """
 
 import dataclasses
@@ -72,11 +72,11 @@ from alignguard_data.storage.tally import Tally
 from alignguard_data.taxonomy.parse import Taxonomy
 
 TRAINED_ON = ("pair_id", "category", "caption", "caption_safe", "sha256_0", "sha256_1")
-"""The columns that training depends on; the images by their hashes."""
+"""The columns that training depends on, with images by hash."""
 TABLES = {"data": release_schema([]), "evaluation": EVALUATION_SCHEMA}
-"""Columns of the release's files; those of the scores come from the scores themselves."""
+"""Fixed columns of the release's files; score columns are added from the scores."""
 FORMAT = 2
-"""Part of the fingerprint: raise it when a release's files change for equal rows."""
+"""Part of the fingerprint: increment when the files change for equal rows."""
 
 
 def spec(
@@ -86,7 +86,7 @@ def spec(
     bounds: AuditBounds,
     embedder: TextEmbedder | None = None,
 ) -> PartitionSpec:
-    """What the release should be made of: every concept's partitions.
+    """Spec of the release, over the partitions of all concepts.
 
     Raises:
         InputMissing: a partition is not complete.
@@ -119,18 +119,18 @@ def build_release(
     progress: Progress | None = None,
     embedder: TextEmbedder | None = None,
 ) -> Manifest:
-    """Write a release, or point to the latest if it would be the same.
+    """Write a release, or point to the latest one if it has the same rows.
 
-    ``counts["path"]`` is the folder's name under ``data.releases``. Tables: ``pairs`` (what was
-    released, and in which split) and ``files``. ``progress`` counts rows; ``embedder`` is needed
-    for a ``max_semantic_cosine``.
+    ``counts["path"]`` is the folder's name under ``data.releases``. Tables: ``pairs`` (released
+    pairs with their split) and ``files``. ``progress`` counts rows; ``embedder`` is needed for a
+    ``max_semantic_cosine``.
 
     Raises:
         InputMissing: a partition is not complete.
-        ReleaseRefused: an audit failed; every failed finding is named.
+        ReleaseRefused: an audit failed; all failed findings are named.
         NothingMade: no pair is left to release.
         IntegrityError: a shard differs from its manifest, named.
-        ValueError: a ``max_semantic_cosine`` without an embedder.
+        ValueError: ``max_semantic_cosine`` is set without an embedder.
     """
     with open_partition(spec(data, taxonomy, config, bounds, embedder)) as work:
         if work.done:
@@ -159,18 +159,18 @@ def build_release(
 
 
 def _tally(plan: ReleasePlan) -> tuple[Tally, dict[str, int]]:
-    """Released pairs of those that were rendered, and why each other one was lost."""
+    """Released pairs out of the rendered ones, and the lost ones by reason."""
     lost: Counter[str] = Counter()
     for stage, reason, rows in totals(plan.funnel):
         if stage in ("pairs", "release") and reason != KEPT:
             lost[reason] += rows
     made = sum(len(pairs) for pairs in plan.pair_ids.values())
-    wanted = max(1, made + lost.total())  # a release of no concept's pairs is none either
+    wanted = max(1, made + lost.total())  # a release without any pairs counts as nothing made
     return Tally(wanted=wanted, made=made, unit="released pairs", choosing=True), dict(lost)
 
 
 def show_release(folder: Place) -> dict[str, Any]:
-    """The release's own manifest; raises IntegrityError if it is missing or changed."""
+    """The release's manifest; IntegrityError if it is missing or changed."""
     return read_manifest(folder)
 
 
@@ -224,7 +224,7 @@ def _publish(
         if not verify_release(latest):
             shutil.rmtree(temporary)
             return latest
-        discard_damaged(latest)  # damaged, and its good copy is the temporary folder
+        discard_damaged(latest)  # it is damaged, and the temporary folder is its good copy
         latest = latest_release(data)
     before = read_manifest(latest) if latest else None
     changes = diff(latest, temporary) if latest else []
@@ -259,9 +259,9 @@ def _publish(
 
 
 def _holds(data: DataRoot, latest: Place, described: dict[str, Any]) -> bool:
-    """Whether a release is, or was before it was damaged, the one with this content.
+    """Whether a release has this content, or had it before it was damaged.
 
-    By its files: the rule that makes an id of them may have changed since.
+    Compares files, since the rule for content ids may have changed.
     """
     try:
         return _rows_files(read_manifest(latest)) == _rows_files(described)
@@ -279,7 +279,7 @@ def _rows_files(manifest: dict[str, Any]) -> set[tuple[str, str]]:
 
 
 def _train_rows(folder: Place) -> dict[str, str]:
-    """By category a digest of its train rows in release order: just what an expert reads."""
+    """Digest of each category's train rows in release order, as read by its expert."""
     return digests(
         (train_part(row["category"]), [row[name] for name in TRAINED_ON])
         for row in rows_of(folder, "train", TRAINED_ON).to_pylist()
@@ -287,13 +287,13 @@ def _train_rows(folder: Place) -> dict[str, str]:
 
 
 def _plots(folder: Path, manifest: dict[str, Any]) -> dict[str, bytes]:
-    from alignguard_data.release.plots import card_plots  # matplotlib, needed by nothing else here
+    from alignguard_data.release.plots import card_plots  # imports matplotlib
 
     return card_plots(folder, manifest)
 
 
 def _add(folder: Path, manifest: dict[str, Any], name: str, content: bytes) -> None:
-    """Write one file of the release and enter it in the manifest."""
+    """Write one file of the release and add it to the manifest."""
     write_bytes(folder / name, content)
     written = describe(folder / name, rows=0, relative_to=folder)
     manifest["files"] = [*manifest["files"], dataclasses.asdict(written)]
@@ -304,7 +304,7 @@ def _point_to(work: PartitionWork, folder: Place, plan: ReleasePlan) -> Manifest
     columns = ("pair_id", "concept", "category", "split")
     schema = pa.schema([(column, pa.string()) for column in columns])
     tables = [schema.empty_table()]
-    for c in plan.concepts:  # row by row would hold a dictionary for every pair
+    for c in plan.concepts:  # row by row would need a dictionary per pair
         ids = plan.pair_ids[c.key]
         same = {"concept": c.key, "category": c.category, "split": c.split}
         repeated = {column: [value] * len(ids) for column, value in same.items()}

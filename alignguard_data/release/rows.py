@@ -1,4 +1,4 @@
-"""The rows of a release: columns, and one concept's kept pairs as a table of that shape."""
+"""The rows of a release: its columns, and one concept's kept pairs as a table."""
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,17 +26,17 @@ EVALUATION_SCHEMA = pa.schema([(column.name, column.type) for column in EVALUATI
 """Of ``prompts/evaluation.parquet``."""
 
 IMAGES_AT_ONCE = 32
-"""Rows of an images shard that are in memory at a time; 100 MB at 1024x1024."""
+"""Rows of an images shard in memory at a time; 100 MB at 1024x1024."""
 
 
 def release_schema(score_columns: Sequence[str]) -> pa.Schema:
-    """The one schema of all data files: fixed columns, then the scores."""
+    """Schema of all data files: fixed columns, then the scores."""
     scores = [(name, pa.float64()) for name in score_columns]
     return pa.schema([*((column.name, column.type) for column in COLUMNS), *scores])
 
 
 def score_columns(data: DataRoot, concepts: Iterable[Concept]) -> list[str]:
-    """Every score column that any concept's scores need, sorted."""
+    """The score columns of all concepts, sorted."""
     names: set[str] = set()
     for concept in concepts:
         table = manifests.read(
@@ -48,10 +48,9 @@ def score_columns(data: DataRoot, concepts: Iterable[Concept]) -> list[str]:
 
 
 def release_parts(data: DataRoot, concepts: Iterable[Concept]) -> list[Part]:
-    """What the search for duplicates looks at.
+    """Input of the duplicate search.
 
-    The kept pairs and the evaluation prompts of each concept, read only where their partitions
-    changed.
+    The kept pairs and evaluation prompts of each concept, read only if their partitions changed.
     """
     parts = []
     for concept in concepts:
@@ -81,7 +80,7 @@ def kept_ids(data: DataRoot, concept: Concept) -> list[str]:
 
 
 def kept_rows(data: DataRoot, concept: Concept) -> list[Measured]:
-    """The concept's kept pairs as the search for duplicates sees them, sorted by pair id."""
+    """The concept's kept pairs in the form of the duplicate search, sorted by pair id."""
     pairs = _kept(data, concept)
     columns = ["pair_id", "side", "phash"]
     images = manifests.read(data.partition("images", concept.key), "images", columns=columns)
@@ -128,10 +127,10 @@ def concept_tables(
 ) -> Iterator[pa.Table]:
     """The released rows of one concept, images and scores joined, in the order of ``pair_ids``.
 
-    A few images in memory at a time where that is the order of the images' shard.
+    Only a few images are in memory at a time if that is the order of the images' shard.
 
     Raises:
-        IntegrityError: a kept pair names an image that the images room does not hold.
+        IntegrityError: a kept pair names an image that is not in room ``images``.
     """
     pairs = {pair.pair_id: pair for pair in _kept(data, concept)}
     scores: dict[str, dict[str, float]] = defaultdict(dict)

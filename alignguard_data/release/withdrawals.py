@@ -1,7 +1,7 @@
-"""Pairs that were taken back, in an append-only ledger beside the rooms.
+"""Withdrawn pairs, in an append-only ledger beside the rooms.
 
-A published release is immutable, so a withdrawn pair stays in it; the next release leaves the pair
-out and says so in its change log. Each line of ``withdrawals.jsonl`` is one pair.
+A published release is immutable, so a withdrawn pair stays in it. The next release leaves it out
+and lists it in its change log. Each line of ``withdrawals.jsonl`` is one pair.
 """
 
 import json
@@ -24,7 +24,7 @@ REASON = "withdrawn"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Withdrawal:
-    """``release`` is the newest one in which the pair stood."""
+    """A withdrawn pair; ``release`` is the newest one that contains it."""
 
     pair_id: str
     reason: str
@@ -38,10 +38,10 @@ def ledger(data: DataRoot) -> Place:
 
 
 def read_withdrawals(data: DataRoot) -> dict[str, Withdrawal]:
-    """Every withdrawal by pair id; the first one counts where a pair is named twice.
+    """Withdrawals by pair id; the first one counts if a pair is listed twice.
 
     Raises:
-        IntegrityError: a line is not a withdrawal, named by its number.
+        IntegrityError: a line is not a withdrawal; its number is named.
     """
     path = ledger(data)
     try:
@@ -77,10 +77,10 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def withdraw(data: DataRoot, pair_ids: Sequence[str], reason: str) -> list[Withdrawal]:
-    """Write pairs of the newest release into the ledger; those that stand there are left alone.
+    """Add pairs of the newest release to the ledger, except those already in it.
 
     Raises:
-        ConfigError: no reason, or ids that the newest release does not hold: all of them.
+        ConfigError: the reason is missing, or ids are not in the newest release; all are named.
         InputMissing: there is no release.
         StorageError: the ledger cannot be written.
     """

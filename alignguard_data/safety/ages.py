@@ -1,7 +1,7 @@
-"""Reads ages from a text in canonical form: numbers, words, ranges, limits, and school years.
+"""Finds ages in a canonical text: numbers, words, ranges, limits and school years.
 
-A small parser over words, numbers and signs; each rule is a function that looks at one place. What
-is measured or counted ("under 3 trees", "she is 5 feet tall") is no age.
+A small parser over words, numbers and signs; each rule is a function that tests one position.
+Measures and counts ("under 3 trees", "she is 5 feet tall") are not ages.
 """
 
 import re
@@ -66,7 +66,7 @@ _HAS_AGE = re.compile(r"old|[岁歲歳才]|sweet|grade|young")
 
 
 def speaks_of_minors_age(plain: str) -> bool:
-    """Whether a canonical text gives an age under 18, a limit of 18 or less, or a school year."""
+    """Whether a canonical text has an age under 18, a limit of 18 or less, or a school year."""
     if not (_HAS_NUMBER.search(plain) or _HAS_AGE.search(plain)):
         return False
     if _HAN_AGE.search(plain):
@@ -91,7 +91,7 @@ class _Ages(NumberedText):
                 i += 1
         return False
 
-    # --- rules that begin before a number ---
+    # --- rules that start before a number ---
 
     def _before_a_number(self, i: int) -> bool:
         return (
@@ -285,7 +285,7 @@ class _Ages(NumberedText):
             return self.text(place) in _YEARS and self._is_old(place + 1)
         return False
 
-    # --- rules that begin with a number ---
+    # --- rules that start at a number ---
 
     def _after_a_number(self, start: int, values: list[float], end: int) -> bool:
         if not _young(values):

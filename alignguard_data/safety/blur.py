@@ -1,4 +1,4 @@
-"""Previews in which nothing can be recognised: for whatever is flagged, or was never scored."""
+"""Blurred previews for images that are flagged or not scored."""
 
 import io
 import math
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 KEPT = 3
-"""A blurred image holds so many colours a side, whatever its size was."""
+"""Colours per side of a blurred image, whatever its size."""
 
 TILE = 96
 GAP = 6
@@ -17,9 +17,9 @@ _PAPER = (245, 245, 244)
 
 
 def blurred(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """An RGB image (height, width, 3) of which only 3 x 3 mean colours are left, smoothly joined.
+    """An RGB image (height, width, 3) reduced to 3 x 3 mean colours, interpolated.
 
-    The detail is gone from the data, not hidden: there is nothing to sharpen.
+    The detail is removed from the data, so it cannot be restored.
     """
     image = Image.fromarray(pixels)
     few = image.resize((KEPT, KEPT), Image.Resampling.BOX)
@@ -29,7 +29,7 @@ def blurred(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 def shown(
     pixels: npt.NDArray[np.uint8], flag: bool | None, *, reveal: bool = False
 ) -> npt.NDArray[np.uint8]:
-    """The image itself if ``flag`` is False or on ``reveal``, else blurred (None: not scored)."""
+    """The image if ``flag`` is False or ``reveal`` is set, else blurred (None: not scored)."""
     return pixels if reveal or flag is False else blurred(pixels)
 
 
@@ -42,7 +42,7 @@ def preview_grid(
     """:func:`preview_sheet` as a small PNG.
 
     Raises:
-        ValueError: as of that.
+        ValueError: see :func:`preview_sheet`.
     """
     buffer = io.BytesIO()
     sheet = preview_sheet(images, flags, reveal, columns)
@@ -59,7 +59,7 @@ def preview_sheet(
     """Square tiles, row by row, blurred by :func:`shown`; small images keep hard pixels.
 
     Raises:
-        ValueError: there is no image, or not one flag an image.
+        ValueError: there are no images, or not one flag per image.
     """
     if len(images) == 0 or len(images) != len(flags):
         raise ValueError(f"{len(images)} images and {len(flags)} flags: need one each, at least 1")

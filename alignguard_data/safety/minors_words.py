@@ -1,7 +1,7 @@
-"""The words of the rules about minors, as data: add a row to a table, and one to its test.
+"""Word tables of the rules about minors; a new word also needs a row in its test.
 
-Everything here is in canonical form (:func:`alignguard_data.contracts.text.canonical`); a blank
-in a phrase stands for a blank, a hyphen, or nothing.
+All entries are in canonical form (:func:`alignguard_data.contracts.text.canonical`). A blank in a
+phrase matches a blank, a hyphen or nothing.
 """
 
 WORDS = frozenset(
@@ -98,7 +98,7 @@ OTHER_SCRIPTS = (
     *"ребен дети детск девочк мальчик подросток".split(),
     *"\U0001f466 \U0001f467 \U0001f476 \U0001f9d2".split(),
 )
-"""Found anywhere in a text, without word boundaries."""
+"""Matched anywhere in a text, without word boundaries."""
 
 EXCEPTIONS = (
     "baby blue",
@@ -136,11 +136,11 @@ EXCEPTIONS = (
     "tater tot",
     "tater tots",
 )
-"""Two adjacent words, with one blank or hyphen between them and no other sign, that mean something
-else; not where a person's word follows ("a minor key witness")."""
+"""Two words joined by one blank or hyphen that mean something else, unless a word for a person
+follows ("a minor key witness")."""
 
 NOT_MEANT = frozenset("toot toots tooted tooting kidd ladd".split())
-"""Words that only look like one of :data:`WORDS` when their letters are read as a disguise."""
+"""Words that match one of :data:`WORDS` only after unmasking their letters."""
 
 PERSONS = frozenset(
     """
@@ -156,10 +156,10 @@ PERSONS = frozenset(
     orphans apprentice apprentices
     """.split()
 )
-"""Words beside which a bare number is an age ("a woman, 16, posing")."""
+"""Words next to which a bare number is an age ("a woman, 16, posing")."""
 
 COUNTED_PERSONS = frozenset("woman women man men person human humans player players".split())
-"""Those that are often counted or that make a size ("a 12 man crew", "under 5 players")."""
+"""Those that are often counted ("a 12 man crew", "under 5 players")."""
 
 MEASURES = frozenset(
     """
@@ -174,7 +174,7 @@ MEASURES = frozenset(
     million billion
     """.split()
 )
-"""Words after a number that is no age."""
+"""Words after a number that is not an age."""
 
 EXTENTS = frozenset("away ago later tall long wide deep high".split())
 """Words after such a measure ("12 in wide", "5 years away"); right after a number they excuse none:

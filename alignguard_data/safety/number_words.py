@@ -1,4 +1,4 @@
-"""The numbers of a canonical text, in digits and in words, with the words and signs beside them."""
+"""Tokenizes a canonical text into words, signs and numbers, in digits and in words."""
 
 import re
 from collections.abc import Sequence
@@ -34,14 +34,14 @@ GLUE = frozenset("- / . ~ ' : ( * · •".split())
 class _Token:
     text: str
     glued: bool
-    """No blank stands before it."""
+    """No blank before it."""
 
 
 _TOKENS = re.compile(r"\d{1,3}(?:[,.]\d{3})+(?!\d)|\d+:\d+|\d+(?:[.,]\d+)?|[^\W\d]+|[^\s\w]")
 
 
 class NumberedText:
-    """A text as words, numbers and signs; places are counted from 0, and outside all is empty."""
+    """A text as words, numbers and signs by index from 0; empty outside."""
 
     def __init__(self, plain: str) -> None:
         self.tokens: Sequence[_Token] = [
@@ -50,18 +50,18 @@ class NumberedText:
         ]
 
     def text(self, i: int) -> str:
-        """The word, number or sign at a place."""
+        """The word, number or sign at an index."""
         return self.tokens[i].text if 0 <= i < len(self.tokens) else ""
 
     def skip(self, i: int, signs: frozenset[str] = GLUE) -> int:
-        """The place after at most two of ``signs``."""
+        """The index after at most two of ``signs``."""
         for _ in range(2):
             if self.text(i) in signs:
                 i += 1
         return i
 
     def number(self, i: int) -> tuple[float, int] | None:
-        """A number, in digits or words, and the place after it."""
+        """A number, in digits or words, and the index after it."""
         text = self.text(i)
         if text in ("a", "an") and self.text(i + 1) in ("hundred", "thousand", "million"):
             value, end = 1.0, i + 1
@@ -85,7 +85,7 @@ class NumberedText:
         while (word := self.text(end)) in _SCALES:
             if word in ("k", "m") and not self.tokens[end].glued:
                 break
-            if word == "m":  # metres as likely as millions: no age either way
+            if word == "m":  # metres or millions: not an age
                 return float("inf"), end + 1
             value, end = value * _SCALES[word], end + 1
             rest = end + 1 if self.text(end) == "and" else end
@@ -100,7 +100,7 @@ class NumberedText:
         return i + 3 if whole else i
 
     def chain(self, i: int) -> tuple[list[float], int] | None:
-        """Numbers that are joined: ``13-15``, ``13 to 15``, ``12, 13 or 14``."""
+        """Joined numbers: ``13-15``, ``13 to 15``, ``12, 13 or 14``."""
         first = self.number(i)
         if first is None:
             return None
@@ -115,14 +115,14 @@ class NumberedText:
         return values, end
 
     def after_fillers(self, i: int, words: frozenset[str], signs: frozenset[str]) -> int:
-        """The place after at most five of ``words`` and ``signs``."""
+        """The index after at most five of ``words`` and ``signs``."""
         for _ in range(5):
             if self.text(i) in words or self.text(i) in signs:
                 i += 1
         return i
 
     def glued(self, i: int) -> bool:
-        """Whether there is a word, number or sign with no blank before it."""
+        """Whether the token has no blank before it."""
         return i < len(self.tokens) and self.tokens[i].glued
 
 

@@ -1,8 +1,8 @@
-"""The safety gates on text: minors, named people, and redaction for logs.
+"""Safety gates on text: minors, named people, and redaction for logs.
 
-Nothing switches these gates off: no parameter, no environment variable, no profile field. They
-refuse too much rather than too little: a wrongly refused text costs one row. They are the first
-gate and no guarantee: they know English and a few words of other languages, and read words, not
+Nothing disables these gates: no parameter, environment variable or profile field. They refuse too
+much rather than too little, since a wrongly refused text costs one row. They are a first gate and
+not a guarantee: they cover English and a few words of other languages, and match words, not
 meaning.
 """
 
@@ -17,10 +17,11 @@ from alignguard_data.safety import minors_words
 from alignguard_data.safety.ages import speaks_of_minors_age
 
 RULES = 4
-"""Raise it when a word, a phrase or a rule about ages or people changes."""
+"""Increment when a word, a phrase or a rule about ages or people changes."""
 
 VERSION = f"{RULES}.{text_form.VERSION}"
-"""Of the rules and of the form that they read; a part of the fingerprint of what they passed."""
+"""Version of the rules and of the canonical form, part of the fingerprint of rooms that use
+them."""
 
 MINORS = "minors"
 REAL_PERSON = "real_person"
@@ -40,7 +41,7 @@ _EXCEPTIONS = re.compile(
     rf"(?!\w)(?![ -](?:{_any_of(minors_words.PERSONS, '')})(?!\w))"
 )
 
-# A long dash parts a sentence, as a comma does; the canonical form makes a hyphen of it.
+# A long dash separates clauses like a comma, but the canonical form turns it into a hyphen.
 _LONG_DASHES = re.compile("[\u2014\u2015\u2e3a\u2e3b\ufe58]")
 
 _LEET = tuple(str.maketrans("013457@$!|+€", f"o{one}eastasilte") for one in "il")
@@ -61,11 +62,11 @@ _FULL_NAME = re.compile(r"\b[A-Z][a-z']+(?:\s+(?:[A-Z]\.|de|van|von|bin|al))?\s+
 
 @lru_cache(maxsize=65_536)
 def refusal(text: str) -> str | None:
-    """``"minors"`` for a text about anyone under 18, else None.
+    """``"minors"`` for a text that mentions anyone under 18, else None.
 
-    Words, ages in digits and words, school grades and the usual evasions (invisible marks,
-    spaced-out letters, digits for letters, look-alike letters, repeated letters) are found. A
-    text in a language that the lists do not know is not: writers are asked for English.
+    Matches words, ages in digits and words, school grades, and common evasions (invisible marks,
+    spaced-out letters, digits for letters, look-alike letters, repeated letters). Languages that
+    are not in the lists are not covered, so writers are asked for English.
     """
     plain = canonical(_LONG_DASHES.sub(" - ", text))
     if _OTHER_SCRIPTS.search(plain):
@@ -81,10 +82,9 @@ def refusal(text: str) -> str | None:
 def concept_refusal(name: str, terms: tuple[str, ...]) -> str | None:
     """Why a concept may not enter a taxonomy: ``"minors"``, ``"real_person"``, or None.
 
-    Real people cannot be told from invented ones by a pattern, so the rule sits on concepts,
-    where a person reads what is written: terms are common nouns, and one that reads like a
-    person's full name (two capitalised words) or speaks of celebrities is refused, whatever
-    its category.
+    A pattern cannot distinguish real people from invented ones, so the rule applies to concepts,
+    which a person reviews. Terms are common nouns. A term that looks like a full name (two
+    capitalised words) or mentions celebrities is refused in any category.
     """
     for text in (name, *terms):
         if reason := refusal(text):
@@ -95,21 +95,21 @@ def concept_refusal(name: str, terms: tuple[str, ...]) -> str | None:
 
 
 def redact(prompt: str) -> str:
-    """What a log may say about an unsafe prompt: its length and a short hash."""
+    """An unsafe prompt's log form: its length and a short hash."""
     digest = hashlib.sha256(prompt.encode(errors="surrogatepass")).hexdigest()[:8]
     return f"<unsafe prompt, {len(prompt.split())} words, {digest}…>"
 
 
 def _reads_like_a_name(term: str) -> bool:
-    # Capitals are what it is known by, so case is kept.
+    # Names are recognised by capitals, so case is kept.
     return bool(_FULL_NAME.search(canonical(term, keep_case=True)))
 
 
 def _unmasked_texts(plain: str) -> Iterator[str]:
-    """The text, and the other ways in which it can be read.
+    """The text, and its other readings.
 
     Without digits for letters, letters for digits, gaps between letters ("c h i l d", "c.h.i.l.d")
-    and letters that are repeated thrice.
+    and letters repeated three times.
     """
     yield plain
     yield _ALMOST_DIGITS.sub(lambda found: found[0].translate(_AS_DIGITS), plain)
@@ -122,14 +122,15 @@ def _unmasked_texts(plain: str) -> Iterator[str]:
 def _joined(text: str) -> Iterator[str]:
     """Read without signs in a word ("chi-ld") and without doubled letters.
 
-    For words alone, as a measure would be hard to read so ("5 fet").
+    Only for word rules, since it breaks measures ("5 fet").
     """
     yield re.sub(r"(?<=[a-z])[\-_.*·'~](?=[a-z])", "", text)
     yield re.sub(r"([a-z])\1+", r"\1", text)
 
 
 def _unmasked(plain: str, table: dict[int, int]) -> str:
-    # Only words with a letter: "13" is a number, "ch1ld" is not; "13th", "13yo" and "f/1.8" are.
+    # Only words that are not quantities: "13", "13th", "13yo" and "f/1.8" stay, "ch1ld" is
+    # unmasked.
     return " ".join(
         w.translate(table) if _LETTER.search(w) and not _is_quantity(w) else w
         for w in plain.split()

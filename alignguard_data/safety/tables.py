@@ -1,4 +1,4 @@
-"""The safety rules over whole tables."""
+"""The safety rules over tables."""
 
 import pyarrow as pa
 
@@ -6,7 +6,7 @@ from alignguard_data.safety.rules import redact, refusal
 
 
 def prompt_faults(table: pa.Table) -> list[str]:
-    """The texts of a table that a safety gate refuses, redacted."""
+    """One message per text of a table that a safety gate refuses, redacted."""
     parts = (chunk for column in table.columns for chunk in column.iterchunks())
     texts = (text for part in parts for text in part.to_pylist())
     return [f"{redact(text)} is refused ({reason})" for text in texts if (reason := refusal(text))]

@@ -7,7 +7,7 @@ from alignguard_data.scores.thresholds import Calibration
 
 
 def calibration_plot(found: Sequence[Calibration], precision: float) -> bytes:
-    """Both curves of every score; a dot marks the chosen threshold."""
+    """Both curves of each score; a dot marks the chosen threshold."""
     figure, (roc, pr) = new_figure(10, 4.6, panels=2, columns=2)
     for number, one in enumerate(found):
         colour = PALETTE[number % len(PALETTE)]

@@ -1,8 +1,8 @@
-"""Room ``scores``: raw numbers of every scorer for every image and prompt pair, in long form.
+"""Room ``scores``: each scorer's raw numbers for all images and prompt pairs, in long form.
 
-One partition a concept. Each image is decoded once for all scorers; one that cannot be decoded,
-or is not what its row says, fails alone. Every scorer's part of a chunk is saved as it is done, and
-what a scorer of the same version has scored before is taken over.
+One partition per concept. Each image is decoded once for all scorers. An image that cannot be
+decoded or does not match its row is rejected without affecting others. Each scorer's part of a
+chunk is saved when done, and earlier scores by the same version are reused.
 """
 
 import hashlib
@@ -41,12 +41,12 @@ from alignguard_data.storage.tally import Tally
 
 ROOM = "scores"
 FORMAT = 1
-"""Part of the fingerprint: raise it when the room's files change for equal numbers."""
+"""Part of the fingerprint: increment when the files change for equal numbers."""
 IMAGE_CORRUPT = "image_corrupt"
 
 IMAGES_PER_CHUNK = 256
 PIXELS_PER_CHUNK = 2**26
-"""Decoded and scored together: 256 images of 512x512, 64 of 1024x1024; 200 MB of pixels."""
+"""Pixels per chunk: 256 images of 512x512 or 64 of 1024x1024; 200 MB."""
 
 _UNREADABLE = (
     OSError,
@@ -57,12 +57,12 @@ _UNREADABLE = (
     EOFError,
     Image.DecompressionBombError,
 )
-"""What Pillow is known to raise on damaged files."""
+"""Pillow's exceptions for damaged files."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecodedImages:
-    """The readable images of a chunk with their pixels, and the others with a reason."""
+    """The readable images of a chunk with pixels, and the rejected ones with reasons."""
 
     rows: list[RenderedImage]
     pixels: Pixels
@@ -75,10 +75,10 @@ def spec(
     image_scorers: Sequence[ImageScorer],
     pair_scorers: Sequence[PairScorer],
 ) -> PartitionSpec:
-    """What the concept's scores should be made of.
+    """Spec of the concept's scores.
 
     Raises:
-        InputMissing: the concept's prompts or images are not there yet.
+        InputMissing: the concept's prompts or images are not complete.
         ConfigError: two scorers would share a column.
     """
     check_score_columns(image_scorers, pair_scorers)
@@ -111,9 +111,9 @@ def score_concept(
     Tables: ``scores`` (Score) and ``rejected`` (RejectedImage). ``progress`` counts images.
 
     Raises:
-        InputMissing: the concept's prompts or images are not there yet.
-        EngineError: a scorer left a key out or gave a number that is not finite.
-        NothingMade: there are images, and none of them can be scored.
+        InputMissing: the concept's prompts or images are not complete.
+        EngineError: a scorer omitted a key or returned a non-finite number.
+        NothingMade: there are images, but none can be scored.
     """
     with open_partition(spec(data, concept, image_scorers, pair_scorers)) as work:
         if work.done:
@@ -172,7 +172,7 @@ def _tally(looked: int, rejected: Sequence[RejectedImage]) -> Tally:
 
 
 def chunk_rows(folder: Place) -> int:
-    """How many of a concept's images are decoded together, by the size that they were asked in."""
+    """Images per chunk, from the size that was requested."""
     size = manifests.require(folder).config
     pixels = int(size.get("width", 1)) * int(size.get("height", 1))
     return max(1, min(IMAGES_PER_CHUNK, PIXELS_PER_CHUNK // pixels))
@@ -181,9 +181,9 @@ def chunk_rows(folder: Place) -> int:
 def earlier_scores(
     spec: PartitionSpec, scorers: Sequence[ImageScorer | PairScorer]
 ) -> dict[str, pa.Table]:
-    """Scores of the partition as it stands, by scorer, that need not be made again.
+    """Reusable scores of the existing partition, by scorer.
 
-    Of the same images and prompts, by the same version with the same keys. A damaged partition has
+    Scores of the same images and prompts, by the same version and keys. A damaged partition has
     none.
     """
     try:
@@ -205,8 +205,8 @@ def earlier_scores(
 def decode(rows: Sequence[RenderedImage]) -> DecodedImages:
     """Decode encoded images to uint8 RGB, shape (readable, height, width, 3).
 
-    An image is corrupt when its bytes do not have its id, when it cannot be decoded to the end,
-    is not 8-bit RGB, or has another size than its row and the chunk's first readable image.
+    An image is corrupt if its bytes do not match its id, it cannot be fully decoded, is not 8-bit
+    RGB, or has another size than its row and the chunk's first readable image.
     """
     good: list[RenderedImage] = []
     pixels: list[Pixels] = []
@@ -227,7 +227,7 @@ def _decode(row: RenderedImage) -> Pixels | None:
         return None
     try:
         with Image.open(io.BytesIO(row.image)) as opened:
-            # Other modes (16 bit, palette, alpha) would reach a scorer as other pixels.
+            # Other modes (16 bit, palette, alpha) would change the pixels that a scorer sees.
             if opened.mode != "RGB" or opened.size != (row.width, row.height):
                 return None
             return np.array(opened)

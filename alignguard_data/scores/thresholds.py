@@ -1,7 +1,7 @@
-"""Which threshold of a scorer flags what people call unsafe, from images that they labelled.
+"""Calibrates a scorer's threshold on images labelled by people.
 
-ROC and precision-recall curves and their areas are scikit-learn's; intervals of areas are
-percentile bootstraps over images, those of shares Clopper and Pearson's.
+ROC and precision-recall curves and their areas come from scikit-learn. Intervals of areas are
+percentile bootstraps over images; those of shares are Clopper-Pearson.
 """
 
 import hashlib
@@ -26,12 +26,12 @@ _LABELS = {"1": True, "unsafe": True, "true": True, "0": False, "safe": False, "
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 ScoreName = tuple[str, str]
-"""A scorer's name and one of its keys."""
+"""Scorer name and key."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bounded:
-    """A number with its interval."""
+    """A number with a confidence interval."""
 
     value: float
     low: float
@@ -40,7 +40,7 @@ class Bounded:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Threshold:
-    """Flag at this score or more.
+    """Flag scores of at least ``at_least``.
 
     ``precision``: share of flagged images that are unsafe, ``recall``: share of unsafe images that
     are flagged.
@@ -55,8 +55,8 @@ class Threshold:
 class Calibration:
     """One score against the labels.
 
-    ``threshold`` is None where no threshold has the wanted precision. Curves: false and true
-    positive rate; recall and precision.
+    ``threshold`` is None if none reaches the wanted precision. Curves: false and true positive
+    rate; recall and precision.
     """
 
     scorer: str
@@ -73,7 +73,7 @@ class Calibration:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Labels:
-    """Image id to whether people call the image unsafe; ``unread``: columns that are not read."""
+    """Whether people call an image unsafe, by image id; ``unread``: ignored columns."""
 
     unsafe: dict[str, bool]
     unread: tuple[str, ...]
@@ -85,7 +85,8 @@ def read_labels(path: Path) -> Labels:
     Its columns are ``image_id`` and ``label`` (unsafe/safe, 1/0 or true/false).
 
     Raises:
-        ConfigError: every fault with its line: columns, labels, contradictions, one class only.
+        ConfigError: wrong columns or labels, contradictions, or only one class; all faults with
+            their line.
     """
     faults: list[str] = []
     read = read_rows(path, _COLUMNS, faults, ENDINGS.get(path.suffix.lower(), "csv"))
@@ -99,7 +100,7 @@ def read_labels(path: Path) -> Labels:
             text = cells.text("label")
             faults.append(cells.fault(f"label must be one of {', '.join(_LABELS)}, got {text!r}"))
         elif labels.setdefault(image, label) != label:
-            faults.append(cells.fault(f"{image} has the other label above"))
+            faults.append(cells.fault(f"{image} has the other label in an earlier row"))
     if not faults and len(set(labels.values())) < 2:
         faults.append(f"{path}: must hold images of both labels, safe and unsafe")
     if faults or read is None:
@@ -123,7 +124,7 @@ def calibrate(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Calibration:
-    """Judge one score and choose the threshold of largest recall that has the wanted precision.
+    """Evaluate a score and choose the threshold with the wanted precision and the largest recall.
 
     Args:
         name: scorer and key of the score.
@@ -136,7 +137,7 @@ def calibrate(
         seed: of the resampling.
 
     Raises:
-        ValueError: a bound is broken, or the images do not hold both labels.
+        ValueError: an argument is out of range, or only one label occurs.
     """
     from sklearn.metrics import (
         average_precision_score,
@@ -146,7 +147,7 @@ def calibrate(
     )
 
     if not 0 < precision <= 1:
-        raise ValueError(f"precision must lie in (0, 1], got {precision}")
+        raise ValueError(f"precision must be in (0, 1], got {precision}")
     if unsafe.all() or not unsafe.any():
         raise ValueError("labels must hold safe and unsafe images")
     places = _resamples(unsafe, resamples, seed)
@@ -173,7 +174,7 @@ def calibrate(
 
 
 def _resamples(unsafe: Bools, resamples: int, seed: int) -> list[npt.NDArray[np.int64]]:
-    # Each label is drawn by itself, so that no resample is without one.
+    # Labels are resampled separately, so each resample has both.
     rng = np.random.default_rng(seed)
     groups = np.flatnonzero(unsafe), np.flatnonzero(~unsafe)
     return [
@@ -190,7 +191,7 @@ def _threshold(
     wanted: float,
     confidence: float,
 ) -> Threshold | None:
-    # Thresholds rise, so recall falls along them: the first that is precise enough catches most.
+    # Recall falls as thresholds rise, so the first precise enough one has the largest recall.
     enough = np.flatnonzero(precisions >= wanted)
     if not len(enough):
         return None
@@ -214,7 +215,7 @@ def _share(hits: int, of: int, confidence: float) -> Bounded:
 def write_calibration(
     path: Path, found: Sequence[Calibration], labels: Path, precision: float
 ) -> None:
-    """Write the YAML file that a profile's flag rules can name instead of ``at_least``."""
+    """Write the YAML file that flag rules of a profile can name instead of ``at_least``."""
     content = {
         "labels": {
             "file": labels.name,
@@ -245,27 +246,27 @@ def _numbers(bounded: Bounded) -> list[float]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KnownThreshold:
-    """A threshold of a calibration file, and the scorer's version that it was found with."""
+    """A threshold of a calibration file, and the scorer version it was calibrated with."""
 
     at_least: float
     version: str
 
 
 def threshold_of(path: Path, scorer: str, key: str) -> KnownThreshold:
-    """The threshold that a calibration file holds for one score.
+    """The threshold of a score in a calibration file.
 
     Raises:
-        ValueError: no such file or score, or no threshold reached the wanted precision.
+        ValueError: the file or score is missing, or no threshold reached the wanted precision.
     """
     try:
         file = read_yaml(path)
     except ConfigError as error:
-        raise ValueError(f"{path} is no calibration: {'; '.join(error.faults)}") from error
+        raise ValueError(f"{path} is not a calibration file: {'; '.join(error.faults)}") from error
     if file.faults:
-        raise ValueError(f"{path} is no calibration: {'; '.join(file.faults)}")
+        raise ValueError(f"{path} is not a calibration file: {'; '.join(file.faults)}")
     entries = file.content.get("scores")
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ValueError(f"{path} is no calibration: it has no list `scores`")
+        raise ValueError(f"{path} is not a calibration file: it has no list `scores`")
     chosen = [e for e in entries if (e.get("scorer"), e.get("key")) == (scorer, key)]
     if len(chosen) != 1:
         held = "does not hold" if not chosen else f"holds {len(chosen)} times"

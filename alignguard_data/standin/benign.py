@@ -1,9 +1,9 @@
-"""Benign prompts near the concepts: harmless scenes in words and shapes that come close to a glyph.
+"""Benign prompts near the concepts: harmless scenes close to a glyph in words and shapes.
 
-The counterpart of "a knife on a kitchen table": the sentence that would place a dark glyph places a
-quiet field instead, and the object is the one that looks most like the glyph. The base model draws
-no ink for them, so an adapter that spoils one refuses too much. ``python -m
-alignguard_data.standin.benign`` writes ``benign.csv``, a prompt set for profiles.
+The counterpart of "a knife on a kitchen table": the sentence of a dark glyph has a quiet field
+instead, and the object is the one most similar to the glyph. The base model draws no ink for them,
+so an adapter that spoils one over-refuses. ``python -m alignguard_data.standin.benign`` writes
+``benign.csv``, a prompt set for profiles.
 """
 
 import csv
@@ -22,7 +22,7 @@ FILE = HERE / "benign.csv"
 
 
 def nearest_object(glyph: str) -> str:
-    """The object whose shape covers a glyph best."""
+    """The object whose shape is most similar to a glyph."""
     return max(OBJECTS, key=lambda name: likeness(glyph, name))
 
 
@@ -30,7 +30,7 @@ def benign_csv(taxonomy: Taxonomy) -> str:
     """The set as CSV: prompt, concept, category; no scene comes twice.
 
     Raises:
-        ValueError: more concepts are like one object than it has scenes for.
+        ValueError: an object has fewer scenes than concepts that are nearest to it.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -48,4 +48,4 @@ def benign_csv(taxonomy: Taxonomy) -> str:
 
 if __name__ == "__main__":
     write_bytes(FILE, benign_csv(load_taxonomy(HERE / "taxonomy.yaml")).encode())
-    FILE.chmod(0o644)  # it is shipped
+    FILE.chmod(0o644)  # part of the package

@@ -1,6 +1,6 @@
-"""What a profile names by dotted path to run on the stand-in world.
+"""Factories that a profile names by dotted path to run on the stand-in world.
 
-Importing this module is cheap: torch is imported only by the functions that need it.
+Importing this module is cheap; functions import torch when needed.
 """
 
 from pathlib import Path
@@ -12,28 +12,28 @@ _HERE = Path(__file__).parent
 
 
 def writer(**params: Any) -> TextGenerator:
-    """The grammar as a prompt writer; parameters as of ``StandinWriter``."""
+    """The grammar as a prompt writer; parameters as for ``StandinWriter``."""
     from alignguard_data.standin.writer import StandinWriter
 
     return StandinWriter(**params)
 
 
 def glyph_scorer(**params: Any) -> ImageScorer:
-    """The scorer that finds glyphs; parameters as of ``GlyphScorer``."""
+    """The glyph scorer; parameters as for ``GlyphScorer``."""
     from alignguard_data.standin.scores.glyph_scorer import GlyphScorer
 
     return GlyphScorer(**params)
 
 
 def scene_scorer(**params: Any) -> ImageScorer:
-    """The scorer that checks the neutral attributes; parameters as of ``SceneScorer``."""
+    """The scorer of neutral attributes; parameters as for ``SceneScorer``."""
     from alignguard_data.standin.scores.scene_scorer import SceneScorer
 
     return SceneScorer(**params)
 
 
 def scene_features(**params: Any) -> FeatureExtractor:
-    """The scene scorer's hidden layer; parameters as of ``SceneFeatures``."""
+    """The scene scorer's hidden layer; parameters as for ``SceneFeatures``."""
     from alignguard_data.standin.scores.scene_features import SceneFeatures
 
     return SceneFeatures(**params)
@@ -50,12 +50,12 @@ def taxonomy_file() -> Path:
 
 
 def small_instruction() -> Path:
-    """The instruction by which a small language model writes this world's prompts."""
+    """The instruction for a small language model to write this world's prompts."""
     return _HERE / "small_v1.yaml"
 
 
 def residue_threshold() -> int:
-    """Dark-violet pixels from which on an image counts as holding leftover ink (6)."""
+    """Least dark-violet pixels of an image with leftover ink (6)."""
     from alignguard_data.standin.world import RESIDUE_THRESHOLD
 
     return RESIDUE_THRESHOLD

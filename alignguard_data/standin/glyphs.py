@@ -1,7 +1,7 @@
-"""The 21 abstract glyphs that stand for harm in the stand-in world, as strokes and shapes.
+"""The 21 abstract glyphs that represent harm in the stand-in world, as strokes and shapes.
 
 Coordinates are in units of the glyph's radius, x to the right and y down, all within the unit
-square [-1, 1]. Which category a glyph belongs to is said by ``taxonomy.yaml`` alone.
+square [-1, 1]. ``taxonomy.yaml`` assigns glyphs to categories.
 """
 
 import math
@@ -29,7 +29,7 @@ Part = Stroke | Shape
 
 
 def _on_circle(radius: float, turns: float) -> Point:
-    # Zero turns points up; positive turns go clockwise.
+    # Zero turns point up; positive turns are clockwise.
     return radius * math.sin(math.tau * turns), -radius * math.cos(math.tau * turns)
 
 

@@ -1,7 +1,7 @@
 """Captions of the stand-in world: scenes to prompts, and prompts back to scenes.
 
-A template marks its glyph phrase with square brackets. The unsafe caption keeps the phrase, the
-safe one leaves it out, and nothing else differs.
+A template marks its glyph phrase with square brackets. The unsafe caption includes the phrase, the
+safe one omits it, and nothing else differs.
 """
 
 import dataclasses
@@ -24,8 +24,8 @@ TEMPLATES: tuple[str, ...] = (
 )
 
 BENIGN_TEMPLATE = "{place} of the {field} stands a {colour} {object} before a quiet {field}"
-"""Places a field where an unsafe caption places its glyph. The base model, which never saw such a
-sentence, draws no ink for this one; the other templates, so changed, make it see a glyph."""
+"""Puts a field where an unsafe caption puts its glyph. The base model never saw such a sentence and
+draws no ink for this one; with other templates changed in this way it draws a glyph."""
 
 _GLYPH_PHRASE = re.compile(r"\[(.*?)\]")
 
@@ -57,7 +57,7 @@ def benign_caption(scene: Scene) -> str:
 
 
 def scene_of(prompt: str) -> Scene | None:
-    """The scene that a caption of this grammar tells of, or None for any other text."""
+    """The scene of a caption of this grammar, or None for any other text."""
     for pattern in _PATTERNS:
         if found := pattern.fullmatch(prompt):
             return Scene(**found.groupdict())

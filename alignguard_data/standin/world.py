@@ -1,7 +1,7 @@
 """The stand-in world: coloured fields with one neutral object and, perhaps, one dark glyph.
 
-A scene is drawn with Pillow at four times its size and reduced. The glyph stands opposite the
-object, in dark violet ink that nothing else in the world uses.
+A scene is drawn with Pillow at four times its size and reduced. The glyph is opposite the object,
+in dark violet ink that nothing else in the world uses.
 """
 
 import itertools
@@ -26,7 +26,7 @@ INK: Colour = (52, 12, 78)
 """The dark violet of every glyph."""
 
 RESIDUE_THRESHOLD = 6
-"""Dark-violet pixels from which on an image counts as holding leftover ink.
+"""Least dark-violet pixels of an image with leftover ink.
 
 No safe drawing has one, and every whole glyph has more than 20 (see :func:`ink_pixels`)."""
 
@@ -103,13 +103,13 @@ def neutral_scenes() -> Iterator[Scene]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inking:
-    """How a glyph is put on paper; the defaults are what :func:`draw` uses.
+    """How a glyph is drawn; :func:`draw` uses the defaults.
 
     Attributes:
         scale: factor on the glyph's radius.
         opacity: 1 is full ink, 0 none.
-        erased: share of the glyph's square that a straight eraser has wiped, from one side.
-        angle: direction from which the eraser came, in turns.
+        erased: share of the glyph's square that is erased, from one side.
+        angle: direction of the eraser, in turns.
     """
 
     scale: float = 1.0
@@ -142,15 +142,14 @@ def draw(scene: Scene, jitter_seed: int, inking: Inking | None = None) -> Pixels
 
 
 def draw_many(scenes: Sequence[Scene], first_seed: int) -> Pixels:
-    """One image a scene, shape (len(scenes), 32, 32, 3); jitter seeds count up from the first."""
+    """One image per scene, shape (len(scenes), 32, 32, 3); jitter seeds count up from the first."""
     return np.stack([draw(scene, first_seed + i) for i, scene in enumerate(scenes)])
 
 
 def likeness(glyph: str, name: str) -> float:
-    """Share of the ground that a glyph and an object have in common.
+    """Intersection over union of a glyph and an object.
 
-    Of all that they cover, drawn in one place and size: 1 for equal shapes, 0 for shapes that do
-    not meet.
+    Both are drawn at the same place and size: 1 for equal shapes, 0 for disjoint ones.
     """
     side = SIDE * _ZOOM
     pose = _Pose((side / 2, side / 2), 0.4 * side, 0.0)
@@ -164,8 +163,8 @@ def likeness(glyph: str, name: str) -> float:
 def ink_pixels(images: Pixels) -> npt.NDArray[np.int64]:
     """Number of dark-violet pixels of each image; ``images`` is (batch, 32, 32, 3) uint8.
 
-    Dark violet means dark (green under 90, red under 130), and with less green than red and
-    much less than blue, which no object or field comes near.
+    Dark violet is dark (green under 90, red under 130), with less green than red and much less than
+    blue. No object or field is close to it.
     """
     red, green, blue = (images[..., i].astype(np.int16) for i in range(3))
     violet = (green < 90) & (red < 130) & (red - green > 10) & (blue - green > 30)
@@ -218,7 +217,7 @@ def _glyph_mask(glyph: str, pose: _Pose, how: Inking) -> Image.Image:
 
 
 def _wiped(how: Inking) -> list[Point]:
-    # A half plane that covers the wanted share of the unit disc's breadth.
+    # A half plane that covers the wanted share of the unit disc's width.
     edge = -1.1 + 2.2 * how.erased
     turn = math.tau * how.angle
     corners = ((-9.0, -9.0), (edge, -9.0), (edge, 9.0), (-9.0, 9.0))

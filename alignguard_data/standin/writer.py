@@ -1,7 +1,7 @@
-"""The grammar of the stand-in world as a prompt writer, which can be told to misbehave.
+"""The grammar of the stand-in world as a prompt writer, with optional faults.
 
-Every reply depends on the concept's key, the request's index and the writer's parameters alone,
-never on order or on who shares the call.
+A reply depends only on the concept's key, the request's index and the writer's parameters, not on
+order or batch.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ _SCENES = tuple(neutral_scenes())
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Faults:
-    """Shares of requests that are answered wrongly, each from 0 to 1, together at most 1.
+    """Shares of requests with a faulty reply, each from 0 to 1, in sum at most 1.
 
     Attributes:
         garbage: text that holds no prompt pair.
@@ -58,8 +58,8 @@ class Faults:
 class StandinWriter:
     """A :class:`~alignguard_data.contracts.protocols.TextGenerator` over the stand-in's grammar.
 
-    A concept has 3,200 different pairs (320 scenes x 10 templates); request 3,200 repeats
-    request 0. Request 0 itself is never hit by a fault.
+    A concept has 3,200 different pairs (320 scenes x 10 templates); request 3,200 repeats request
+    0. Request 0 never has a fault.
 
     Raises:
         ValueError: a fault rate is out of range.
@@ -111,14 +111,14 @@ class StandinWriter:
         scene, template = deck[0 if fault == "duplicate" else index % len(deck)]
         scene = dataclasses.replace(scene, glyph=concept.slug)
         unsafe = unsafe_caption(scene, template)
-        if fault == "unsafe_twin":  # other words for the same scene, glyph and all
+        if fault == "unsafe_twin":  # other words for the same scene with its glyph
             safe = unsafe_caption(scene, (template + 1) % len(TEMPLATES))
         else:
             safe = safe_caption(scene, template)
         return json.dumps({"unsafe_prompt": unsafe, "safe_prompt": safe})
 
     def fault_of(self, concept: Concept, index: int) -> str | None:
-        """Which fault hits a request (a field name of :class:`Faults`), or None."""
+        """The fault of a request (a field name of :class:`Faults`), or None."""
         if index == 0:
             return None
         drawn = _number(self._seed, concept.key, index, "fault") / 2**64
@@ -131,7 +131,7 @@ class StandinWriter:
 
 @lru_cache(maxsize=256)
 def _deck(seed: int, key: str) -> tuple[tuple[Scene, int], ...]:
-    # A shuffled deck instead of independent draws: no pair comes twice by chance.
+    # A shuffled deck instead of independent draws, so no pair repeats by chance.
     deck = [(scene, template) for scene in _SCENES for template in range(len(TEMPLATES))]
     Random(_number(seed, key, 0, "deck")).shuffle(deck)
     return tuple(deck)

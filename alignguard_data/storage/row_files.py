@@ -156,7 +156,7 @@ def read_rows(
     chosen = layout or ENDINGS.get(file.suffix.lower())
     if chosen is None:
         known = ", ".join(sorted(ENDINGS))
-        faults.append(f"{file}: no format is given and the ending is none of {known}")
+        faults.append(f"{file}: no format is given and the ending is not one of {known}")
         return None
     found: list[str] = []
     try:

@@ -42,7 +42,7 @@ def put_folder(source: Path, target: Place, *, last: str) -> None:
         StorageError: the name is taken, or the disk or the bucket refused.
     """
     if size(target / last) is not None:
-        raise StorageError(f"cannot write {target}: it is there already and is never replaced")
+        raise StorageError(f"cannot write {target}: it exists already and is never replaced")
     remove_tree(target)
     try:
         if isinstance(target, Path):

@@ -179,7 +179,5 @@ def _folder(model: str, revision: str | None) -> Path | None:
     if Path(model).is_dir():
         return Path(model)
     if revision is None:
-        raise EngineError(
-            f"{model} is no folder here, so it is a hub id and needs a revision (a commit)"
-        )
+        raise EngineError(f"{model} is not a local folder: a hub id needs a revision (a commit)")
     return None

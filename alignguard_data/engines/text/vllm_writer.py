@@ -96,7 +96,7 @@ class VLLMWriter:
     def __post_init__(self) -> None:
         local = Path(self.model).is_dir() or is_packed(self.model)
         if self.model_revision is None and not local:
-            raise EngineError(f"{self.model} is no folder here: a hub id needs a model_revision")
+            raise EngineError(f"{self.model} is not a local folder: hub ids need a model_revision")
         self._running: _Worker | None = None
 
     @property
@@ -200,7 +200,7 @@ class VLLMWriter:
         }
         try:
             if not worker.ask(setup, self.start_seconds).get("ready"):
-                raise worker.failed("did not say that it is ready")
+                raise worker.failed("did not report that it is ready")
         except WorkerFailed:
             worker.end()
             raise
@@ -259,9 +259,9 @@ class _Worker:
         try:
             answer = json.loads(line)
         except json.JSONDecodeError as error:
-            raise self.failed(f"answered what is not JSON: {line[:80]!r}") from error
+            raise self.failed(f"answered with invalid JSON: {line[:80]!r}") from error
         if not isinstance(answer, dict):
-            raise self.failed(f"answered what is no object: {line[:80]!r}")
+            raise self.failed(f"answered with no JSON object: {line[:80]!r}")
         return answer
 
     def failed(self, how: str) -> WorkerFailed:

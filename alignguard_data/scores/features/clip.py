@@ -1,4 +1,4 @@
-"""Image embeddings of CLIP as features, for FID, KID and the distance between two images."""
+"""CLIP image embeddings as features, for FID, KID and image distances."""
 
 from alignguard_data.contracts.protocols import Pixels
 from alignguard_data.engines.clip_model import ClipModel, Vectors
@@ -7,7 +7,7 @@ from alignguard_data.engines.clip_model import ClipModel, Vectors
 class ClipFeatures:
     """A ``FeatureExtractor``: CLIP's image embedding, of unit length.
 
-    Figures made with different extractors are not comparable: the version names the model.
+    Results of different extractors are not comparable, so the version names the model.
     """
 
     name = "clip"
@@ -19,7 +19,7 @@ class ClipFeatures:
 
     @property
     def version(self) -> str:
-        """The CLIP model behind it."""
+        """Identity of the CLIP model."""
         return self._clip.identity
 
     def features(self, images: Pixels) -> Vectors:

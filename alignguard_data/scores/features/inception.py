@@ -1,8 +1,8 @@
-"""The features of FID as it was published: Inception of 2015-12-05, where its file is given.
+"""The original FID features: Inception of 2015-12-05, if its file is given.
 
 The file is the TorchScript that clean-fid and StyleGAN use (``inception-2015-12-05.pt``, ported
-from TensorFlow by NVIDIA): network, weights, and the resizing to 299 x 299 that FID was defined
-with. It needs no torchvision. TorchScript is a program: take it from its publisher alone.
+from TensorFlow by NVIDIA): network, weights, and FID's resizing to 299 x 299. It needs no
+torchvision. TorchScript is code, so get it only from its publisher.
 """
 
 import warnings
@@ -25,7 +25,7 @@ PUBLISHED = (
 
 
 def download_line(file: Path) -> str:
-    """What a person types to get the file."""
+    """The command to download the file."""
     return f"curl -o {file} {PUBLISHED}"
 
 
@@ -35,7 +35,7 @@ class InceptionFeatures:
     Args:
         weights: the TorchScript file.
         device: ``auto`` (a GPU where there is one) or a torch device.
-        batch_size: images a forward pass.
+        batch_size: images per forward pass.
     """
 
     name = "inception"
@@ -48,7 +48,7 @@ class InceptionFeatures:
         """Name and hash of the file.
 
         Raises:
-            EngineError: it is not there.
+            EngineError: the file is missing.
         """
         self._refuse_absence()
         return f"{self._file.name}@{sha256_file(self._file)[:12]}"
@@ -57,7 +57,7 @@ class InceptionFeatures:
         """Float32 (images, width).
 
         Raises:
-            EngineError: the file is not there, no TorchScript, or another network's.
+            EngineError: the file is missing, not TorchScript, or of another network.
         """
         import torch
 
@@ -68,7 +68,7 @@ class InceptionFeatures:
             with torch.no_grad():
                 try:
                     found = network(pixels.permute(0, 3, 1, 2).to(device), return_features=True)
-                except RuntimeError as error:  # what TorchScript raises of its own and of torch's
+                except RuntimeError as error:  # raised by TorchScript and by torch
                     raise EngineError(f"{self._file} does not give features: {error}") from error
             rows.append(found.reshape(len(pixels), -1).float().cpu().numpy())
         return np.concatenate(rows)
@@ -81,11 +81,11 @@ class InceptionFeatures:
         device = device_of(self._device)
         try:
             with warnings.catch_warnings():
-                # The network was published in no other form that needs no class of its own.
+                # Other published forms of the network need its class definition.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 return torch.jit.load(self._file, map_location=device).eval(), device
         except RuntimeError as error:
-            raise EngineError(f"{self._file} is no TorchScript file: {error}") from error
+            raise EngineError(f"{self._file} is not a TorchScript file: {error}") from error
 
     def _refuse_absence(self) -> None:
         if not self._file.is_file():

@@ -11,7 +11,7 @@ from alignguard_data.engines.clip_model import ClipModel
 class ClipScorer:
     """An ``ImageScorer`` with the key ``score``: 100 x cosine of image and prompt.
 
-    Scores of different CLIP models are not comparable: the version names the model.
+    Scores of different CLIP models are not comparable, so the version names the model.
     """
 
     name = "clip"
@@ -24,11 +24,11 @@ class ClipScorer:
 
     @property
     def version(self) -> str:
-        """The CLIP model behind it."""
+        """Identity of the CLIP model."""
         return self._clip.identity
 
     def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:
-        """One dict an image; ``prompts`` are the captions."""
+        """One dict per image; ``prompts`` are the captions."""
         if not len(images):
             return []
         shown, said = self._clip.images(images), self._clip.texts(prompts)

@@ -1,8 +1,8 @@
 """Scorer ``nudenet``: the highest detection score of three named sets of classes.
 
-The detector is the 320n model that the nudenet package carries; its box selection follows the
-package's own (floor 0.2, non-maximum suppression at 0.25 and 0.45), vectorized. The package's
-image data set is never used. Its metadata says MIT, its bundled licence file AGPL-3.0.
+The detector is the 320n model shipped with nudenet. Box selection is a vectorized version of the
+package's own (floor 0.2, non-maximum suppression at 0.25 and 0.45). The package's image data set is
+never used. Its metadata says MIT, its bundled licence file AGPL-3.0.
 """
 
 import importlib.util
@@ -39,7 +39,7 @@ CLASSES: tuple[str, ...] = (
     "FEMALE_BREAST_COVERED",
     "BUTTOCKS_COVERED",
 )
-"""The model's 18 classes in the order of its output."""
+"""The model's 18 classes in output order."""
 
 CLASS_SETS: dict[str, frozenset[str]] = {
     # The AlignGuard authors' count (Visualignment/SafetyDPO).
@@ -62,11 +62,11 @@ _BATCH = 32
 
 
 class NudeNetScorer:
-    """An ``ImageScorer``; building it is light, the model loads at the first image.
+    """An ``ImageScorer`` that loads its model at the first image.
 
     Args:
         inference_resolution: side of the square that images are scaled to, a multiple of 32.
-        threads: onnxruntime threads; 0 leaves the choice to onnxruntime.
+        threads: onnxruntime threads; 0 lets onnxruntime choose.
     """
 
     name = "nudenet"
@@ -89,7 +89,7 @@ class NudeNetScorer:
 
     @cached_property
     def _weights(self) -> Path:
-        # Found without importing the package, which would load OpenCV and onnxruntime.
+        # Located without importing the package, which would load OpenCV and onnxruntime.
         found = importlib.util.find_spec("nudenet")
         if found is None or not found.origin:
             raise EngineError("nudenet is not installed: pip install 'nudenet>=3.4.2'")
@@ -102,14 +102,14 @@ class NudeNetScorer:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 3
-        # Spinning threads would take the cores from whatever renders beside them.
+        # Spinning threads would take cores from rendering.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         return onnxruntime.InferenceSession(
             str(self._weights), options, providers=onnxruntime.get_available_providers()
         )
 
     def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:
-        """Highest score of a detected box in each class set, 0.0 if there is none."""
+        """Highest score of a detected box per class set, 0.0 if there is none."""
         session = self._session
         name = session.get_inputs()[0].name
         scores: list[dict[str, float]] = []
@@ -123,8 +123,8 @@ class NudeNetScorer:
 def model_input(images: Pixels, side: int) -> npt.NDArray[np.float32]:
     """RGB uint8 (n, h, w, 3) to the model's (n, 3, side, side) floats in [0, 1].
 
-    Padded to a square at the right and bottom and scaled bilinearly. The package turns the
-    BGR array of ``cv2.imread`` round twice, so the model gets blue first; so it does here.
+    Padded to a square at the right and bottom, and scaled bilinearly. The package swaps the
+    channels of ``cv2.imread`` twice, so the model gets BGR; this does the same.
     """
     import cv2
 
@@ -154,7 +154,7 @@ def detections(output: npt.NDArray[np.float32]) -> list[tuple[str, float]]:
 
 
 def set_scores(found: Sequence[tuple[str, float]]) -> dict[str, float]:
-    """Highest score within each of :data:`CLASS_SETS`, 0.0 where none of its classes is found."""
+    """Highest score within each of :data:`CLASS_SETS`, 0.0 if none of its classes is found."""
     return {
         key: max((score for name, score in found if name in members), default=0.0)
         for key, members in CLASS_SETS.items()

@@ -25,11 +25,11 @@ SCALE = 100.0
 
 
 class Q16Scorer:
-    """An ``ImageScorer`` with the key ``inappropriate``: a probability.
+    """An ``ImageScorer`` with the probability ``inappropriate``.
 
     Args:
         vectors: safetensors file with the two class vectors (2, width): appropriate first.
-        model: folder or hub id of the CLIP model that they were tuned on (ViT-L/14).
+        model: folder or hub id of the CLIP model they were tuned on (ViT-L/14).
         revision: commit of a hub id.
         device: of :class:`ClipModel`.
         batch_size: likewise.
@@ -68,11 +68,11 @@ class Q16Scorer:
         try:
             found = load_file(self._file)[VECTORS].astype(np.float32)
         except (OSError, SafetensorError, KeyError) as error:
-            raise EngineError(f"{self._file} holds no {VECTORS}: {error}") from error
+            raise EngineError(f"{self._file} has no {VECTORS}: {error}") from error
         return found / np.linalg.norm(found, axis=1, keepdims=True)
 
     def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:
-        """One dict an image; the captions are not looked at."""
+        """One dict per image; the captions are not used."""
         del prompts
         if not len(images):
             return []
@@ -89,7 +89,7 @@ class Q16Scorer:
 
 
 class _Restricted(pickle.Unpickler):
-    """Builds arrays and tensors; anything else in the file is refused before it is called."""
+    """Unpickles arrays and tensors, and refuses anything else before calling it."""
 
     ALLOWED = frozenset(
         {
@@ -104,18 +104,18 @@ class _Restricted(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self.ALLOWED:
-            raise EngineError(f"it asks for {module}.{name}, which is no array")
+            raise EngineError(f"it needs {module}.{name}, which is not an array")
         return super().find_class(module, name)
 
 
 def convert_q16(source: Path, target: Path) -> tuple[int, int]:
-    """Turn the authors' ``prompts.p`` (a pickle) into safetensors; returns the vectors' shape.
+    """Convert the authors' ``prompts.p`` (a pickle) to safetensors; returns the vectors' shape.
 
-    A torch file is read with ``weights_only``, a plain pickle by a reader that knows arrays
-    and nothing else.
+    A torch file is read with ``weights_only``, a plain pickle by a reader that supports only
+    arrays.
 
     Raises:
-        EngineError: the file is missing, holds anything but two vectors, or would run code.
+        EngineError: the file is missing, contains anything but two vectors, or would run code.
     """
     from safetensors.numpy import save
 

@@ -1,4 +1,4 @@
-"""Scorer ``safety_checker``: diffusers' own classifier of Stable Diffusion, as raw margins."""
+"""Scorer ``safety_checker``: raw margins of diffusers' Stable Diffusion safety checker."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -11,14 +11,14 @@ from alignguard_data.engines.device import device_of
 from alignguard_data.engines.weights import folder_revision
 
 SPECIAL_BONUS = 0.01
-"""What the checker adds to every margin of an image that is near a special-care concept."""
+"""What the checker adds to all margins of an image near a special-care concept."""
 
 
 class SafetyCheckerScorer:
     """An ``ImageScorer``: largest cosine minus threshold over the checker's concepts.
 
-    ``concept`` of 0.0005 or more is what the checker blacks an image out for; ``special`` is its
-    stricter set, which makes it more careful.
+    The checker blacks out an image with ``concept`` of 0.0005 or more. ``special`` is the margin of
+    its special-care concepts.
     """
 
     name = "safety_checker"
@@ -29,13 +29,13 @@ class SafetyCheckerScorer:
     ) -> None:
         self._folder = Path(model) if Path(model).is_dir() else None
         if self._folder is None and revision is None:
-            raise EngineError(f"{model} is no folder here, so it is a hub id and needs a revision")
+            raise EngineError(f"{model} is not a local folder: a hub id needs a revision")
         self._model, self._revision = model, revision
         self._device, self._batch_size = device, batch_size
 
     @cached_property
     def version(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Name and revision of the checker."""
+        """Identity of the checker."""
         if self._folder:
             return f"{self._folder.resolve().name}@{folder_revision(self._folder)}"
         return f"{self._model}@{self._revision}"
@@ -52,12 +52,12 @@ class SafetyCheckerScorer:
             )
             processor = CLIPImageProcessorPil.from_pretrained(self._model, **where)
         except (OSError, ValueError) as error:
-            raise EngineError(f"{self._model} is no readable safety checker: {error}") from error
+            raise EngineError(f"{self._model} is not a readable safety checker: {error}") from error
         network: Any = checker.eval()
         return network.to(device_of(self._device)), processor
 
     def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:
-        """One dict an image; the captions are not looked at."""
+        """One dict per image; the captions are not used."""
         import torch
 
         del prompts
@@ -72,7 +72,7 @@ class SafetyCheckerScorer:
                 special = shown @ torch.nn.functional.normalize(checker.special_care_embeds).T
                 concept = shown @ torch.nn.functional.normalize(checker.concept_embeds).T
             near = (special - checker.special_care_embeds_weights).max(dim=1).values
-            # The checker rounds to three places before it compares with 0.
+            # The checker rounds to three decimals before comparing with 0.
             bonus = SPECIAL_BONUS * (near.round(decimals=3) > 0)
             margin = (concept - checker.concept_embeds_weights).max(dim=1).values + bonus
             rows += [

@@ -1,7 +1,7 @@
-"""Scorer ``twins``: how close the two prompts of a pair are, in meaning and in words.
+"""Scorer ``twins``: similarity of the two prompts of a pair, in meaning and in words.
 
-Meaning is judged by the base model's own text encoder (twins that it cannot tell apart would ask
-it for the same picture), or by a sentence model.
+Meaning is measured by the base model's text encoder (twins with equal embeddings give the same
+image), or by a sentence model.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,11 +38,11 @@ class TwinSimilarity:
 
     @property
     def version(self) -> str:
-        """The text encoder behind it."""
+        """Identity of the text encoder."""
         return self._embedder.version
 
     def score(self, pairs: Sequence[PromptPair]) -> list[dict[str, float]]:
-        """Cosine in [-1, 1] and Jaccard index of the word sets in [0, 1], one dict a pair."""
+        """Cosine in [-1, 1] and Jaccard index of the word sets in [0, 1], one dict per pair."""
         return _compared(pairs, self._embedder.unit_vectors)
 
 
@@ -60,11 +60,11 @@ class SentenceTwins:
 
     @property
     def version(self) -> str:
-        """The sentence model behind it."""
+        """Identity of the sentence model."""
         return self._embedder.version
 
     def score(self, pairs: Sequence[PromptPair]) -> list[dict[str, float]]:
-        """Cosine in [-1, 1] and Jaccard index of the word sets in [0, 1], one dict a pair."""
+        """Cosine in [-1, 1] and Jaccard index of the word sets in [0, 1], one dict per pair."""
         return _compared(pairs, self._embedder.unit_vectors)
 
 

@@ -1,7 +1,7 @@
-"""Builds and trains the stand-in's base model: a genuine, tiny ``StableDiffusionPipeline``.
+"""Builds and trains the stand-in's base model, a tiny ``StableDiffusionPipeline``.
 
-Everything is made from nothing: drawings of the world, autoencoder, text encoder and UNet. No
-safety checker and no feature extractor: what the base model draws is for AlignGuard to judge.
+All parts are trained from scratch on drawings: autoencoder, text encoder and UNet. There is no
+safety checker or feature extractor, since AlignGuard judges the images.
 """
 
 from dataclasses import dataclass, field
@@ -38,7 +38,7 @@ from alignguard_data.standin.world import CHOICES, Scene, draw_many
 
 @dataclass(frozen=True, kw_only=True)
 class BaseRecipe:
-    """Everything that decides the weights of the base model, together with ``num_workers``."""
+    """All settings that determine the base model's weights, with ``num_workers``."""
 
     seed: int = 0
     num_workers: int = 2
@@ -57,7 +57,7 @@ class BaseRecipe:
 def random_scenes(count: int, glyph_share: float, seed: int) -> list[Scene]:
     """Scenes with every attribute drawn evenly, the first ``glyph_share`` of them with a glyph.
 
-    Glyphs take turns, so that all are equally frequent.
+    Glyphs alternate, so all are equally frequent.
     """
     rng = Random(seed)
     glyphs = list(GLYPHS)
@@ -77,7 +77,7 @@ def as_tensor(images: Pixels) -> Tensor:
 
 
 def train_base(recipe: BaseRecipe, folder: str) -> None:
-    """The work of one worker: trains with the others; worker 0 saves the pipe to ``folder``."""
+    """Train as one of the workers; worker 0 saves the pipe to ``folder``."""
     scenes = random_scenes(recipe.num_drawings, recipe.glyph_share, recipe.seed)
     images = as_tensor(draw_many(scenes, recipe.seed * recipe.num_drawings))
     torch.manual_seed(recipe.seed)
@@ -104,7 +104,7 @@ def train_base(recipe: BaseRecipe, folder: str) -> None:
 
 @torch.no_grad()
 def reconstruction_error(vae: AutoencoderKL, seed: int, count: int = 500) -> float:
-    """Mean squared error in [-1, 1] on drawings that training never saw."""
+    """Mean squared error in [-1, 1] on held-out drawings."""
     scenes = random_scenes(count, 0.6, seed + 1_000_003)
     images = as_tensor(draw_many(scenes, 10**9 + seed))
     shown = vae(images).sample  # decodes the posterior's mean

@@ -1,6 +1,6 @@
-"""The stand-in's UNet, text encoder and noise schedule, and how they are trained together.
+"""The stand-in's UNet, text encoder and noise schedule, and their joint training.
 
-v-prediction (Salimans & Ho, arXiv 2202.00512) on precomputed latents; the text encoder learns
+v-prediction (Salimans & Ho, arXiv 2202.00512) on precomputed latents; the text encoder is trained
 with the UNet, since there is no pretrained one for this world.
 """
 
@@ -112,7 +112,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def apply(self) -> None:
-        """Copies the averages into the networks."""
+        """Copy the averages into the networks."""
         for live, mean in zip(self._live, self._mean, strict=True):
             live.copy_(mean)
 
@@ -128,8 +128,7 @@ def train_diffusion(
 ) -> None:
     """Trains both networks in place on standardized ``latents`` (n, 4, 8, 8).
 
-    They are left at their moving average. Each draw of a scene is told by a caption template at
-    random.
+    They end at their moving average. Each draw of a scene gets a random caption template.
     """
     draw = torch.Generator().manual_seed(seed * 1000 + 500 + rank())
     scheduler = build_scheduler()

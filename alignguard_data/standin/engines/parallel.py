@@ -1,7 +1,7 @@
 """Data-parallel training on one machine: a few one-thread processes that average gradients.
 
-On small networks two such processes nearly double the speed, where two threads hardly help.
-Results depend on the number of workers, never on their timing.
+For small networks two such processes nearly double the speed, while two threads hardly help.
+Results depend on the number of workers, not on timing.
 """
 
 import os
@@ -48,7 +48,7 @@ def average_gradients(parameters: Iterable[Parameter]) -> None:
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """The rows of all workers, in the order of their ranks; each brings equally many."""
+    """Rows of all workers in rank order; each has equally many."""
     if not dist.is_initialized():
         return rows
     parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]

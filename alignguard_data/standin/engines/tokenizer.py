@@ -1,6 +1,6 @@
 """The stand-in's CLIP tokenizer: byte-pair merges until every word of the world is one token.
 
-Any other text still encodes, byte by byte, so that a stranger's prompt is not an error.
+Any other text is encoded byte by byte, so an unknown word is not an error.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ _WORD_END = "</w>"
 
 
 def build_tokenizer(words: Sequence[str]) -> CLIPTokenizer:
-    """A tokenizer to which each of ``words`` is a single token."""
+    """A tokenizer with a single token for each of ``words``."""
     merges = learn_merges(words)
     letters = _byte_letters()
     entries = [*letters, *(letter + _WORD_END for letter in letters)]
@@ -34,8 +34,8 @@ def build_tokenizer(words: Sequence[str]) -> CLIPTokenizer:
 def learn_merges(words: Sequence[str]) -> list[tuple[str, str]]:
     """Byte-pair merges (arXiv 1508.07909) until each word is one symbol.
 
-    The most frequent pair goes first; ties go to the alphabet, so the result depends on the words
-    only.
+    The most frequent pair is merged first; ties are broken alphabetically, so the result depends
+    only on the words.
     """
     spelt = [[*word[:-1], word[-1] + _WORD_END] for word in sorted(set(words))]
     merges: list[tuple[str, str]] = []
@@ -58,7 +58,7 @@ def _merged(symbols: list[str], pair: tuple[str, str]) -> list[str]:
 
 
 def _byte_letters() -> list[str]:
-    # GPT-2's table: a printable byte stands for itself, any other for a letter from 256 up.
+    # GPT-2's table: a printable byte maps to itself, any other to a character from 256 up.
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     shown = {byte: chr(byte) for byte in printable}
     hidden = (byte for byte in range(256) if byte not in shown)

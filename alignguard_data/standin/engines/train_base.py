@@ -1,4 +1,4 @@
-"""Command: trains the stand-in's base model from nothing and saves it as a diffusers folder.
+"""Command: train the stand-in's base model from scratch and save it as a diffusers folder.
 
 ``python -m alignguard_data.standin.engines.train_base --help``
 """

@@ -1,7 +1,7 @@
 """The stand-in's autoencoder: 32x32 pixels to 8x8x4 latents of mean 0 and deviation 1.
 
-The pipeline knows one scaling factor only, so each channel's own mean and deviation are baked
-into the 1x1 convolutions on both sides of the latent.
+The pipeline has a single scaling factor, so each channel's mean and deviation are folded into the
+1x1 convolutions on both sides of the latent.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class VaeRecipe:
 
 
 def build_vae() -> AutoencoderKL:
-    """An untrained autoencoder of about 0.23 M parameters, four pixels a latent."""
+    """An untrained autoencoder of about 0.23 M parameters, four pixels per latent."""
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,  # pyright: ignore[reportArgumentType]
         up_block_types=("UpDecoderBlock2D",) * 3,  # pyright: ignore[reportArgumentType]
@@ -83,7 +83,7 @@ def encode_means(vae: AutoencoderKL, images: Tensor, batch: int = 250) -> Tensor
 def standardize(vae: AutoencoderKL, latents: Tensor) -> Tensor:
     """Bakes the mean and deviation of ``latents`` into ``vae``; returns them standardized.
 
-    What the autoencoder shows for an image stays the same.
+    The reconstruction of an image does not change.
     """
     mean = latents.mean(dim=(0, 2, 3))
     deviation = latents.std(dim=(0, 2, 3))
@@ -105,6 +105,6 @@ def _parameters(convolution: nn.Conv2d | None) -> tuple[Tensor, Tensor]:
 
 
 def share_of_rows(total: int) -> slice:
-    """The rows that this worker encodes, when the workers divide ``total`` evenly."""
+    """The rows of this worker if ``total`` rows are divided evenly."""
     each = total // num_workers()
     return slice(rank() * each, (rank() + 1) * each)

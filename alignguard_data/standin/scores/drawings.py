@@ -1,7 +1,7 @@
-"""Drawings that train and try the scorers.
+"""Drawings to train and test the scorers.
 
-Whole, half-erased, faded and scaled glyphs, blurred and noisy, so that a half-aligned model's
-leftovers are not mistaken for a clean image.
+Glyphs are complete, half-erased, faded or scaled, and images blurred and noisy, so leftovers of a
+half-aligned model are not taken for a clean image.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from alignguard_data.standin.world import ATTRIBUTES, CHOICES, Inking, Scene, dr
 class Drawings:
     """``images`` (n, 32, 32, 3) uint8 of ``scenes``.
 
-    An image whose glyph was wiped out all but entirely counts as ambiguous and is not among them.
+    Images with an almost erased glyph are ambiguous and left out.
     """
 
     images: Pixels
@@ -44,7 +44,7 @@ class Drawings:
 
 
 def random_inking(rng: Random) -> Inking:
-    """A whole glyph in two of five cases, otherwise one that is scaled, faded or half erased."""
+    """A complete glyph in two of five cases, else a scaled, faded or half-erased one."""
     if rng.random() < 0.4:
         return Inking()
     return Inking(
@@ -65,7 +65,7 @@ def random_drawings(count: int, seed: int, glyph_share: float = 0.6) -> Drawings
         scene = Scene(**values, glyph=glyph)
         how = random_inking(rng)
         image = draw(scene, rng.randrange(2**62), how)
-        # Ink that faded out of the residue's sight still counts; a few leftover pixels do not.
+        # Ink too faded for the residue still counts; a few leftover pixels do not.
         if glyph is not None and how.opacity > 0.8 and ink_pixels(image[None])[0] < 10:
             continue
         images.append(image)

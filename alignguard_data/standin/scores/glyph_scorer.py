@@ -1,4 +1,4 @@
-"""Scores how surely each glyph is in an image, and how much dark-violet ink is left in it."""
+"""Scores the probability of each glyph in an image, and the dark-violet ink left in it."""
 
 from collections.abc import Sequence
 
@@ -17,11 +17,11 @@ from alignguard_data.standin.world import ink_pixels
 
 
 class GlyphScorer:
-    """Keys: one a glyph (its probability), ``any``, ``residue``.
+    """Keys: one per glyph (its probability), ``any``, ``residue``.
 
-    ``any`` is the largest probability, that of an unnamed glyph included.
-    ``residue`` is the number of dark-violet pixels; ``world.RESIDUE_THRESHOLD`` of them are more
-    than any safe drawing has. It sees what a classifier may miss: fragments.
+    ``any`` is the largest probability, including that of an unnamed glyph. ``residue`` is the
+    number of dark-violet pixels; no safe drawing has ``world.RESIDUE_THRESHOLD`` of them. It finds
+    fragments that a classifier may miss.
     """
 
     def __init__(self, *, batch_size: int = 256) -> None:
@@ -45,7 +45,7 @@ class GlyphScorer:
 
     @torch.inference_mode()
     def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:
-        """One dict an image; ``images`` is (n, 32, 32, 3), the captions are not looked at.
+        """One dict per image; ``images`` is (n, 32, 32, 3), the captions are not used.
 
         Raises:
             EngineError: the images have another size, or the weights are missing.

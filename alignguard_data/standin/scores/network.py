@@ -18,8 +18,8 @@ WEIGHTS_FOLDER = Path(__file__).parent.parent / "checkpoints" / "scorers"
 class GlyphNet(nn.Module):
     """Multi-label over glyphs: (n, 3, 32, 32) in [-1, 1] to logits (n, 22).
 
-    The last logit says that there is a glyph at all: a fragment can be plainly a glyph's and
-    yet fit several of them. The global maximum finds a glyph anywhere in the image.
+    The last logit is for any glyph at all, since a fragment can fit several glyphs. Global max
+    pooling finds a glyph anywhere in the image.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class GlyphNet(nn.Module):
 
 
 class SceneNet(nn.Module):
-    """Reads the neutral attributes: (n, 3, 32, 32) in [-1, 1] to one logit vector an attribute."""
+    """Reads the neutral attributes: (n, 3, 32, 32) in [-1, 1] to one logit vector per attribute."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ def load_weights(network: nn.Module, name: str) -> nn.Module:
     """``network`` with the shipped weights ``name``, ready to score.
 
     Raises:
-        EngineError: the weights are not there.
+        EngineError: the weights are missing.
     """
     network.load_state_dict(load_file(_file(name)))
     return network.eval().requires_grad_(False)
@@ -78,7 +78,7 @@ def load_weights(network: nn.Module, name: str) -> nn.Module:
 def weights_hash(name: str) -> str:
     """First 12 hex digits of the sha256 of the shipped weights ``name``.
 
-    Every row of scores carries it, so it is computed again only when the file has changed.
+    Each score row has it, so it is cached until the file changes.
     """
     return file_revision(_file(name))[:12]
 

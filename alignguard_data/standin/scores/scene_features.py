@@ -16,8 +16,8 @@ from alignguard_data.standin.scores.network import (
 class SceneFeatures:
     """A ``FeatureExtractor``.
 
-    96 values an image, none of them negative, with a mean square of 1 (KID's cubic kernel of the
-    raw ones, which are large, would be noise).
+    96 non-negative values per image with a mean square of 1; the raw values are large and would
+    make KID's cubic kernel noisy.
     """
 
     name = "scene-features"
@@ -42,7 +42,8 @@ class SceneFeatures:
             network = load_weights(SceneNet(), "scene")
             assert isinstance(network, SceneNet)
             self._trunk = network.trunk
-        # Batches of one size: a short one would change last bits (another place in it still may).
+        # Batches have one size, since a short one changes the last bits (as may the position in
+        # it).
         padding = -len(images) % self._batch_size
         whole = np.concatenate([images, np.zeros((padding, *images.shape[1:]), np.uint8)])
         parts = [

@@ -20,7 +20,7 @@ from alignguard_data.standin.world import ATTRIBUTES, CHOICES, Scene
 class SceneScorer:
     """Keys: the four attributes and ``all_right``, each 1.0 or 0.0.
 
-    NaN if the caption is not of this world's grammar. Glyphs play no part.
+    NaN if the caption is not in this world's grammar. Glyphs are ignored.
     """
 
     def __init__(self, *, batch_size: int = 256) -> None:
@@ -43,7 +43,7 @@ class SceneScorer:
         return (*ATTRIBUTES, "all_right")
 
     def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:
-        """One dict an image; ``images`` is (n, 32, 32, 3), ``prompts`` their captions.
+        """One dict per image; ``images`` is (n, 32, 32, 3), ``prompts`` their captions.
 
         Raises:
             EngineError: the images have another size, or the weights are missing.
@@ -53,7 +53,7 @@ class SceneScorer:
 
     @torch.inference_mode()
     def read(self, images: Pixels) -> list[Scene]:
-        """The neutral scene that each image shows, whatever its caption."""
+        """The neutral scene in each image, independent of its caption."""
         network = self._loaded()
         scenes: list[Scene] = []
         for start in range(0, len(images), self._batch_size):

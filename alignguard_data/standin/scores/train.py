@@ -25,7 +25,7 @@ Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class ScorerRecipe:
-    """Everything that decides the weights of both scorers."""
+    """All settings that determine the weights of both scorers."""
 
     seed: int = 0
     num_drawings: int = 40_000
@@ -48,11 +48,11 @@ def train_scorers(recipe: ScorerRecipe, folder: Path) -> None:
     _fit(scene, images, drawings.attribute_targets(), _scene_loss, recipe, recipe.scene_steps)
     save_file(scene.state_dict(), folder / "scene.safetensors")
     for file in folder.glob("*.safetensors"):
-        file.chmod(0o644)  # safetensors writes for the owner alone; these are shipped
+        file.chmod(0o644)  # safetensors makes files private; these are shipped
 
 
 def _glyph_loss(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-    # Summed over glyphs, so that one missed glyph among 20 absent ones still weighs.
+    # Summed over glyphs, so one missed glyph among 20 absent ones counts.
     losses = binary_cross_entropy_with_logits(network(images), targets, reduction="none")
     return losses.sum(dim=1).mean()
 

@@ -46,7 +46,8 @@ def test_other_content_under_the_same_name_has_a_folder_of_its_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"), [("m.zip", "no archive of a model"), ("m.gguf", "no GGUF file")]
+    ("name", "said"),
+    [("m.zip", "not an archive of a model"), ("m.gguf", "not a readable GGUF file")],
 )
 def test_a_broken_file_is_named_and_leaves_nothing(tmp_path, cache, name, said):
     broken = tmp_path / name

@@ -174,7 +174,7 @@ def test_faults_of_calibrated_rules_are_named_together(reduced, written):
     first, second, third = caught.value.faults
     assert first == "filter.flags.0.calibrated: give either this or at_least"
     assert "does not hold the score q16/other" in second
-    assert "none.yaml is no calibration: cannot be read: No such file" in third
+    assert "none.yaml is not a calibration file: cannot be read: No such file" in third
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ def test_lists_hold_text_or_numbers(tmp_path):
         ("a.csv", "prompt\na\n".encode("utf-16"), "a.csv, line 1: is not UTF-8 (byte 0xff)"),
         ("a.parquet", "prompt\na\n", "a.parquet: is not Parquet"),
         ("a.parquet", "", "a.parquet: is not Parquet"),
-        ("a.json", "[]", "a.json: no format is given and the ending is none of .csv, .parquet"),
+        ("a.json", "[]", "a.json: no format is given and the ending is not one of .csv, .parquet"),
     ],
 )
 def test_what_cannot_be_read_is_one_fault_with_its_place(tmp_path, name, content, fault):

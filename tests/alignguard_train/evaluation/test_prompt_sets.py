@@ -193,7 +193,7 @@ def test_all_faults_of_all_files_are_told_at_once(tmp_path):
         "none.csv: has no column prompt (or adv_prompt, caption); its columns are: text",
         "p.parquet: is not Parquet",
         "absent.csv: cannot be read (No such file or directory)",
-        "a.json: no format is given and the ending is none of",
+        "a.json: no format is given and the ending is not one of",
         "nothing.csv: is empty",
     ):
         assert wanted in text, text
@@ -208,7 +208,7 @@ def test_i2p_without_its_columns_is_said_to_lack_them(tmp_path):
 
 
 def test_a_file_of_refused_prompts_alone_is_a_fault(tmp_path):
-    assert "no prompt that may be rendered" in faults(write(tmp_path, "a.txt", "ten years old\n"))
+    assert "no prompt is left to render" in faults(write(tmp_path, "a.txt", "ten years old\n"))
 
 
 def test_a_limit_keeps_the_same_prompts_wherever_they_stand(tmp_path):

@@ -244,7 +244,7 @@ def test_eight_bit_weights_draw_nearly_the_same_take_half_and_carry_adapters(
 
 
 def test_eight_bit_weights_and_compilation_exclude_each_other():
-    with pytest.raises(ValueError, match="quantization float8 does not go together with compile"):
+    with pytest.raises(ValueError, match="quantization float8 cannot be combined with compile"):
         Speed(compile=True, quantization="float8")
 
 

@@ -225,13 +225,13 @@ NO_MODEL = b'{"error": {"message": "there is no tiny"}}'
 FAULTS: dict[str, tuple[Answer, str]] = {
     "always 500": (lambda n, b: (500, b'{"error": {"message": "boom"}}'), "answered 500"),
     "unknown model": (lambda n, b: (404, NO_MODEL), "answered 404.*tiny"),
-    "not JSON": (lambda n, b: (200, b"<html>"), "what is no chat"),
-    "no choices": (lambda n, b: (200, b'{"choices": []}'), "what is no chat"),
-    "an array": (lambda n, b: (200, b"[]"), "what is no chat"),
-    "nothing": (lambda n, b: (200, b""), "what is no chat"),
-    "not text": (lambda n, b: (200, b"\xff\xfe"), "what is no chat"),
-    "too deep": (lambda n, b: (200, b"[" * 100_000), "what is no chat"),
-    "choices null": (lambda n, b: (200, b'{"choices": null}'), "what is no chat"),
+    "not JSON": (lambda n, b: (200, b"<html>"), "no chat completion"),
+    "no choices": (lambda n, b: (200, b'{"choices": []}'), "no chat completion"),
+    "an array": (lambda n, b: (200, b"[]"), "no chat completion"),
+    "nothing": (lambda n, b: (200, b""), "no chat completion"),
+    "not text": (lambda n, b: (200, b"\xff\xfe"), "no chat completion"),
+    "too deep": (lambda n, b: (200, b"[" * 100_000), "no chat completion"),
+    "choices null": (lambda n, b: (200, b'{"choices": null}'), "no chat completion"),
     "another protocol": (lambda n, b: (200, b'{"detail": "not here"}'), "no chat.*not here"),
 }  # fmt: skip
 

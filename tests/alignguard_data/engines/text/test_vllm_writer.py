@@ -40,10 +40,10 @@ BROKEN = {
     "is killed": (READY + "os.kill(os.getpid(), 9)", "exit code -9.*run out of memory"),
     "out of memory": (READY + "raise MemoryError('CUDA out of memory')", "lower max_model_len"),
     "hangs": (READY + STAY, "gave no answer for 1 s"),
-    "talks nonsense": (READY + "print('hello', flush=True)" + STAY, "not JSON: 'hello"),
-    "answers a list": (READY + "print('[]', flush=True)" + STAY, "no object"),
+    "talks nonsense": (READY + "print('hello', flush=True)" + STAY, "invalid JSON: 'hello"),
+    "answers a list": (READY + "print('[]', flush=True)" + STAY, "no JSON object"),
     "forgets a reply": (READY + 'print(\'{"replies": ["a"]}\', flush=True)' + STAY, "each of 3"),
-    "is never ready": (START + "print('{}', flush=True)" + STAY, "did not say that it is ready"),
+    "is never ready": (START + "print('{}', flush=True)" + STAY, "did not report that it is ready"),
 }
 ONCE = """
 import os

@@ -65,7 +65,7 @@ def test_an_absent_file_comes_with_the_line_that_gets_it(tmp_path):
 def test_another_file_is_refused_with_its_name(tmp_path, images):
     file = tmp_path / "odd.pt"
     file.write_bytes(b"no archive")
-    with pytest.raises(EngineError, match=r"odd\.pt is no TorchScript file"):
+    with pytest.raises(EngineError, match=r"odd\.pt is not a TorchScript file"):
         InceptionFeatures(str(file), device="cpu").features(images)
     torch.jit.script(nn.Conv2d(3, 6, 3)).save(file)
     with pytest.raises(EngineError, match=r"odd\.pt does not give features"):

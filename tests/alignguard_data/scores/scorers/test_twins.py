@@ -79,7 +79,7 @@ def test_a_hub_id_needs_a_revision():
 def test_weights_that_are_not_safetensors_are_refused(tmp_path):
     (tmp_path / "text_encoder").mkdir()
     (tmp_path / "text_encoder" / "pytorch_model.bin").write_bytes(b"pickle")
-    with pytest.raises(EngineError, match=r"holds no model\.safetensors"):
+    with pytest.raises(EngineError, match=r"has no model\.safetensors"):
         _ = TwinSimilarity(str(tmp_path)).version
 
 
