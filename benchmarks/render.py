@@ -26,10 +26,10 @@ from alignguard_data.images import room as images
 from alignguard_data.prompts.room import write_prompt_pairs
 from alignguard_data.storage import manifest
 from alignguard_data.storage.paths import DataRoot
+from benchmarks.tiny.diffusion import tiny_pipe
 from pipelines.profile import load_profile
 from pipelines.profile_paths import resolve_model
 from pipelines.resources import Engines
-from tests.alignguard_data.engines.tiny import tiny_pipe
 
 PAIRS = 20
 """Pairs of one concept; four fifths are rendered, both sides."""

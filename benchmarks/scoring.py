@@ -29,7 +29,7 @@ from alignguard_data.standin.factory import base_model_folder
 from alignguard_data.standin.scores.glyph_scorer import GlyphScorer
 from alignguard_data.standin.scores.scene_scorer import SceneScorer
 from alignguard_data.standin.world import draw_many, neutral_scenes
-from tests.alignguard_data.scores.tiny_clip import WIDTH, save_clip
+from benchmarks.tiny.clip import WIDTH, save_clip
 
 IMAGES = 128
 

@@ -19,7 +19,7 @@ from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.engines.diffusion.generator import DiffusersImageGenerator
 from alignguard_data.engines.speed import Speed
 from alignguard_data.standin.factory import base_model_folder
-from tests.alignguard_data.engines.tiny import tiny_pipe
+from benchmarks.tiny.diffusion import tiny_pipe
 
 SAMPLING = Sampling(num_inference_steps=4, guidance_scale=7.5, width=64, height=64, batch_size=8)
 IMAGES = 16

@@ -15,17 +15,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from alignguard_data.contracts.protocols import WritingRequest
+from alignguard_data.contracts.records import Concept
 from alignguard_data.engines.text.chat import SCHEMA, Instruction, request_seed
 from alignguard_data.engines.text.vllm_writer import VLLMWriter
 from benchmarks.absent import Absent
-from tests.alignguard_data.engines.text.tiny_chat import (
+from benchmarks.tiny.chat import (
     CPU_ENVIRONMENT,
     ENGINE,
     INTERPRETER,
     missing_engine,
     tiny_chat_model,
 )
-from tests.alignguard_data.tiny_rooms import concept
 
 BATCH = 64
 MAX_TOKENS = 96
@@ -59,7 +59,8 @@ def measure(runs: int) -> dict[str, float]:
     """
     if missing := missing_engine():
         raise Absent(missing)
-    requests = [WritingRequest(concept=concept("lines.bar"), index=i) for i in range(BATCH)]
+    bar = Concept(key="lines.bar", category="lines", name="bar", split="train", terms=("bar",))
+    requests = [WritingRequest(concept=bar, index=i) for i in range(BATCH)]
     with tempfile.TemporaryDirectory() as folder:
         model = str(tiny_chat_model(Path(folder) / "chat", "llama"))
         writer = VLLMWriter(

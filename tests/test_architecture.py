@@ -53,6 +53,18 @@ def test_only_engines_scores_and_training_import_heavy_libraries_at_module_level
     assert not found
 
 
+@pytest.mark.parametrize("folder", [*PACKAGES, "benchmarks", "research", "examples"])
+def test_nothing_imports_from_the_tests(folder: str):
+    paths = sorted((REPOSITORY / folder).rglob("*.py"))
+    assert paths
+    found = {
+        relative(path): names
+        for path in paths
+        if (names := {n for n in imports([*ast.walk(tree(path))]) if n.split(".")[0] == "tests"})
+    }
+    assert not found
+
+
 def test_every_module_says_what_it_is():
     silent = [path for path in modules() if path.read_text() and not ast.get_docstring(tree(path))]
     assert not silent

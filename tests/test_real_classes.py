@@ -22,16 +22,16 @@ from alignguard_data.contracts.protocols import WritingRequest
 from alignguard_data.scores.scorers.q16 import VECTORS
 from alignguard_data.standin.factory import base_model_folder
 from alignguard_data.taxonomy.parse import load_taxonomy
-from pipelines.profile import Engine
-from tests.alignguard_data.engines.text.tiny_chat import (
+from benchmarks.tiny.chat import (
     CPU_ENVIRONMENT,
     ENGINE,
     INTERPRETER,
     missing_engine,
     taught_chat_model,
 )
-from tests.alignguard_data.engines.tiny import tiny_pipe, tiny_xl
-from tests.alignguard_data.scores.tiny_clip import WIDTH, save_clip
+from benchmarks.tiny.clip import WIDTH, save_clip
+from benchmarks.tiny.diffusion import tiny_pipe, tiny_xl
+from pipelines.profile import Engine
 from tests.conftest import reduced_profile
 from tests.test_faults import alignguard
 

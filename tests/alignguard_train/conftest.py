@@ -3,7 +3,7 @@
 import pytest
 
 from alignguard_train.base import BaseModel
-from tests.alignguard_data.engines.tiny import tiny_pipe
+from benchmarks.tiny.diffusion import tiny_pipe
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ from alignguard_data.standin.factory import taxonomy_file
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.places import parse_root
+from benchmarks.tiny.chat import INTERPRETER, missing_engine
 from pipelines.profile import load_profile
 from pipelines.profile_layers import profile_path
 from pipelines.resources import Engines, data_root
 from tests.alignguard_data.engines.smol_models import MINILM, SMOLLM2, missing_model
-from tests.alignguard_data.engines.text.tiny_chat import INTERPRETER, missing_engine
 from tests.conftest import command_environment
 
 FREE = ["a box near a desert, beside a dark hook of wood"] * 2

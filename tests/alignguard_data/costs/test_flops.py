@@ -13,7 +13,7 @@ from alignguard_data.costs.flops import (
     count_model,
     shapes_of,
 )
-from tests.alignguard_data.engines.tiny import tiny_pipe, tiny_xl
+from benchmarks.tiny.diffusion import tiny_pipe, tiny_xl
 
 PARAMETERS = {"sd15": 859_520_964, "sd21": 865_910_724, "sdxl": 2_567_463_684}
 """Of the UNets, as their model cards and loaders state them."""

@@ -27,7 +27,7 @@ from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.experts.reader import weights_of
 from alignguard_train.experts.room import TENSORBOARD, make_expert
 from alignguard_train.merge.strategies import weighted_sum
-from tests.alignguard_data.engines.tiny import tiny_pipe
+from benchmarks.tiny.diffusion import tiny_pipe
 from tests.alignguard_train.encodings.test_room import RELEASE, write_release
 
 RECIPE = ExpertRecipe(rank=2, steps=2, batch_size=2, warmup_steps=0)

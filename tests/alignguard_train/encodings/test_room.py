@@ -29,7 +29,7 @@ from alignguard_train.encodings.room import shared_encodings
 from alignguard_train.experts.reader import weights_of
 from alignguard_train.experts.room import make_expert
 from alignguard_train.experts.trainer import train_expert
-from tests.alignguard_data.engines.tiny import tiny_pipe, tiny_xl
+from benchmarks.tiny.diffusion import tiny_pipe, tiny_xl
 
 RELEASE = "coprov2-test-v0.1.0"
 EVERY = torch.arange(7)

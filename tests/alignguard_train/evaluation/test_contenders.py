@@ -19,7 +19,7 @@ from alignguard_train.evaluation.report.page import write_revealed
 from alignguard_train.evaluation.report.summary import write_summary
 from alignguard_train.evaluation.room import evaluate_all, spec
 from alignguard_train.peers.release_concepts import release_concepts
-from tests.alignguard_data.engines.tiny import tiny_pipe
+from benchmarks.tiny.diffusion import tiny_pipe
 from tests.alignguard_data.images.drawn_images import DrawnImages
 from tests.alignguard_train.evaluation.test_room import NAMES, world
 from tests.alignguard_train.evaluation.world import CONFIG, RedScorer, write_adapter, write_release

@@ -12,7 +12,7 @@ from alignguard_train.base import BaseModel
 from alignguard_train.evaluation.config import EvaluationConfig
 from alignguard_train.evaluation.judge import evaluation_seed, read_rows
 from alignguard_train.evaluation.watch import HeldOutIP
-from tests.alignguard_data.engines.tiny import tiny_pipe
+from benchmarks.tiny.diffusion import tiny_pipe
 from tests.alignguard_train.adapters.test_lora import random_lora
 from tests.alignguard_train.evaluation.world import RedScorer, write_release
 

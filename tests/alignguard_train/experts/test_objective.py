@@ -25,7 +25,7 @@ from alignguard_train.encodings.encoder import EncodedPreferences, Preferences, 
 from alignguard_train.experts.batches import PairRows, draw
 from alignguard_train.experts.objective import objective
 from alignguard_train.experts.trainer import HISTORY, train_expert
-from tests.alignguard_data.engines.tiny import tiny_pipe, tiny_xl
+from benchmarks.tiny.diffusion import tiny_pipe, tiny_xl
 
 KINDS = {
     "sd15": lambda: tiny_pipe("epsilon"),

@@ -6,7 +6,7 @@ import torch
 from alignguard_train.peers.casg import CASG, _Correction, most_aligned
 from alignguard_train.peers.guided import Branches
 from alignguard_train.peers.sld import SLD, level, safety_guidance
-from tests.alignguard_data.engines.tiny import tiny_pipe
+from benchmarks.tiny.diffusion import tiny_pipe
 from tests.alignguard_train.peers.made_up import CONCEPTS, drawn
 
 

@@ -9,7 +9,7 @@ import torch
 from alignguard_data.engines.diffusion.conditions import encode_texts
 from alignguard_train.peers.esd import ESD, erased_target, outside_cross_attention
 from alignguard_train.peers.pipes import epsilon_scale
-from tests.alignguard_data.engines.tiny import tiny_pipe, tiny_xl
+from benchmarks.tiny.diffusion import tiny_pipe, tiny_xl
 from tests.alignguard_train.peers.made_up import CONCEPTS, drawn, weights
 
 QUICK = ESD(steps=2, batch_size=2, lr=1e-3, sampling_steps=3)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from alignguard_train.peers.negative_prompt import NegativePrompt
-from tests.alignguard_data.engines.tiny import tiny_pipe, tiny_xl
+from benchmarks.tiny.diffusion import tiny_pipe, tiny_xl
 from tests.alignguard_train.peers.made_up import CONCEPTS, drawn
 
 

@@ -11,7 +11,7 @@ from alignguard_train.contracts.peer_methods import PEERS, TITLES
 from alignguard_train.peers.concept import Concept
 from alignguard_train.peers.pipes import epsilon_scale, joined_text
 from alignguard_train.peers.registry import make_peer
-from tests.alignguard_data.engines.tiny import TOKENS, tiny_pipe
+from benchmarks.tiny.diffusion import TOKENS, tiny_pipe
 
 
 def named(number: int) -> list[Concept]:

@@ -13,7 +13,7 @@ from alignguard_train.peers.safree import (
     projection,
     trigger_tokens,
 )
-from tests.alignguard_data.engines.tiny import tiny_pipe, tiny_xl
+from benchmarks.tiny.diffusion import tiny_pipe, tiny_xl
 from tests.alignguard_train.peers.made_up import CONCEPTS, drawn
 
 

@@ -9,7 +9,7 @@ import torch
 
 from alignguard_train.peers.pipes import joined_text
 from alignguard_train.peers.sld import SLD, Safety, SafetyMomentum, level, safety_guidance
-from tests.alignguard_data.engines.tiny import tiny_pipe, tiny_xl
+from benchmarks.tiny.diffusion import tiny_pipe, tiny_xl
 from tests.alignguard_train.peers.made_up import CONCEPTS, PROMPTS, drawn, weights
 
 PLAIN = Safety(warmup=0.5, scale=10.0, threshold=0.1, momentum_scale=0.5, momentum_beta=0.25)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from alignguard_train.peers.uce import EDITED, UCE, edited_weight
-from tests.alignguard_data.engines.tiny import tiny_pipe
+from benchmarks.tiny.diffusion import tiny_pipe
 from tests.alignguard_train.peers.made_up import CONCEPTS, drawn, weights
 
 

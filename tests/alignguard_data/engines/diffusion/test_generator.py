@@ -17,7 +17,7 @@ from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.engines.diffusion.generator import DiffusersImageGenerator
 from alignguard_data.engines.pickled import convert_weights
 from alignguard_data.engines.speed import Speed
-from tests.alignguard_data.engines.tiny import tiny_lcm, tiny_pipe, tiny_xl
+from benchmarks.tiny.diffusion import tiny_lcm, tiny_pipe, tiny_xl
 
 SAMPLING = Sampling(num_inference_steps=4, guidance_scale=3.0, width=16, height=16, batch_size=4)
 PROMPTS = [f"a field {n}" for n in "abcdefg"]

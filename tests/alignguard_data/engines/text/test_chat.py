@@ -7,7 +7,7 @@ from alignguard_data.contracts.protocols import WritingRequest
 from alignguard_data.engines.text.chat import SCHEMA, Instruction, request_seed, variety
 from alignguard_data.engines.tokens import TokenCounter
 from alignguard_data.safety.rules import refusal
-from tests.alignguard_data.engines.tiny import TOKENS
+from benchmarks.tiny.diffusion import TOKENS
 from tests.alignguard_data.tiny_rooms import concept
 
 CONCEPT = concept("lines.bar", terms=("bar", "thick bar"))

@@ -23,7 +23,7 @@ from alignguard_data.engines.unpacked import unpacked
 from alignguard_data.prompts.config import WritingConfig
 from alignguard_data.prompts.room import write_prompt_pairs
 from alignguard_data.standin.factory import small_instruction
-from tests.alignguard_data.engines.text.tiny_chat import (
+from benchmarks.tiny.chat import (
     CPU_ENVIRONMENT,
     ENGINE,
     INTERPRETER,

@@ -15,7 +15,7 @@ from alignguard_data.engines.text.openai_writer import OpenAIWriter
 from alignguard_data.engines.text.vllm_writer import VLLMWriter
 from alignguard_data.prompts.config import WritingConfig
 from alignguard_data.prompts.room import write_prompt_pairs
-from tests.alignguard_data.engines.text.tiny_chat import (
+from benchmarks.tiny.chat import (
     CPU_ENVIRONMENT,
     ENGINE,
     INTERPRETER,

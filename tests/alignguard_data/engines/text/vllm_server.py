@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from alignguard_data.contracts.errors import EngineError
-from tests.alignguard_data.engines.text.tiny_chat import CPU_ENVIRONMENT, INTERPRETER
+from benchmarks.tiny.chat import CPU_ENVIRONMENT, INTERPRETER
 
 READY_SECONDS = 900
 """50 on a machine that does nothing else; others may have it loaded."""

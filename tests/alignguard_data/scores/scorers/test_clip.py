@@ -15,8 +15,8 @@ from alignguard_data.contracts.errors import EngineError
 from alignguard_data.scores.scorers.clip import ClipScorer
 from alignguard_data.scores.scorers.q16 import VECTORS, Q16Scorer, convert_q16
 from alignguard_data.scores.scorers.safety_checker import SafetyCheckerScorer
-from tests.alignguard_data.engines.tiny import tiny_tokenizer
-from tests.alignguard_data.scores.tiny_clip import WIDTH, save_checker, save_clip
+from benchmarks.tiny.clip import WIDTH, save_checker, save_clip
+from benchmarks.tiny.diffusion import tiny_tokenizer
 
 PROMPTS = ["a b", "c", "a much longer prompt than the model can read in one go", "d e f", "g"]
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073])

@@ -13,7 +13,7 @@ from transformers import (
     CLIPVisionConfig,
 )
 
-from tests.alignguard_data.engines.tiny import tiny_tokenizer
+from benchmarks.tiny.diffusion import tiny_tokenizer
 
 WIDTH = 16
 
@@ -37,6 +37,7 @@ def _processor() -> CLIPImageProcessorPil:
 
 
 def save_clip(folder: Path, tokenizer: CLIPTokenizer | None = None) -> Path:
+    """Save a CLIP model with its processor and tokenizer; return its folder."""
     torch.manual_seed(0)
     tokenizer = tokenizer or tiny_tokenizer()
     model = CLIPModel(_config(len(tokenizer), tokenizer.eos_token_id, tokenizer.model_max_length))
@@ -49,6 +50,7 @@ def save_clip(folder: Path, tokenizer: CLIPTokenizer | None = None) -> Path:
 
 
 def save_checker(folder: Path) -> Path:
+    """Save a safety checker with its processor; return its folder."""
     torch.manual_seed(1)
     checker = StableDiffusionSafetyChecker(_config(64, 63))
     torch.nn.init.normal_(checker.vision_model.embeddings.patch_embedding.weight, std=0.5)

