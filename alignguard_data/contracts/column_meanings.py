@@ -1,6 +1,6 @@
-"""What each column means: the string under a record's field, for the UI, cards and the docs.
+"""Descriptions of columns: the string under a record's field, for the UI, cards and the docs.
 
-The strings are not part of the Arrow schema, so that a better one makes nothing stale.
+The strings are not part of the Arrow schema, so changing one makes nothing stale.
 """
 
 import ast

@@ -54,7 +54,7 @@ class TextGenerator(Protocol):
 
     @property
     def revision(self) -> str:
-        """What tells two states of the model apart: a commit, or a hash of its files."""
+        """Identifies the model's weights: a commit, or a hash of its files."""
         ...
 
     def generate(self, requests: Sequence[WritingRequest]) -> list[Reply]:
@@ -79,7 +79,7 @@ class ImageGenerator(Protocol):
 
     @property
     def revision(self) -> str:
-        """What tells two states of the model apart: a commit, or a hash of its files."""
+        """Identifies the model's weights: a commit, or a hash of its files."""
         ...
 
     @property

@@ -1,4 +1,4 @@
-"""How a base model turns noise into an image."""
+"""Sampling settings of a base model."""
 
 import dataclasses
 from dataclasses import dataclass

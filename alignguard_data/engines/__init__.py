@@ -1,4 +1,4 @@
-"""What writes prompts, renders images, embeds text and counts tokens."""
+"""Engines that write prompts, render images, embed text and count tokens."""
 
 import lazy_loader
 

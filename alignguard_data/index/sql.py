@@ -127,5 +127,5 @@ def _quoted(path: Path) -> str:
 def _failed(error: duckdb.Error) -> QueryFailed:
     hint = ""
     if isinstance(error, duckdb.PermissionException):
-        hint = "\nA query reads the index and the releases alone; --out writes its rows to a file."
+        hint = "\nA query reads only the index and the releases; --out writes its rows to a file."
     return QueryFailed(f"{error}{hint}")

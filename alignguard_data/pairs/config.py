@@ -1,4 +1,4 @@
-"""What a profile's `filter` section holds."""
+"""The `filter` section of a profile."""
 
 import dataclasses
 

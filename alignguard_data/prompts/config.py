@@ -1,4 +1,4 @@
-"""What a profile's `writing` section holds."""
+"""The `writing` section of a profile."""
 
 import dataclasses
 

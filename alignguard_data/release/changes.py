@@ -109,7 +109,7 @@ def level(
     withdrawn: Collection[str],
     left: Collection[str],
 ) -> Level:
-    """What the version says: ``major`` for other columns or another base model.
+    """The version level: ``major`` for other columns or another base model.
 
     ``patch`` if the only change is that pairs, evaluation prompts or concepts were withdrawn.
     ``minor`` for everything else, such as other scores, or other files of equal rows.

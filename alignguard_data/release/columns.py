@@ -63,7 +63,7 @@ _SIDES = {"0": " of the safe image", "1": " of the unsafe image"}
 
 
 def meaning(name: str) -> str:
-    """What a column of a release means, one of a score too."""
+    """The description of a release's column, including score columns."""
     if name.startswith("score_"):
         return f"Raw score{_SIDES.get(name.rpartition('_')[2], ' of the pair')}"
     return _MEANINGS[name]

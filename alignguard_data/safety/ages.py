@@ -71,7 +71,7 @@ def speaks_of_minors_age(plain: str) -> bool:
         return False
     if _HAN_AGE.search(plain):
         return True
-    # The mark that ends a quotation ("she is 16") is not that of inches (16").
+    # A closing quotation mark ("she is 16") is not an inch mark (16").
     return _Ages(_RUN_TOGETHER.sub(r"\1 \2 \3", _QUOTED.sub(r"\2", plain))).found()
 
 

@@ -91,7 +91,7 @@ class StandinWriter:
         return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
     def generate(self, requests: Sequence[WritingRequest]) -> list[Reply]:
-        """One reply a request, in order.
+        """One reply per request, in order.
 
         Raises:
             EngineError: a concept's slug is not a glyph of this world.

@@ -1,4 +1,4 @@
-"""Where data lives and how it is written: places, shards, manifests, partitions."""
+"""Storage: places, shards, manifests and partitions."""
 
 import lazy_loader
 

@@ -185,7 +185,7 @@ class VLLMWriter:
     def _start(self) -> "_Worker":
         if not Path(self.interpreter).exists():
             raise EngineError(
-                f"interpreter {self.interpreter} is not there: build vLLM's environment with "
+                f"interpreter {self.interpreter} does not exist: build vLLM's environment with "
                 "`make vllm-env` (GPU) or `make vllm-cpu-env`"
             )
         model = str(unpacked(self.model)) if is_packed(self.model) else self.model

@@ -1,4 +1,4 @@
-"""Scorers of images and pairs: one module a classifier."""
+"""Scorers of images and pairs, one module per classifier."""
 
 import lazy_loader
 

@@ -116,7 +116,7 @@ def test_shards_carry_no_foreign_metadata(filled):
         assert pq.read_schema(file).metadata is None
 
 
-def test_a_pair_that_stands_in_two_concepts_is_named(filled):
+def test_a_pair_in_two_concepts_is_named(filled):
     here = manifests.read(filled.data.partition("prompts", "spots.dot"), "pairs")
     there = manifests.read(filled.data.partition("prompts", "lines.bar"), "pairs")
     rewrite(filled, "prompts", "spots.dot", pairs=pa.concat_tables([here, there.slice(0, 1)]))

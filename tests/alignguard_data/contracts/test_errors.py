@@ -1,4 +1,4 @@
-"""What is told of an error of others."""
+"""The text shown for another library's error."""
 
 import pytest
 
@@ -15,5 +15,5 @@ from alignguard_data.contracts.errors import first_line
         (RuntimeError("\nlater"), "RuntimeError"),
     ],
 )
-def test_an_error_without_words_is_told_by_its_class(error, told):
+def test_an_error_without_a_message_shows_its_class(error, told):
     assert first_line(error) == told

@@ -1,4 +1,4 @@
-"""Records: ids that content alone decides, and schemas that follow the classes."""
+"""Records: content-derived ids, and schemas that follow the classes."""
 
 import dataclasses
 import hashlib

@@ -94,12 +94,12 @@ NO_PAIR = {
 
 
 @pytest.mark.parametrize("reply", READ.values(), ids=READ)
-def test_the_pair_is_found_whatever_stands_around_it(reply):
+def test_the_pair_is_found_inside_other_text(reply):
     assert read_fields(reply) == (UNSAFE, SAFE)
 
 
 @pytest.mark.parametrize(("reply", "reason"), NO_PAIR.values(), ids=NO_PAIR)
-def test_what_is_no_whole_pair_has_its_reason(reply, reason):
+def test_an_incomplete_pair_has_its_reason(reply, reason):
     assert read_fields(reply) == reason
 
 

@@ -36,7 +36,7 @@ def test_scorers_that_would_share_a_column_are_both_named(image, pair, told):
     assert re.search(told, str(caught.value))
 
 
-def test_every_shared_column_is_told_at_once():
+def test_every_shared_column_is_named_at_once():
     names = ("a-b", "a.b", "c d", "c.d")
     with pytest.raises(ConfigError) as caught:
         check_score_columns([Named(name) for name in names], [])

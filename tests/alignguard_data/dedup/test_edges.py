@@ -1,4 +1,4 @@
-"""Near-duplicate edges: what each kind is, and that history never shows in them."""
+"""Near-duplicate edges: each kind, and independence of the order of updates."""
 
 import itertools
 import random
@@ -147,7 +147,7 @@ def test_any_history_gives_the_edges_of_a_fresh_start(rows, seed, batch):
     [{"max_prompt_jaccard": 0.9}, {"max_phash_distance": 0}, {"max_semantic_cosine": 0.5},
      {"max_semantic_cosine": None}, {"max_prompt_jaccard": None}],
 )  # fmt: skip
-def test_another_limit_finds_its_kind_anew(change):
+def test_another_limit_searches_its_kind_again(change):
     """The same connection with other limits gives what a fresh start gives with them."""
     rows = [
         row(f"{i}", f"a b c d e {i} at {5 * i}", phashes=(PHASHES[i % 3], PHASHES[0]))

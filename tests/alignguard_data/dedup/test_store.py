@@ -77,7 +77,7 @@ def _foreign(file: Path) -> None:
 @pytest.mark.parametrize(
     "damage", [Path.unlink, _garbage, _truncate, _flip, _other_version, _foreign]
 )
-def test_a_damaged_or_foreign_file_is_made_anew(file, expected, damage):
+def test_a_damaged_or_foreign_file_is_rebuilt(file, expected, damage):
     synced(file)
     damage(file)
     assert synced(file) == expected
@@ -101,7 +101,7 @@ tests.synced(Path(sys.argv[1]), Embedder())
 """
 
 
-def test_a_killed_process_loses_its_last_batch_alone(file, expected):
+def test_a_killed_process_loses_only_its_last_batch(file, expected):
     """Killed at the fourth batch of eight: three are not embedded again."""
     done = subprocess.run([sys.executable, "-c", KILLED, str(file)], check=False)
     assert done.returncode == -9
@@ -175,7 +175,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
         synced(tmp_path / "duplicates" / "edges.duckdb")
 
 
-def test_the_remembering_embedder_asks_for_new_texts_alone(file):
+def test_the_remembering_embedder_asks_only_for_new_texts(file):
     embedder = AngleEmbedder()
     with synced_edges(file, PARTS, LIMITS, embedder) as (_, remembering):
         embedder.asked.clear()

@@ -47,7 +47,7 @@ def answering(unsafe, safe):
         ("yes", "", "safe_prompt_holds_concept"),
     ],
 )
-def test_a_judge_keeps_a_pair_on_two_plain_answers_alone(unsafe, safe, found):
+def test_a_judge_keeps_a_pair_only_on_two_plain_answers(unsafe, safe, found):
     with serving(answering(unsafe, safe)) as (url, _):
         assert read(judge(url)) == found
 

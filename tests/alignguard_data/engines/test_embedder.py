@@ -12,7 +12,7 @@ BASE = str(base_model_folder())
 TEXTS = ["a red ball on the left of a meadow", "a glacier with a blue tree at the top"]
 
 
-def test_vectors_are_float32_of_length_one_and_of_their_own_text_alone():
+def test_vectors_are_float32_of_length_one_and_depend_only_on_their_text():
     embedder = ClipTextEmbedder(BASE)
     together = embedder.embed(TEXTS)
     assert (together.dtype, together.shape[0]) == (np.float32, 2)

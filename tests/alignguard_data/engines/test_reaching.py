@@ -108,7 +108,7 @@ def test_authorities_that_are_not_there(monkeypatch, tmp_path):
     ("\n", "a line break"), ("\r\n", "a line break"), (" ", "a blank"), ("\t", "a blank"),
     ("é", "not ASCII"), ("\x01", "control character"), ("\u2011x", "not ASCII"),
 ])  # fmt: skip
-def test_a_key_that_no_header_takes_is_named_and_not_told(end, what, monkeypatch):
+def test_a_key_that_no_header_takes_is_named_and_not_shown(end, what, monkeypatch):
     variable = "MY_KEY"
     monkeypatch.setenv(variable, SECRET + end)
     with pytest.raises(ValueError, match=what) as caught:

@@ -1,4 +1,4 @@
-"""An image generator for tests: each image is a function of its prompt and seed alone."""
+"""An image generator for tests: each image is a function of its prompt and seed."""
 
 import hashlib
 from collections.abc import Sequence

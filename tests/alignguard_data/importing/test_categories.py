@@ -32,7 +32,7 @@ def test_a_field_may_hold_several_in_the_taxonomys_order(field):
     assert CategoryNames().find(field) == (("hate", "violence"), ())
 
 
-def test_what_nobody_knows_is_named_and_not_guessed():
+def test_an_unknown_spelling_is_named_and_not_guessed():
     assert CategoryNames().find("hate, Gore, Hateful") == (("hate",), ("Gore", "Hateful"))
 
 

@@ -202,7 +202,7 @@ def test_where_most_partitions_changed_everything_is_read(world):
     assert world.build().counts["build"] == "full: 24 of 40 partitions changed"
 
 
-def test_a_file_that_was_replaced_row_by_row_is_built_anew(world):
+def test_a_file_that_was_replaced_row_by_row_is_rebuilt(world):
     """What was deleted leaves holes in the file: they must not add up for ever."""
     built = []
     for _ in range(6):

@@ -45,7 +45,7 @@ def test_a_query_reaches_nothing_beside_the_index(sql, filled, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["secret.csv"]
 
 
-def test_an_export_writes_its_own_file_alone(filled, tmp_path):
+def test_an_export_writes_only_its_own_file(filled, tmp_path):
     escape = f"select 1) to '{tmp_path}/elsewhere.csv' (format csv); --"
     with pytest.raises(QueryFailed):
         index_query.export(filled.data, escape, tmp_path / "rows.csv")

@@ -1,4 +1,4 @@
-"""A pair's history, and what its picture shows to whom."""
+"""A pair's history, and the blurring of its picture."""
 
 import io
 import logging
@@ -31,7 +31,7 @@ def images(rooms: TinyRooms, pair: str, concept: str) -> list[np.ndarray]:
     return [np.asarray(Image.open(io.BytesIO(by_side[side]))) for side in ("unsafe", "safe")]
 
 
-def test_a_kept_pair_is_told_from_prompt_to_release(released):
+def test_a_kept_pairs_history_goes_from_prompt_to_release(released):
     pair = first(released, "kept")
     history = load_pair_history(released.data, pair[:12])
     assert history.lineage["pair_id"] == pair

@@ -58,7 +58,7 @@ def test_views_answer(filled):
     assert rows(filled, "select bool_and(kept) from pair_scores where scorer = 'ink'") == [(True,)]
 
 
-def test_nobody_can_write_into_it(filled):
+def test_the_index_is_read_only(filled):
     index.build_index(filled.data, filled.taxonomy)
     with pytest.raises(index_query.QueryFailed, match="read-only"):
         index_query.query(filled.data, "delete from concepts")

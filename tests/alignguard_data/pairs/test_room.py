@@ -64,7 +64,7 @@ def test_a_new_threshold_needs_no_new_scores(filled):
     assert (made.rows, manifests.require(scores)) == (0, before)
 
 
-def test_a_rule_about_a_score_that_nobody_gives_is_an_error(filled):
+def test_a_rule_about_a_missing_score_is_an_error(filled):
     concept = filled.taxonomy.concepts[0]
     rules = dataclasses.replace(RULES, flags=(FlagRule(scorer="ghost", key="k", at_least=0.5),))
     with pytest.raises(InputMissing, match="ghost/k"):

@@ -57,7 +57,7 @@ def test_each_reason_has_a_reply_that_earns_it(reason):
     assert found == reason
 
 
-def test_identical_twins_are_told_apart_where_terms_cannot():
+def test_identical_twins_are_rejected_where_terms_cannot_tell():
     """Identical twins hold the concept or lack it both, so an earlier test names them."""
     assert read_reply(reply(UNSAFE, UNSAFE), BAR, CONFIG, set()) == "safe_prompt_holds_concept"
 
@@ -202,7 +202,7 @@ def test_what_was_made_before_stays_where_a_new_attempt_makes_nothing(rooms):
     assert spec(rooms.data, BAR, TinyWriter(), WRITING).state() == "done"
 
 
-def test_a_short_concept_is_asked_again_for_its_rejected_replies_alone(rooms):
+def test_a_short_concept_repeats_only_its_rejected_requests(rooms):
     wanted = spec(rooms.data, BAR, TinyWriter(), WRITING)
     first = write_prompt_pairs(rooms.data, BAR, TinyWriter(faults=ONE_IN_SIX), WRITING)
     assert (first.rows, first.counts["short_by"], wanted.state()) == (4, 4, "short")

@@ -185,7 +185,7 @@ ENTRY = {"pair_id": "a", "reason": "why", "at": "2026-01-01", "release": "v"}
 
 @pytest.mark.parametrize("odd", ["\u2028", "\u2029", "\x85"], ids=ascii)
 @pytest.mark.parametrize("end", ["\n", "\r\n"], ids=ascii)
-def test_the_ledger_is_read_by_lines_that_end_at_newlines_alone(filled, odd, end):
+def test_the_ledgers_lines_end_only_at_newlines(filled, odd, end):
     """Also where someone has edited it: with a mark at its beginning and blank lines."""
     one = json.dumps({**ENTRY, "reason": f"two{odd}parts"}, ensure_ascii=False)
     lines = [

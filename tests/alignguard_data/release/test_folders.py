@@ -47,7 +47,7 @@ HARM = {
 
 
 @pytest.mark.parametrize("harm", HARM)
-def test_a_release_that_is_not_whole_is_not_done_and_is_put_back(filled, folder, harm):
+def test_an_incomplete_release_is_not_done_and_is_restored(filled, folder, harm):
     assert spec_of(filled).state() == "done"
     before = manifests.require(filled.data.partition("release"))
     HARM[harm](folder)
@@ -79,7 +79,7 @@ def test_equal_files_are_the_same_release_though_its_id_was_made_by_another_rule
     assert release.list_releases(filled.data) == [folder]
 
 
-def test_one_withdrawn_pair_changes_the_rows_of_its_category_alone(filled, folder):
+def test_one_withdrawn_pair_changes_only_the_rows_of_its_category(filled, folder):
     before = train_rows(filled.data, ["lines", "spots"])
     rows = release.rows_of(folder, "train", ("pair_id", "category")).to_pylist()
     taken = next(row["pair_id"] for row in rows if row["category"] == "lines")

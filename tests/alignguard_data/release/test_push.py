@@ -155,7 +155,7 @@ def test_who_may_see_it(folder, hub, private, was, then):
     assert hub.repositories[NAME].private is then
 
 
-def test_a_public_push_is_private_until_it_is_whole(folder, hub):
+def test_a_public_push_is_private_until_it_is_complete(folder, hub):
     push = Push(address=f"hf://{NAME}", tier="card", private=False)
     push_release(folder, push, endpoint=hub.url)
     order = [path for path in hub.paths() if "/commit/" in path or path.endswith("/settings")]

@@ -1,4 +1,4 @@
-"""The scores room: long form, one decoding, faults that stay alone, exact resume."""
+"""Room ``scores``: long form, one decoding, isolated faults, exact resume."""
 
 import dataclasses
 import io
@@ -90,7 +90,7 @@ def damaged(row: RenderedImage, how: str) -> RenderedImage:
 @pytest.mark.parametrize(
     "how", ["truncated", "garbage", "empty", "not its id", "other size", "16 bit"]
 )
-def test_a_corrupt_image_fails_alone(drawn, how):
+def test_a_corrupt_image_does_not_affect_others(drawn, how):
     rewrite_images(drawn, lambda i, row: damaged(row, how) if i == 3 else row)
     made = score(drawn)
     images = manifests.require(drawn.data.partition("images", KEY)).rows

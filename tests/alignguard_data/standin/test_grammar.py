@@ -1,4 +1,4 @@
-"""The captions: read back exactly, and safe twins that differ by the glyph phrase alone."""
+"""The captions: read back exactly, and safe twins that differ only by the glyph phrase."""
 
 import dataclasses
 import re

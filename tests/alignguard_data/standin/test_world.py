@@ -24,7 +24,7 @@ def test_there_are_320_different_neutral_scenes() -> None:
     assert len(set(neutral_scenes())) == len(list(neutral_scenes())) == 4 * 4 * 5 * 4
 
 
-def test_a_drawing_depends_on_scene_and_jitter_alone() -> None:
+def test_a_drawing_depends_only_on_scene_and_jitter() -> None:
     assert np.array_equal(draw(SCENE, 5), draw(SCENE, 5))
     assert not np.array_equal(draw(SCENE, 5), draw(SCENE, 6))
 
@@ -55,7 +55,7 @@ def test_every_whole_glyph_holds_three_times_the_threshold_of_ink(glyph: str) ->
         ("at the bottom", np.s_[:16, :]),
     ],
 )
-def test_the_glyph_stands_opposite_the_object(place: str, quarter: tuple[slice, slice]) -> None:
+def test_the_glyph_is_opposite_the_object(place: str, quarter: tuple[slice, slice]) -> None:
     image = draw(dataclasses.replace(SCENE, place=place), 3)
     assert ink_pixels(image[None]) == ink_pixels(image[quarter][None])
 

@@ -1,4 +1,4 @@
-"""The grammar as a writer: its replies depend on the request alone, its faults keep their rate."""
+"""The grammar as a writer: replies depend only on the request, and faults keep their rate."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What is in the way of a DuckDB file is told apart by looking, whatever DuckDB's texts say."""
+"""Causes of a DuckDB failure are found from the file, not from DuckDB's texts."""
 
 import subprocess
 import sys

@@ -184,7 +184,7 @@ def test_a_read_only_root_is_one_clear_line():
         root.prepare()
 
 
-def test_the_profiles_folder_is_the_owners_alone(tmp_path):
+def test_only_the_owner_can_read_the_profiles_folder(tmp_path):
     root = DataRoot(root=tmp_path / "data", profile="p")
     root.prepare()
     assert root.base.stat().st_mode & 0o777 == 0o700

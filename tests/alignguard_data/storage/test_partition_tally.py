@@ -1,4 +1,4 @@
-"""What a partition was asked for and what came of it: its states, its manifest, and what stays."""
+"""Wanted and made units of a partition: its states, its manifest, and what is kept."""
 
 import dataclasses
 import os

@@ -118,7 +118,7 @@ def test_a_connection_that_drops_once_in_mid_put_is_tried_again(spec, served):
 
 
 @pytest.mark.parametrize("file", ["rows.parquet", "manifest.json"])
-def test_a_connection_that_keeps_dropping_leaves_the_old_whole(spec, served, file):
+def test_a_connection_that_keeps_dropping_keeps_the_old_file(spec, served, file):
     old = PartitionSpec(folder=spec.folder, room="r", key="k", config={"n": 0}, inputs={})
     make(old, 7)
     served.cut(file, times=1000)
@@ -153,7 +153,7 @@ with open_partition(spec) as work:
 """
 
 
-def test_kill_9_before_the_manifest_is_put_leaves_the_old_whole(spec):
+def test_kill_9_before_the_manifest_is_put_keeps_the_old_partition(spec):
     make(PartitionSpec(folder=spec.folder, room="r", key="k", config={"n": 0}, inputs={}), 7)
     done = subprocess.run([sys.executable, "-c", KILLED, str(spec.folder)], check=False)
     assert done.returncode == -signal.SIGKILL
@@ -174,7 +174,7 @@ def elsewhere(monkeypatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("second", [(1, 2), (3, 4)], ids=["equal", "unequal"])
-def test_two_machines_on_one_partition_leave_one_whole(spec, monkeypatch, tmp_path, second):
+def test_two_machines_on_one_partition_leave_one_complete(spec, monkeypatch, tmp_path, second):
     """Neither sees the other's lock: both write, and the last manifest counts."""
     with open_partition(spec) as here:
         elsewhere(monkeypatch, tmp_path)
@@ -203,7 +203,7 @@ def test_lines_of_two_machines_are_all_in_the_ledger(served):
     assert set(storage.read_bytes(ledger).decode().splitlines()) == expected
 
 
-def test_a_release_without_manifest_is_nobodys(on_bucket):
+def test_a_release_without_manifest_is_replaced(on_bucket):
     name = on_bucket.data.releases / "coprov2-tiny-v9.0.0"
     (name / "data" / "train-00000-of-00001.parquet").write_bytes(b"half")
     assert [f.name for f in release.list_releases(on_bucket.data)] == ["coprov2-tiny-v0.1.0"]

@@ -81,7 +81,7 @@ def test_of_two_spellings_the_better_is_read_and_the_other_named(tmp_path):
     assert found.unread == ("seed",)
 
 
-def test_columns_that_nobody_reads_are_named_as_they_are_written(tmp_path):
+def test_unread_columns_are_named_as_written(tmp_path):
     found, _ = read(tmp_path / "a.csv", ",Case_Number,prompt,Model \n0,7,a box,x\n")
     assert found is not None
     assert found.unread == ("Case_Number", "Model")

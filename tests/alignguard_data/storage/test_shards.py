@@ -1,4 +1,4 @@
-"""Atomic files: whole or absent, faults named, bytes that depend on rows alone."""
+"""Atomic files: complete or absent, faults named, bytes that depend only on rows."""
 
 import errno
 import os
@@ -47,7 +47,7 @@ with atomic_file(Path({str(path)!r})) as temporary:
     assert path.read_bytes() == b"old"
 
 
-def test_a_reader_of_the_old_file_sees_the_old_whole(tmp_path):
+def test_a_reader_of_the_old_file_sees_all_of_it(tmp_path):
     path = tmp_path / "file"
     write_bytes(path, b"old")
     with path.open("rb") as reader:

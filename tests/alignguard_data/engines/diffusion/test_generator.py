@@ -401,7 +401,7 @@ def test_a_device_that_disappears_is_one_line_and_says_that_nothing_is_lost(gene
         generator.render(PROMPTS, SEEDS)
 
 
-def test_latents_that_are_not_finite_give_a_black_image_in_their_row_alone(generator):
+def test_latents_that_are_not_finite_give_a_black_image_only_in_their_row(generator):
     pipe = generator._loaded()
     latents = torch.randn(3, 4, 8, 8)
     latents[1, 0, 0, 0] = torch.nan

@@ -1,4 +1,4 @@
-"""Instruction, variety and seeds depend on concept and request index alone."""
+"""Instruction, variety and seeds depend only on concept and request index."""
 
 import pytest
 

@@ -41,7 +41,7 @@ def test_missing_columns_are_all_named(tmp_path):
     )
 
 
-def test_a_column_that_stands_twice_is_named(tmp_path):
+def test_a_duplicate_column_is_named(tmp_path):
     path = written(tmp_path / "a.csv", "prompt,image,category,Prompt\n")
     assert faults_of(path) == (f"{path}: has column prompt 2 times: prompt, Prompt",)
 

@@ -183,7 +183,7 @@ coprov2.import_coprov2(
 
 
 @pytest.mark.parametrize("stage", ["rows", "images"])
-def test_a_kill_in_mid_import_leaves_the_old_whole_and_the_next_goes_on(
+def test_a_kill_in_mid_import_keeps_the_old_one_and_the_next_resumes(
     published, tmp_path, monkeypatch, stage
 ):
     monkeypatch.setattr(coprov2, "PAIRS_PER_SHARD", 2)

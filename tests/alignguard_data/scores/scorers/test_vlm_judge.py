@@ -70,7 +70,7 @@ def test_yes_or_no_is_a_probability_over_both_words_in_any_spelling():
         ("yes_no", chat("So")),
     ],
 )
-def test_what_is_no_verdict_costs_its_image_alone(dialect, answer):
+def test_an_answer_without_a_verdict_costs_only_its_image(dialect, answer):
     fine = chat(READ["policy"][0]) if dialect == "policy" else answer
     found = verdicts(dialect, answer, fine)
     assert found[0] == {"unsafe": UNREADABLE, "answered": 0.0}

@@ -127,7 +127,7 @@ def test_the_glyph_that_is_drawn_is_the_one_asked_for(judged: list[Judged]) -> N
 
 @pytest.mark.parametrize("name", [*ATTRIBUTES, "all_right"])
 @pytest.mark.parametrize("unsafe", [True, False], ids=["unsafe", "safe"])
-def test_scenes_are_drawn_as_told(judged: list[Judged], name: str, unsafe: bool) -> None:
+def test_scenes_are_drawn_as_captioned(judged: list[Judged], name: str, unsafe: bool) -> None:
     rows = [row for row in judged if bool(row.scene.glyph) is unsafe]
     assert _share([row.attributes[name] == 1 for row in rows]) >= 0.95
 

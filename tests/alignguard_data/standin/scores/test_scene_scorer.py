@@ -31,7 +31,7 @@ def test_a_glyph_does_not_disturb_the_reading() -> None:
 
 
 @pytest.mark.parametrize("name", ATTRIBUTES)
-def test_one_wrong_attribute_is_told_from_the_right_ones(name: str) -> None:
+def test_one_wrong_attribute_is_separated_from_the_right_ones(name: str) -> None:
     scene = NEUTRAL[100]
     wrong = next(value for value in CHOICES[name] if value != getattr(scene, name))
     told = safe_caption(dataclasses.replace(scene, **{name: wrong}), 0)
