@@ -48,10 +48,23 @@ def shown(pages: list[Path] | None = None) -> list[Shown]:
 def commands_of(text: str, page: str) -> Iterator[Shown]:
     """The commands of one page's text, those of its code blocks first."""
     for _, block in _FENCE.findall(text):
-        for line in block.splitlines():
-            yield from _split(page, line.removeprefix("$ "), whole=True)
+        for line in _typed_lines(block):
+            yield from _split(page, line, whole=True)
     for line in _INLINE.findall(_FENCE.sub("", text)):
         yield from _split(page, " ".join(line.split()), whole=False)
+
+
+def _typed_lines(block: str) -> Iterator[str]:
+    """The lines of a block, without a prompt; one that ends inside quotes goes on in the next."""
+    begun = ""
+    for line in block.replace("\\\n", " ").splitlines():
+        line = f"{begun} {line.strip()}" if begun else line.removeprefix("$ ")
+        goes_on = line.count('"') % 2 == 1 and re.search(r"\b(?:alignguard|make) ", line)
+        begun = line if goes_on else ""
+        if not begun:
+            yield line
+    if begun:
+        yield begun
 
 
 def console_blocks(page: Path) -> list[list[str]]:

@@ -11,7 +11,7 @@ from pipelines.profile import load_profile
 from pipelines.resources import Engines
 from pipelines.rooms import ROOMS
 from pipelines.runtime.plan import plan_rooms
-from pipelines.sensors.refresh import due_concepts
+from pipelines.sensors.refresh import unfinished
 from tests.bucket_server import BUCKET, serving
 from tests.conftest import reduced_profile
 
@@ -75,5 +75,5 @@ def test_a_plan_asks_many_at_a_time(on_bucket):
 def test_the_sensor_asks_many_at_a_time(on_bucket):
     proxy, engines = on_bucket
     proxy.count(LATENCY)
-    assert due_concepts(engines) == {}
+    assert unfinished(engines, set()) == {}
     assert overlapped(proxy)
