@@ -1,4 +1,4 @@
-"""Each console block of the README runs, its commands in their order, on a small data root."""
+"""Each console block of the README, and of the two pages that list commands, runs in its order."""
 
 import csv
 import json
@@ -15,7 +15,8 @@ from tests.alignguard_data.importing.published import pair, prompt, write_csv
 from tests.conftest import reduced_profile
 from tests.documented import REPOSITORY, console_blocks
 
-BLOCKS = console_blocks(REPOSITORY / "README.md")
+PAGES = ("README.md", "docs/reference/index.md", "docs/how-to/using-the-results.md")
+BLOCKS = [block for page in PAGES for block in console_blocks(REPOSITORY / page)]
 NOT_RUN = {
     "make run": "two minutes; `tests/test_end_to_end.py` runs what it runs",
     "make test": "this is it",
@@ -110,7 +111,7 @@ def start(block: list[str]) -> str:
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if start(b) not in NOT_RUN], ids=start)
-def test_a_block_of_the_readme_runs(block, world, monkeypatch):
+def test_a_block_runs(block, world, monkeypatch):
     monkeypatch.chdir(world.folder)
     meant = MEANT[start(block)](world, monkeypatch)
     for line in block:
