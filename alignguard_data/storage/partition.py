@@ -16,7 +16,7 @@ never share files and the last manifest wins.
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Generator, Mapping, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -274,7 +274,7 @@ class PartitionWork:
 
 
 @contextmanager
-def open_partition(spec: PartitionSpec) -> Iterator[PartitionWork]:
+def open_partition(spec: PartitionSpec) -> Generator[PartitionWork]:
     """Lock a partition (see :func:`storage.lock`) and check whether it is done.
 
     Raises:

@@ -13,7 +13,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -182,7 +182,7 @@ def newest(folder: Place) -> float:
 
 
 @contextmanager
-def local_copy(place: Place) -> Iterator[Path]:
+def local_copy(place: Place) -> Generator[Path]:
     """Yield a local path of a file; FileNotFoundError if it is missing.
 
     Raises:
@@ -288,7 +288,7 @@ def map_concurrently(
 
 
 @contextmanager
-def reading(place: Place) -> Iterator[None]:
+def reading(place: Place) -> Generator[None]:
     """Turn failures in the block into a StorageError that names ``place``.
 
     FileNotFoundError passes through.

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -31,7 +31,7 @@ class ShardFile:
 
 
 @contextmanager
-def atomic_file(path: Place) -> Iterator[Path]:
+def atomic_file(path: Place) -> Generator[Path]:
     """Yield a temporary local path that durably replaces ``path`` on success.
 
     Raises:
@@ -109,7 +109,7 @@ def verify_file(folder: Place, expected: ShardFile) -> None:
 
 
 @contextmanager
-def verified_file(folder: Place, expected: ShardFile) -> Iterator[Path]:
+def verified_file(folder: Place, expected: ShardFile) -> Generator[Path]:
     """Yield a verified local path of a manifest's file.
 
     Raises:
