@@ -59,7 +59,7 @@ def test_the_first_kind_and_then_the_nearest_row_is_named():
 
 @pytest.mark.parametrize("held", ["test", "evaluation"])
 @pytest.mark.parametrize(("train", "other"), [("a", "b"), ("b", "a")])
-def test_across_splits_the_train_row_gives_way_whatever_the_ids(held, train, other):
+def test_across_splits_the_train_row_is_dropped(held, train, other):
     sides = {"test": [], "evaluation": [], "train": [train]} | {held: [other]}
     decision = decide([Edge("a", "b", "semantic", 0.97)], **sides)
     assert names(decision.leaks) == {train: ("leaks_into_test", other)}

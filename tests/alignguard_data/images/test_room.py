@@ -111,8 +111,10 @@ def test_a_second_run_renders_nothing(data):
 def test_the_checkpoints_own_solver_leaves_older_partitions_up_to_date():
     """The field came later: what was drawn before it was is the same fingerprint."""
     assert "solver" not in Sampling().fingerprint_fields
-    assert Sampling(solver="dpm++2m").told["solver"] == "dpm++2m"
-    assert set(Sampling(solver="dpm++2m").told) - set(Sampling().fingerprint_fields) == {"solver"}
+    assert Sampling(solver="dpm++2m").fingerprint_fields["solver"] == "dpm++2m"
+    assert set(Sampling(solver="dpm++2m").fingerprint_fields) - set(
+        Sampling().fingerprint_fields
+    ) == {"solver"}
 
 
 def test_a_solver_that_is_not_there_is_named():
@@ -190,7 +192,7 @@ def test_an_error_while_saving_is_not_lost(data, monkeypatch):
     def full(pixels):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("alignguard_data.contracts.pixels.encode_png", full)
+    monkeypatch.setattr("alignguard_data.images.room.encode_png", full)
     with pytest.raises(OSError, match="No space left"):
         render_pairs(data, CONCEPTS, DrawnImages(), SAMPLING)
 

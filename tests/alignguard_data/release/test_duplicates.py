@@ -69,7 +69,7 @@ def build(rooms: TinyRooms, embedder: AngleEmbedder | None = None, config: Relea
     )
 
 
-def test_a_leak_of_meaning_and_a_duplicate_over_concepts_give_way(repeating):
+def test_a_leak_of_meaning_and_a_duplicate_over_concepts_are_dropped(repeating):
     made = build(repeating)
     assert made.rejected == {"leaks_into_test": 2, "near_duplicate_prompt": 1}
     folder = release.latest_release(repeating.data)

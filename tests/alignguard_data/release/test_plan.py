@@ -130,7 +130,7 @@ def test_rows_are_in_order_of_category_concept_and_id(rooms):
     assert (plan.lost, plan.edges, plan.decision.reasons) == ({}, [], {})
 
 
-def test_what_gives_way_is_not_released_and_says_why(rooms):
+def test_a_dropped_row_is_not_released_and_has_a_reason(rooms):
     plan = plan_of(rooms, EDGES)
     assert plan.pair_ids == {"lines.bar": ["b2"], "lines.tick": ["t1"], "spots.dot": ["d2"]}
     assert plan.lost == {
@@ -147,7 +147,7 @@ def test_what_gives_way_is_not_released_and_says_why(rooms):
     assert (exact.pair_id, exact.kind, exact.of) == ("d1", "exact", "e1")
 
 
-def test_a_withdrawn_pair_is_lost_for_that_and_nothing_gives_way_to_it(rooms):
+def test_no_pair_is_dropped_for_a_withdrawn_one(rooms):
     """t1 and b2 are gone, so b1, b3 and t2 stay; e1 is gone, so d1 stays; e3 is no kept pair."""
     plan = plan_of(rooms, EDGES, {"t1", "b2", "e1", "e3", "unknown"})
     assert plan.pair_ids == {
@@ -160,7 +160,7 @@ def test_a_withdrawn_pair_is_lost_for_that_and_nothing_gives_way_to_it(rooms):
     assert plan.lost == {"t1": "withdrawn", "b2": "withdrawn"}
 
 
-def test_a_withdrawn_pair_is_counted_as_withdrawn_though_it_would_give_way(rooms):
+def test_a_withdrawn_duplicate_is_counted_as_withdrawn(rooms):
     assert plan_of(rooms, EDGES, {"b1"}).lost["b1"] == "withdrawn"
 
 
