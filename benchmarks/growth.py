@@ -17,12 +17,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from alignguard_data.contracts.figures import GRID, INK, MUTED, PALETTE
 from alignguard_data.storage.shards import write_bytes
 from alignguard_train.adapters.lora import Lora
 from alignguard_train.base import BaseModel
 from alignguard_train.contracts.recipes import standin_expert
 from alignguard_train.encodings.encoder import encode
-from alignguard_train.evaluation.report.plots import GRID, INK, MUTED, PALETTE
 from alignguard_train.experts.trainer import train_expert
 from alignguard_train.merge.calibration import measure_activity
 from alignguard_train.merge.config import MergeConfig
