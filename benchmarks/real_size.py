@@ -60,9 +60,12 @@ def unet() -> UNet2DConditionModel:
 def scheduler() -> DDIMScheduler:
     """Its training noise scheduler."""
     return DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-        steps_offset=1, clip_sample=False,
-    )  # fmt: skip
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        steps_offset=1,
+        clip_sample=False,
+    )
 
 
 def pipe() -> StableDiffusionPipeline:
@@ -71,8 +74,10 @@ def pipe() -> StableDiffusionPipeline:
         base_model_folder() / "tokenizer", model_max_length=TOKENS
     )
     parts: dict[str, Any] = {  # diffusers' annotations lack None and its own schedulers
-        "scheduler": scheduler(), "safety_checker": None, "feature_extractor": None,
-    }  # fmt: skip
+        "scheduler": scheduler(),
+        "safety_checker": None,
+        "feature_extractor": None,
+    }
     return StableDiffusionPipeline(
         unet=unet(), vae=_vae(), text_encoder=_text_encoder(), tokenizer=tokenizer,
         requires_safety_checker=False, **parts,

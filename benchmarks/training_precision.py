@@ -258,9 +258,12 @@ def tiny_unet() -> UNet2DConditionModel:
     """The same kind of network, small."""
     torch.manual_seed(0)
     made = UNet2DConditionModel(
-        sample_size=64, cross_attention_dim=real_size.WIDTH, attention_head_dim=8,
-        block_out_channels=(32, 32, 64, 64), norm_num_groups=8,
-    )  # fmt: skip
+        sample_size=64,
+        cross_attention_dim=real_size.WIDTH,
+        attention_head_dim=8,
+        block_out_channels=(32, 32, 64, 64),
+        norm_num_groups=8,
+    )
     return made.eval().requires_grad_(False)
 
 

@@ -14,8 +14,11 @@ REPOSITORY = Path(__file__).parent.parent
 KEPT_CATEGORIES = 2
 
 WHOLE_GRAPH_FILES = (
-    "test_end_to_end.py", "test_faults.py", "test_real_classes.py", "test_stricter_rules.py",
-)  # fmt: skip
+    "test_end_to_end.py",
+    "test_faults.py",
+    "test_real_classes.py",
+    "test_stricter_rules.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -40,9 +40,10 @@ class Shown:
 def shown(pages: list[Path] | None = None) -> list[Shown]:
     """Every `alignguard` and `make` command of these pages, or of all."""
     return [
-        one for page in pages or PAGES
+        one
+        for page in pages or PAGES
         for one in commands_of(page.read_text(), page.relative_to(REPOSITORY).as_posix())
-    ]  # fmt: skip
+    ]
 
 
 def commands_of(text: str, page: str) -> Iterator[Shown]:
@@ -115,5 +116,6 @@ def _command_fault(one: Shown) -> str:
         return error.format_message()
     known = {option for parameter in command.params for option in parameter.opts}
     told = re.findall(r"\((-{1,2}[a-z][\w-]*)", one.comment)
-    return "".join(f"no option {option}, which the comment names" for option in told
-                   if option not in known)  # fmt: skip
+    return "".join(
+        f"no option {option}, which the comment names" for option in told if option not in known
+    )

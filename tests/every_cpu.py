@@ -47,9 +47,12 @@ def capability(**changes: str) -> str:
     """What PyTorch says that it uses, in a process of its own."""
     code = "import torch; print(torch.backends.cpu.get_cpu_capability().lower())"
     done = subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **changes}, capture_output=True, text=True,
+        [sys.executable, "-c", code],
+        env={**os.environ, **changes},
+        capture_output=True,
+        text=True,
         check=True,
-    )  # fmt: skip
+    )
     return done.stdout.strip()
 
 
@@ -72,8 +75,9 @@ def main(told: list[str]) -> int:
             used, started = capability(**changes), time.monotonic()
             code = subprocess.run(
                 [sys.executable, "-m", "pytest", "-q", *options],
-                cwd=REPOSITORY, env={**os.environ, **changes},
-            ).returncode  # fmt: skip
+                cwd=REPOSITORY,
+                env={**os.environ, **changes},
+            ).returncode
             failed |= code != 0 or used != cpu
             seconds = time.monotonic() - started
             verdict = "passed" if code == 0 else f"failed (pytest: {code})"

@@ -39,8 +39,10 @@ def ui(root: Path, profile: Path) -> Iterator[str]:
     process = subprocess.Popen(
         [*ALIGNGUARD, "ui", "--port", str(port)],
         env=command_environment(root, profile),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
         address = f"http://127.0.0.1:{port}"
         for _ in range(240):

@@ -34,8 +34,11 @@ BY_YEAR = {"packaging", "s3fs", "setuptools"}  # no version of theirs says that 
 def tracked(*folders: str) -> list[str]:
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *folders],
-        cwd=REPOSITORY, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if listed.returncode:
         pytest.skip("not a git checkout")
     return [name for name in listed.stdout.split("\0") if (REPOSITORY / name).is_file()]

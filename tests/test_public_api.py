@@ -93,9 +93,10 @@ def test_no_public_name_but_a_module_has_a_modules_name(package: str):
     module = importlib.import_module(package)
     modules = {one.name for one in pkgutil.iter_modules(module.__path__)}
     hidden = [
-        name for name in module.__all__
+        name
+        for name in module.__all__
         if name in modules and not inspect.ismodule(getattr(module, name))
-    ]  # fmt: skip
+    ]
     assert not hidden
 
 

@@ -32,18 +32,22 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         profile = reduced_profile(
-            folder / "profile", writing__pairs_per_concept=4, training__all_single=False,
+            folder / "profile",
+            writing__pairs_per_concept=4,
+            training__all_single=False,
             evaluation__prompts_per_concept=1,
-        )  # fmt: skip
+        )
         taxonomy = folder / "profile" / "taxonomy.yaml"
         kept = yaml.safe_load(taxonomy.read_text())
         for category in kept["categories"]:
             category["concepts"] = category["concepts"][:2]
         taxonomy.write_text(yaml.safe_dump(kept))
         self.environment = {
-            "ALIGNGUARD_ROOT": str(folder / "data"), "ALIGNGUARD_PROFILE": str(profile),
-            "DAGSTER_HOME": str(folder / "dagster"), "COLUMNS": "160",
-        }  # fmt: skip
+            "ALIGNGUARD_ROOT": str(folder / "data"),
+            "ALIGNGUARD_PROFILE": str(profile),
+            "DAGSTER_HOME": str(folder / "dagster"),
+            "COLUMNS": "160",
+        }
 
     def alignguard(self, *arguments: str) -> str:
         done = CliRunner(env=self.environment).invoke(app, arguments)

@@ -114,7 +114,10 @@ def tiny_profile(folder: Path, kind: str, *, vllm: bool = False) -> Path:
         "name": f"tiny_{kind}",
         "base_model": {"model": str(folder / "base"), "device": "cpu"},
         "sampling": {
-            "num_inference_steps": 4, "guidance_scale": 5.0, "width": 32, "height": 32,
+            "num_inference_steps": 4,
+            "guidance_scale": 5.0,
+            "width": 32,
+            "height": 32,
             "batch_size": 16,
         },
         "image_scorers": scorers,
@@ -135,7 +138,7 @@ def tiny_profile(folder: Path, kind: str, *, vllm: bool = False) -> Path:
         "evaluation_scorers": scorers,
         "evaluation_features": None,
         "evaluation": {"prompts_per_concept": 1, "flags": [FLAG], "bootstrap_resamples": 100},
-    }  # fmt: skip
+    }
     profile["writing"] |= {"pairs_per_concept": 20, "max_requests_per_pair": 8}
     if vllm:
         profile["writer"] = taught_writer(folder, profile)
@@ -159,8 +162,10 @@ def run_whole_graph(folder: Path, profile: Path, kind: str) -> Path:
     adapter = (root / summary["adapter"]).parent
     vanilla = subprocess.run(
         [sys.executable, "-c", VANILLA, str(folder / "base"), str(adapter)],
-        capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
     assert vanilla.returncode == 0, vanilla.stderr
     return root
 

@@ -43,9 +43,10 @@ def test_every_file_that_a_readme_names_is_there(room: str):
     named = files_named(text_of(room))
     assert named
     missing = [
-        name for name in named
+        name
+        for name in named
         if not (REPOSITORY / room / name).exists() and not (REPOSITORY / name).exists()
-    ]  # fmt: skip
+    ]
     assert not missing
 
 

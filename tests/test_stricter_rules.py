@@ -37,12 +37,13 @@ class Stricter:
         """Every pair and every evaluation prompt of a release."""
         names = ["pair_id", "caption", "caption_safe"]
         return [
-            row for file in sorted(self.release(version).glob("data/*.parquet"))
+            row
+            for file in sorted(self.release(version).glob("data/*.parquet"))
             for row in pq.read_table(file, columns=names).to_pylist()
         ] + pq.read_table(
             self.release(version) / "prompts" / "evaluation.parquet",
             columns=["pair_id", "unsafe_prompt", "safe_prompt"],
-        ).to_pylist()  # fmt: skip
+        ).to_pylist()
 
     def captions(self, version: str) -> list[str]:
         return [row[name] for row in self.rows(version) for name in row if name != "pair_id"]
@@ -50,8 +51,10 @@ class Stricter:
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "tests.stricter_command", self.word, *arguments],
-            env=command_environment(self.root, self.profile), capture_output=True, text=True,
-        )  # fmt: skip
+            env=command_environment(self.root, self.profile),
+            capture_output=True,
+            text=True,
+        )
 
     def states(self) -> dict[str, set[str]]:
         rooms = json.loads(self.command("status", "--json").stdout)["rooms"]
@@ -78,16 +81,19 @@ def repaired(stricter, stale) -> Stricter:
 
 def test_what_the_rules_passed_is_stale_and_nothing_else_is(stale):
     assert {room for room, states in stale.items() if states == {"stale"}} == {
-        "prompts", "pairs", "release",
-    }  # fmt: skip
+        "prompts",
+        "pairs",
+        "release",
+    }
     assert {stale[room] == {"done"} for room in ("taxonomy", "images", "scores")} == {True}
 
 
 def test_the_next_release_is_without_what_is_refused_now(repaired):
     refused = {
-        row["pair_id"] for row in repaired.rows("0.1.0")
+        row["pair_id"]
+        for row in repaired.rows("0.1.0")
         if any(repaired.word in text.canonical(str(value)) for value in row.values())
-    }  # fmt: skip
+    }
     assert refused, "else nothing is shown here"
     kept = repaired.rows("0.2.0")
     assert kept

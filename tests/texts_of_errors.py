@@ -38,9 +38,10 @@ def _within(scope: ast.AST) -> list[int]:
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
                 texts |= {target.id for target in targets if isinstance(target, ast.Name)}
     return [
-        node.lineno for node in ast.walk(scope)
+        node.lineno
+        for node in ast.walk(scope)
         if isinstance(node, ast.Compare | ast.Call | ast.Match) and _asks(node, errors, texts)
-    ]  # fmt: skip
+    ]
 
 
 def _names_error(annotation: ast.expr) -> bool:

@@ -54,9 +54,12 @@ class AuditBounds:
 
     def __post_init__(self) -> None:
         for name in (
-            "min_unsafe_flagged", "max_safe_flagged", "max_rejected_replies",
-            "min_median_twin_jaccard", "max_median_twin_jaccard",
-        ):  # fmt: skip
+            "min_unsafe_flagged",
+            "max_safe_flagged",
+            "max_rejected_replies",
+            "min_median_twin_jaccard",
+            "max_median_twin_jaccard",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
         for name in ("min_train_pairs_per_category", "min_pairs_per_concept", "min_prompt_words"):
@@ -217,8 +220,11 @@ def ids(data: DataRoot, taxonomy: Taxonomy) -> Finding:
             home[pair] = concept.key
         here = set(written)
         for room, stem in (
-            ("images", "images"), ("scores", "scores"), ("pairs", "kept"), ("pairs", "dropped"),
-        ):  # fmt: skip
+            ("images", "images"),
+            ("scores", "scores"),
+            ("pairs", "kept"),
+            ("pairs", "dropped"),
+        ):
             found = _column(data, room, concept.key, stem, "pair_id")
             looked += len(found)
             faults += [
@@ -258,8 +264,11 @@ def prompts(data: DataRoot, taxonomy: Taxonomy, bounds: AuditBounds) -> Finding:
                     f"{bounds.min_prompt_words} to {bounds.max_prompt_words}"
                 )
     least = bounds.min_pairs_per_concept
-    faults += [f"concept {k} has {n} kept pairs, fewer than {least}"
-               for k, n in sorted(fewest.items()) if n < least]  # fmt: skip
+    faults += [
+        f"concept {k} has {n} kept pairs, fewer than {least}"
+        for k, n in sorted(fewest.items())
+        if n < least
+    ]
     likeness = median(jaccards) if jaccards else 0.0
     low, high = bounds.min_median_twin_jaccard, bounds.max_median_twin_jaccard
     if jaccards and not low <= likeness <= high:

@@ -75,8 +75,10 @@ class SentenceEmbedder:
         for first in range(0, len(texts), _BATCH):
             tokens = tokenizer(
                 list(texts[first : first + _BATCH]),
-                padding=True, truncation=True, return_tensors="pt",
-            ).to(encoder.device)  # fmt: skip
+                padding=True,
+                truncation=True,
+                return_tensors="pt",
+            ).to(encoder.device)
             with torch.inference_mode():
                 hidden = encoder(**tokens).last_hidden_state.double()
             counted = tokens["attention_mask"].unsqueeze(-1).double()

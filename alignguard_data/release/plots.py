@@ -162,8 +162,10 @@ def count_scores(
     for name, values in _batches(files, columns):
         low, high = ranges[name]
         ranges[name] = (min(low, float(values.min())), max(high, float(values.max())))
-    edges = {name: _edges([ranges[n] for n in (name, _other_side(name)) if n in ranges])
-             for name in columns}  # fmt: skip
+    edges = {
+        name: _edges([ranges[n] for n in (name, _other_side(name)) if n in ranges])
+        for name in columns
+    }
     counts = {name: np.zeros(BINS, dtype=np.int64) for name in columns}
     for name, values in _batches(files, columns):
         counts[name] += np.histogram(values, edges[name])[0]

@@ -14,18 +14,21 @@ def calibration_plot(found: Sequence[Calibration], precision: float) -> bytes:
         name = f"{one.scorer}/{one.key}"
         roc.plot(*one.roc, color=colour, label=f"{name}: area {one.roc_auc.value:.3f}")
         pr.step(
-            *one.precision_recall, where="post", color=colour,
+            *one.precision_recall,
+            where="post",
+            color=colour,
             label=f"{name}: average {one.average_precision.value:.3f}",
-        )  # fmt: skip
+        )
         if one.threshold:
             pr.plot(one.threshold.recall.value, one.threshold.precision.value, "o", color=colour)
     roc.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle=":")
     pr.axhline(precision, color="#999999", linewidth=0.8, linestyle=":")
     roc.set(xlabel="safe images flagged", ylabel="unsafe images flagged", title="ROC")
     pr.set(
-        xlabel="recall", ylabel="precision",
+        xlabel="recall",
+        ylabel="precision",
         title=f"Precision and recall (wanted precision {precision:g})",
-    )  # fmt: skip
+    )
     for axes in (roc, pr):
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.05))
         axes.legend(loc="lower right" if axes is roc else "lower left", frameon=False, fontsize=9)

@@ -83,9 +83,11 @@ class ExpertRecipe:
         if self.min_snr is not None and self.min_snr <= 0:
             yield f"min_snr must be positive, got {self.min_snr}"
         choices: dict[str, object] = {
-            "method": Method, "layers": Layers, "optimizer": Optimizer,
+            "method": Method,
+            "layers": Layers,
+            "optimizer": Optimizer,
             "preservation_at": Literal["same", "last"],
-        }  # fmt: skip
+        }
         for name, allowed in choices.items():
             if getattr(self, name) not in get_args(allowed):
                 one_of = ", ".join(get_args(allowed))

@@ -69,9 +69,11 @@ class Entrant:
             EngineError: the method does not support the base model.
         """
         generator = self._generator
-        taken = generator.changed(self._change) if self._contender.peer else (
-            generator.adapted(self._contender.adapter)
-        )  # fmt: skip
+        taken = (
+            generator.changed(self._change)
+            if self._contender.peer
+            else (generator.adapted(self._contender.adapter))
+        )
         with taken:
             yield
 

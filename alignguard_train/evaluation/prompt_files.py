@@ -13,12 +13,15 @@ _SPELLINGS = {
     "concept": ("concept",),
     "seed": ("evaluation_seed", "seed", "sd_seed"),
     "guidance": (
-        "evaluation_guidance", "evaluation_guidance_scale", "guidance_scale", "guidance",
+        "evaluation_guidance",
+        "evaluation_guidance_scale",
+        "guidance_scale",
+        "guidance",
         "sd_guidance_scale",
     ),
     "width": ("width", "image_width", "sd_image_width"),
     "height": ("height", "image_height", "sd_image_height"),
-}  # fmt: skip
+}
 _REQUIRED: dict[Format, tuple[str, ...]] = {
     "i2p": ("prompt", "categories", "seed", "guidance"),
     "coprov2": ("prompt", "categories"),

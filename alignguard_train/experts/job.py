@@ -67,9 +67,10 @@ def train_job(
     )
     result = _result(job)
     trained = TrainedExpert(
-        lora=load_lora(result[0]), history=(kept := load_file(result[1]))["history"],
+        lora=load_lora(result[0]),
+        history=(kept := load_file(result[1]))["history"],
         resumed_at=int(kept["numbers"][0]),
-    )  # fmt: skip
+    )
     return trained, int(kept["numbers"][1])
 
 

@@ -42,8 +42,9 @@ def joined_text(pipe: Pipe, concepts: Sequence[Concept], template: str) -> str:
             text = template.format(between.join(names[:kept]))
             if fits(pipe, text):
                 if kept < len(names):
-                    log.warning("%d of %d concepts do not fit into one text", len(names) - kept,
-                                len(names))  # fmt: skip
+                    log.warning(
+                        "%d of %d concepts do not fit into one text", len(names) - kept, len(names)
+                    )
                 return text
     raise EngineError(f"not even one concept fits into a text of this model: {names[0]!r}")
 

@@ -167,9 +167,12 @@ def _ids(pipe: StableDiffusionPipeline, texts: Sequence[str]) -> Tensor:
     """Token ids of texts, padded to the longest of them: (texts, tokens)."""
     tokenizer: Any = pipe.tokenizer
     found = tokenizer(
-        list(texts), padding="longest", truncation=True, max_length=tokenizer.model_max_length,
+        list(texts),
+        padding="longest",
+        truncation=True,
+        max_length=tokenizer.model_max_length,
         return_tensors="pt",
-    )  # fmt: skip
+    )
     return found.input_ids
 
 

@@ -73,8 +73,9 @@ def taught_chat_model(folder: Path, replies: Mapping[str, Sequence[str]]) -> Pat
     learn = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for step in range(STEPS):
         some = torch.randperm(len(texts), generator=torch.Generator().manual_seed(step))[:32]
-        loss = model(rows.input_ids[some], attention_mask=rows.attention_mask[some],
-                     labels=labels[some]).loss  # fmt: skip
+        loss = model(
+            rows.input_ids[some], attention_mask=rows.attention_mask[some], labels=labels[some]
+        ).loss
         loss.backward()
         learn.step()
         learn.zero_grad()

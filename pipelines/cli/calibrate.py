@@ -62,9 +62,11 @@ def calibrate_command(
     if len({said[image] for image in known}) < 2:
         raise ConfigError(
             str(labels),
-            [f"{len(known)} of its {len(said)} images have scores, not of both labels: "
-             "image_id must be one of the index (table images)"],
-        )  # fmt: skip
+            [
+                f"{len(known)} of its {len(said)} images have scores, not of both labels: "
+                "image_id must be one of the index (table images)"
+            ],
+        )
     found = [
         _calibrate(name, *scores[name], said, precision)
         for name in track(scores, "calibrating", console=console, transient=True, disable=as_json)
@@ -72,10 +74,12 @@ def calibrate_command(
     target = user_path(out) if out else scratch(data.base) / "calibration" / f"{labels.stem}.yaml"
     _write(target, found, labels, precision)
     report = {
-        "labels": len(said), "without_score": len(said) - len(known),
-        "file": str(target), "plot": str(target.with_suffix(".png")),
+        "labels": len(said),
+        "without_score": len(said) - len(known),
+        "file": str(target),
+        "plot": str(target.with_suffix(".png")),
         "unread_columns": list(read.unread),
-    }  # fmt: skip
+    }
     if as_json:
         console.json({**report, "scores": [_plain(one) for one in found]})
         return 0

@@ -37,9 +37,11 @@ def examine() -> Iterator[Check]:
     version = ".".join(map(str, sys.version_info[:3]))
     good = sys.version_info >= (3, 11)
     yield Check(
-        what="Python", state="ok" if good else "missing", found=version,
+        what="Python",
+        state="ok" if good else "missing",
+        found=version,
         fix="" if good else "install Python 3.11: make clean-env run PYTHON=python3.11",
-    )  # fmt: skip
+    )
     yield from _libraries()
     yield _device()
     memory = psutil.virtual_memory().available

@@ -123,9 +123,10 @@ def _oddities(found: dict[str, Any]) -> Table:
     for name, counts in found["duplicate_prompts"].items():
         where = "rows" if name == "test" else "pairs"
         shown.add_row(
-            f"repeated prompts, {name.replace('_', ' ')}", f"{counts['prompts']:,}",
+            f"repeated prompts, {name.replace('_', ' ')}",
+            f"{counts['prompts']:,}",
             f"in {counts['places']:,} {where}",
-        )  # fmt: skip
+        )
     if images:
         shown.add_row("images imported", f"{images['imported']:,}", f"of {images['found']:,} found")
     return shown

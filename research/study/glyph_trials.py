@@ -124,14 +124,18 @@ def concepts(names: Sequence[str], seed: int) -> Iterator[Trial]:
         arms: dict[str, Trained | Merged] = {
             "All-single": Trained(concepts=seen, steps=STEPS_A_CONCEPT * count, seed=seed),
             "SFT": Trained(
-                concepts=seen, steps=STEPS_A_CONCEPT * count, seed=seed,
+                concepts=seen,
+                steps=STEPS_A_CONCEPT * count,
+                seed=seed,
                 recipe=(("method", "sft"), ("preservation", 0.0)),
             ),
             "fixed budget": Trained(concepts=seen, steps=FULL, seed=seed),
-        }  # fmt: skip
+        }
         merges: dict[str, Strategy] = {
-            "Co-Merge": "co-merge", "RegMean": "regmean", "average": "average",
-        }  # fmt: skip
+            "Co-Merge": "co-merge",
+            "RegMean": "regmean",
+            "average": "average",
+        }
         for label, strategy in merges.items():
             arms[label] = Merged(parts=parts, strategy=strategy, seed=seed)
         for name, adapter in arms.items():

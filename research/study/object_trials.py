@@ -19,9 +19,12 @@ def conflicts(seed: int) -> Iterator[Trial]:
     objects = _objects()
     everything = tuple(key for own in objects for key in own)
     arms: dict[str, tuple[Strategy, Options]] = {
-        "Co-Merge": ("co-merge", ()), "RegMean": ("regmean", ()), "average": ("average", ()),
-        "sum x 0.4": ("sum", (("sum_scale", 0.4),)), "ties": ("ties", ()),
-    }  # fmt: skip
+        "Co-Merge": ("co-merge", ()),
+        "RegMean": ("regmean", ()),
+        "average": ("average", ()),
+        "sum x 0.4": ("sum", (("sum_scale", 0.4),)),
+        "ties": ("ties", ()),
+    }
     for steps in (FULL // 2, 2 * FULL):
         parts = tuple(Trained(concepts=own, steps=steps, seed=seed) for own in objects)
         single = Trained(concepts=everything, steps=steps * len(parts), seed=seed)
@@ -76,8 +79,10 @@ def later(seed: int) -> Iterator[Trial]:
     }
     for label, expert in (("expert", experts[-1]), ("specific expert", specific)):
         merges: dict[str, Strategy] = {
-            "Co-Merge": "co-merge", "RegMean": "regmean", "average": "average",
-        }  # fmt: skip
+            "Co-Merge": "co-merge",
+            "RegMean": "regmean",
+            "average": "average",
+        }
         for name, strategy in merges.items():
             arms[f"All-single of four + {label}, {name}"] = Merged(
                 parts=(first, expert), strategy=strategy, seed=seed

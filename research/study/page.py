@@ -41,9 +41,11 @@ def draw(known: Mapping[str, Mapping[str, Any]], trials: Sequence[Trial]) -> Non
     verdicts["merging"] = claims.merging(found["merging"], best)
     done = sum(trial.key in known for trial in trials)
     template = Environment(
-        loader=FileSystemLoader(HERE), undefined=StrictUndefined, trim_blocks=True,
+        loader=FileSystemLoader(HERE),
+        undefined=StrictUndefined,
+        trim_blocks=True,
         keep_trailing_newline=True,
-    ).get_template("page.md.j2")  # fmt: skip
+    ).get_template("page.md.j2")
     text = template.render(
         done=done,
         wanted=len(trials),
@@ -69,7 +71,7 @@ def draw(known: Mapping[str, Mapping[str, Any]], trials: Sequence[Trial]) -> Non
         margin=claims.MARGIN,
         level=claims.LEVEL,
         discussion=(HERE / "discussion.md").read_text(),
-    )  # fmt: skip
+    )
     write_bytes(PAGE, text.encode())
     _plots(found)
 
@@ -94,31 +96,44 @@ def _plots(found: Mapping[str, Mapping[tuple[str, float], Cell]]) -> None:
         drawings.bars(found["conflicts"], folder / "conflicts.png", panels=PANELS)
     if found["concepts"]:
         drawings.lines(
-            found["concepts"], folder / "concepts.png", x_label="concepts removed", log=False,
+            found["concepts"],
+            folder / "concepts.png",
+            x_label="concepts removed",
+            log=False,
             panels=[*PANELS, ("flagged", "unseen", "IP, concepts not removed")],
-        )  # fmt: skip
+        )
     if found["later object"]:
         drawings.bars(
-            found["later object"], folder / "later.png",
+            found["later object"],
+            folder / "later.png",
             panels=[
                 ("flagged", "seen", "IP, the object that came later"),
                 ("flagged", "unseen", "IP, the four before it"),
                 ("right", "all", "Safe scenes right"),
             ],
-        )  # fmt: skip
+        )
     if found["data"]:
         drawings.lines(
-            found["data"], folder / "data.png", x_label="pairs a concept", log=True,
+            found["data"],
+            folder / "data.png",
+            x_label="pairs a concept",
+            log=True,
             panels=[*PANELS, ("flagged", "unseen", "IP, unseen concepts")],
-        )  # fmt: skip
+        )
     if found["data, objects"]:
         drawings.lines(
-            found["data, objects"], folder / "data_objects.png", x_label="pairs a concept",
-            log=True, panels=PANELS,
-        )  # fmt: skip
+            found["data, objects"],
+            folder / "data_objects.png",
+            x_label="pairs a concept",
+            log=True,
+            panels=PANELS,
+        )
     if found["remedies"]:
         curves = {place: cell for place, cell in found["remedies"].items() if place[1]}
         drawings.lines(
-            curves, folder / "remedies.png", x_label="beta", log=True,
+            curves,
+            folder / "remedies.png",
+            x_label="beta",
+            log=True,
             panels=[*PANELS, ("residue", "seen", "Residue, removed concepts")],
-        )  # fmt: skip
+        )

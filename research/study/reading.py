@@ -96,8 +96,10 @@ def _cell(known: Mapping[str, Mapping[str, Any]], trials: Sequence[Trial]) -> Ce
     names = [f"{key}-{i}" for key in concepts for i in range(first.prompts)]
     seen = np.array([key in first.seen for key in of_prompt])
     masks: dict[Part, npt.NDArray[np.bool_]] = {
-        "seen": seen, "unseen": ~seen, "all": np.ones(len(seen), bool),
-    }  # fmt: skip
+        "seen": seen,
+        "unseen": ~seen,
+        "all": np.ones(len(seen), bool),
+    }
     values: dict[tuple[Measure, Part], npt.NDArray[np.float64]] = {}
     measures: tuple[Measure, ...] = ("flagged", "residue", "right")
     for measure in measures:

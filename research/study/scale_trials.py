@@ -41,11 +41,14 @@ def scaled(concepts: Sequence[Concept], seed: int, best: Best) -> Iterator[Trial
         for name, (strategy, scales) in SCALES.items():
             for scale in scales:
                 common = {
-                    "experiment": "merging", "arm": arm(name, scale), "x": steps, "seed": seed,
+                    "experiment": "merging",
+                    "arm": arm(name, scale),
+                    "x": steps,
+                    "seed": seed,
                     "adapter": _merged(parts, strategy, seed, scale),
                     "seen": tuple(key for own in seen for key in own),
                     "measured": tuple(concept.key for concept in concepts),
-                }  # fmt: skip
+                }
                 if seed in CHOOSING_SEEDS:
                     yield Trial(**common, scenes="choose", prompts=CHOOSING_PROMPTS)
                 if best.get((name, steps)) == scale:

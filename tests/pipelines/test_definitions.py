@@ -68,8 +68,10 @@ def test_one_partition_materializes_through_dagster_materialize(engines):
     definitions = build_definitions(engines)
     concept = engines.taxonomy.concepts[0].key
     with dg.DagsterInstance.ephemeral() as instance:
-        assets = [definitions.resolve_assets_def(dg.AssetKey(["reduced", name])) for name in
-                  ("taxonomy", "prompt_pairs")]  # fmt: skip
+        assets = [
+            definitions.resolve_assets_def(dg.AssetKey(["reduced", name]))
+            for name in ("taxonomy", "prompt_pairs")
+        ]
         assert dg.materialize(assets[:1], instance=instance).success
         done = dg.materialize(
             assets,

@@ -76,7 +76,8 @@ def test_shipped_profiles_name_public_functions_and_classes(path: Path):
     found = re.findall(r"(?:use|recipe): ([\w.]+):(\w+)", path.read_text())
     assert found
     hidden = [
-        f"{package}:{name}" for package, name in found
+        f"{package}:{name}"
+        for package, name in found
         if name not in getattr(__import__(package, fromlist=[name]), "__all__", [])
-    ]  # fmt: skip
+    ]
     assert not hidden

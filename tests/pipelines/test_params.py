@@ -48,9 +48,12 @@ def test_overrides_and_params_tell_all_faults_at_once_beside_those_of_other_fiel
         "params": {"vectors": 3, "modle": 1},
     }
     path = reduced_profile(
-        tmp_path, training__overrides={"lr": "x", "steps": "y"}, image_scorers=[engine],
-        sampling__width=33, writing__min_words="few",
-    )  # fmt: skip
+        tmp_path,
+        training__overrides={"lr": "x", "steps": "y"},
+        image_scorers=[engine],
+        sampling__width=33,
+        writing__min_words="few",
+    )
     found = [fault.split(":")[0] for fault in faults_of(path)]
     assert sorted(found) == [
         "image_scorers.0.params.model", "image_scorers.0.params.modle",
@@ -97,8 +100,10 @@ def test_missing_and_unknown_names_are_told():
     with pytest.raises(FaultyParams) as caught:
         checked(Taking, {"model_config": 3, "shema": True})
     assert [(name, value) for name, _, value in caught.value.faults] == [
-        ("schema", None), ("model_config", 3), ("shema", True),
-    ]  # fmt: skip
+        ("schema", None),
+        ("model_config", 3),
+        ("shema", True),
+    ]
     assert "there are schema, model_config, share" in str(caught.value)
 
 

@@ -54,8 +54,10 @@ def test_one_command_makes_pairs_with_the_real_model(tmp_path):
     environment = command_environment(root, path) | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
     done = subprocess.run(
         [sys.executable, "-m", "pipelines.cli", "run", "--until", "pairs"],
-        env=environment, capture_output=True, text=True,
-    )  # fmt: skip
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     data = DataRoot(root=parse_root(str(root)), profile="smol")
     for concept in ("angular.zigzag", "angular.bolt"):

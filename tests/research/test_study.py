@@ -64,9 +64,11 @@ def test_all_single_has_the_steps_of_all_experts_together():
             steps = sum(part.steps for part in parts_of(one.adapter))
             groups.setdefault((one.x, count), set()).add(steps)
     assert groups == {
-        (30, "3 experts"): {90}, (30, "7 experts"): {210},
-        (120, "3 experts"): {360}, (120, "7 experts"): {840},
-    }  # fmt: skip
+        (30, "3 experts"): {90},
+        (30, "7 experts"): {210},
+        (120, "3 experts"): {360},
+        (120, "7 experts"): {840},
+    }
 
 
 def test_what_was_chosen_is_scored_on_other_scenes():
@@ -80,9 +82,10 @@ def test_what_was_chosen_is_scored_on_other_scenes():
 def test_a_merge_is_scored_at_the_scale_that_other_scenes_chose():
     """All choosing lines of `ties` at 30 steps: scale 1.5 leaves nothing and breaks nothing."""
     choosing = [
-        one for one in TRIALS
+        one
+        for one in TRIALS
         if one.scenes == "choose" and one.arm.startswith("ties x") and one.x == 30
-    ]  # fmt: skip
+    ]
     assert len(choosing) == 2 * len(ONE_OF_MANY)
     bits = 3 * len(CONCEPTS)
     known = lines(

@@ -32,9 +32,11 @@ class TwinSimilarity:
         tokenizer_subfolder: str = "tokenizer",
     ) -> None:
         self._embedder = ClipTextEmbedder(
-            model, revision, encoder_subfolder=encoder_subfolder,
+            model,
+            revision,
+            encoder_subfolder=encoder_subfolder,
             tokenizer_subfolder=tokenizer_subfolder,
-        )  # fmt: skip
+        )
 
     @property
     def version(self) -> str:

@@ -116,9 +116,11 @@ class VlmJudge:
             ends = Counter("empty" if not answer.text else answer.finish_reason for answer in lost)
             log.warning(
                 "%s gave no verdict on %d of %d images (%s)",
-                self._served.model, len(lost), len(found),
+                self._served.model,
+                len(lost),
+                len(found),
                 ", ".join(f"{end} {count}" for end, count in ends.most_common()),
-            )  # fmt: skip
+            )
         return found
 
     def _asked(self, image: Pixels) -> Answer:

@@ -52,7 +52,7 @@ READ = {
     "escaped underscores": PAIR.replace("_", "\\_"),
     "escaped quotes": PAIR.replace('"', '\\"'),
     "hidden marks": PAIR.replace("red", "r\u200bed"),
-}  # fmt: skip
+}
 
 NO_PAIR = {
     "nothing": ("", "unparseable"),

@@ -29,7 +29,7 @@ class Named:
         ([Named("a"), Named("a", ("y",))], [], "two scorers share the name 'a'"),
         ([Named("a")], [Named("a")], "two scorers share the name 'a'"),
     ],
-)  # fmt: skip
+)
 def test_scorers_that_would_share_a_column_are_both_named(image, pair, told):
     with pytest.raises(ConfigError) as caught:
         check_score_columns(image, pair)

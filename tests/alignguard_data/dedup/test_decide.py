@@ -130,8 +130,10 @@ def test_the_report_names_rows_values_and_what_was_not_looked_for():
     }
     assert report["leaks"]["semantic"]["remaining"] is None
     assert [kind for kind, found in report["leaks"].items() if found["remaining"] == 0] == [
-        "exact", "near", "image",
-    ]  # fmt: skip
+        "exact",
+        "near",
+        "image",
+    ]
     assert {slug: found["dropped"] for slug, found in report["duplicates"].items()} == {
         "duplicate_prompt": 1,
         "near_duplicate_prompt": 0,

@@ -109,13 +109,16 @@ HASHES = st.integers(0, 3).flatmap(
 ROWS = st.lists(
     st.tuples(PROMPTS, PROMPTS, st.none() | st.tuples(HASHES, HASHES)), max_size=12
 ).map(
-    lambda drawn: [row(f"{i:02d}", unsafe, safe, images)
-                   for i, (unsafe, safe, images) in enumerate(drawn)]
-)  # fmt: skip
+    lambda drawn: [
+        row(f"{i:02d}", unsafe, safe, images) for i, (unsafe, safe, images) in enumerate(drawn)
+    ]
+)
 SEARCH = settings(
-    max_examples=15, deadline=None, derandomize=True,
+    max_examples=15,
+    deadline=None,
+    derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)  # fmt: skip
+)
 
 
 @SEARCH
@@ -154,8 +157,9 @@ def test_another_limit_searches_its_kind_again(change):
         for i in range(6)
     ]
     parts = [part("p", *rows)]
-    other = Limits(**{"max_prompt_jaccard": 0.3, "max_phash_distance": 4,
-                      "max_semantic_cosine": 0.99} | change)  # fmt: skip
+    other = Limits(
+        **{"max_prompt_jaccard": 0.3, "max_phash_distance": 4, "max_semantic_cosine": 0.99} | change
+    )
     with duckdb.connect() as connection:
         NearEdges(connection, LIMITS, AngleEmbedder()).sync(parts)
         store = NearEdges(connection, other, AngleEmbedder())
@@ -169,8 +173,7 @@ def test_only_new_rows_are_read_embedded_and_compared():
 
     def counted(name: str, *some: Measured) -> Part:
         plain = part(name, *some)
-        return Part(name=name, content_id=plain.content_id,
-                    rows=lambda: reads.append(name) or some)  # fmt: skip
+        return Part(name=name, content_id=plain.content_id, rows=lambda: reads.append(name) or some)
 
     embedder = AngleEmbedder()
     with duckdb.connect() as connection:
@@ -192,8 +195,10 @@ def test_of_a_changed_part_only_changed_rows_are_compared():
         store.sync([part("p", *rows[:2], row("2", "prompt 2", phashes=(PHASHES[0], FAR[1])))])
         assert store.compared == {"captions": 1, "pieces": 1}
         assert {(e.one, e.other, e.kind) for e in store.edges()} == {
-            ("0", "1", "image"), ("0", "2", "one_image"), ("1", "2", "one_image"),
-        }  # fmt: skip
+            ("0", "1", "image"),
+            ("0", "2", "one_image"),
+            ("1", "2", "one_image"),
+        }
 
 
 def test_another_limit_embeds_nothing_again_and_another_embedder_everything():

@@ -24,12 +24,15 @@ def chat(
         choice["logprobs"] = {"content": [{**top[0], "top_logprobs": top}]} if top else None
     return json.dumps(
         {
-            "id": "1", "object": "chat.completion", "created": 0, "model": "tiny",
+            "id": "1",
+            "object": "chat.completion",
+            "created": 0,
+            "model": "tiny",
             "choices": [choice],
             "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
             **changes,
         }
-    ).encode()  # fmt: skip
+    ).encode()
 
 
 @contextmanager

@@ -136,8 +136,9 @@ def test_a_wrong_address_names_its_field_before_anything_is_asked(url, tmp_path)
     with pytest.raises(ConfigError) as refused:
         load_profile(str(reduced_profile(tmp_path, writer=writer)))
     assert [fault.split(": ")[0] for fault in refused.value.faults] == [
-        "writer.params.max_tokens", "writer.params.base_url",
-    ]  # fmt: skip
+        "writer.params.max_tokens",
+        "writer.params.base_url",
+    ]
 
 
 @pytest.mark.parametrize(

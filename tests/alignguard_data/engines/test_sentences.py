@@ -24,10 +24,12 @@ def test_cosines_are_those_of_the_models_card(minilm):
     """The card of all-MiniLM-L6-v2 shows 0.943, 0.695 and 0.257 for the same sentences."""
     first, *others = SentenceEmbedder(minilm, device="cpu").embed(
         [
-            "That is a happy person", "That is a very happy person", "That is a happy dog",
+            "That is a happy person",
+            "That is a very happy person",
+            "That is a happy dog",
             "Today is a sunny day",
         ]
-    )  # fmt: skip
+    )
     found = [float(first @ other) for other in others]
     assert found == pytest.approx([0.943, 0.695, 0.257], abs=2e-3)
     assert np.linalg.norm(first) == pytest.approx(1, abs=1e-6)

@@ -107,8 +107,9 @@ def test_only_what_changed_is_read(world):
     world.remake(world.taxonomy.concepts[3])
     counts = world.build().counts
     assert (counts["partitions_read"], counts["partitions_taken_over"]) == (4, 36)
-    assert counts["tables"] == {name: len(rows) for name, rows in contents(world.data).items()
-                                if name in counts["tables"]}  # fmt: skip
+    assert counts["tables"] == {
+        name: len(rows) for name, rows in contents(world.data).items() if name in counts["tables"]
+    }
 
 
 def test_a_concept_that_left_the_taxonomy_leaves_the_index(world):

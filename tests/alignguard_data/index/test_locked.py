@@ -16,26 +16,29 @@ def filled(tmp_path_factory) -> TinyRooms:
     return TinyRooms(tmp_path_factory.mktemp("filled")).fill("release")
 
 
-@pytest.mark.parametrize("sql", [
-    "copy concepts to '{folder}/out.csv'",
-    "copy (select 1) to '{folder}/out.parquet' (format parquet)",
-    "export database '{folder}/out'",
-    "select * from read_csv('{folder}/secret.csv')",
-    "select * from read_text('{folder}/secret.csv')",
-    "select * from '{folder}/secret.csv'",
-    "select * from glob('{folder}/*')",
-    "attach '{folder}/other.duckdb' as other",
-    "install httpfs",
-    "load httpfs",
-    "select * from read_parquet('https://example.org/x.parquet')",
-    "set enable_external_access = true",
-    "set allowed_paths = ['{folder}/secret.csv']",
-    "set lock_configuration = false",
-    "reset lock_configuration",
-    "select 1; copy concepts to '{folder}/out.csv'",
-    "create table mine as select 1",
-    "delete from concepts",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "copy concepts to '{folder}/out.csv'",
+        "copy (select 1) to '{folder}/out.parquet' (format parquet)",
+        "export database '{folder}/out'",
+        "select * from read_csv('{folder}/secret.csv')",
+        "select * from read_text('{folder}/secret.csv')",
+        "select * from '{folder}/secret.csv'",
+        "select * from glob('{folder}/*')",
+        "attach '{folder}/other.duckdb' as other",
+        "install httpfs",
+        "load httpfs",
+        "select * from read_parquet('https://example.org/x.parquet')",
+        "set enable_external_access = true",
+        "set allowed_paths = ['{folder}/secret.csv']",
+        "set lock_configuration = false",
+        "reset lock_configuration",
+        "select 1; copy concepts to '{folder}/out.csv'",
+        "create table mine as select 1",
+        "delete from concepts",
+    ],
+)
 def test_a_query_reaches_nothing_beside_the_index(sql, filled, tmp_path):
     (tmp_path / "secret.csv").write_text("a\n1\n")
     with pytest.raises(QueryFailed):

@@ -37,8 +37,10 @@ def test_a_kept_pairs_history_goes_from_prompt_to_release(released):
     assert history.lineage["pair_id"] == pair
     assert history.lineage["unsafe_prompt"] != history.lineage["safe_prompt"]
     assert {(s["side"], s["scorer"]) for s in history.scores} == {
-        ("", "twins"), ("safe", "ink"), ("unsafe", "ink"),
-    }  # fmt: skip
+        ("", "twins"),
+        ("safe", "ink"),
+        ("unsafe", "ink"),
+    }
     assert [row["release"] for row in history.releases] == ["v0.1.0"]
 
 

@@ -64,12 +64,16 @@ class Hub:
         if rest == "settings":
             return self._settings(repository, json.loads(body))
         if rest == "refs":
-            tags = [{"name": name, "ref": f"refs/tags/{name}", "targetCommit": oid}
-                    for name, oid in repository.tags.items()]  # fmt: skip
+            tags = [
+                {"name": name, "ref": f"refs/tags/{name}", "targetCommit": oid}
+                for name, oid in repository.tags.items()
+            ]
             return 200, {"branches": [], "converts": [], "tags": tags}
         if rest.startswith("tree/"):
-            return 200, [{"type": "file", "path": name, "size": len(content), "oid": "0" * 40}
-                         for name, content in repository.files.items()]  # fmt: skip
+            return 200, [
+                {"type": "file", "path": name, "size": len(content), "oid": "0" * 40}
+                for name, content in repository.files.items()
+            ]
         if rest.startswith("preupload/"):
             asked = json.loads(body)["files"]
             return 200, {"files": [self._mode(file) for file in asked]}

@@ -163,8 +163,9 @@ def test_a_pair_is_withdrawn_once(filled, folder):
     withdraw(filled.data, [one], "first")
     assert [w.pair_id for w in withdraw(filled.data, [one, two, two], "second")] == [two]
     assert {w.pair_id: w.reason for w in read_withdrawals(filled.data).values()} == {
-        one: "first", two: "second",
-    }  # fmt: skip
+        one: "first",
+        two: "second",
+    }
 
 
 def test_without_a_release_there_is_nothing_to_withdraw_from(rooms):

@@ -42,8 +42,9 @@ def test_every_row_and_column_of_a_split_is_read(folder, split):
 
 def test_evaluation_prompts_are_read(folder):
     rows = pq.read_table(folder / "prompts" / "evaluation.parquet").to_pylist()
-    found = [{key: plain(value) for key, value in row.items()} for row in
-             records(folder, "evaluation")]  # fmt: skip
+    found = [
+        {key: plain(value) for key, value in row.items()} for row in records(folder, "evaluation")
+    ]
     assert found == rows
 
 

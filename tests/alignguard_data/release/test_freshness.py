@@ -28,9 +28,11 @@ def test_an_old_release_is_not_fresh(filled, days, limit, passed):
 def test_pairs_that_changed_since_are_named_until_the_next_release(filled):
     filled.fill("release")
     stricter = dataclasses.replace(
-        RULES, flags=(FlagRule(scorer="ink", key="share", at_least=0.03),),
-        min_twin_cosine=0.99, min_kept=0,
-    )  # fmt: skip
+        RULES,
+        flags=(FlagRule(scorer="ink", key="share", at_least=0.03),),
+        min_twin_cosine=0.99,
+        min_kept=0,
+    )
     filter_pairs(filled.data, filled.taxonomy.concept("spots.blob"), stricter)
     finding = release_freshness(filled.data, filled.taxonomy, 30, time.time()).finding
     assert not finding.passed

@@ -56,8 +56,10 @@ def test_it_is_private_and_gated_before_the_first_byte_of_an_image(folder, hub):
     assert before.index("POST /api/repos/create") < before.index(
         f"PUT /api/datasets/{NAME}/settings"
     )
-    assert not any("/preupload/" in path for path in before[: before.index(
-        f"PUT /api/datasets/{NAME}/settings")])  # fmt: skip
+    assert not any(
+        "/preupload/" in path
+        for path in before[: before.index(f"PUT /api/datasets/{NAME}/settings")]
+    )
 
 
 def test_one_commit_and_a_tag_name_version_and_content(folder, hub):
@@ -72,9 +74,11 @@ def test_one_commit_and_a_tag_name_version_and_content(folder, hub):
 def earlier_push(*names: str) -> dict[str, bytes]:
     """What a push of ours left: files, and the manifest that lists them."""
     manifest = {
-        "release": "coprov2-tiny-v0.0.9", "release_content_id": "0", "tier": "full",
+        "release": "coprov2-tiny-v0.0.9",
+        "release_content_id": "0",
+        "tier": "full",
         "files": [{"name": name, "bytes": 3, "sha256": "0"} for name in names],
-    }  # fmt: skip
+    }
     return {**dict.fromkeys(names, b"old"), "manifest.json": json.dumps(manifest).encode()}
 
 

@@ -20,9 +20,7 @@ from tests.conftest import REPOSITORY
 
 PACKAGES = ("alignguard_data", "alignguard_train", "pipelines")
 VARIABLE = re.compile(r"[A-Z][A-Z0-9_]{3,}")
-CONCEPT = Concept(
-    key="shape.ring", category="shape", name="ring", terms=("ring",), split="train"
-)  # fmt: skip
+CONCEPT = Concept(key="shape.ring", category="shape", name="ring", terms=("ring",), split="train")
 REPLY = '{"unsafe_prompt": "a child with a ring", "safe_prompt": "a field with a ball"}'
 
 
@@ -45,8 +43,11 @@ def test_no_environment_variable_that_the_code_names_opens_the_gate(value):
     done = subprocess.run(
         [sys.executable, "-c", script],
         env=os.environ | dict.fromkeys(named, value),
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert (done.returncode, done.stdout.strip()) == (0, "minors"), done.stderr
 
 

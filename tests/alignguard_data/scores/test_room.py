@@ -266,9 +266,12 @@ def test_damaged_scores_are_not_taken_over(drawn):
 )
 def test_the_larger_the_images_the_fewer_are_decoded_at_once(tmp_path, width, height, rows):
     made = PartitionSpec(
-        folder=tmp_path, room="images", key="a", config={"width": width, "height": height},
+        folder=tmp_path,
+        room="images",
+        key="a",
+        config={"width": width, "height": height},
         inputs={},
-    )  # fmt: skip
+    )
     with open_partition(made) as work:
         work.finish(tables={})
     assert room.chunk_rows(tmp_path) == rows

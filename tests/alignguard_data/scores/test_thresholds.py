@@ -166,8 +166,10 @@ def test_faults_of_calibrated_rules_are_named_together(reduced, written):
     profile = yaml.safe_load(reduced.read_text())
     rule = {"scorer": "q16", "key": "inappropriate", "calibrated": str(written)}
     profile["filter"]["flags"] = [
-        rule | {"at_least": 0.1}, rule | {"key": "other"}, rule | {"calibrated": "none.yaml"},
-    ]  # fmt: skip
+        rule | {"at_least": 0.1},
+        rule | {"key": "other"},
+        rule | {"calibrated": "none.yaml"},
+    ]
     reduced.write_text(yaml.safe_dump(profile))
     with pytest.raises(ConfigError) as caught:
         load_profile(str(reduced))

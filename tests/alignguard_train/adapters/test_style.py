@@ -61,8 +61,10 @@ def images(tmp_path_factory) -> dict[str, np.ndarray]:
     safety = _trained(base, preferences(style=False), RECIPE, folder / "safety.c")
     style = _trained(base, preferences(style=True), SFT, folder / "style.c")
     stacks: dict[str, list[Lora]] = {
-        "style": [style], "safety": [safety], "both": [safety, style],
-    }  # fmt: skip
+        "style": [style],
+        "safety": [safety],
+        "both": [safety, style],
+    }
     generator = Engines(load_profile("standin"), folder).generator
     told = [unsafe_caption(scene, i % 10) for i, scene in enumerate(scenes(3, HELD_OUT))]
     found = {"none": generator.render(told, list(range(HELD_OUT)))}

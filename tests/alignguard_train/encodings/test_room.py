@@ -278,8 +278,9 @@ def test_killed_and_gone_on_the_encodings_are_those_of_a_calm_run(tmp_path, monk
     shared_encodings(calm, base, ["a"], flip=False)
     process = subprocess.Popen(
         [sys.executable, "-c", MAKE, str(base._folder), str(killed.root)],
-        cwd=Path(__file__).parents[3], stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        cwd=Path(__file__).parents[3],
+        stderr=subprocess.DEVNULL,
+    )
     folder, deadline = killed.partition("encodings", "plain"), time.monotonic() + 600
     while not list(folder.glob(".*.partial/*.safetensors")) and time.monotonic() < deadline:
         assert process.poll() is None

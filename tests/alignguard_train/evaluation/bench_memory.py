@@ -35,14 +35,20 @@ def main(what: str, folder: Path, pairs: int) -> None:
     if what == "bench":
         one = Contender(name="one", adapter=write_adapter(data.root / "adapters", "one"))
         rows = read_rows(release, pairs)
-        list(bench([one], generator, rows, (), [RedScorer()], config, ColourFeatures(),
-                   timed_calls=0))  # fmt: skip
+        list(
+            bench(
+                [one], generator, rows, (), [RedScorer()], config, ColourFeatures(), timed_calls=0
+            )
+        )
     else:
         categories = sorted({concept.split(".")[0] for concept in CONCEPTS})
         measure = HeldOutIP(
-            data=data, categories=categories, generator=generator, scorers=[RedScorer()],
+            data=data,
+            categories=categories,
+            generator=generator,
+            scorers=[RedScorer()],
             config=config,
-        )  # fmt: skip
+        )
         measure({})
     sys.stdout.write(f"{len(generator.rendered)} {peak_bytes()}\n")
 

@@ -59,8 +59,9 @@ def test_concepts_are_the_train_splits_with_names_and_examples(evaluated):
     data, _ = evaluated
     found = release_concepts(release_folder(data), examples=1)
     assert [(c.category, c.name, c.examples) for c in found] == [
-        ("shape", "dot", (("a b", "a"),)), ("tone", "low hum", (("c d", "c"),)),
-    ]  # fmt: skip
+        ("shape", "dot", (("a b", "a"),)),
+        ("tone", "low hum", (("c d", "c"),)),
+    ]
 
 
 def test_each_peer_draws_the_same_prompts_and_seeds_as_the_base(evaluated):
@@ -78,8 +79,9 @@ def test_page_markdown_and_summary_show_one_table(evaluated):
     data, _ = evaluated
     folder = data.partition("evaluation")
     manifest = manifests.require(folder)
-    page, text = ((folder / manifest.file(f"report.{kind}").name).read_text() for kind in
-                  ("html", "md"))  # fmt: skip
+    page, text = (
+        (folder / manifest.file(f"report.{kind}").name).read_text() for kind in ("html", "md")
+    )
     table = text.split("### Peers")[1].split("###")[0]
     rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")]
     assert [row[0] for row in rows] == ["Method", "Base model", "Negative prompt", "UCE"]
@@ -87,9 +89,9 @@ def test_page_markdown_and_summary_show_one_table(evaluated):
     assert all(part in shown for row in rows for cell in row for part in cell.split(" ["))
     headline = text.split("### Every adapter")[1].split("###")[0]
     assert "UCE" not in headline, "peers have a table of their own"
-    summary = json.loads(
-        write_summary(data, seconds={}, adapter=folder / "none").read_text()
-    )["peers"]  # fmt: skip
+    summary = json.loads(write_summary(data, seconds={}, adapter=folder / "none").read_text())[
+        "peers"
+    ]
     assert set(summary) == {"base", "peer:negative_prompt", "peer:uce"}
     for name, one in summary.items():
         assert one["seconds_per_image"] > 0

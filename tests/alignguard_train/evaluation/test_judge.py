@@ -98,8 +98,10 @@ def test_a_prompt_set_knows_which_concepts_were_seen(release, tmp_path):
     sets = read_prompt_sets([PromptSetConfig(name="s", path=str(path), kind="benign")])
     rows = [r for r in evaluation_rows(release, CONFIG, sets, SAMPLING) if r.prompt_set == "s"]
     assert {(r.prompt, r.seen, r.category, r.side) for r in rows} == {
-        ("a", True, "shape", "safe"), ("b", False, "shape", "safe"), ("c", False, "", "safe"),
-    }  # fmt: skip
+        ("a", True, "shape", "safe"),
+        ("b", False, "shape", "safe"),
+        ("c", False, "", "safe"),
+    }
 
 
 def test_two_sets_of_one_name_are_refused():

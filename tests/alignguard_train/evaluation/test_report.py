@@ -138,5 +138,8 @@ def test_grids_hold_a_seen_and_an_unseen_pair_of_a_category_under_its_own_expert
     kinds = {(row["category"], row["seen"]) for row in rows}
     assert kinds == {("shape", True), ("shape", False), ("tone", True)}
     assert {row["adapter"] for row in rows if row["category"] == "tone"} == {
-        "base", "expert:tone", "merged", "all-single",
-    }  # fmt: skip
+        "base",
+        "expert:tone",
+        "merged",
+        "all-single",
+    }

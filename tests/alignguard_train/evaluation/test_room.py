@@ -108,8 +108,9 @@ def test_a_prompt_set_is_measured_beside_the_release_and_its_rejects_are_kept(tm
     rows = [r for r in table(data, "images") if r["prompt_set"] == "other"]
     assert len(rows) == 5 * 2
     assert {(r["prompt"], r["guidance_scale"], r["width"]) for r in rows} == {
-        ("a", 30.0, 32), ("b", 1.0, 16),
-    }  # fmt: skip
+        ("a", 30.0, 32),
+        ("b", 1.0, 16),
+    }
     ip = {
         (r["adapter"], r["subset"]): r["n"] for r in table(data, "metrics") if r["metric"] == "ip"
     }
@@ -250,10 +251,11 @@ def test_the_summary_has_the_agreed_shape(evaluated):
     }  # fmt: skip
     assert summary["matrix"]["expert:tone"]["shape"]["n"] == 4
     (row,) = [
-        r for r in summary["paired"]
+        r
+        for r in summary["paired"]
         if (r["adapter"], r["against"], r["side"], r["subset"], r["metric"])
         == ("merged", "base", "unsafe", "all", "ip")
-    ]  # fmt: skip
+    ]
     assert (row["value"], row["more"], row["fewer"], row["p"]) == (-1.0, 0, 6, 2 / 2**6)
     fid = {r["adapter"] for r in summary["distributions"] if r["metric"] == "fid"}
     assert fid == set(NAMES)

@@ -104,8 +104,11 @@ def test_a_measure_that_was_not_asked_for_has_no_row():
 def test_pairs_are_matched_by_prompt_and_not_by_place():
     """Adapter x flags p1, the merge flags p0; the rows stand in different orders."""
     rows = [
-        ("x", "p1", True), ("x", "p0", False), ("merged", "p0", True), ("merged", "p1", False),
-    ]  # fmt: skip
+        ("x", "p1", True),
+        ("x", "p0", False),
+        ("merged", "p0", True),
+        ("merged", "p1", False),
+    ]
     images = pa.table(
         {
             "adapter": [a for a, _, _ in rows],
@@ -126,9 +129,12 @@ def test_pairs_are_matched_by_prompt_and_not_by_place():
 
 def test_everyone_is_compared_with_the_base_and_the_merge_with_everyone():
     assert comparisons(["base", "expert:a", "merged", "all-single"]) == [
-        ("expert:a", "base"), ("merged", "base"), ("all-single", "base"),
-        ("merged", "expert:a"), ("merged", "all-single"),
-    ]  # fmt: skip
+        ("expert:a", "base"),
+        ("merged", "base"),
+        ("all-single", "base"),
+        ("merged", "expert:a"),
+        ("merged", "all-single"),
+    ]
 
 
 def test_mcnemar_by_hand():

@@ -76,9 +76,11 @@ def test_every_pair_is_taken_once_an_epoch_across_steps(base, encoded):
     """5 pairs, 4 a step: steps 0 to 4 are exactly four epochs, each shuffled anew."""
     recipe = dataclasses.replace(RECIPE, accumulation=2)
     chosen = [
-        row for step in range(5) for rows in draw(base, encoded, recipe, 0, step)
+        row
+        for step in range(5)
+        for rows in draw(base, encoded, recipe, 0, step)
         for row in rows.chosen
-    ]  # fmt: skip
+    ]
     places = [next(i for i in range(5) if torch.equal(row, encoded.chosen[i])) for row in chosen]
     epochs = [places[i : i + 5] for i in range(0, 20, 5)]
     assert all(sorted(epoch) == [0, 1, 2, 3, 4] for epoch in epochs)

@@ -150,9 +150,11 @@ def start(folder: Path) -> subprocess.Popen:
     folder.mkdir(exist_ok=True)
     repository = Path(__file__).parents[3]
     return subprocess.Popen(
-        [sys.executable, "-c", KILLED, str(folder)], cwd=repository,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [sys.executable, "-c", KILLED, str(folder)],
+        cwd=repository,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def test_killed_and_resumed_the_weights_are_those_of_an_undisturbed_run(tmp_path):

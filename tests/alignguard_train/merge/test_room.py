@@ -92,8 +92,11 @@ def test_plain_diffusers_loads_the_merge_and_draws_the_same(base, tmp_path, file
     ]
     done = subprocess.run(
         [sys.executable, "-c", VANILLA, *arguments],
-        capture_output=True, text=True, cwd=tmp_path, timeout=200,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=200,
+    )
     assert done.returncode == 0, done.stderr
     theirs = np.load(tmp_path / "o.npy")[0] * 255
 

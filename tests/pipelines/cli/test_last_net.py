@@ -246,8 +246,11 @@ def test_ctrl_c_ends_a_run_in_a_line(tmp_path, reduced):
     process = subprocess.Popen(
         [sys.executable, "-m", "pipelines.cli", "run"],
         env=command_environment(tmp_path / "data", reduced),
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     assert process.stdout
     for line in process.stdout:
         if line.startswith("prompts:"):

@@ -23,8 +23,10 @@ def printed(tmp_path, width: int) -> str:
         "ip": {"base": sides, "experts": {"illegal-activity": sides}, "merged": sides},
         "preservation": {name: {m: value(0.75) for m in MEASURES} for name in names},
         "seconds": {"images": 3.0},
-        "release": "r", "adapter": "a", "report": "p",
-    }  # fmt: skip
+        "release": "r",
+        "adapter": "a",
+        "report": "p",
+    }
     folder = tmp_path / "standin" / "evaluation"
     folder.mkdir(parents=True)
     (folder / "summary.json").write_text(json.dumps(summary))

@@ -46,9 +46,12 @@ def run_failure(console, patch, folder):
 
 def plan_table(console, patch, folder):
     due = RoomPlan(
-        room="prompts", partitions=1, to_make=["a"], reasons={FOREIGN: 1},
+        room="prompts",
+        partitions=1,
+        to_make=["a"],
+        reasons={FOREIGN: 1},
         cost=Cost(seconds=None, bytes=None, basis="-"),
-    )  # fmt: skip
+    )
     patch.setattr(plan, "plan_rooms", lambda _: [due])
     plan.plan_command(console, gpu=None, peak_share=0.4, as_json=False)
 
@@ -90,8 +93,11 @@ def report_table(console, patch, folder):
     summary = {
         "ip": {"base": sides, "experts": {FOREIGN: sides}, "merged": sides},
         "preservation": {FOREIGN: {FOREIGN.replace("_", " "): number}},
-        "seconds": {FOREIGN: 1}, "release": FOREIGN, "adapter": FOREIGN, "report": FOREIGN,
-    }  # fmt: skip
+        "seconds": {FOREIGN: 1},
+        "release": FOREIGN,
+        "adapter": FOREIGN,
+        "report": FOREIGN,
+    }
     file = folder / "t" / "evaluation" / "summary.json"
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps(summary))

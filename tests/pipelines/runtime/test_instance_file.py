@@ -33,8 +33,10 @@ def test_a_users_own_file_stays_and_one_line_says_so(kept, tmp_path, caplog):
 
 
 def test_a_users_own_run_launcher_is_the_instances(kept, tmp_path):
-    launcher = {"module": "dagster._core.launcher.sync_in_memory_run_launcher",
-                "class": "SyncInMemoryRunLauncher"}  # fmt: skip
+    launcher = {
+        "module": "dagster._core.launcher.sync_in_memory_run_launcher",
+        "class": "SyncInMemoryRunLauncher",
+    }
     kept.write_text(yaml.safe_dump({"run_launcher": launcher}))
     with open_instance(tmp_path / "data") as instance:
         assert type(instance.run_launcher).__name__ == "SyncInMemoryRunLauncher"
@@ -97,8 +99,9 @@ def test_no_shipped_code_brings_a_second_yaml_reader():
     """One reader means one meaning of `yes`, `010` and a key that is given twice."""
     named = {"import yaml", "from yaml"}
     found = [
-        path for package in ("alignguard_data", "alignguard_train", "pipelines")
+        path
+        for package in ("alignguard_data", "alignguard_train", "pipelines")
         for path in (REPOSITORY / package).rglob("*.py")
         if any(line.strip().startswith(tuple(named)) for line in path.read_text().splitlines())
-    ]  # fmt: skip
+    ]
     assert not found

@@ -195,7 +195,10 @@ def test_a_step_elsewhere_builds_the_job_by_name(tmp_path):
         "print(ROOMS[0].states(engines))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], env=command_environment(root, profile),
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        env=command_environment(root, profile),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert "{'all': 'done'}" in done.stdout, done.stdout + done.stderr

@@ -41,8 +41,10 @@ def test_one_device_or_none_needs_no_further_process():
 
 
 def test_more_trainers_than_devices_share_them():
-    found = [slot.device for slot in worker_slots(with_devices("cuda:0", "cuda:1", parallel=3),
-                                           room("experts"))]  # fmt: skip
+    found = [
+        slot.device
+        for slot in worker_slots(with_devices("cuda:0", "cuda:1", parallel=3), room("experts"))
+    ]
     assert found == ["cuda:0", "cuda:1", "cuda:0"]
 
 

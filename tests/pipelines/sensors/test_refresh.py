@@ -79,9 +79,12 @@ class World:
             chosen = [key for key in chosen if key.path[-1] in assets]
         job = self.definitions.resolve_implicit_global_asset_job_def()
         return job.execute_in_process(
-            instance=self.instance, asset_selection=chosen, tags=request.tags, run_config=QUIET,
+            instance=self.instance,
+            asset_selection=chosen,
+            tags=request.tags,
+            run_config=QUIET,
             raise_on_error=raises,
-        )  # fmt: skip
+        )
 
     def partitions(self):
         return list(self.instance.get_dynamic_partitions("reduced_concepts"))
@@ -259,8 +262,10 @@ def clock(monkeypatch) -> Clock:
 @pytest.fixture
 def faulty(tmp_path):
     """A world whose writer gives no prompt for the concepts that ``faults.json`` names."""
-    writer = {"use": "tests.pipelines.faulty_engines:FaultyWriter",
-              "params": {"faults": str(tmp_path / "faults.json")}}  # fmt: skip
+    writer = {
+        "use": "tests.pipelines.faulty_engines:FaultyWriter",
+        "params": {"faults": str(tmp_path / "faults.json")},
+    }
     with dg.DagsterInstance.ephemeral() as instance:
         world = World(tmp_path, instance, writer=writer)
         world.faults = tmp_path / "faults.json"
@@ -324,9 +329,10 @@ def test_a_run_that_is_not_over_is_waited_for(world, clock):
     found = world.look()
     (request,) = found.run_requests
     run = world.instance.create_run_for_job(
-        world.definitions.resolve_job_def("reduced_dataset"), tags=request.tags,
+        world.definitions.resolve_job_def("reduced_dataset"),
+        tags=request.tags,
         status=dg.DagsterRunStatus.STARTED,
-    )  # fmt: skip
+    )
     clock.now += 100 * FIRST_WAIT_SECONDS
     again = world.look(found.cursor)
     assert "6 concepts are being made" in again.skip_message

@@ -164,9 +164,11 @@ def test_the_largest_materialization_fits_what_the_ui_takes(filled, tmp_path):
     largest = manifests.Manifest(
         **{
             **{f: getattr(manifest, f) for f in manifest.__dataclass_fields__},
-            "rejected": reasons, "counts": counts, "models": models,
+            "rejected": reasons,
+            "counts": counts,
+            "models": models,
         }
-    )  # fmt: skip
+    )
     noise = np.random.default_rng(1).integers(0, 256, (150, 180, 3), np.uint8)
     shown = {
         **describe(largest, folder),

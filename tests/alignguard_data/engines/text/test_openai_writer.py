@@ -18,9 +18,11 @@ REQUESTS = [WritingRequest(concept=CONCEPT, index=i) for i in range(5)]
 
 def writer(url: str, **changes: object) -> OpenAIWriter:
     return OpenAIWriter(
-        model="tiny", served_revision="r1", base_url=url,
+        model="tiny",
+        served_revision="r1",
+        base_url=url,
         **{"max_retries": 0, "timeout_seconds": 5.0, **changes},
-    )  # fmt: skip
+    )
 
 
 def echo(number: int, body: dict) -> tuple[int, bytes]:
@@ -114,14 +116,15 @@ FOREIGN = {
     "end null": (chat("fine", finish_reason=None), Reply(text="fine")),
     "cut off": (chat("fi", finish_reason="length"), Reply(text="fi", finish_reason="length")),
     "cut off by another name": (
-        chat("fi", finish_reason="model_length"), Reply(text="fi", finish_reason="length")
+        chat("fi", finish_reason="model_length"),
+        Reply(text="fi", finish_reason="length"),
     ),
     "filtered": (
         chat(None, finish_reason="content_filter"),
         Reply(text="", finish_reason="content_filter"),
     ),
     "error null": (chat("fine", error=None), Reply(text="fine")),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
@@ -233,7 +236,7 @@ FAULTS: dict[str, tuple[Answer, str]] = {
     "too deep": (lambda n, b: (200, b"[" * 100_000), "no chat completion"),
     "choices null": (lambda n, b: (200, b'{"choices": null}'), "no chat completion"),
     "another protocol": (lambda n, b: (200, b'{"detail": "not here"}'), "no chat.*not here"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -66,11 +66,12 @@ def running(request, smollm2) -> Iterator[VLLMWriter]:
         engine={
             **ENGINE,
             "structured_outputs_config": {
-                "backend": request.param, "disable_any_whitespace": True,
+                "backend": request.param,
+                "disable_any_whitespace": True,
             },
         },
         environment=CPU_ENVIRONMENT,
-    )  # fmt: skip
+    )
     yield one
     one.close()
 

@@ -95,9 +95,10 @@ def test_a_step_without_a_caption_ends_its_pair_with_its_own_reason(tmp_path, sa
     assert set(colours) == {"red", "blue"}
     for colour, reply in zip(colours, replies, strict=True):
         if colour == "red":
-            assert read_reply(
-                reply.text, BAR, CONFIG, set(), finish_reason=reply.finish_reason
-            ) == reason  # fmt: skip
+            assert (
+                read_reply(reply.text, BAR, CONFIG, set(), finish_reason=reply.finish_reason)
+                == reason
+            )
         else:
             assert "unsafe_prompt" in json.loads(reply.text)
     assert len(model.asked[1]) == (colours.count("blue") if step.startswith("Words") else 4)

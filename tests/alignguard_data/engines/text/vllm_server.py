@@ -32,10 +32,13 @@ def vllm_server(model: Path, said: Path, *arguments: str) -> Iterator[str]:
     with (
         said.open("wb") as log,
         subprocess.Popen(
-            command, env={**os.environ, **CPU_ENVIRONMENT}, start_new_session=True,
-            stdout=log, stderr=log,
+            command,
+            env={**os.environ, **CPU_ENVIRONMENT},
+            start_new_session=True,
+            stdout=log,
+            stderr=log,
         ) as server,
-    ):  # fmt: skip
+    ):
         try:
             _wait_until_ready(server, f"http://127.0.0.1:{port}/health")
             yield f"http://127.0.0.1:{port}/v1"

@@ -132,9 +132,12 @@ def test_a_pair_without_both_images_is_rejected_row_by_row(published, tmp_path):
     Image.new("RGB", (24, 24), "white").save(folder / "u_idx_4_0.jpg")
     done = published.bring(rows, images=folder)
     assert done.audit["reasons"] == {
-        "black_image": 1, "constant_image": 1, "image_corrupt": 1, "image_missing": 1,
+        "black_image": 1,
+        "constant_image": 1,
+        "image_corrupt": 1,
+        "image_missing": 1,
         "twin_rejected": 4,
-    }  # fmt: skip
+    }
     assert [found.request_index for found in read_pairs(done.folder)] == [5]
     assert sum(table.num_rows for table in read_images(done.folder)) == 2
 
