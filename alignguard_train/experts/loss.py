@@ -12,7 +12,15 @@ from alignguard_train.contracts.noise import per_row
 
 
 def per_row_error(predicted: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error of each row: (batch, ...) and (batch, ...) to (batch,)."""
+    """Mean squared error of each row: (batch, ...) and (batch, ...) to (batch,).
+
+    Args:
+        predicted: (batch, ...).
+        target: the same shape.
+
+    Returns:
+        Error of each row, (batch,).
+    """
     return (predicted - target).pow(2).flatten(1).mean(dim=1)
 
 
@@ -20,6 +28,15 @@ def dpo_margin(e_w: Tensor, e_l: Tensor, e_w_ref: Tensor, e_l_ref: Tensor) -> Te
     """Margin of the policy over the reference in preferring the chosen side: (batch,).
 
     The negative of the loss's bracket: positive is good.
+
+    Args:
+        e_w: error of the adapted UNet on the chosen image, (batch,).
+        e_l: its error on the rejected image, (batch,).
+        e_w_ref: error of the UNet without the adapter on the chosen image, (batch,).
+        e_l_ref: its error on the rejected image, (batch,).
+
+    Returns:
+        Margin of each pair, (batch,), in units of squared error.
     """
     return (e_w_ref - e_w) - (e_l_ref - e_l)
 
@@ -28,23 +45,58 @@ def dpo_loss(e_w: Tensor, e_l: Tensor, e_w_ref: Tensor, e_l_ref: Tensor, *, beta
     """-log sigmoid(-(beta/2) [(e_w - e_l) - (e_w_ref - e_l_ref)]), mean over the batch.
 
     Source: Diffusion-DPO (arXiv 2311.12908, equation 14).
+
+    Args:
+        e_w: error of the adapted UNet on the chosen image, (batch,).
+        e_l: its error on the rejected image, (batch,).
+        e_w_ref: error of the UNet without the adapter on the chosen image, (batch,).
+        e_l_ref: its error on the rejected image, (batch,).
+        beta: strength of the preference, positive.
+
+    Returns:
+        A scalar.
     """
     return -logsigmoid(beta / 2 * dpo_margin(e_w, e_l, e_w_ref, e_l_ref)).mean()
 
 
 def sft_loss(e_w: Tensor) -> Tensor:
-    """Mean error of the chosen side over the batch: fine-tuning on safe images."""
+    """Mean error of the chosen side over the batch: fine-tuning on safe images.
+
+    Args:
+        e_w: error on the chosen image, (batch,).
+
+    Returns:
+        A scalar.
+    """
     return e_w.mean()
 
 
 def implicit_accuracy(e_w: Tensor, e_l: Tensor, e_w_ref: Tensor, e_l_ref: Tensor) -> Tensor:
-    """Share of pairs with a positive margin; a tie counts half."""
+    """Share of pairs with a positive margin; a tie counts half.
+
+    Args:
+        e_w: error of the adapted UNet on the chosen image, (batch,).
+        e_l: its error on the rejected image, (batch,).
+        e_w_ref: error of the UNet without the adapter on the chosen image, (batch,).
+        e_l_ref: its error on the rejected image, (batch,).
+
+    Returns:
+        A scalar in [0, 1].
+    """
     margin = dpo_margin(e_w, e_l, e_w_ref, e_l_ref)
     return ((margin > 0).double() + 0.5 * (margin == 0).double()).mean()
 
 
 def preservation_loss(predicted: Tensor, reference: Tensor) -> Tensor:
-    """Mean squared distance to the reference's prediction on (safe image, safe prompt)."""
+    """Mean squared distance to the reference's prediction on (safe image, safe prompt).
+
+    Args:
+        predicted: prediction with the adapter, (batch, channels, h, w).
+        reference: prediction without it, the same shape.
+
+    Returns:
+        A scalar.
+    """
     return (predicted - reference).pow(2).mean()
 
 
@@ -56,6 +108,17 @@ def focal_dpo_loss(
     Pairs that the policy already separates count less. SC-DPO's dynamic focusing (arXiv 2504.14290)
     has the same aim; this is the focal loss (arXiv 1708.02002) on the preference probability. gamma
     0 is :func:`dpo_loss`.
+
+    Args:
+        e_w: error of the adapted UNet on the chosen image, (batch,).
+        e_l: its error on the rejected image, (batch,).
+        e_w_ref: error of the UNet without the adapter on the chosen image, (batch,).
+        e_l_ref: its error on the rejected image, (batch,).
+        beta: strength of the preference, positive.
+        gamma: how much separated pairs are discounted, 0 or more.
+
+    Returns:
+        A scalar.
     """
     logits = beta / 2 * dpo_margin(e_w, e_l, e_w_ref, e_l_ref)
     return -((1 - logits.sigmoid()).pow(gamma) * logsigmoid(logits)).mean()
@@ -65,6 +128,15 @@ def min_snr_weight(t: Tensor, alphas_cumprod: Tensor, *, gamma: float, v: bool) 
     """Weight of each row's error: min(SNR, gamma) / SNR, over SNR + 1 for v-prediction: (batch,).
 
     Source: Min-SNR-gamma (arXiv 2303.09556), SNR = a_t / (1 - a_t).
+
+    Args:
+        t: timesteps, int64 (batch,).
+        alphas_cumprod: a_t of the noise schedule, (timesteps,), in (0, 1).
+        gamma: bound of the SNR, positive.
+        v: whether the network predicts v rather than the noise.
+
+    Returns:
+        Weight of each row, (batch,).
     """
     a = alphas_cumprod[t]
     snr = a / (1 - a)
@@ -76,6 +148,14 @@ def safeguard_scale(grad_w: Tensor, grad_l: Tensor, *, mu: float) -> Tensor:
 
     clip((1 - mu) |g_w|^2 / (g_w . g_l), 0, 1) where g_w . g_l > 0, else 1. Gradients are with
     respect to the prediction: (batch, ...); the result is (batch,).
+
+    Args:
+        grad_w: gradient of the chosen side, (batch, ...).
+        grad_l: gradient of the rejected side, the same shape.
+        mu: share of the chosen gradient that may be lost, in [0, 1].
+
+    Returns:
+        Factor of each row, (batch,), in [0, 1].
     """
     dot = (grad_w * grad_l).flatten(1).sum(dim=1)
     square = grad_w.pow(2).flatten(1).sum(dim=1)
@@ -84,6 +164,14 @@ def safeguard_scale(grad_w: Tensor, grad_l: Tensor, *, mu: float) -> Tensor:
 
 
 def scaled_gradient(value: Tensor, scale: Tensor) -> Tensor:
-    """``value`` (batch, ...) with its gradient scaled by ``scale`` (batch,)."""
+    """``value`` (batch, ...) with its gradient scaled by ``scale`` (batch,).
+
+    Args:
+        value: (batch, ...).
+        scale: factor of each row, (batch,).
+
+    Returns:
+        ``value``, unchanged, (batch, ...).
+    """
     factor = per_row(scale, value)
     return value.detach() + factor * (value - value.detach())
