@@ -152,7 +152,7 @@ def safeguard_scale(grad_w: Tensor, grad_l: Tensor, *, mu: float) -> Tensor:
     Args:
         grad_w: gradient of the chosen side, (batch, ...).
         grad_l: gradient of the rejected side, the same shape.
-        mu: share of the chosen gradient that may be lost, in [0, 1].
+        mu: share of the chosen side's descent that is kept, in [0, 1].
 
     Returns:
         Factor of each row, (batch,), in [0, 1].

@@ -32,6 +32,15 @@ def merge(
 ) -> Merged:
     """Merge by strategy name; only Co-Merge reads ``activity``.
 
+    Args:
+        strategy: its name.
+        experts: LoRA layers by name; each has down (rank, in) and up (out, rank).
+        activity: mean size of each layer's outputs, (experts, outputs), by layer.
+        config: unit, density, scale and seed, for the strategies that have them.
+
+    Returns:
+        The merged LoRA, and the winners of strategies that choose.
+
     Raises:
         ValueError: no expert, experts of different shape, or a strategy that needs the base model
             (``regmean``, see :mod:`alignguard_train.merge.regmean`).
@@ -61,7 +70,15 @@ def merge(
 
 
 def random_winners(experts: Sequence[Lora], seed: int) -> dict[str, Tensor]:
-    """A random expert per output row: a control for Co-Merge's choice at equal sparsity."""
+    """A random expert per output row: a control for Co-Merge's choice at equal sparsity.
+
+    Args:
+        experts: LoRA layers by name; each has down (rank, in) and up (out, rank).
+        seed: of the choice.
+
+    Returns:
+        Index of an expert for each output row, int64 (out,), by layer.
+    """
     generator = torch.Generator().manual_seed(seed)
     return {
         name: torch.randint(len(experts), experts[0][name].up.shape[:1], generator=generator)
@@ -73,6 +90,13 @@ def winner(activity: Tensor, unit: Unit) -> Tensor:
     """Index of the most active expert for each output: (experts, outputs) to (outputs,).
 
     With unit ``layer`` one expert wins the whole layer, by its mean over outputs.
+
+    Args:
+        activity: mean size of each output, (experts, outputs).
+        unit: what is won as a whole.
+
+    Returns:
+        Index of the winning expert, int64 (outputs,).
     """
     if unit == "layer":
         return activity.mean(dim=1).argmax().repeat(activity.shape[1])
@@ -80,7 +104,15 @@ def winner(activity: Tensor, unit: Unit) -> Tensor:
 
 
 def co_merge(experts: Sequence[Lora], winners: dict[str, Tensor]) -> Lora:
-    """delta[i, :] = delta_{k*[i]}[i, :], stored exactly (docs/method.md)."""
+    """delta[i, :] = delta_{k*[i]}[i, :], stored exactly (docs/method.md).
+
+    Args:
+        experts: LoRA layers by name; each has down (rank, in) and up (out, rank).
+        winners: index of the winning expert for each output row, (out,), by layer.
+
+    Returns:
+        One LoRA with the same layers; its rank may be larger.
+    """
     merged = {}
     for name in experts[0]:
         won = winners[name]
@@ -95,7 +127,15 @@ def co_merge(experts: Sequence[Lora], winners: dict[str, Tensor]) -> Lora:
 
 
 def weighted_sum(experts: Sequence[Lora], weights: Sequence[float]) -> Lora:
-    """Sum of the experts' deltas times their weights, stored exactly."""
+    """Sum of the experts' deltas times their weights, stored exactly.
+
+    Args:
+        experts: LoRA layers by name; each has down (rank, in) and up (out, rank).
+        weights: one for each expert.
+
+    Returns:
+        One LoRA with the same layers; its rank may be larger.
+    """
     return {
         name: LoraLayer(
             torch.cat([lora[name].down for lora in experts]),
@@ -106,13 +146,30 @@ def weighted_sum(experts: Sequence[Lora], weights: Sequence[float]) -> Lora:
 
 
 def svd(experts: Sequence[Lora], scale: float) -> Lora:
-    """The scaled sum, cut to the rank of one expert (the ``svd`` combination of peft)."""
+    """The scaled sum, cut to the rank of one expert (the ``svd`` combination of peft).
+
+    Args:
+        experts: LoRA layers by name; each has down (rank, in) and up (out, rank).
+        scale: factor of the sum.
+
+    Returns:
+        One LoRA of the rank of one expert.
+    """
     rank = max(layer.down.shape[0] for lora in experts for layer in lora.values())
     return truncate(weighted_sum(experts, [scale] * len(experts)), rank)
 
 
 def magnitude(experts: Sequence[Lora], density: float, scale: float) -> Lora:
-    """Keep each expert's largest weights and sum them, scaled (magnitude pruning)."""
+    """Keep each expert's largest weights and sum them, scaled (magnitude pruning).
+
+    Args:
+        experts: LoRA layers by name; each has down (rank, in) and up (out, rank).
+        density: share of the weights that is kept, in (0, 1].
+        scale: factor of the sum.
+
+    Returns:
+        One LoRA with the same layers; its rank may be larger.
+    """
     merged = {}
     for name in experts[0]:
         total = sum(_largest(lora[name].delta, density) for lora in experts)
@@ -126,6 +183,13 @@ def ties(experts: Sequence[Lora], density: float) -> Lora:
 
     Keep each expert's largest weights, elect a sign for each weight, average the experts that agree
     with it.
+
+    Args:
+        experts: LoRA layers by name; each has down (rank, in) and up (out, rank).
+        density: share of the weights that is kept, in (0, 1].
+
+    Returns:
+        One LoRA with the same layers; its rank may be larger.
     """
     merged = {}
     for name in experts[0]:
@@ -144,6 +208,15 @@ def dare(experts: Sequence[Lora], density: float, seed: int, scale: float) -> Lo
     arithmetic, whose coefficient ``scale`` is).
 
     Uses its own random generator.
+
+    Args:
+        experts: LoRA layers by name; each has down (rank, in) and up (out, rank).
+        density: share of the weights that is kept, in (0, 1].
+        seed: of the random mask.
+        scale: factor of the sum.
+
+    Returns:
+        One LoRA with the same layers; its rank may be larger.
     """
     generator = torch.Generator().manual_seed(seed)
     merged = {}
