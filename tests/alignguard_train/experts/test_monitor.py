@@ -108,7 +108,7 @@ def test_nan_names_step_and_value_and_the_checkpoint_before_it_stands(
 
     with monkeypatch.context() as patch:
         patch.setattr(unet, "forward", poisoned)
-        with pytest.raises(EngineError, match=r"at step 2 \(loss nan.*checkpoint after 2 steps"):
+        with pytest.raises(EngineError, match=r"at step 2 \(loss nan.*checkpoint holds 2 steps"):
             train_expert(base, encoded, RECIPE, seed=0, checkpoint=tmp_path / "c")
     healed = train_expert(base, encoded, RECIPE, seed=0, checkpoint=tmp_path / "c")
     calm = train_expert(base, encoded, RECIPE, seed=0, checkpoint=tmp_path / "d")
