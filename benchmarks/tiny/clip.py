@@ -1,5 +1,8 @@
 """Tiny CLIP models with random weights: the real classes, processors and tokenizers."""
 
+# pyright: reportArgumentType=false
+# transformers and diffusers annotate their constructors more narrowly than they take values.
+
 from pathlib import Path
 
 import torch

@@ -1,5 +1,8 @@
 """Tiny Stable Diffusion pipes with random weights: the real classes, a second to build."""
 
+# pyright: reportArgumentType=false
+# transformers and diffusers annotate their constructors more narrowly than they take values.
+
 import copy
 import string
 from typing import Any
