@@ -2,18 +2,21 @@
 
 import csv
 import json
+import os
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
-from pipelines.cli.app import app
 from tests.alignguard_data.importing.published import pair, prompt, write_csv
 from tests.conftest import reduced_profile
 from tests.documented import REPOSITORY, console_blocks
+
+pytestmark = pytest.mark.slow  # two minutes: a whole run, then a process a command
 
 PAGES = ("README.md", "docs/reference/index.md", "docs/how-to/using-the-results.md")
 BLOCKS = [block for page in PAGES for block in console_blocks(REPOSITORY / page)]
@@ -50,10 +53,16 @@ class World:
         }
 
     def alignguard(self, *arguments: str) -> str:
-        done = CliRunner(env=self.environment).invoke(app, arguments)
-        assert done.exit_code == 0, f"{arguments}: {done.output} {done.exception!r}"
-        assert done.output
-        return done.output
+        done = subprocess.run(
+            [sys.executable, "-m", "pipelines.cli", *arguments],
+            env=os.environ | self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+        assert done.stdout or done.stderr
+        return done.stdout
 
     def query(self, sql: str) -> list[dict]:
         return json.loads(self.alignguard("sql", "--json", sql))

@@ -14,6 +14,8 @@ from tests.conftest import command_environment, reduced_profile
 from tests.test_end_to_end import content_ids
 from tests.test_faults import alignguard
 
+pytestmark = pytest.mark.slow  # two minutes: whole runs before and after the change
+
 RUN = ("run", "--until", "release")
 OBJECTS = ("tree", "box", "kite", "ball", "boat")
 """Plain words of the stand-in's captions; one of them plays the word that is refused."""

@@ -258,10 +258,10 @@ MAKE = """
 import sys
 from pathlib import Path
 from alignguard_data.storage.paths import DataRoot
-from alignguard_train.encodings import encode as dataset
+from alignguard_train.encodings import encoder
 from alignguard_train.encodings import room as encodings
 from alignguard_train.base import BaseModel
-dataset.ENCODE_ROWS = encodings.SHARD_BATCHES = 1
+encoder.ENCODE_ROWS = encodings.SHARD_BATCHES = 1
 base = BaseModel(model=sys.argv[1], device="cpu")
 data = DataRoot(root=Path(sys.argv[2]), profile="tiny")
 encodings.shared_encodings(data, base, ["a", "b"], flip=False)

@@ -16,7 +16,7 @@ from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.paths import DataRoot
 from alignguard_train.evaluation.config import EvaluationConfig
 from alignguard_train.evaluation.report.page import write_revealed
-from alignguard_train.evaluation.report.summary import write_summary
+from alignguard_train.evaluation.report.summary import write_model_card, write_summary
 from alignguard_train.evaluation.room import evaluate_all, spec
 from alignguard_train.peers.release_concepts import release_concepts
 from benchmarks.tiny.diffusion import tiny_pipe
@@ -52,6 +52,10 @@ def evaluated(tmp_path_factory):
         model=str(folder / "base"), sampling=sampling, device="cpu", threads=1
     )
     evaluate_all(data, {}, generator, [RedScorer()], WITH_PEERS)
+    adapter = folder / "adapter.safetensors"
+    (folder / "README.md").write_text("# The adapter\n")
+    write_model_card(data, adapter=adapter)
+    write_summary(data, seconds={}, adapter=adapter)
     return data, generator
 
 

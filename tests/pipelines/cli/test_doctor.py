@@ -55,7 +55,8 @@ def smol():
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_absent_weights_come_with_the_line_that_gets_them(name):
+def test_absent_weights_come_with_the_line_that_gets_them(name, monkeypatch):
+    monkeypatch.setattr("pipelines.cli.needs.default_interpreter", lambda: "/no/vllm/python")
     found = needs(name)
     model = load_profile(name).base_model
     state, fix = found["base model, TwinSimilarity, ClipTextEmbedder"]

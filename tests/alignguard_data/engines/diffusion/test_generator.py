@@ -200,7 +200,7 @@ def test_a_pickle_that_would_run_code_is_not_converted(tmp_path):
     torch.save({"weight": torch.ones(2)}, tmp_path / "good.bin")
     torch.save({"weight": Runs()}, tmp_path / "bad.bin")
     with pytest.raises(
-        EngineError, match=r"(?s)nothing was converted.*bad\.bin: it holds"
+        EngineError, match=r"(?s)nothing was converted.*bad\.bin: it contains something"
     ) as caught:
         convert_weights(tmp_path)
     assert "good.bin" not in str(caught.value)
