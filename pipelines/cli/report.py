@@ -66,7 +66,7 @@ def _print_preservation(console: Output, preservation: dict[str, Any]) -> None:
         table.add_column(column, no_wrap=True)
     for adapter, measured in preservation.items():
         for number, (measure, value) in enumerate(measured.items()):
-            name = "" if number else adapter
+            name = "" if number else adapter.replace(":", " ")
             last = number == len(measured) - 1
             table.add_row(name, measure.replace("_", " "), _interval(value), end_section=last)
     console.print(table)
