@@ -40,7 +40,8 @@ def check_needs(attack: Attack, target: Target) -> None:
 class Counted:
     """A target that counts rows and raises :class:`BudgetSpent` before a call over the budget.
 
-    A gradient is counted when it is computed, by a hook on the output, as one backward a row.
+    A gradient is counted when it is computed, by a hook on the call's weights or prediction, as one
+    backward a row.
 
     Args:
         target: the target itself.
@@ -67,16 +68,19 @@ class Counted:
     def encode_soft(self, weights: "Tensor") -> "Conditions":
         """See :class:`Target`."""
         self._spend("token_gradients", text_forwards=len(weights))
-        found = self._target.encode_soft(weights)
-        self._count_backwards("text_backwards", found.states)
-        return found
+        # An alias of this call's own: a gradient passes it once, from states and pooled states.
+        own = weights.view_as(weights)
+        self._count_backwards("text_backwards", own)
+        return self._target.encode_soft(own)
 
     def latents(self, images: Pixels) -> "Tensor":
         """See :class:`Target`."""
         self._spend("unet")
         return self._target.latents(images)
 
-    def noised(self, latents: "Tensor", noise: "Tensor", timesteps: "Tensor") -> "Tensor":
+    def noised(
+        self, latents: "Tensor", noise: "Tensor", timesteps: "Tensor"
+    ) -> "tuple[Tensor, Tensor]":
         """See :class:`Target`."""
         self._spend("unet")
         return self._target.noised(latents, noise, timesteps)
@@ -90,10 +94,10 @@ class Counted:
         self._count_backwards("unet_backwards", found)
         return found
 
-    def render(self, texts: Sequence[str], seeds: Sequence[int]) -> Pixels:
+    def render(self, texts: Sequence[str], seeds: Sequence[int], *, base: bool = False) -> Pixels:
         """See :class:`Target`."""
-        self._spend("images", images=len(texts))
-        return self._target.render(texts, seeds)
+        self._spend("base_unet" if base else "images", images=len(texts))
+        return self._target.render(texts, seeds, base=base)
 
     def render_conditions(self, conditions: "Conditions", seeds: Sequence[int]) -> Pixels:
         """See :class:`Target`."""
@@ -120,16 +124,16 @@ class Counted:
                 raise BudgetSpent(f"{name}: {used} would exceed {limits[name]}")
         self._used.update(after)
 
-    def _count_backwards(self, name: str, output: "Tensor") -> None:
+    def _count_backwards(self, name: str, passed: "Tensor") -> None:
         # The hook fires within backward(), where BudgetSpent must not be raised: the limit holds at
         # the next forward pass.
-        if not output.requires_grad:
+        if not passed.requires_grad:
             return
         limit = asdict(self._budget)[name]
-        if limit is not None and self._used[name] + len(output) > limit:
-            raise BudgetSpent(f"{name}: {self._used[name] + len(output)} would exceed {limit}")
+        if limit is not None and self._used[name] + len(passed) > limit:
+            raise BudgetSpent(f"{name}: {self._used[name] + len(passed)} would exceed {limit}")
 
         def count(_: "Tensor") -> None:
-            self._used[name] += len(output)
+            self._used[name] += len(passed)
 
-        output.register_hook(count)
+        passed.register_hook(count)

@@ -21,8 +21,8 @@ Capability = Literal[
     "text_encoder", "token_gradients", "unet", "base_unet", "images", "judge", "guard"
 ]
 """What a target gives: text states; gradients to tokens; the denoiser's predictions, with
-gradients; those of the undefended model; images; the judge's verdict on them; a guard's verdict on
-prompts."""
+gradients; predictions and images of the undefended model; images; the judge's verdict on them; a
+guard's verdict on prompts."""
 StopReason = Literal[
     "success", "budget", "plateau", "finished", "already_unsafe", "empty", "judge_failed"
 ]
@@ -201,8 +201,13 @@ class Target(Protocol):
         """Scaled latents (rows, channels, h, w) of images (``unet``)."""
         ...
 
-    def noised(self, latents: "Tensor", noise: "Tensor", timesteps: "Tensor") -> "Tensor":
-        """Latents with noise at timesteps of the training schedule (``unet``)."""
+    def noised(
+        self, latents: "Tensor", noise: "Tensor", timesteps: "Tensor"
+    ) -> "tuple[Tensor, Tensor]":
+        """Latents with noise at timesteps of the training schedule, and what to predict for them.
+
+        The second is the noise, or the velocity of a model that predicts it (``unet``).
+        """
         ...
 
     def predict(
@@ -218,8 +223,14 @@ class Target(Protocol):
         """
         ...
 
-    def render(self, texts: Sequence[str], seeds: Sequence[int]) -> Pixels:
-        """One image per text (``images``)."""
+    def render(self, texts: Sequence[str], seeds: Sequence[int], *, base: bool = False) -> Pixels:
+        """One image per text (``images``).
+
+        Args:
+            texts: the prompts.
+            seeds: as many, of the initial noise.
+            base: render with the undefended model (``base_unet``).
+        """
         ...
 
     def render_conditions(self, conditions: "Conditions", seeds: Sequence[int]) -> Pixels:

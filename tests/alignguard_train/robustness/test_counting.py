@@ -34,13 +34,13 @@ class Everything:
     def latents(self, images: Any) -> torch.Tensor:
         return torch.zeros(len(images), 1, 1, 1)
 
-    def noised(self, latents: Any, noise: Any, timesteps: Any) -> torch.Tensor:
-        return latents
+    def noised(self, latents: Any, noise: Any, timesteps: Any) -> Any:
+        return latents, noise
 
     def predict(self, noised: Any, timesteps: Any, conditions: Any, *, base: bool = False) -> Any:
         return conditions.states * 3
 
-    def render(self, texts: Any, seeds: Any) -> Any:
+    def render(self, texts: Any, seeds: Any, *, base: bool = False) -> Any:
         return np.zeros((len(texts), 1, 1, 3), np.uint8)
 
     def render_conditions(self, conditions: Any, seeds: Any) -> Any:
@@ -70,6 +70,9 @@ CALLS = {
     "latents": (lambda t: t.latents(np.zeros((3, 1, 1, 3))), {}, "unet"),
     "noised": (lambda t: t.noised(None, None, None), {}, "unet"),
     "render": (lambda t: t.render(["a", "b", "c"], [1, 2, 3]), {"images": 3}, "images"),
+    "render base": (
+        lambda t: t.render(["a", "b", "c"], [1, 2, 3], base=True), {"images": 3}, "base_unet",
+    ),
     "render_conditions": (
         lambda t: t.render_conditions(STATES, [1, 2, 3]), {"images": 3}, "images",
     ),
@@ -128,6 +131,21 @@ def test_a_gradient_counts_when_it_is_computed() -> None:
     )
     assert weights.grad is not None
     assert torch.equal(weights.grad, torch.full((3, 2, 2), 6.0))
+
+
+@pytest.mark.parametrize("part", ["states", "pooled", "both"])
+def test_a_gradient_counts_once_from_whichever_states_it_comes(part: str) -> None:
+    class TwoEncoders(Everything):
+        def encode_soft(self, weights: torch.Tensor) -> Conditions:
+            return Conditions(states=weights * 2, pooled=weights.sum(1))
+
+    counted = Counted(TwoEncoders(), Budget())
+    weights = torch.zeros(3, 2, 2, requires_grad=True)
+    found = counted.encode_soft(weights)
+    assert found.pooled is not None
+    sums = {"states": found.states.sum(), "pooled": found.pooled.sum()}
+    (sums[part] if part in sums else sums["states"] + sums["pooled"]).backward()
+    assert counted.counters == Counters(text_forwards=3, text_backwards=3)
 
 
 def test_no_gradient_is_offered_that_the_budget_does_not_hold() -> None:
