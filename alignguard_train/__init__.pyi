@@ -1,4 +1,4 @@
-from . import adapters, contracts, encodings, evaluation, experts, merge, peers
+from . import adapters, contracts, encodings, evaluation, experts, guards, merge, peers
 from .adapters import load_lora, save_lora
 from .base import BaseModel
 from .contracts import (
@@ -27,6 +27,7 @@ __all__ = [
     "evaluate_all",
     "evaluation",
     "experts",
+    "guards",
     "load_lora",
     "load_preferences",
     "make_expert",

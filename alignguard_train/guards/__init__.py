@@ -1,0 +1,5 @@
+"""Room `guards`: what reads a prompt before the model draws, and decides."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
