@@ -1,4 +1,4 @@
-"""Finds the JSON object of a prompt pair or a caption in a language model's reply.
+"""Finds the JSON object of a prompt pair or a caption, or a JSON list, in a model's reply.
 
 Models wrap it (thoughts, a code fence, prose, a list of one) and write invalid JSON (trailing
 comma, single quotes, raw line breaks). An object counts only if it is complete: both fields quoted,
@@ -31,6 +31,7 @@ _ENDS_THOUGHT = re.compile(
     rf"[<\[◁]\s*/\s*{_NAMES}\s*[>\]▷]|<\|channel\|>\s*final\s*<\|message\|>", re.IGNORECASE
 )
 
+_FENCE = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL | re.IGNORECASE)
 _QUOTE = "\\\\?[\"'“”‘’]"
 _MOST_BRACES = 200  # only the last this many braces of a reply are searched
 
@@ -65,6 +66,24 @@ def read_fields(reply: str, names: Sequence[str] = FIELDS) -> Fields | str:
     if declines(text):
         return "refusal"
     return "schema" if objects else "unparseable"
+
+
+def read_list(reply: str) -> list[str] | str:
+    """The texts of a reply that is one JSON list, in a code fence or not, after its thoughts.
+
+    Nothing is searched in prose: a list that a sentence quotes is not the answer.
+
+    Returns:
+        The texts, or a slug as of :func:`read_fields`.
+    """
+    text = _answer(reply)
+    fenced = _FENCE.fullmatch(text)
+    whole = _parsed(fenced[1] if fenced else text)
+    if isinstance(whole, list) and all(isinstance(one, str) for one in whole):
+        return [tidy(one) for one in whole]
+    if declines(text if whole is None else str(whole)):
+        return "refusal"
+    return "unparseable" if whole is None else "schema"
 
 
 def declines(text: str) -> bool:
