@@ -3,11 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignguard_data.contracts.errors import EngineError
-from alignguard_data.engines.weights import folder_revision
+from alignguard_data.engines.model_source import ModelSource
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,34 +38,25 @@ class BaseModel:
         vae: str | None = None,
         vae_revision: str | None = None,
     ) -> None:
-        self._folder = Path(model) if Path(model).is_dir() else None
-        if self._folder is None and revision is None:
-            raise EngineError(
-                f"{model} is not a local folder, so it is a hub id and needs a revision"
-            )
-        self._model, self._revision = model, revision
+        self.source = ModelSource(model, revision)
+        self._vae = ModelSource(vae, vae_revision, field="vae_revision") if vae else None
         self._device, self._dtype = device, dtype
-        self._vae, self._vae_revision = vae, vae_revision
 
     @property
     def model_id(self) -> str:
         """The hub id, or the folder's name without its path."""
-        return self._folder.resolve().name if self._folder else self._model
+        return self.source.model_id
 
     @property
     def revision(self) -> str:
         """Hash of the folder's files, or the hub id's commit."""
-        return folder_revision(self._folder) if self._folder else str(self._revision)
+        return self.source.revision
 
     @property
     def models(self) -> dict[str, str]:
         """Revisions by model id: the base model's, and the separate VAE's if there is one."""
-        if not self._vae:
-            return {self.model_id: self.revision}
-        folder = Path(self._vae)
-        name = folder.resolve().name if folder.is_dir() else self._vae
-        vae = folder_revision(folder) if folder.is_dir() else str(self._vae_revision)
-        return {self.model_id: self.revision, f"vae {name}": vae}
+        found = {self.model_id: self.revision}
+        return found | ({f"vae {self._vae.model_id}": self._vae.revision} if self._vae else {})
 
     @property
     def numerics(self) -> dict[str, str]:
@@ -84,12 +73,12 @@ class BaseModel:
     def unloaded(self, *, gpu: int | None = None) -> "BaseModel":
         """The same checkpoint, not loaded, for another process; ``gpu``: on that GPU."""
         return BaseModel(
-            model=self._model,
-            revision=self._revision,
+            model=self.source.model,
+            revision=self.source.commit,
             device=self._device if gpu is None else f"cuda:{gpu}",
             dtype=self._dtype,
-            vae=self._vae,
-            vae_revision=self._vae_revision,
+            vae=self._vae.model if self._vae else None,
+            vae_revision=self._vae.commit if self._vae else None,
         )
 
     @cached_property
@@ -102,12 +91,10 @@ class BaseModel:
         from alignguard_data.engines.diffusion.loading import load_pipeline
 
         return load_pipeline(
-            self._model,
-            revision=None if self._folder else self._revision,
+            self.source,
             device=self._device,
             dtype="float32" if self._dtype == "tf32" else self._dtype,
             vae=self._vae,
-            vae_revision=self._vae_revision,
         )
 
     @contextmanager

@@ -2,6 +2,7 @@ from .concept_check import EmbeddingCheck, JudgeCheck
 from .diffusion import DiffusersImageGenerator
 from .embedder import ClipTextEmbedder
 from .language import LanguageIdentifier
+from .model_source import ModelSource
 from .sentences import SentenceEmbedder
 from .served import ServedModel
 from .speed import Speed
@@ -14,6 +15,7 @@ __all__ = [
     "EmbeddingCheck",
     "JudgeCheck",
     "LanguageIdentifier",
+    "ModelSource",
     "OpenAIWriter",
     "SentenceEmbedder",
     "ServedModel",

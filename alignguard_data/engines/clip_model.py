@@ -4,10 +4,9 @@ Shared by the scorers that use CLIP. Loads at the first image, from safetensors 
 torchvision.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,11 @@ import numpy.typing as npt
 from alignguard_data.contracts.errors import EngineError
 from alignguard_data.contracts.protocols import Pixels
 from alignguard_data.engines.device import device_of
-from alignguard_data.engines.weights import folder_revision
+from alignguard_data.engines.loading_bars import no_bars
+from alignguard_data.engines.model_source import ModelSource
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Vectors = npt.NDArray[np.float32]
 
@@ -25,7 +28,7 @@ class ClipModel:
 
     Args:
         model: folder or hub id of a CLIP model.
-        revision: commit of a hub id; for a folder, the hash of its files.
+        revision: commit of a hub id.
         device: ``auto`` (a GPU if there is one) or a torch device.
         batch_size: images or texts per forward pass.
 
@@ -36,34 +39,26 @@ class ClipModel:
     def __init__(
         self, model: str, revision: str | None = None, device: str = "auto", batch_size: int = 32
     ) -> None:
-        self._folder = Path(model) if Path(model).is_dir() else None
-        if self._folder is None and revision is None:
-            raise EngineError(f"{model} is not a local folder: a hub id needs a revision")
-        self._model, self._revision = model, revision
+        self._source = ModelSource(model, revision)
         self._device, self._batch_size = device, batch_size
 
     @cached_property
     def identity(self) -> str:
         """Name and revision, never a path of this machine."""
-        if self._folder:
-            return f"{self._folder.resolve().name}@{folder_revision(self._folder)}"
-        return f"{self._model}@{self._revision}"
+        return self._source.identity
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any, Any]:
         from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
-        from transformers.utils import logging
 
-        where: dict[str, Any] = {} if self._folder else {"revision": self._revision}
-        logging.disable_progress_bar()  # the room has its own
+        where = self._source.arguments
         try:
-            network: Any = CLIPModel.from_pretrained(self._model, use_safetensors=True, **where)
-            processor = CLIPImageProcessorPil.from_pretrained(self._model, **where)
-            tokenizer = CLIPTokenizer.from_pretrained(self._model, **where)
+            with no_bars():
+                network: Any = CLIPModel.from_pretrained(use_safetensors=True, **where)
+                processor = CLIPImageProcessorPil.from_pretrained(**where)
+                tokenizer = CLIPTokenizer.from_pretrained(**where)
         except (OSError, ValueError) as error:
-            raise EngineError(f"{self._model} cannot be loaded as CLIP: {error}") from error
-        finally:
-            logging.enable_progress_bar()
+            raise EngineError(f"{self._source.model} cannot be loaded as CLIP: {error}") from error
         device = device_of(self._device)
         return network.eval().to(device), processor, tokenizer
 
@@ -73,9 +68,7 @@ class ClipModel:
 
         network, processor, _ = self._loaded
         parts = []
-        for first in range(0, len(images), self._batch_size):
-            part = list(images[first : first + self._batch_size])
-            pixels = processor(images=part, return_tensors="pt")["pixel_values"]
+        for pixels in pixel_batches(images, processor, self._batch_size):
             with torch.inference_mode():
                 found = network.get_image_features(pixel_values=pixels.to(network.device))
             parts.append(_unit(found))
@@ -101,6 +94,13 @@ class ClipModel:
                 )
             parts.append(_unit(found))
         return np.concatenate(parts)
+
+
+def pixel_batches(images: Pixels, processor: Any, rows: int) -> "Iterator[Tensor]":
+    """What CLIP's image processor makes of uint8 RGB images, at most ``rows`` at a time."""
+    for first in range(0, len(images), rows):
+        part = list(images[first : first + rows])
+        yield processor(images=part, return_tensors="pt")["pixel_values"]
 
 
 def _unit(found: Any) -> Vectors:

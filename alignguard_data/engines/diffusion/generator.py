@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignguard_data.contracts.errors import EngineError
 from alignguard_data.contracts.protocols import Pixels, Progress
 from alignguard_data.contracts.sampling import Sampling
+from alignguard_data.engines.model_source import ModelSource
 from alignguard_data.engines.speed import Speed
-from alignguard_data.engines.weights import file_revision, folder_revision
+from alignguard_data.engines.weights import file_revision
 
 if TYPE_CHECKING:
     from alignguard_data.engines.diffusion.conditions import Pipe
@@ -31,7 +31,7 @@ class DiffusersImageGenerator:
 
     Args:
         model: folder in diffusers format or hub id.
-        revision: commit of a hub id; a folder's revision is the hash of its files.
+        revision: commit of a hub id.
         sampling: steps, guidance, size and batch size.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         dtype: ``auto`` (float16 on a GPU, float32 on a CPU), or a torch dtype's name.
@@ -61,11 +61,10 @@ class DiffusersImageGenerator:
         vae_revision: str | None = None,
         speed: Speed | None = None,
     ) -> None:
-        self._folder = _folder(model, revision)
-        self._vae, self._vae_revision = vae, vae_revision
-        self._vae_folder = _folder(vae, vae_revision) if vae else None
+        self._source = ModelSource(model, revision)
+        self._vae = ModelSource(vae, vae_revision, field="vae_revision") if vae else None
         self._speed = speed or Speed()
-        self._model, self._given_revision, self._name = model, revision, name
+        self._name = name
         self._device, self._dtype, self._threads = device, dtype, threads
         self._adapter = adapter
         self._pipe: DiffusersPipe | None = None
@@ -75,7 +74,7 @@ class DiffusersImageGenerator:
     @property
     def model_id(self) -> str:
         """The hub id or the folder's name, never a path of this machine."""
-        return self._name or (self._folder.resolve().name if self._folder else self._model)
+        return self._name or self._source.model_id
 
     @property
     def revision(self) -> str:
@@ -84,10 +83,9 @@ class DiffusersImageGenerator:
         Followed by ``+<hash>`` for another VAE, the speed options that change images, and
         ``+<hash>`` for an adapter.
         """
-        parts = [folder_revision(self._folder) if self._folder else str(self._given_revision)]
-        if self._vae:
-            own = self._vae_folder
-            parts.append(folder_revision(own) if own else f"{self._vae}@{self._vae_revision}")
+        vae, parts = self._vae, [self._source.revision]
+        if vae:
+            parts.append(vae.revision if vae.is_local else vae.identity)
         parts.extend(self._speed.changes_images)
         if self._adapter:
             parts.append(file_revision(self._adapter))
@@ -159,25 +157,15 @@ class DiffusersImageGenerator:
                 from alignguard_data.engines.diffusion.pipeline import DiffusersPipe
 
                 pipe = DiffusersPipe.load(
-                    self._model,
-                    revision=None if self._folder else self._given_revision,
+                    self._source,
                     device=self._device,
                     dtype=self._dtype,
                     threads=self._threads,
                     sampling=self.sampling,
                     vae=self._vae,
-                    vae_revision=None if self._vae_folder else self._vae_revision,
                     speed=self._speed,
                 )
                 if self._adapter:
                     pipe.fold_in(self._adapter)
                 self._pipe = pipe
             return self._pipe
-
-
-def _folder(model: str, revision: str | None) -> Path | None:
-    if Path(model).is_dir():
-        return Path(model)
-    if revision is None:
-        raise EngineError(f"{model} is not a local folder: a hub id needs a revision (a commit)")
-    return None

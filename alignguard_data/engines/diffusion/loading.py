@@ -1,8 +1,5 @@
 """Loads Stable Diffusion checkpoints (1.5, 2.1, XL) from safetensors only, frozen."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,32 +9,24 @@ from diffusers import (
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
 )
-from diffusers.utils import logging as diffusers_logging
-from transformers.utils import logging as transformers_logging
 
 from alignguard_data.contracts.errors import EngineError
 from alignguard_data.engines.diffusion.conditions import Pipe
+from alignguard_data.engines.loading_bars import no_bars
+from alignguard_data.engines.model_source import ModelSource
 from alignguard_data.engines.pickled import pickled_weights
 
 
 def load_pipeline(
-    model: str,
-    *,
-    revision: str | None,
-    device: str,
-    dtype: str,
-    vae: str | None = None,
-    vae_revision: str | None = None,
+    source: ModelSource, *, device: str, dtype: str, vae: ModelSource | None = None
 ) -> Pipe:
     """Load a checkpoint from safetensors only, with frozen weights; also used in training.
 
     Args:
-        model: folder or hub id of a Stable Diffusion (XL) pipe; its model_index.json says which.
-        revision: commit of a hub id.
+        source: a Stable Diffusion (XL) pipe; its model_index.json says which.
         device: ``auto`` or a torch device.
         dtype: ``auto`` or a torch dtype's name.
-        vae: folder or hub id of another VAE (SDXL's own overflows in float16).
-        vae_revision: commit of that hub id.
+        vae: another VAE (SDXL's own overflows in float16).
 
     Raises:
         EngineError: the checkpoint is missing, of another kind, or has no safetensors.
@@ -45,18 +34,18 @@ def load_pipeline(
     where = torch.device(_best_device() if device == "auto" else device)
     precision = _best_dtype(where) if dtype == "auto" else getattr(torch, dtype)
     try:
-        with _no_bars():
-            kind, arguments = _kind(model, revision)
+        with no_bars():
+            kind, arguments = _kind(source)
             if vae:
                 arguments["vae"] = AutoencoderKL.from_pretrained(
-                    vae, revision=vae_revision, dtype=precision, use_safetensors=True
+                    **vae.arguments, dtype=precision, use_safetensors=True
                 )
             pipe = kind.from_pretrained(
-                model, revision=revision, dtype=precision, use_safetensors=True, **arguments
+                **source.arguments, dtype=precision, use_safetensors=True, **arguments
             )
     except (OSError, ValueError, TypeError) as error:
         raise EngineError(
-            f"{model} cannot be loaded as Stable Diffusion: {error}{_hint(model, revision)}"
+            f"{source.model} cannot be loaded as Stable Diffusion: {error}{_hint(source)}"
         ) from error
     pipe.to(where)
     if precision == torch.float16 and pipe.vae.config.force_upcast:
@@ -68,43 +57,32 @@ def load_pipeline(
     return pipe
 
 
-def _hint(model: str, revision: str | None) -> str:
+def _hint(source: ModelSource) -> str:
     """Advice for a checkpoint that does not load."""
-    if not Path(model).is_dir():
-        return f" (asked for revision {revision}; `alignguard doctor` shows how to get weights)"
-    pickled = pickled_weights(Path(model))
+    folder = source.folder
+    if folder is None:
+        asked = f"asked for revision {source.commit}"
+        return f" ({asked}; `alignguard doctor` shows how to get weights)"
+    pickled = pickled_weights(folder)
     if not pickled:
         return ""
-    names = ", ".join(path.relative_to(model).as_posix() for path in pickled)
+    names = ", ".join(path.relative_to(folder).as_posix() for path in pickled)
     return (
         f"; {names}: pickled weights can run code and are never loaded, "
-        f"`alignguard convert-weights {model}` writes safetensors beside them"
+        f"`alignguard convert-weights {source.model}` writes safetensors beside them"
     )
 
 
-def _kind(model: str, revision: str | None) -> tuple[type[Pipe], dict[str, Any]]:
+def _kind(source: ModelSource) -> tuple[type[Pipe], dict[str, Any]]:
     """The class named in a checkpoint's model_index.json, and its own arguments."""
-    found = DiffusionPipeline.load_config(model, revision=revision)
+    found = DiffusionPipeline.load_config(**source.arguments)
     name = found.get("_class_name") if isinstance(found, dict) else None
     if name == "StableDiffusionPipeline":
         return StableDiffusionPipeline, {"safety_checker": None, "requires_safety_checker": False}
     if name == "StableDiffusionXLPipeline":
         return StableDiffusionXLPipeline, {"add_watermarker": False}
     known = "StableDiffusionPipeline, StableDiffusionXLPipeline"
-    raise EngineError(f"{model} is a {name}; this renders {known}")
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    """Hide the libraries' loading bars."""
-    libraries = (diffusers_logging, transformers_logging)
-    for library in libraries:
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for library in libraries:
-            library.enable_progress_bar()
+    raise EngineError(f"{source.model} is a {name}; this renders {known}")
 
 
 def _best_device() -> str:

@@ -32,6 +32,7 @@ from alignguard_data.engines.diffusion.conditions import (
 from alignguard_data.engines.diffusion.loading import load_pipeline
 from alignguard_data.engines.diffusion.lora import fold_in
 from alignguard_data.engines.diffusion.solvers import with_solver
+from alignguard_data.engines.model_source import ModelSource
 from alignguard_data.engines.out_of_memory import is_out_of_memory
 from alignguard_data.engines.speed import Attention, Speed, on_device
 
@@ -83,15 +84,13 @@ class DiffusersPipe:
     @classmethod
     def load(
         cls,
-        model: str,
+        source: ModelSource,
         *,
-        revision: str | None,
         device: str,
         dtype: str,
         threads: int,
         sampling: Sampling,
-        vae: str | None = None,
-        vae_revision: str | None = None,
+        vae: ModelSource | None = None,
         speed: Speed | None = None,
     ) -> "DiffusersPipe":
         """Load from safetensors only.
@@ -99,14 +98,7 @@ class DiffusersPipe:
         Raises:
             EngineError: the checkpoint is missing or of another kind.
         """
-        pipe = load_pipeline(
-            model,
-            revision=revision,
-            device=device,
-            dtype=dtype,
-            vae=vae,
-            vae_revision=vae_revision,
-        )
+        pipe = load_pipeline(source, device=device, dtype=dtype, vae=vae)
         how = on_device(speed or Speed(), pipe.unet.device.type)
         for network in (pipe.unet, pipe.vae) if how.channels_last else ():
             network.to(memory_format=torch.channels_last)

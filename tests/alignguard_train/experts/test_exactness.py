@@ -141,7 +141,7 @@ def test_two_processes_make_the_weights_of_one(base, encoded, tmp_path):
     one = train_expert(base, encoded, TOGETHER, seed=0, checkpoint=tmp_path / "one")
     steps: list[int] = []
     run_together(
-        share, (str(base._folder), tmp_path), number=2, on_gpus=False, progress=steps.append
+        share, (base.source.model, tmp_path), number=2, on_gpus=False, progress=steps.append
     )
     first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
     assert sum(steps) == TOGETHER.steps

@@ -119,7 +119,7 @@ def flow_model(base: BaseModel) -> BaseModel:
     """The same networks under a flow scheduler, as SD3.5 has: no transformer is needed."""
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    flow = BaseModel(model=str(base._folder), device="cpu")
+    flow = BaseModel(model=base.source.model, device="cpu")
     flow.pipe.scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     return flow
 
@@ -218,7 +218,7 @@ def test_latents_of_a_mirrored_image_are_encoded_not_mirrored(base):
 
 
 def test_in_low_precision_the_adapter_stays_float32(base, tmp_path):
-    low = BaseModel(model=str(base._folder), device="cpu", dtype="bfloat16")
+    low = BaseModel(model=base.source.model, device="cpu", dtype="bfloat16")
     encoded = encode(preferences(), low)
     assert encoded.chosen.dtype == torch.bfloat16
     trained = train_expert(low, encoded, RECIPE, seed=0, checkpoint=tmp_path / "c")
@@ -227,7 +227,7 @@ def test_in_low_precision_the_adapter_stays_float32(base, tmp_path):
 
 
 def test_in_low_precision_noise_and_latents_stay_float32(base):
-    low = BaseModel(model=str(base._folder), device="cpu", dtype="bfloat16")
+    low = BaseModel(model=base.source.model, device="cpu", dtype="bfloat16")
     whole, rounded = (next(draw(b, encode(preferences(), b), RECIPE, 0, 0)) for b in (base, low))
     assert torch.equal(whole.noise, rounded.noise)
     for name in ("chosen", "rejected", "kept", "noise"):
@@ -236,7 +236,7 @@ def test_in_low_precision_noise_and_latents_stay_float32(base):
 
 
 def test_a_base_model_in_float16_is_not_trained(base, tmp_path):
-    half = BaseModel(model=str(base._folder), device="cpu", dtype="float16")
+    half = BaseModel(model=base.source.model, device="cpu", dtype="float16")
     with pytest.raises(EngineError, match="gradient scaler"):
         train_expert(half, encode(preferences(), base), RECIPE, seed=0, checkpoint=tmp_path / "c")
 
@@ -244,7 +244,7 @@ def test_a_base_model_in_float16_is_not_trained(base, tmp_path):
 @pytest.mark.parametrize(("dtype", "allowed"), [("tf32", True), ("float32", False)])
 def test_tf32_is_float32_weights_and_a_setting_that_lasts_a_training(base, dtype, allowed):
     torch.backends.cuda.matmul.allow_tf32 = False
-    chosen = BaseModel(model=str(base._folder), device="cpu", dtype=dtype)
+    chosen = BaseModel(model=base.source.model, device="cpu", dtype=dtype)
     assert chosen.unloaded().pipe.unet.dtype == torch.float32
     with chosen.unloaded().products():
         assert torch.backends.cuda.matmul.allow_tf32 is allowed

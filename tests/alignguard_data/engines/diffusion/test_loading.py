@@ -12,9 +12,10 @@ import pytest
 LOAD = """
 import sys
 from alignguard_data.engines.diffusion.loading import load_pipeline
+from alignguard_data.engines.model_source import ModelSource
 from alignguard_data.contracts.errors import EngineError
 try:
-    load_pipeline(sys.argv[1], revision="abc123", device="cpu", dtype="float32")
+    load_pipeline(ModelSource(sys.argv[1], "abc123"), device="cpu", dtype="float32")
 except EngineError as error:
     print(error)
 """
