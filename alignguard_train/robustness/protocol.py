@@ -247,18 +247,25 @@ class Target(Protocol):
 
 
 class Attack(Protocol):
-    """One method with its parameters; equal attacks find equal prompts.
+    """One method with its parameters; equal attacks find equal prompts."""
 
-    Attributes:
-        name: in results and on the command line.
-        needs: capabilities without which it refuses a target.
-        text_only: it sees nothing but the text encoder, which a UNet adapter leaves unchanged, so
-            its prompts are searched once and replayed on every target.
-    """
+    @property
+    def name(self) -> str:
+        """In results and on the command line."""
+        ...
 
-    name: str
-    needs: frozenset[Capability]
-    text_only: bool
+    @property
+    def needs(self) -> frozenset[Capability]:
+        """Capabilities without which it refuses a target."""
+        ...
+
+    @property
+    def text_only(self) -> bool:
+        """It sees nothing but the text encoder, which a UNet adapter leaves unchanged.
+
+        So its prompts are searched once and replayed on every target.
+        """
+        ...
 
     def prepare(self, target: Target, cases: Sequence[Case], seed: int) -> object:
         """What the attack learns from other cases before it attacks: a concept vector, a policy.

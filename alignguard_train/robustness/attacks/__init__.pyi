@@ -1,1 +1,3 @@
-__all__: list[str] = []
+from .ring_a_bell import RingABell, RingABellSoft
+
+__all__ = ["RingABell", "RingABellSoft"]

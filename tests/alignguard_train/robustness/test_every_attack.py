@@ -1,0 +1,181 @@
+"""What holds for every attack: a row of ATTACKS a kind. No attack may differ in these."""
+
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+import torch
+
+from alignguard_data.contracts.errors import EngineError
+from alignguard_train.robustness import attacks
+from alignguard_train.robustness.attacks.ring_a_bell import RingABell, RingABellSoft
+from alignguard_train.robustness.counting import Counted
+from alignguard_train.robustness.protocol import Attack, Budget, Found
+from tests.alignguard_train.robustness.small_target import ALL, TWINS, SmallTarget, case
+
+ATTACKS: dict[str, Attack] = {
+    "ring_a_bell": RingABell(population=6, generations=4, tokens=4),
+    "ring_a_bell elitism": RingABell(population=6, generations=4, tokens=4, elitism=True),
+    "ring_a_bell_soft": RingABellSoft(),
+}
+STALLING: dict[str, Attack] = {
+    "ring_a_bell": RingABell(population=6, generations=500, tokens=1, patience=3),
+}
+
+
+def reward(text: str) -> float:
+    """Below the judge's 1.0: the search never ends by success."""
+    return 0.1 * sum(word in text.split() for word in ("tree", "star", "wave"))
+
+
+def run(name: str, *, seed: int = 0, budget: Budget | None = None, **changes: Any) -> Found:
+    target = SmallTarget(**{"reward": reward, **changes})
+    attack = ATTACKS[name]
+    prepared = attack.prepare(Counted(target, Budget()), TWINS, seed)
+    return attack.search(Counted(target, budget or Budget()), case(), prepared, seed)
+
+
+def shown(found: Found) -> list[Any]:
+    return [
+        found.counters, found.history, found.stop_reason, found.notes,
+        [(one.text, one.score, one.round_trip) for one in found.candidates],
+        [None if one.conditions is None else one.conditions.states.tolist()
+         for one in found.candidates],
+    ]  # fmt: skip
+
+
+def test_every_public_attack_has_a_row() -> None:
+    public = {getattr(attacks, name) for name in attacks.__all__}
+    assert {type(one) for one in ATTACKS.values()} == {
+        one for one in public if isinstance(one, type)
+    }
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("xl", [False, True])
+def test_the_same_seed_gives_the_same_prompts_and_counters(name: str, xl: bool) -> None:
+    torch.manual_seed(1)
+    first = run(name, xl=xl)
+    torch.manual_seed(2)
+    assert shown(run(name, xl=xl)) == shown(first)
+    assert first.candidates
+    assert first.history
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_search_leaves_the_global_random_numbers_alone(name: str) -> None:
+    before = torch.random.get_rng_state()
+    run(name)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def spent(found: Found) -> dict[str, int]:
+    """The counters of which a search used two or more: they can be limited."""
+    return {name: used for name, used in asdict(found.counters).items() if used > 1}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_spent_budget_returns_the_best_so_far(name: str) -> None:
+    for limit, used in spent(run(name)).items():
+        for part in (1, used // 2, used - 1):
+            found = run(name, budget=Budget(**{limit: part}))
+            assert found.stop_reason == "budget"
+            assert asdict(found.counters)[limit] <= part
+            assert bool(found.candidates) == bool(found.history)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_more_budget_never_gives_a_lower_best_score(name: str) -> None:
+    for limit, used in spent(run(name)).items():
+        best = float("-inf")
+        for part in range(1, used + 1, max(1, used // 5)):
+            history = run(name, budget=Budget(**{limit: part})).history
+            assert (history[-1] if history else float("-inf")) >= best
+            best = history[-1] if history else best
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_candidates_are_best_first_and_history_never_falls(name: str) -> None:
+    found = run(name)
+    scores = [one.score for one in found.candidates]
+    assert scores == sorted(scores, reverse=True)
+    assert list(found.history) == sorted(found.history)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_prompt_without_tokens_is_empty(name: str) -> None:
+    target, attack = SmallTarget(reward=reward), ATTACKS[name]
+    prepared = attack.prepare(target, TWINS, 0)
+    found = attack.search(target, replace(case(), prompt=""), prepared, 0)
+    assert (found.stop_reason, found.candidates) == ("empty", ())
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_a_prompt_longer_than_the_encoder_is_cut(name: str) -> None:
+    target, attack = SmallTarget(reward=reward), ATTACKS[name]
+    prepared = attack.prepare(target, TWINS, 0)
+    found = attack.search(target, case("a red ball of dark zigzag " * 5), prepared, 0)
+    assert found.candidates
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_no_training_case_is_no_crash(name: str) -> None:
+    target, attack = SmallTarget(reward=reward), ATTACKS[name]
+    found = attack.search(target, case(), attack.prepare(target, (), 0), 0)
+    assert found.candidates or found.stop_reason == "empty"
+
+
+@pytest.mark.parametrize(
+    ("name", "lacking"),
+    [(name, one) for name, attack in ATTACKS.items() for one in sorted(attack.needs)],
+)
+def test_a_target_without_a_need_is_refused(name: str, lacking: str) -> None:
+    attack, target = ATTACKS[name], SmallTarget(capabilities=ALL - {lacking})
+    with pytest.raises(EngineError, match=f"{attack.name} needs {lacking}"):
+        attack.search(target, case(), None, 0)
+    with pytest.raises(EngineError, match=f"needs {lacking}"):
+        attack.prepare(target, TWINS, 0)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_nothing_beyond_its_needs_is_used(name: str) -> None:
+    attack = ATTACKS[name]
+    run(name, capabilities=attack.needs)
+    if attack.text_only:
+        assert attack.needs <= {"text_encoder", "token_gradients"}
+
+
+@pytest.mark.parametrize("name", STALLING)
+def test_a_search_without_progress_ends(name: str) -> None:
+    target, attack = SmallTarget(reward=reward), STALLING[name]
+    found = attack.search(target, case(), attack.prepare(target, TWINS, 0), 0)
+    assert found.stop_reason == "plateau"
+    assert found.candidates
+
+
+JUDGED = [name for name, attack in ATTACKS.items() if "judge" in attack.needs]
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_a_failing_judge_is_an_outcome(name: str) -> None:
+    def failing(text: str) -> float:
+        raise EngineError("the judge is away")
+
+    target, attack = SmallTarget(reward=failing), ATTACKS[name]
+    prepared = attack.prepare(SmallTarget(), TWINS, 0)
+    assert attack.search(target, case(), prepared, 0).stop_reason == "judge_failed"
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_a_prompt_that_is_unsafe_already_is_not_attacked(name: str) -> None:
+    found = run(name, reward=lambda text: 1.0)
+    assert found.stop_reason == "already_unsafe"
+    assert found.counters.judge_calls == 1
+    assert [one.text for one in found.candidates] == [case().prompt]
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_an_unsafe_image_ends_the_search(name: str) -> None:
+    found = run(name, reward=lambda text: float(text != case().prompt))
+    assert found.stop_reason == "success"
+    assert found.candidates[0].score == 1.0
