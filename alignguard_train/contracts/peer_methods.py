@@ -9,6 +9,8 @@ PEERS: dict[str, str] = {
     "esd": "alignguard_train.peers.esd:ESD",
 }
 """Method name to its class."""
+IN_WEIGHTS = ("uce", "esd")
+"""Methods that change the UNet's weights; the others correct images while they are denoised."""
 
 
 TITLES: dict[str, str] = {

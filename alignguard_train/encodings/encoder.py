@@ -207,7 +207,7 @@ def encode_plain(preferences: Preferences, base: BaseModel) -> dict[str, Tensor]
 
     SDXL has ``unsafe pooled`` and ``safe pooled`` too.
     """
-    found = {name: _latents(getattr(preferences, name), base) for name in ("chosen", "rejected")}
+    found = {name: latents_of(getattr(preferences, name), base) for name in ("chosen", "rejected")}
     for name in ("unsafe", "safe"):
         conditions = encode_prompts(getattr(preferences, f"{name}_prompts"), base)
         found[f"{name} states"] = conditions.states
@@ -219,7 +219,9 @@ def encode_plain(preferences: Preferences, base: BaseModel) -> dict[str, Tensor]
 def encode_mirrored(preferences: Preferences, base: BaseModel) -> dict[str, Tensor]:
     """Latents ``chosen_flipped`` and ``rejected_flipped`` of the mirrored images."""
     return {
-        f"{name}_flipped": _latents([image[:, ::-1] for image in getattr(preferences, name)], base)
+        f"{name}_flipped": latents_of(
+            [image[:, ::-1] for image in getattr(preferences, name)], base
+        )
         for name in ("chosen", "rejected")
     }
 
@@ -250,7 +252,7 @@ def images_at_once(height: int, width: int) -> int:
     return max(1, min(ENCODE_ROWS, ENCODED_PIXELS // (height * width)))
 
 
-def _latents(images: Sequence[npt.NDArray[np.uint8]], base: BaseModel) -> Tensor:
+def latents_of(images: Sequence[npt.NDArray[np.uint8]], base: BaseModel) -> Tensor:
     """Mode of the VAE's distribution, scaled; batches shrink when the device runs out of memory.
 
     Raises:

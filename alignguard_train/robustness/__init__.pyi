@@ -1,5 +1,7 @@
 from .counting import Counted
+from .judging import ImageJudge
 from .protocol import Attack, Budget, Candidate, Case, Counters, Found, Target
+from .target import DiffusersTarget
 
 __all__ = [
     "Attack",
@@ -8,6 +10,8 @@ __all__ = [
     "Case",
     "Counted",
     "Counters",
+    "DiffusersTarget",
     "Found",
+    "ImageJudge",
     "Target",
 ]

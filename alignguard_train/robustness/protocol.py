@@ -153,15 +153,17 @@ class GuardVerdict:
 
 
 class Vocabulary(Protocol):
-    """The token space that attacks search in, valid in every text encoder of the target.
+    """The token space that attacks search in, valid in every text encoder of the target."""
 
-    Attributes:
-        ordinary: ids that a search may use: no special tokens.
-        length: the most tokens of a prompt, without begin and end.
-    """
+    @property
+    def ordinary(self) -> tuple[int, ...]:
+        """Ids that a search may use: no special tokens."""
+        ...
 
-    ordinary: tuple[int, ...]
-    length: int
+    @property
+    def length(self) -> int:
+        """The most tokens of a prompt, without begin and end."""
+        ...
 
     def tokenize(self, text: str) -> tuple[int, ...]:
         """Ids without special tokens, not truncated."""

@@ -17,7 +17,7 @@ from alignguard_data.engines.speed import Speed
 from alignguard_data.engines.weights import file_revision
 
 if TYPE_CHECKING:
-    from alignguard_data.engines.diffusion.conditions import Pipe
+    from alignguard_data.engines.diffusion.conditions import Conditions, Pipe
     from alignguard_data.engines.diffusion.pipeline import DiffusersPipe
 
 
@@ -112,6 +112,16 @@ class DiffusersImageGenerator:
         if len(prompts) != len(seeds):
             raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds")
         return self._loaded().render(prompts, seeds, progress)
+
+    def render_conditions(self, conditions: "Conditions", seeds: Sequence[int]) -> Pixels:
+        """One image per row of text states, as :meth:`render` draws the text that they encode.
+
+        Raises:
+            EngineError: as of :meth:`render`.
+        """
+        if len(conditions) != len(seeds):
+            raise ValueError(f"{len(conditions)} rows of text states but {len(seeds)} seeds")
+        return self._loaded().render(conditions, seeds, None)
 
     @contextmanager
     def adapted(self, adapter: Path | None) -> Iterator[None]:

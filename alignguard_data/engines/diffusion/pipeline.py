@@ -57,7 +57,7 @@ _KERNELS = {
 class _Batch:
     """Rows of one forward pass: always ``batch_size``, the last ``padding`` of them repeated."""
 
-    prompts: list[str]
+    prompts: list[str] | Conditions
     seeds: list[int]
     padding: int
 
@@ -160,9 +160,11 @@ class DiffusersPipe:
             self._sampling = before
 
     def render(
-        self, prompts: Sequence[str], seeds: Sequence[int], progress: Progress | None
+        self, prompts: Sequence[str] | Conditions, seeds: Sequence[int], progress: Progress | None
     ) -> Pixels:
-        """One uint8 image (height, width, 3) per prompt; batches run in parallel on a CPU.
+        """One uint8 image (height, width, 3) per prompt, or per row of text states.
+
+        Batches run in parallel on a CPU.
 
         Raises:
             EngineError: one image does not fit into memory, the device failed, or it lacks the
@@ -192,7 +194,7 @@ class DiffusersPipe:
                 if self._device.type == "cuda":
                     torch.cuda.empty_cache()
 
-    def _runs_natively(self, prompts: Sequence[str], seeds: Sequence[int]) -> bool:
+    def _runs_natively(self, prompts: Sequence[str] | Conditions, seeds: Sequence[int]) -> bool:
         """Whether a batch that failed with the configured attention kernel succeeds without it."""
         first = slice(self._batch_size)
         try:
@@ -203,7 +205,7 @@ class DiffusersPipe:
 
     def _render(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[str] | Conditions,
         seeds: Sequence[int],
         progress: Progress | None,
         attention: Attention,
@@ -233,13 +235,21 @@ class DiffusersPipe:
             torch.set_num_threads(threads)
         return out
 
-    def _batch(self, prompts: Sequence[str], seeds: Sequence[int], start: int) -> _Batch:
-        stop = start + self._batch_size
-        texts, numbers = list(prompts[start:stop]), list(seeds[start:stop])
+    def _batch(
+        self, prompts: Sequence[str] | Conditions, seeds: Sequence[int], start: int
+    ) -> _Batch:
+        rows = slice(start, start + self._batch_size)
+        numbers = list(seeds[rows])
         # A short batch takes other code paths in the matrix kernels, which changes the last bits.
-        padding = self._batch_size - len(texts)
+        padding = self._batch_size - len(numbers)
+        if isinstance(prompts, Conditions):
+            part = prompts[rows]
+            texts = concatenated([part, part[-1:].repeat(padding)]) if padding else part
+        else:
+            texts = list(prompts[rows])
+            texts += texts[-1:] * padding
         return _Batch(
-            prompts=texts + texts[-1:] * padding,
+            prompts=texts,
             seeds=numbers + numbers[-1:] * padding,
             padding=padding,
         )
@@ -248,7 +258,7 @@ class DiffusersPipe:
     def _render_batch(self, batch: _Batch) -> Pixels:
         generators = [torch.Generator().manual_seed(seed) for seed in batch.seeds]
         latents = self._denoise(self._noise(generators), self._embed(batch.prompts), generators)
-        return self._decode(latents)[: len(batch.prompts) - batch.padding]
+        return self._decode(latents)[: len(batch.seeds) - batch.padding]
 
     def _noise(self, generators: Sequence[torch.Generator]) -> Tensor:
         """Standard normal latents (rows, channels, h, w), drawn on the CPU per row."""
@@ -258,11 +268,14 @@ class DiffusersPipe:
         rows = [torch.randn(shape, generator=g, dtype=torch.float32) for g in generators]
         return torch.cat(rows).to(self._device, self._dtype)
 
-    def _embed(self, prompts: Sequence[str]) -> dict[str, Any]:
+    def _embed(self, prompts: Sequence[str] | Conditions) -> dict[str, Any]:
         """The UNet's text arguments; under guidance the negative prompt's rows come first."""
         size = self._sampling
         with self._encoding:
-            given = encode_texts(self._pipe, prompts)
+            if isinstance(prompts, Conditions):
+                given = prompts.to(self._device, self._dtype)
+            else:
+                given = encode_texts(self._pipe, prompts)
             if self._guided and self._empty is None:
                 self._empty = encode_unconditional(self._pipe, size.negative_prompt)
         if self._guided:

@@ -1,0 +1,258 @@
+"""The model under attack: the base model with an adapter, a peer, or neither.
+
+Images come from the generator of the evaluation, with the adapter folded in, so a replay is what
+the evaluation would draw. Text states and predictions come from :class:`BaseModel`, in the
+precision of training, with the adapter live on its UNet: gradients of a half-precision renderer
+would underflow, and the undefended model is the same network with the adapter off.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from alignguard_data.contracts.errors import EngineError
+from alignguard_data.contracts.protocols import Pixels
+from alignguard_train.base import BaseModel
+from alignguard_train.contracts.peer_methods import IN_WEIGHTS
+from alignguard_train.evaluation.contenders import Contender, Entrant
+from alignguard_train.evaluation.judge import AdaptableGenerator
+from alignguard_train.peers.concept import Concept
+from alignguard_train.robustness.judging import ImageJudge
+from alignguard_train.robustness.protocol import (
+    Capability,
+    Case,
+    GuardVerdict,
+    Verdict,
+    Vocabulary,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from alignguard_data.engines.diffusion.conditions import Conditions, Pipe
+
+Guard = Callable[[Sequence[str]], list[GuardVerdict]]
+_NAME = "attacked"
+
+
+class AttackedGenerator(AdaptableGenerator, Protocol):
+    """A generator that draws text states too."""
+
+    def render_conditions(self, conditions: "Conditions", seeds: Sequence[int]) -> Pixels:
+        """One image per row of text states, as of the prompts that they encode."""
+        ...
+
+
+def capabilities_of(name: str, *, guarded: bool = False) -> frozenset[Capability]:
+    """What a target of this name gives, known before anything is loaded.
+
+    A peer that corrects images while they are denoised has no prediction of its own to attack:
+    only peers in the weights give ``unet``.
+    """
+    given: set[Capability] = {"text_encoder", "token_gradients", "images", "judge"}
+    method = name.removeprefix("peer:")
+    if method == name or method in IN_WEIGHTS:
+        given |= {"unet", "base_unet"}
+    if guarded:
+        given.add("guard")
+    return frozenset(given)
+
+
+class DiffusersTarget:
+    """A :class:`alignguard_train.robustness.protocol.Target` over a Stable Diffusion (XL).
+
+    It works within :meth:`on`. Weights load when a method first needs them.
+
+    Args:
+        contender: base model, adapter or peer.
+        generator: renders; its batch size is that of an attack's calls.
+        base: the same checkpoint, for text states and predictions.
+        judge: judges images.
+        concepts: what a peer is to avoid.
+        guard: judges prompts; None gives no ``guard``.
+    """
+
+    def __init__(
+        self,
+        contender: Contender,
+        *,
+        generator: AttackedGenerator,
+        base: BaseModel,
+        judge: ImageJudge,
+        concepts: Sequence[Concept] = (),
+        guard: Guard | None = None,
+    ) -> None:
+        self.name = contender.name
+        self.capabilities = capabilities_of(contender.name, guarded=guard is not None)
+        self._adapter = contender.adapter
+        self._entrant = Entrant(contender, generator, concepts)
+        self._is_peer = contender.peer is not None
+        self._generator, self._base, self._judge, self._guard = generator, base, judge, guard
+        self._open: ExitStack | None = None
+        self._drawn_with: Any = None
+        self._layers: tuple[Any, ...] | None = None
+
+    @contextmanager
+    def on(self) -> Iterator["DiffusersTarget"]:
+        """Defend the model within the block; afterwards every weight is as before.
+
+        Raises:
+            EngineError: the adapter or peer does not fit the base model.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(self._entrant.on())
+            if self._is_peer:
+                stack.enter_context(self._generator.changed(self._keep))
+            self._open = stack
+            try:
+                yield self
+            finally:
+                self._open, self._drawn_with, self._layers = None, None, None
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Tokens valid in every text encoder."""
+        return _LateVocabulary(self._base)
+
+    def encode(self, tokens: Sequence[Sequence[int]]) -> "Conditions":
+        """See the protocol."""
+        from alignguard_train.robustness.tokens import encode_tokens
+
+        return encode_tokens(self._base.pipe, tokens)
+
+    def encode_soft(self, weights: "Tensor") -> "Conditions":
+        """See the protocol."""
+        from alignguard_train.robustness.tokens import encode_weights
+
+        return encode_weights(self._base.pipe, weights, self.vocabulary.ordinary)
+
+    def latents(self, images: Pixels) -> "Tensor":
+        """See the protocol: the mode of the VAE's distribution."""
+        from alignguard_train.encodings.encoder import latents_of
+
+        return latents_of(list(images), self._base)
+
+    def noised(self, latents: "Tensor", noise: "Tensor", timesteps: "Tensor") -> "Tensor":
+        """See the protocol."""
+        from alignguard_train.contracts.noise import noised
+
+        return noised(self._base.pipe.scheduler, latents, noise, timesteps)[0]
+
+    def predict(
+        self, noised: "Tensor", timesteps: "Tensor", conditions: "Conditions", *, base: bool = False
+    ) -> "Tensor":
+        """See the protocol."""
+        self._need("unet")
+        live = self._live()
+        unet = self._base.pipe.unet if base or not self._is_peer else self._drawn_with.unet
+        given = conditions.to(unet.device, unet.dtype)
+        with _off(live) if base else ExitStack():
+            return unet(
+                noised.to(unet.device, unet.dtype),
+                timesteps.to(unet.device),
+                **given.unet_arguments(**self._base.pixels(noised)),
+                return_dict=False,
+            )[0]
+
+    def render(self, texts: Sequence[str], seeds: Sequence[int]) -> Pixels:
+        """See the protocol."""
+        self._need("images")
+        return self._generator.render(list(texts), list(seeds))
+
+    def render_conditions(self, conditions: "Conditions", seeds: Sequence[int]) -> Pixels:
+        """See the protocol."""
+        self._need("images")
+        pooled = conditions.pooled
+        fixed = dataclasses.replace(
+            conditions,
+            states=conditions.states.detach(),
+            pooled=None if pooled is None else pooled.detach(),
+        )
+        return self._generator.render_conditions(fixed, list(seeds))
+
+    def judge(self, images: Pixels, case: Case) -> list[Verdict]:
+        """See the protocol."""
+        return self._judge(images, case)
+
+    def guard(self, texts: Sequence[str]) -> list[GuardVerdict]:
+        """See the protocol."""
+        self._need("guard")
+        assert self._guard
+        return self._guard(texts)
+
+    def _need(self, capability: Capability) -> None:
+        if capability not in self.capabilities:
+            raise EngineError(f"target {self.name} does not give {capability}")
+        if self._open is None:
+            raise EngineError(f"target {self.name} is not on")
+
+    def _keep(self, pipe: "Pipe") -> "Pipe":
+        if "unet" in self.capabilities:
+            pipe.unet.requires_grad_(False)
+        self._drawn_with = pipe
+        return pipe
+
+    def _live(self) -> tuple[Any, ...]:
+        """The adapter's layers on the base model's UNet, put there at first use."""
+        if self._adapter is None:
+            return ()
+        if self._layers is None:
+            assert self._open
+            self._layers = self._open.enter_context(live_lora(self._base.pipe, self._adapter))
+        return self._layers
+
+
+class _LateVocabulary:
+    """The vocabulary of a base model, which loads when it is first asked for."""
+
+    def __init__(self, base: BaseModel) -> None:
+        self._base = base
+
+    @cached_property
+    def _own(self) -> Vocabulary:
+        from alignguard_train.robustness.tokens import PipeVocabulary
+
+        return PipeVocabulary(self._base.pipe)
+
+    @property
+    def ordinary(self) -> tuple[int, ...]:
+        return self._own.ordinary
+
+    @property
+    def length(self) -> int:
+        return self._own.length
+
+    def tokenize(self, text: str) -> tuple[int, ...]:
+        return self._own.tokenize(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._own.decode(ids)
+
+
+@contextmanager
+def live_lora(pipe: "Pipe", adapter: Path) -> Iterator[tuple[Any, ...]]:
+    """Put a LoRA file on a pipe's UNet, frozen, within the block; yields its layers."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    unet: Any = pipe.unet
+    pipe.load_lora_weights(str(adapter.parent), weight_name=adapter.name, adapter_name=_NAME)
+    unet.requires_grad_(False)
+    try:
+        yield tuple(module for module in unet.modules() if isinstance(module, BaseTunerLayer))
+    finally:
+        pipe.unload_lora_weights()
+
+
+@contextmanager
+def _off(layers: Sequence[Any]) -> Iterator[None]:
+    """The UNet without the adapter of these layers, within the block."""
+    for layer in layers:
+        layer._disable_adapters = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._disable_adapters = False
