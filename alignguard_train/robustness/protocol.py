@@ -184,7 +184,11 @@ class Target(Protocol):
 
     name: str
     capabilities: frozenset[Capability]
-    vocabulary: Vocabulary
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """Tokens valid in every text encoder."""
+        ...
 
     def encode(self, tokens: Sequence[Sequence[int]]) -> "Conditions":
         """Text conditions of token sequences, without gradients (``text_encoder``)."""

@@ -92,6 +92,7 @@ class DiffusersTarget:
         self._is_peer = contender.peer is not None
         self._generator, self._base, self._judge, self._guard = generator, base, judge, guard
         self._open: ExitStack | None = None
+        self._defended = ExitStack()
         self._drawn_with: Any = None
         self._layers: tuple[Any, ...] | None = None
 
@@ -102,15 +103,18 @@ class DiffusersTarget:
         Raises:
             EngineError: the adapter or peer does not fit the base model.
         """
-        with ExitStack() as stack:
-            stack.enter_context(self._entrant.on())
-            if self._is_peer:
-                stack.enter_context(self._generator.changed(self._keep))
+        with ExitStack() as stack, ExitStack() as self._defended:
+            self._defend()
             self._open = stack
             try:
                 yield self
             finally:
                 self._open, self._drawn_with, self._layers = None, None, None
+
+    def _defend(self) -> None:
+        self._defended.enter_context(self._entrant.on())
+        if self._is_peer:
+            self._defended.enter_context(self._generator.changed(self._keep))
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -135,11 +139,14 @@ class DiffusersTarget:
 
         return latents_of(list(images), self._base)
 
-    def noised(self, latents: "Tensor", noise: "Tensor", timesteps: "Tensor") -> "Tensor":
+    def noised(
+        self, latents: "Tensor", noise: "Tensor", timesteps: "Tensor"
+    ) -> "tuple[Tensor, Tensor]":
         """See the protocol."""
         from alignguard_train.contracts.noise import noised
 
-        return noised(self._base.pipe.scheduler, latents, noise, timesteps)[0]
+        noisy, _, wanted = noised(self._base.pipe.scheduler, latents, noise, timesteps)
+        return noisy, wanted
 
     def predict(
         self, noised: "Tensor", timesteps: "Tensor", conditions: "Conditions", *, base: bool = False
@@ -157,10 +164,16 @@ class DiffusersTarget:
                 return_dict=False,
             )[0]
 
-    def render(self, texts: Sequence[str], seeds: Sequence[int]) -> Pixels:
+    def render(self, texts: Sequence[str], seeds: Sequence[int], *, base: bool = False) -> Pixels:
         """See the protocol."""
-        self._need("images")
-        return self._generator.render(list(texts), list(seeds))
+        self._need("base_unet" if base else "images")
+        if not base:
+            return self._generator.render(list(texts), list(seeds))
+        self._defended.close()
+        try:
+            return self._generator.render(list(texts), list(seeds))
+        finally:
+            self._defend()
 
     def render_conditions(self, conditions: "Conditions", seeds: Sequence[int]) -> Pixels:
         """See the protocol."""

@@ -234,9 +234,23 @@ def test_latents_and_their_noise_have_the_shape_of_the_denoisers_input(one: Worl
     latents = target.latents(np.zeros((2, 16, 16, 3), np.uint8))
     assert latents.shape == (2, 4, 8, 8)
     times = torch.tensor([0, 999])
-    noisy = target.noised(latents, torch.ones_like(latents), times)
+    noisy, wanted = target.noised(latents, torch.ones_like(latents), times)
     alphas = one.base.pipe.scheduler.alphas_cumprod[times][:, None, None, None]
     torch.testing.assert_close(noisy, alphas.sqrt() * latents + (1 - alphas).sqrt())
+    assert torch.equal(wanted, torch.ones_like(latents))
+
+
+def test_an_undefended_image_is_the_base_models_and_the_defence_is_on_afterwards(
+    one: World,
+) -> None:
+    with one.target().on() as target:
+        undefended = target.render(TEXTS, [1, 2, 3])
+    for named in ({"adapter": one.adapter}, {"peer": UCE()}):
+        with one.target("merged" if "adapter" in named else "peer:uce", **named).on() as target:
+            before = target.render(TEXTS, [1, 2, 3])
+            assert np.array_equal(target.render(TEXTS, [1, 2, 3], base=True), undefended)
+            assert np.array_equal(target.render(TEXTS, [1, 2, 3]), before)
+            assert not np.array_equal(before, undefended)
 
 
 def test_a_peer_in_the_weights_predicts_and_one_in_the_loop_does_not() -> None:
