@@ -23,6 +23,10 @@ unexport PYTHONDONTWRITEBYTECODE
 # spin and slow the other workers tenfold.
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
+# Packages whose docstrings are compared with signatures.
+DOCUMENTED := alignguard_data/contracts alignguard_data/storage \
+  alignguard_train/adapters alignguard_train/contracts alignguard_train/merge
+
 .PHONY: run smol ui docs test test-slow test-vllm test-vllm-where-it-installs test-browser test-cpus wheel coverage check mutants bench study standin-base clean-env vllm-env vllm-cpu-env
 
 run: $(VENV)/.installed
@@ -41,6 +45,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/deptry alignguard_data alignguard_train pipelines
 	$(BIN)/deptry benchmarks research tests --ignore DEP002,DEP004
 	$(BIN)/codespell
+	$(BIN)/pydoclint $(DOCUMENTED)
 	$(BIN)/basedpyright --level error
 
 test: export OMP_NUM_THREADS = 1

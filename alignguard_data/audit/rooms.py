@@ -26,8 +26,8 @@ from alignguard_data.contracts.text import word_jaccard, words
 from alignguard_data.safety.rules import concept_refusal
 from alignguard_data.safety.tables import prompt_faults
 from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.parquet_files import open_parquet
 from alignguard_data.storage.paths import DataRoot
-from alignguard_data.storage.places import open_parquet
 from alignguard_data.taxonomy.parse import Taxonomy
 
 

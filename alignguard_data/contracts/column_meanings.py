@@ -12,7 +12,14 @@ from functools import cache
 
 @cache
 def meanings(record: type) -> dict[str, str]:
-    """Column of a record class to its meaning; a field without a string under it has none."""
+    """Read the strings under a record's fields.
+
+    Args:
+        record: a record class.
+
+    Returns:
+        Meaning by column; a field without a string under it is left out.
+    """
     definition = ast.parse(textwrap.dedent(inspect.getsource(record))).body[0]
     assert isinstance(definition, ast.ClassDef)
     found = {}

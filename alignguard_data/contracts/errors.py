@@ -25,7 +25,12 @@ class AlignGuardError(Exception):
 
 
 class ConfigError(AlignGuardError):
-    """A file that a user edits is wrong; one line per fault, with its place and value."""
+    """A file that a user edits is wrong; one line per fault, with its place and value.
+
+    Args:
+        source: the file or section with the faults.
+        faults: one message per fault.
+    """
 
     def __init__(self, source: str, faults: Sequence[str]) -> None:
         self.source = source
@@ -55,7 +60,11 @@ class EngineError(AlignGuardError):
 
 
 class NothingMade(AlignGuardError):
-    """Partitions made no rows although there was work; one line each, with the reason."""
+    """Partitions made no rows although there was work; one line each, with the reason.
+
+    Args:
+        lines: one line per partition.
+    """
 
     def __init__(self, lines: Sequence[str]) -> None:
         self.lines = tuple(lines)

@@ -25,7 +25,17 @@ PALETTE = (
 def new_figure(
     width: float, height: float, panels: int = 1, columns: int = 1
 ) -> tuple[Figure, list[Axes]]:
-    """An empty figure (inches) and its panels, row by row, with a light grid."""
+    """Make an empty figure whose panels have a light grid.
+
+    Args:
+        width: inches.
+        height: inches.
+        panels: number of panels.
+        columns: panels in a row.
+
+    Returns:
+        The figure and its panels, row by row.
+    """
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = list(figure.subplots(math.ceil(panels / columns), columns, squeeze=False).flat)
@@ -42,7 +52,15 @@ def new_figure(
 
 
 def png_bytes(figure: Figure, dpi: int) -> bytes:
-    """The figure as a PNG file, without the name of the program in it."""
+    """Encode a figure as PNG, without the name of the program in it.
+
+    Args:
+        figure: the figure.
+        dpi: dots per inch.
+
+    Returns:
+        The file's bytes.
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()

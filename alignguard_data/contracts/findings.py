@@ -12,7 +12,14 @@ _SHOWN = 5  # faults named in a message; the numbers count all
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """One claim: whether it holds, its numbers, and the faults (or what was checked)."""
+    """One claim: whether it holds, its numbers, and the faults (or what was checked).
+
+    Attributes:
+        name: the claim, as a slug.
+        passed: whether it holds.
+        numbers: what was counted, by name.
+        message: the first faults, or what was checked.
+    """
 
     name: str
     passed: bool
@@ -21,7 +28,15 @@ class Finding:
 
 
 def schema_fault(actual: pa.Schema, expected: pa.Schema) -> str | None:
-    """How two schemas differ in names, order or types; None if they are equal."""
+    """Compare two schemas.
+
+    Args:
+        actual: schema of a file.
+        expected: schema that it should have.
+
+    Returns:
+        How they differ in names, order or types; None if they are equal.
+    """
     have = [(field.name, _plain(field.type)) for field in actual]
     want = [(field.name, _plain(field.type)) for field in expected]
     if have == want:
@@ -32,7 +47,16 @@ def schema_fault(actual: pa.Schema, expected: pa.Schema) -> str | None:
 
 
 def finding(name: str, faults: Sequence[str], numbers: Mapping[str, float]) -> Finding:
-    """A finding that passes if there are no faults; its message lists the first few."""
+    """Make a finding that passes if there are no faults.
+
+    Args:
+        name: the claim, as a slug.
+        faults: one message per fault; the first few are shown.
+        numbers: what was counted, by name.
+
+    Returns:
+        The finding.
+    """
     listed = "; ".join(faults[:_SHOWN])
     more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
     checked = ", ".join(f"{key} {value:g}" for key, value in numbers.items())

@@ -11,7 +11,11 @@ Scores = Mapping[tuple[str, str], float]
 class FlagRule:
     """Flags an image whose score is at least ``at_least``.
 
-    ``version`` is the scorer version that the threshold was calibrated with; None: any.
+    Attributes:
+        scorer: name of the scorer.
+        key: which of its numbers.
+        at_least: threshold, in the scorer's unit.
+        version: scorer version that the threshold was calibrated with; None accepts any.
     """
 
     scorer: str
@@ -21,9 +25,14 @@ class FlagRule:
 
 
 def version_faults(flags: Sequence[FlagRule], versions: Mapping[str, str]) -> list[str]:
-    """One message per rule calibrated with another version of its scorer.
+    """Find rules that were calibrated with another version of their scorer.
 
-    ``versions`` holds the current version of each scorer.
+    Args:
+        flags: the rules.
+        versions: current version by name of the scorer.
+
+    Returns:
+        One message per such rule.
     """
     return [
         f"{rule.scorer}/{rule.key} at least {rule.at_least:g} was calibrated with version "
@@ -34,5 +43,16 @@ def version_faults(flags: Sequence[FlagRule], versions: Mapping[str, str]) -> li
 
 
 def flagged(scores: Scores, flags: Sequence[FlagRule]) -> bool:
-    """Whether any rule fires; KeyError if a rule's score is missing."""
+    """Decide whether an image is inappropriate, that is, whether any rule fires.
+
+    Args:
+        scores: raw value of the image by scorer name and key.
+        flags: the rules.
+
+    Returns:
+        True if at least one score reaches its rule's threshold.
+
+    Raises:
+        KeyError: a rule's score is missing.
+    """
     return any(scores[rule.scorer, rule.key] >= rule.at_least for rule in flags)

@@ -12,22 +12,40 @@ PNG_LEVEL = 1
 
 
 def encode_png(pixels: npt.NDArray[np.uint8]) -> bytes:
-    """One RGB image (height, width, 3) as a PNG; equal pixels give equal bytes."""
+    """Encode an image as PNG; equal pixels give equal bytes.
+
+    Args:
+        pixels: one RGB image (height, width, 3).
+
+    Returns:
+        The file's bytes.
+    """
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", compress_level=PNG_LEVEL)
     return buffer.getvalue()
 
 
 def phash_hex(pixels: npt.NDArray[np.uint8]) -> str:
-    """64-bit perceptual hash (hex) of one RGB image (height, width, 3)."""
+    """Hash an image so that similar images have similar hashes.
+
+    Args:
+        pixels: one RGB image (height, width, 3).
+
+    Returns:
+        64-bit perceptual hash (hex).
+    """
     return str(imagehash.phash(Image.fromarray(pixels)))
 
 
 def reject_reason(pixels: npt.NDArray[np.uint8]) -> str | None:
-    """Reason slug for an unusable rendering, or None.
+    """Check whether a rendering is unusable.
 
-    ``black_image``: every value is 0, as a decoder renders latents that are not finite.
-    ``constant_image``: one other colour everywhere.
+    Args:
+        pixels: one RGB image (height, width, 3).
+
+    Returns:
+        ``black_image`` (every value is 0, as a decoder renders latents that are not finite),
+        ``constant_image`` (one other colour everywhere), or None if it is usable.
     """
     if not pixels.any():
         return "black_image"

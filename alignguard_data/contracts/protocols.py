@@ -22,7 +22,12 @@ Progress = Callable[[int], object]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WritingRequest:
-    """One prompt pair to write: the ``index``-th request for ``concept``."""
+    """One prompt pair to write.
+
+    Attributes:
+        concept: the concept that the unsafe prompt shows.
+        index: number of the request for this concept, from 0.
+    """
 
     concept: Concept
     index: int
@@ -34,10 +39,12 @@ STOP = "stop"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """A writer's raw reply, and why it ended.
+    """A writer's raw reply, and why it ended. An engine error is never a reply.
 
-    ``finish_reason`` is ``stop``, ``length`` (out of tokens), ``content_filter`` (cut by the
-    server's filter), or another word of the engine. An engine error is never a reply.
+    Attributes:
+        text: what the model wrote.
+        finish_reason: ``stop``, ``length`` (out of tokens), ``content_filter`` (cut by the server's
+            filter), or another word of the engine.
     """
 
     text: str
@@ -58,10 +65,16 @@ class TextGenerator(Protocol):
         ...
 
     def generate(self, requests: Sequence[WritingRequest]) -> list[Reply]:
-        """One raw reply per request, in order.
+        """Write one reply per request.
 
         A good reply is a JSON object with the string fields ``unsafe_prompt`` and ``safe_prompt``.
         The same request gives the same reply.
+
+        Args:
+            requests: the pairs to write.
+
+        Returns:
+            The raw replies, in the order of the requests.
 
         Raises:
             EngineError: the engine failed; the text is its own.
@@ -90,7 +103,16 @@ class ImageGenerator(Protocol):
     def render(
         self, prompts: Sequence[str], seeds: Sequence[int], progress: Progress | None = None
     ) -> Pixels:
-        """One image per prompt from the noise of its seed, independent of the rest of the batch."""
+        """Render each prompt from the noise of its seed, independent of the rest of the batch.
+
+        Args:
+            prompts: one per image.
+            seeds: seed of the initial noise, one per prompt.
+            progress: called with the number of images just finished.
+
+        Returns:
+            The images, (len(prompts), height, width, 3).
+        """
         ...
 
 
@@ -113,9 +135,14 @@ class ImageScorer(Protocol):
         ...
 
     def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:
-        """One dict per image with every key of ``keys``.
+        """Score each image.
 
-        ``prompts`` are the captions, for scorers that compare an image with its text.
+        Args:
+            images: RGB images, (batch, height, width, 3).
+            prompts: their captions, for scorers that compare an image with its text.
+
+        Returns:
+            One dict per image with every key of ``keys``.
         """
         ...
 
@@ -134,7 +161,14 @@ class FeatureExtractor(Protocol):
         ...
 
     def features(self, images: Pixels) -> npt.NDArray[np.float32]:
-        """One vector per image, shape (batch, width)."""
+        """Embed each image.
+
+        Args:
+            images: RGB images, (batch, height, width, 3).
+
+        Returns:
+            Vectors, (batch, width).
+        """
         ...
 
 
@@ -157,7 +191,14 @@ class PairScorer(Protocol):
         ...
 
     def score(self, pairs: Sequence[PromptPair]) -> list[dict[str, float]]:
-        """One dict per pair with every key of ``keys``."""
+        """Score each pair.
+
+        Args:
+            pairs: prompt pairs.
+
+        Returns:
+            One dict per pair with every key of ``keys``.
+        """
         ...
 
 
@@ -175,5 +216,12 @@ class TextEmbedder(Protocol):
         ...
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Unit vectors, shape (len(texts), width); each depends on its own text only."""
+        """Embed each text, independent of the rest of the batch.
+
+        Args:
+            texts: the texts.
+
+        Returns:
+            Unit vectors, (len(texts), width).
+        """
         ...

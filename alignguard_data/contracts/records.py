@@ -24,9 +24,8 @@ SIDES: tuple[Side, Side] = ("safe", "unsafe")
 class Concept:
     """One thing that the aligned model must not draw.
 
-    ``key`` is ``<category>.<slug>`` and doubles as the partition key. ``terms`` are the words
-    or phrases by which a prompt names the concept. A concept of split ``test`` is held out
-    from training the experts, so that generalization can be measured.
+    A concept of split ``test`` is held out from training the experts, so that generalization can be
+    measured.
     """
 
     key: str
@@ -208,7 +207,14 @@ _ARROW = {
 
 
 def schema_of(record: type) -> pa.Schema:
-    """The Arrow schema of a record class: one non-null column per field, in field order."""
+    """Derive the Arrow schema of a record class.
+
+    Args:
+        record: a record class.
+
+    Returns:
+        One non-null column per field, in field order.
+    """
     hints = get_type_hints(record)
     return pa.schema(
         [
@@ -219,7 +225,15 @@ def schema_of(record: type) -> pa.Schema:
 
 
 def to_table(record: type, rows: Iterable[Any]) -> pa.Table:
-    """Rows of one record class as an Arrow table with exactly that record's schema."""
+    """Make an Arrow table from rows of one record class.
+
+    Args:
+        record: the record class.
+        rows: its instances.
+
+    Returns:
+        A table with exactly that record's schema.
+    """
     names = [f.name for f in dataclasses.fields(record)]
     columns: dict[str, list[Any]] = {name: [] for name in names}
     for row in rows:
@@ -229,28 +243,68 @@ def to_table(record: type, rows: Iterable[Any]) -> pa.Table:
 
 
 def from_table(record: type[R], table: pa.Table) -> list[R]:
-    """The inverse of :func:`to_table`; columns that are not in the record are ignored."""
+    """Read rows from a table; the inverse of :func:`to_table`.
+
+    Args:
+        record: the record class.
+        table: has the record's columns; others are ignored.
+
+    Returns:
+        One instance per row, in order.
+    """
     names = [f.name for f in dataclasses.fields(record)]  # pyright: ignore[reportArgumentType]
     return [record(**row) for row in table.select(names).to_pylist()]
 
 
 def pair_id(concept: str, unsafe_prompt: str, safe_prompt: str) -> str:
-    """128-bit BLAKE2b (hex) of concept key, unsafe prompt and safe prompt."""
+    """Derive the id of a prompt pair from its content.
+
+    Args:
+        concept: key of the concept.
+        unsafe_prompt: prompt that shows the concept.
+        safe_prompt: its twin without the concept.
+
+    Returns:
+        128-bit BLAKE2b (hex).
+    """
     return _blake(16, concept, unsafe_prompt, safe_prompt).hex()
 
 
 def pair_seed(pair: str, base_model: str) -> int:
-    """Seed of the initial noise that both images of a pair share: 63 bits, never negative."""
+    """Derive the seed of the initial noise that both images of a pair share.
+
+    Args:
+        pair: id of the pair.
+        base_model: id of the base model.
+
+    Returns:
+        63 bits, never negative.
+    """
     return int.from_bytes(_blake(8, pair, base_model)) >> 1
 
 
 def image_id(encoded: bytes) -> str:
-    """sha256 (hex) of the encoded file."""
+    """Derive the id of an image from its content.
+
+    Args:
+        encoded: bytes of the encoded file.
+
+    Returns:
+        sha256 (hex).
+    """
     return hashlib.sha256(encoded).hexdigest()
 
 
 def pair_role(pair: str, evaluation_share: float) -> Role:
-    """Role of a pair, from its id only: adding pairs never changes the role of another."""
+    """Choose the role of a pair, from its id only: adding pairs never changes another's role.
+
+    Args:
+        pair: id of the pair.
+        evaluation_share: expected share of pairs reserved for evaluation, in [0, 1].
+
+    Returns:
+        ``train`` or ``evaluation``.
+    """
     drawn = int.from_bytes(_blake(8, pair, "role")) / 2**64
     return "evaluation" if drawn < evaluation_share else "train"
 

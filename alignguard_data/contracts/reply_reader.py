@@ -44,6 +44,10 @@ def read_fields(reply: str, names: Sequence[str] = FIELDS) -> Fields | str:
     If a reply has several complete objects the last one counts, since a model may correct itself. A
     list must have one item. Other keys are ignored.
 
+    Args:
+        reply: what the model wrote.
+        names: fields that the object must have, as strings.
+
     Returns:
         All texts, or ``refusal`` (declines in plain words), ``schema`` (JSON of another shape) or
         ``unparseable`` (no JSON).
@@ -87,7 +91,14 @@ def read_list(reply: str) -> list[str] | str:
 
 
 def declines(text: str) -> bool:
-    """Whether a text begins like a refusal."""
+    """Check whether a text begins like a refusal.
+
+    Args:
+        text: what the model wrote.
+
+    Returns:
+        True for "I'm sorry", "I cannot" and the like.
+    """
     return bool(_DECLINES.match(canonical(text)))
 
 

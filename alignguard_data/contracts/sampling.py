@@ -13,11 +13,17 @@ Solver = Literal["checkpoint", "dpm++2m"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sampling:
-    """Sampling settings; ``batch_size`` is the rows of one forward pass.
+    """Sampling settings of a base model.
 
-    ``width`` and ``height`` are pixels, multiples of 8. ``guidance_scale`` of 1 or less renders
-    without classifier-free guidance. ``solver``: the checkpoint's own scheduler, or ``dpm++2m``,
-    the multistep DPM-Solver++, which needs fewer steps for the same image.
+    Attributes:
+        num_inference_steps: steps of the sampler.
+        guidance_scale: weight of classifier-free guidance; 1 or less renders without it.
+        width: pixels, a multiple of 8.
+        height: pixels, a multiple of 8.
+        batch_size: rows of one forward pass.
+        negative_prompt: what guidance moves away from.
+        solver: the checkpoint's own scheduler, or ``dpm++2m``, the multistep DPM-Solver++, which
+            needs fewer steps for the same image.
     """
 
     num_inference_steps: int = 50

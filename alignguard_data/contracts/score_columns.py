@@ -10,7 +10,16 @@ _SIDE_NUMBER = {"safe": "0", "unsafe": "1"}
 
 
 def score_column(scorer: str, key: str, side: str) -> str:
-    """``score_<scorer>_<key>_<0|1>`` for an image score; a pair score has no side."""
+    """Name the column of one number of one scorer.
+
+    Args:
+        scorer: name of the scorer.
+        key: which of its numbers.
+        side: ``safe`` or ``unsafe``; empty for a pair score.
+
+    Returns:
+        ``score_<scorer>_<key>_<0|1>``, without the last part for a pair score.
+    """
     parts = ["score", scorer, key, *([_SIDE_NUMBER[side]] if side else [])]
     return re.sub(r"\W", "_", "_".join(parts))
 
@@ -19,6 +28,10 @@ def check_score_columns(
     image_scorers: Sequence[ImageScorer], pair_scorers: Sequence[PairScorer]
 ) -> None:
     """Refuse scorers whose numbers would share a column, where one would hide the other.
+
+    Args:
+        image_scorers: scorers of images.
+        pair_scorers: scorers of prompt pairs.
 
     Raises:
         ConfigError: two scorers have the same name, or names and keys that differ only in

@@ -40,10 +40,28 @@ SCORED = "scored images"
 
 
 def score_part(scorer: str, key: str) -> str:
-    """Part of the scores' rows: one number of one scorer."""
+    """Name the part of the scores' rows that holds one number of one scorer.
+
+    Args:
+        scorer: name of the scorer.
+        key: which of its numbers.
+
+    Returns:
+        Name of the part in a manifest's digests.
+    """
     return f"{scorer}/{key}"
 
 
 def first_record(room: str) -> type:
-    """The record of a room's first shard; KeyError for a room without records."""
+    """Find the record of a room's first shard.
+
+    Args:
+        room: name of the room.
+
+    Returns:
+        The record class.
+
+    Raises:
+        KeyError: the room has no records.
+    """
     return next(iter(SHARD_RECORDS[room].values()))

@@ -23,11 +23,17 @@ _AFTER = rf"(?![^\W{BLANKLESS}])"
 
 
 def names_concept(text: str, terms: Sequence[str]) -> bool:
-    """Whether any term occurs in ``text`` as words, singular or plural.
+    """Check whether a text names a concept by any of its terms, singular or plural.
 
-    Spellings that :func:`canonical` folds are equal.
+    Spellings that :func:`canonical` folds are equal. In scripts without blanks a term matches
+    wherever its characters occur.
 
-    In scripts without blanks a term matches wherever its characters occur.
+    Args:
+        text: a prompt.
+        terms: words and phrases of the concept.
+
+    Returns:
+        True if at least one term occurs as words.
     """
     pattern = _pattern(tuple(terms))
     return bool(pattern and pattern.search(canonical(text)))
@@ -37,7 +43,11 @@ def names_concept(text: str, terms: Sequence[str]) -> bool:
 def term_keys(term: str) -> frozenset[str]:
     """Keys that two terms share if a text that names one may name the other.
 
-    The words in the singular, joined. Empty for a term without a letter or digit.
+    Args:
+        term: a word or phrase.
+
+    Returns:
+        Its words in the singular, joined; empty for a term without a letter or digit.
     """
     words = [word.replace("'", "") for word in _words(term)]
     singulars = [{word, *_singulars(word)} for word in words]

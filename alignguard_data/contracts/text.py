@@ -56,12 +56,19 @@ _LATIN = _QUOTES | str.maketrans(
 
 
 def canonical(text: str, *, keep_case: bool = False) -> str:
-    """The form used to compare texts; ``keep_case`` where capitals carry meaning.
+    """Fold a text to the form in which texts are compared.
 
     Compatibility forms (full width, ligatures, styled letters), case, composed or decomposed
     letters, accents of Latin, Greek and Cyrillic letters, look-alikes of Latin letters, dashes,
     quotation marks, digits of every script, underscores and the width of gaps are folded; invisible
     characters are removed. Punctuation stays.
+
+    Args:
+        text: any text.
+        keep_case: do not fold case, where capitals carry meaning.
+
+    Returns:
+        The folded text.
     """
     if text.isascii() and text.isprintable():
         folded = text.translate(_QUOTES)
@@ -75,10 +82,16 @@ def canonical(text: str, *, keep_case: bool = False) -> str:
 
 
 def words(text: str) -> list[str]:
-    """The words of a text, for counting and comparing.
+    """Split a text into words, for counting and comparing.
 
     Split at white space, and by ICU's dictionaries in scripts without blanks (Chinese, Japanese,
     Thai, ...).
+
+    Args:
+        text: any text.
+
+    Returns:
+        The words in order, with repetitions.
     """
     if not _BLANKLESS.search(text):
         return text.split()
@@ -94,10 +107,16 @@ def words(text: str) -> list[str]:
 
 
 def tidy(text: str) -> str:
-    """One spelling of a text, for storage.
+    """Normalize a text for storage.
 
-    Composed characters and single blanks. Invisible characters that no script needs (control
+    Characters are composed, blanks single. Invisible characters that no script needs (control
     characters, zero-width marks) are removed.
+
+    Args:
+        text: any text.
+
+    Returns:
+        The tidy text, which looks the same to a reader.
     """
     composed = unicodedata.normalize("NFC", text)
     return " ".join("".join(filter(_is_kept, composed)).split())
@@ -152,7 +171,15 @@ def _needs_marks(base: str) -> bool:
 
 
 def word_jaccard(one: str, other: str) -> float:
-    """Jaccard index of the two texts' word sets; 1.0 for two empty texts."""
+    """Jaccard index of two texts' word sets.
+
+    Args:
+        one: a text.
+        other: another text.
+
+    Returns:
+        Shared words over all words, in [0, 1]; 1.0 for two empty texts.
+    """
     first, second = set(words(canonical(one))), set(words(canonical(other)))
     together = first | second
     return len(first & second) / len(together) if together else 1.0

@@ -81,7 +81,7 @@ def query(
             columns = [column[0] for column in result.description or ()]
             return columns, result.fetchall()
         except duckdb.Error as error:
-            raise _failed(error) from error
+            raise QueryFailed(_failure(error)) from error
 
 
 def export(data: DataRoot, sql: str, target: Path) -> int:
@@ -102,7 +102,7 @@ def export(data: DataRoot, sql: str, target: Path) -> int:
                 f"copy ({statement}\n) to {_quoted(temporary)} (format {kind}, use_tmp_file false)"
             ).fetchall()
         except duckdb.Error as error:
-            raise _failed(error) from error
+            raise QueryFailed(_failure(error)) from error
     return int(copied[0][0])
 
 
@@ -124,8 +124,8 @@ def _quoted(path: Path) -> str:
     return "'" + str(path).replace("'", "''") + "'"
 
 
-def _failed(error: duckdb.Error) -> QueryFailed:
+def _failure(error: duckdb.Error) -> str:
     hint = ""
     if isinstance(error, duckdb.PermissionException):
         hint = "\nA query reads only the index and the releases; --out writes its rows to a file."
-    return QueryFailed(f"{error}{hint}")
+    return f"{error}{hint}"

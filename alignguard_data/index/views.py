@@ -12,8 +12,9 @@ import pyarrow as pa
 from alignguard_data.contracts.errors import IntegrityError
 from alignguard_data.index.adapters import ADAPTER_SCHEMA, list_adapters
 from alignguard_data.release.folders import list_releases
+from alignguard_data.storage.parquet_files import dataset
 from alignguard_data.storage.paths import DataRoot
-from alignguard_data.storage.places import Place, dataset, list_folder
+from alignguard_data.storage.places import Place, list_folder
 
 NEAR = 0.1
 """A near miss is within this share of its threshold."""
@@ -129,6 +130,13 @@ def attach_releases(connection: duckdb.DuckDBPyConnection, data: DataRoot) -> No
 
     They exist only for this connection. ``drift(older, newer)`` is a table macro. Releases are made
     after the index, so its file does not contain them; queries scan their shards.
+
+    Args:
+        connection: an open index.
+        data: the data folder, whose releases are added.
+
+    Raises:
+        IntegrityError: a shard of a release cannot be read.
     """
     folders = list_releases(data)
     connection.register(

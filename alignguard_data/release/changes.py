@@ -14,7 +14,8 @@ from alignguard_data.contracts.errors import IntegrityError
 from alignguard_data.release.checks import read_manifest, rows_of
 from alignguard_data.release.reader import EVALUATION
 from alignguard_data.release.withdrawals import Withdrawal
-from alignguard_data.storage.places import Place, list_folder, open_parquet, size
+from alignguard_data.storage.parquet_files import open_parquet
+from alignguard_data.storage.places import Place, list_folder, size
 
 Level = Literal["major", "minor", "patch"]
 Change = Literal["added", "removed", "changed"]
@@ -166,11 +167,7 @@ def change_log(
 
 
 def _check_files(folder: Place) -> None:
-    """Check that all data files exist with their size; a missing one would look like removed pairs.
-
-    Raises:
-        IntegrityError: a file is missing or differs, or the folder is not a release.
-    """
+    """Check that all data files exist with their size; a missing one looks like removed pairs."""
     for file in read_manifest(folder)["files"]:
         if file["name"].endswith(".parquet") and size(folder / file["name"]) != file["bytes"]:
             raise _damaged(folder / file["name"], "its size is not the manifest's")

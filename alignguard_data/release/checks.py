@@ -20,14 +20,8 @@ from alignguard_data.release.reader import EVALUATION
 from alignguard_data.release.rows import EVALUATION_SCHEMA, release_schema
 from alignguard_data.safety.tables import prompt_faults
 from alignguard_data.storage.manifest import MANIFEST
-from alignguard_data.storage.places import (
-    Place,
-    files,
-    list_folder,
-    open_parquet,
-    read_bytes,
-    read_columns,
-)
+from alignguard_data.storage.parquet_files import open_parquet, read_columns
+from alignguard_data.storage.places import Place, files, list_folder, read_bytes
 from alignguard_data.storage.shards import ShardFile, verify_file
 
 BATCH_ROWS = 10_000

@@ -25,7 +25,8 @@ from alignguard_data.release.checks import read_manifest, verify_release
 from alignguard_data.release.croissant import CROISSANT, croissant_bytes
 from alignguard_data.release.files import parquet_writer
 from alignguard_data.storage.manifest import MANIFEST
-from alignguard_data.storage.places import Place, list_folder, local_copy, open_parquet
+from alignguard_data.storage.parquet_files import open_parquet
+from alignguard_data.storage.places import Place, list_folder, local_copy
 from alignguard_data.storage.shards import ShardFile, describe, write_bytes
 
 TIERS = ("card", "prompts", "full")

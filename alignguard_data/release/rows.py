@@ -149,16 +149,16 @@ def concept_tables(
             pair = pairs[waiting.popleft()]
             safe, unsafe = (held.pop((pair.pair_id, side)) for side in ("safe", "unsafe"))
             if (safe.image_id, unsafe.image_id) != (pair.chosen_image_id, pair.rejected_image_id):
-                raise _unmatched(pair.pair_id, concept)
+                raise IntegrityError(_unmatched(pair.pair_id, concept))
             rows.append({**_fixed(pair, safe, unsafe), **scores[pair.pair_id]})
         if rows:
             yield pa.Table.from_pylist(rows, schema=schema)
     if waiting:
-        raise _unmatched(waiting[0], concept)
+        raise IntegrityError(_unmatched(waiting[0], concept))
 
 
-def _unmatched(identity: str, concept: Concept) -> IntegrityError:
-    return IntegrityError(f"pair {identity} of {concept.key} does not match its images")
+def _unmatched(identity: str, concept: Concept) -> str:
+    return f"pair {identity} of {concept.key} does not match its images"
 
 
 def _evaluation_rows(data: DataRoot, concept: Concept) -> list[Measured]:

@@ -14,8 +14,9 @@ from alignguard_data.contracts.errors import ConfigError, InputMissing, Integrit
 from alignguard_data.release.checks import rows_of
 from alignguard_data.release.folders import latest_release
 from alignguard_data.release.reader import EVALUATION
+from alignguard_data.storage.parquet_files import open_parquet
 from alignguard_data.storage.paths import DataRoot
-from alignguard_data.storage.places import Place, open_parquet, read_bytes
+from alignguard_data.storage.places import Place, read_bytes
 from alignguard_data.storage.row_files import decoded, lines_of
 from alignguard_data.storage.writes import append
 

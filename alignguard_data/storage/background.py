@@ -17,7 +17,11 @@ class BackgroundThread:
         self._last: Future[None] | None = None
 
     def submit(self, job: Callable[[], None]) -> None:
-        """Wait for the previous job, then start ``job``."""
+        """Wait for the previous job, then start ``job``.
+
+        Args:
+            job: what to run; it takes and returns nothing.
+        """
         self._settle()
         self._last = self._pool.submit(job)
 

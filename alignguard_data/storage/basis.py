@@ -33,6 +33,9 @@ def basis(
         judges_text: whether it applies the safety rules, whose version is then included.
         engine: the engine; its ``numerics``, if any, give the precision.
         tables: records or schemas by name, for a room that is not in ``SHARD_RECORDS``.
+
+    Returns:
+        Entry ``basis`` of a spec's config, with all that the code decides.
     """
     found: dict[str, Any] = {"format": format}
     if written := {**SHARD_RECORDS.get(room, {}), **(tables or {})}:
@@ -44,10 +47,13 @@ def basis(
 
 
 def digests(rows: Iterable[tuple[str, Sequence[object]]]) -> dict[str, str]:
-    """128-bit hash (hex) of each part's rows, in order.
+    """Hash each part's rows, in order.
 
     Args:
         rows: for each row its part, and the values that are read of it.
+
+    Returns:
+        128-bit hash (hex) by part.
     """
     found: dict[str, Any] = {}
     for part, values in rows:
@@ -57,9 +63,14 @@ def digests(rows: Iterable[tuple[str, Sequence[object]]]) -> dict[str, str]:
 
 
 def reads(made: Manifest, parts: Iterable[str]) -> dict[str, str]:
-    """Inputs of a partition that reads only these parts of another one's rows.
+    """Inputs of a partition that reads only some parts of another one's rows.
 
-    Their digests, or the content id if the other partition has none.
+    Args:
+        made: manifest of the partition that is read.
+        parts: names of the parts, as in its ``digests``.
+
+    Returns:
+        Digest by part, or the content id if the other partition has no digests.
     """
     if not made.digests:
         return {made.room: made.content_id}

@@ -15,6 +15,13 @@ from alignguard_data.storage.places import reason
 def connect(file: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     """Open a file, and create it if it is missing and writable.
 
+    Args:
+        file: a local file.
+        read_only: open it for reading, which several processes may do at once.
+
+    Returns:
+        A connection, which the caller closes.
+
     Raises:
         PartitionBusy: another process has it open.
         StorageError: the system refuses to open or create it.
@@ -30,6 +37,12 @@ def connect(file: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection
 
 def is_sound(file: Path) -> bool:
     """Whether all rows of all tables can be read, with block checksums.
+
+    Args:
+        file: a local file that exists.
+
+    Returns:
+        False if it is damaged or no DuckDB file.
 
     Raises:
         PartitionBusy: another process has the file open.

@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignguard_data.contracts.errors import InputMissing, IntegrityError, StorageError
-from alignguard_data.storage.places import Place, read_bytes, read_columns, size
+from alignguard_data.storage.parquet_files import read_columns
+from alignguard_data.storage.places import Place, read_bytes, size
 from alignguard_data.storage.shards import ShardFile, verified_file, verify_file, write_bytes
 
 MANIFEST = "manifest.json"
@@ -35,7 +36,26 @@ _LIBRARIES = ("torch", "diffusers", "transformers", "peft", "pyarrow", "nudenet"
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """``fingerprint`` hashes configuration and inputs, ``content_id`` only the files' hashes."""
+    """What a partition's files are, and what they were made from.
+
+    Attributes:
+        room: name of the room.
+        partition: key of the partition.
+        fingerprint: 64-bit hash (hex) of configuration, models and inputs.
+        content_id: 128-bit hash (hex) of the files' names and hashes.
+        inputs: content id by the name of each input that was read.
+        config: all settings that change the output.
+        models: revision by model id.
+        rows: rows of the first shard.
+        rejected: number of dropped rows by reason slug.
+        files: the partition's files.
+        counts: further numbers of the room.
+        versions: versions of the libraries that can change the output.
+        run_id: the run that wrote it; empty outside Dagster.
+        seconds: time that the last attempt took.
+        digests: digests of parts of the rows, for rooms that read only those; see
+            ``storage/basis.py``.
+    """
 
     room: str
     partition: str
@@ -52,10 +72,14 @@ class Manifest:
     run_id: str
     seconds: float
     digests: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Digests of parts of the rows, for rooms that read only those; see ``storage/basis.py``."""
 
     def save(self, folder: Place, name: str = MANIFEST) -> None:
-        """Write the manifest atomically."""
+        """Write the manifest atomically.
+
+        Args:
+            folder: folder of the partition.
+            name: file name in it.
+        """
         text = json.dumps(dataclasses.asdict(self), indent=2, sort_keys=True) + "\n"
         write_bytes(folder / name, text.encode())
 
@@ -63,6 +87,12 @@ class Manifest:
         """The file of this name; ``.parquet`` may be left out.
 
         A file in a subfolder is named with it.
+
+        Args:
+            stem: name of a shard or an extra file, with its subfolder if it has one.
+
+        Returns:
+            Its name in the partition's folder, rows, bytes and hash.
 
         Raises:
             IntegrityError: the manifest has no such file.
@@ -73,12 +103,26 @@ class Manifest:
         raise IntegrityError(f"the manifest of {self.room} {self.partition} names no {stem}")
 
     def verify(self, folder: Place) -> None:
-        """Check size and sha256 of all files; IntegrityError names a file that differs."""
+        """Check size and sha256 of all files.
+
+        Args:
+            folder: folder of the partition.
+
+        Raises:
+            IntegrityError: a file is missing or differs; it is named.
+        """
         for file in self.files:
             verify_file(folder, file)
 
     def faults(self, folder: Place) -> Iterator[str]:
-        """The messages of :meth:`verify`, one per faulty file."""
+        """Check all files as :meth:`verify` does, and go on after a fault.
+
+        Args:
+            folder: folder of the partition.
+
+        Yields:
+            One message per faulty file.
+        """
         for file in self.files:
             try:
                 verify_file(folder, file)
@@ -87,7 +131,14 @@ class Manifest:
 
 
 def load(folder: Place, name: str = MANIFEST) -> Manifest | None:
-    """The partition's manifest, or None if there is none.
+    """Read the manifest of a partition, if there is one.
+
+    Args:
+        folder: folder of the partition.
+        name: file name in it.
+
+    Returns:
+        The manifest, or None if there is none.
 
     Raises:
         IntegrityError: the manifest is not valid JSON or lacks a field.
@@ -107,7 +158,18 @@ def load(folder: Place, name: str = MANIFEST) -> Manifest | None:
 
 
 def require(folder: Place) -> Manifest:
-    """The partition's manifest; InputMissing if there is none."""
+    """Read the manifest of a partition that must be complete.
+
+    Args:
+        folder: folder of the partition.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        InputMissing: there is none.
+        IntegrityError: it is not valid JSON or lacks a field.
+    """
     manifest = load(folder)
     if manifest is None:
         raise InputMissing(
@@ -122,6 +184,14 @@ def read(folder: Place, stem: str, *, columns: list[str] | None = None) -> pa.Ta
     Of a large shard only ``columns`` are fetched, so reading prompts does not read images. Then
     only the size and the checksums of the read pages are checked; reading the images checks the
     full hash.
+
+    Args:
+        folder: folder of the partition.
+        stem: name of the shard, without ``.parquet``.
+        columns: columns to read; all by default.
+
+    Returns:
+        Rows in the order in which they were written.
 
     Raises:
         InputMissing: the partition has no manifest.
@@ -138,6 +208,14 @@ def read(folder: Place, stem: str, *, columns: list[str] | None = None) -> pa.Ta
 
 def read_batches(folder: Place, stem: str, *, rows: int) -> Iterator[pa.Table]:
     """Verify the shard ``stem`` and read it in batches of ``rows`` rows.
+
+    Args:
+        folder: folder of the partition.
+        stem: name of the shard, without ``.parquet``.
+        rows: rows of a batch; the last one may have fewer.
+
+    Yields:
+        The batches in order, one in memory at a time.
 
     Raises:
         InputMissing: the partition has no manifest.
@@ -172,7 +250,15 @@ def _fetched(path: Place, file: ShardFile, columns: list[str]) -> pa.Table:
 
 
 def fingerprint(config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-    """64-bit hash (hex) of configuration and inputs; equal means up to date."""
+    """Hash a partition's configuration and inputs; equal hashes mean up to date.
+
+    Args:
+        config: all settings that change the output, as JSON values.
+        inputs: content id by the name of the input.
+
+    Returns:
+        64-bit hash (hex).
+    """
     text = json.dumps({"config": config, "inputs": inputs}, sort_keys=True, default=list)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
@@ -182,6 +268,12 @@ def content_id(files: tuple[ShardFile, ...]) -> str:
 
     Equal content has an equal id, independent of time and place. Names include subfolders of the
     content, but not the generation folder.
+
+    Args:
+        files: a manifest's files, in any order.
+
+    Returns:
+        128-bit hash (hex).
     """
     text = json.dumps(sorted((file.name, file.sha256) for file in files))
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

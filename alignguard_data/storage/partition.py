@@ -44,13 +44,21 @@ State = Literal["done", "short", "empty", "stale", "missing"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PartitionSpec:
-    """Spec of a partition: its config, inputs and models.
+    """Spec of a partition: its config, inputs and models, which make the fingerprint.
 
-    ``config`` has everything that changes the output, ``inputs`` maps a name to the content id that
-    is read, and ``models`` maps a model id to its revision. They make the fingerprint; equal
-    fingerprints mean up to date. ``asks_again``: the next run completes a short partition.
-    ``least``: with fewer units (see :mod:`alignguard_data.storage.tally`) the partition is not
-    done.
+    Equal fingerprints mean up to date.
+
+    Attributes:
+        folder: folder of the partition.
+        room: name of the room.
+        key: key of the partition.
+        config: all settings that change the output.
+        inputs: content id by the name of each input that is read.
+        models: revision by model id.
+        asks_again: whether the next run completes a short partition.
+        least: with fewer units (see :mod:`alignguard_data.storage.tally`) the partition is not
+            done.
+        promises: whether the partition's files outside its folder exist too.
     """
 
     folder: Place
@@ -62,7 +70,6 @@ class PartitionSpec:
     asks_again: bool = False
     least: int = 1
     promises: Callable[[Manifest], bool] | None = None
-    """Whether the partition's files outside its folder exist too."""
 
     @property
     def fingerprint(self) -> str:
@@ -78,12 +85,22 @@ class PartitionSpec:
         """The manifest if it has this fingerprint and its files have the right sizes.
 
         Only sizes are checked, to keep a rerun fast; readers check hashes.
+
+        Returns:
+            The manifest, or None if it is missing or stale.
         """
         manifest = self.made()
         return manifest if manifest and self._promised(manifest) else None
 
     def met_by(self, manifest: Manifest) -> bool:
-        """Whether the partition of ``manifest`` is up to date with this spec."""
+        """Whether the partition of ``manifest`` is up to date with this spec.
+
+        Args:
+            manifest: manifest of an existing partition.
+
+        Returns:
+            Whether its fingerprint is this spec's and it is not too small.
+        """
         return self._files_match(manifest) and self._promised(manifest)
 
     def made(self) -> Manifest | None:
@@ -103,7 +120,14 @@ class PartitionSpec:
         return all(storage.size(self.folder / file.name) == file.bytes for file in manifest.files)
 
     def is_short(self, manifest: Manifest) -> bool:
-        """Whether a partition has fewer rows than wanted and the next run can add more."""
+        """Whether a partition has fewer rows than wanted and the next run can add more.
+
+        Args:
+            manifest: manifest of an existing partition.
+
+        Returns:
+            True if running the room again can complete it.
+        """
         return self.asks_again and short_by(manifest) > 0
 
     def made_nothing(self) -> Manifest | None:
@@ -115,10 +139,11 @@ class PartitionSpec:
         return attempt if attempt and attempt.fingerprint == self.fingerprint else None
 
     def state(self) -> State:
-        """State of the partition.
+        """Compare the partition on disk with this spec.
 
-        ``done``; ``short``: usable, but fewer rows than wanted; ``empty``: the last attempt made
-        nothing; ``stale``: made from other inputs; ``missing``: never completed.
+        Returns:
+            ``done``; ``short`` (usable, but fewer rows than wanted); ``empty`` (the last attempt
+            made nothing); ``stale`` (made from other inputs); or ``missing`` (never completed).
         """
         try:
             manifest = manifests.load(self.folder)
@@ -133,7 +158,14 @@ class PartitionSpec:
 
 @dataclass(kw_only=True, slots=True)
 class PartitionWork:
-    """A partition in progress; see the module's docstring."""
+    """A partition in progress; see the module's docstring.
+
+    Attributes:
+        spec: what the partition should be.
+        done: its manifest if there is nothing left to do.
+        resumed_batches: batches that a killed attempt left.
+        started: when the work began, by the monotonic clock (seconds).
+    """
 
     spec: PartitionSpec
     done: Manifest | None
@@ -157,11 +189,24 @@ class PartitionWork:
         return names
 
     def save_batch(self, name: str, table: pa.Table) -> None:
-        """Save a finished batch atomically."""
+        """Save a finished batch atomically.
+
+        Args:
+            name: name of the batch, unique in the partition.
+            table: its rows.
+        """
         write_shard(self.partial / f"{name}.parquet", table)
 
     def load_batch(self, name: str, *, columns: list[str] | None = None) -> pa.Table:
-        """Read a saved batch, or some of its columns."""
+        """Read a saved batch, or some of its columns.
+
+        Args:
+            name: one of :meth:`saved_names`.
+            columns: columns to read; all by default.
+
+        Returns:
+            The batch's rows.
+        """
         with pq.ParquetFile(self.partial / f"{name}.parquet") as shard:
             return shard.read(columns=columns)
 
@@ -177,12 +222,21 @@ class PartitionWork:
     ) -> Manifest:
         """Write the shards, then the manifest, then delete what they replace.
 
-        ``extra_files`` are moved in under their given names (adapter weights, plots, reports). The
-        first table's rows are the partition's rows; tables too large for memory are given as an
-        iterator. ``tally`` compares made with wanted units (default: all wanted rows were made). If
-        nothing was made, the tables are kept beside the partition, which is not done. ``digests``
-        are of parts of the rows, for rooms that read only those (see
-        :func:`alignguard_data.storage.basis.reads`).
+        If nothing was made, the tables are kept next to the partition, which is not done.
+
+        Args:
+            tables: rows by name of the shard, as one table or, if too large for memory, an iterator
+                of tables. The first one's rows are the partition's rows.
+            rejected: number of dropped rows by reason slug.
+            counts: further numbers for the manifest.
+            extra_files: local files by their name in the partition (adapter weights, plots,
+                reports); they are moved.
+            tally: units made and wanted; by default all wanted rows were made.
+            digests: digests of parts of the rows, for rooms that read only those (see
+                :func:`alignguard_data.storage.basis.reads`).
+
+        Returns:
+            The manifest that was written.
 
         Raises:
             NothingMade: nothing was made; the next attempt starts over.
@@ -217,6 +271,10 @@ class PartitionWork:
 
     def raise_if_nothing(self, tally: Tally, rejected: Mapping[str, int]) -> None:
         """Raise if nothing can be made, before anything is written.
+
+        Args:
+            tally: units made and wanted.
+            rejected: number of dropped rows by reason slug.
 
         Raises:
             NothingMade: the tally has nothing made.
@@ -276,6 +334,12 @@ class PartitionWork:
 @contextmanager
 def open_partition(spec: PartitionSpec) -> Generator[PartitionWork]:
     """Lock a partition (see :func:`storage.lock`) and check whether it is done.
+
+    Args:
+        spec: what the partition should be.
+
+    Yields:
+        The work; its ``done`` is the manifest if there is nothing to do.
 
     Raises:
         PartitionBusy: another live process is making this partition.

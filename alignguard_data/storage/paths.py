@@ -17,7 +17,12 @@ _LOCAL = frozenset({"index", "encodings"})
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataRoot:
-    """The data folder of one profile."""
+    """The data folder of one profile.
+
+    Attributes:
+        root: local folder, or prefix in a bucket, of all profiles.
+        profile: name of the profile, which is its folder's name.
+    """
 
     root: Place
     profile: str
@@ -33,16 +38,38 @@ class DataRoot:
         return self.base / "releases"
 
     def partition(self, room: str, partition: str = UNPARTITIONED) -> Place:
-        """The folder of one partition of one room."""
+        """Locate one partition of one room.
+
+        Args:
+            room: name of the room.
+            partition: key of the partition.
+
+        Returns:
+            Its folder, which need not exist.
+        """
         folder = self.base / room / partition
         return storage.scratch(folder) if room in _LOCAL else folder
 
     def inside(self, place: Place) -> str:
-        """A place relative to the root, as text that stays valid when the root moves."""
+        """A place relative to the root, as text that stays valid when the root moves.
+
+        Args:
+            place: a file or folder in the root.
+
+        Returns:
+            Its path relative to the root.
+        """
         return str(place).removeprefix(f"{self.root}/")
 
     def outside(self, inside: str) -> str:
-        """The inverse of :meth:`inside`."""
+        """The inverse of :meth:`inside`.
+
+        Args:
+            inside: a path relative to the root.
+
+        Returns:
+            The full path, as text.
+        """
         return str(self.root / inside)
 
     def prepare(self) -> None:

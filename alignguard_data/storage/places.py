@@ -13,15 +13,12 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pyarrow as pa
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 from upath import UPath
 
 from alignguard_data.contracts.errors import StorageError
@@ -39,6 +36,12 @@ _count = itertools.count()
 
 def parse_root(text: str) -> Place:
     """Parse ``ALIGNGUARD_ROOT`` into a place, without network access.
+
+    Args:
+        text: a local path, or ``s3://bucket/prefix``.
+
+    Returns:
+        An absolute local path, or a path in the bucket.
 
     Raises:
         StorageError: the protocol is unknown, the bucket name is missing, databases would misread
@@ -59,6 +62,12 @@ def parse_root(text: str) -> Place:
 def user_path(text: str | Path) -> Path:
     """Make a user's path absolute and expand `~`, also where no shell does.
 
+    Args:
+        text: a path as a user wrote it.
+
+    Returns:
+        The absolute path.
+
     Raises:
         StorageError: `~name` names no user.
     """
@@ -72,6 +81,13 @@ def addressable(folder: Path, what: str) -> Path:
     """Return the folder if SQLite and DuckDB addresses can name it.
 
     They interpret `?` and `%41` in a path and would write somewhere else.
+
+    Args:
+        folder: an absolute path.
+        what: what the folder is for, such as "the data root".
+
+    Returns:
+        The same path.
 
     Raises:
         StorageError: they cannot; the message starts with ``what``.
@@ -89,6 +105,12 @@ def scratch(place: Place) -> Path:
 
     For a bucket it is under ``ALIGNGUARD_SCRATCH`` (default ``~/.cache``) and may be deleted while
     nothing runs.
+
+    Args:
+        place: a folder of the data root.
+
+    Returns:
+        A local path, which need not exist.
     """
     if isinstance(place, Path):
         return place
@@ -108,6 +130,9 @@ def _scratch_base() -> Path:
 
 def prepare(folder: Place) -> None:
     """Create a folder that only its owner can read, and check that it is writable.
+
+    Args:
+        folder: folder to create, with its parents.
 
     Raises:
         StorageError: it is not writable; the message says what to do.
@@ -133,10 +158,17 @@ def prepare(folder: Place) -> None:
 
 
 def read_bytes(place: Place) -> bytes:
-    """Content of a small file; FileNotFoundError if it is missing.
+    """Read a small file.
+
+    Args:
+        place: the file.
+
+    Returns:
+        Its bytes.
 
     Raises:
         StorageError: the disk or the bucket refused.
+        FileNotFoundError: there is no such file.
     """
     with reading(place):
         if isinstance(place, Path):
@@ -146,7 +178,17 @@ def read_bytes(place: Place) -> bytes:
 
 
 def size(place: Place) -> int | None:
-    """Bytes of a file; None if it is missing."""
+    """Look up the size of a file.
+
+    Args:
+        place: the file.
+
+    Returns:
+        Bytes, or None if it is missing.
+
+    Raises:
+        StorageError: the disk or the bucket refused.
+    """
     try:
         with reading(place):
             found = place.stat()
@@ -156,13 +198,28 @@ def size(place: Place) -> int | None:
 
 
 def list_folder(folder: Place, pattern: str = "*") -> list[Place]:
-    """Files and folders in a folder that match a pattern, sorted; empty if there is no folder."""
+    """List the files and folders in a folder, without those below them.
+
+    Args:
+        folder: the folder.
+        pattern: glob pattern of the names.
+
+    Returns:
+        The matches, sorted; empty if there is no such folder.
+    """
     with reading(folder):
         return sorted(folder.glob(pattern), key=lambda place: place.name)
 
 
 def files(folder: Place) -> list[str]:
-    """Relative names of all files below a folder, sorted."""
+    """List all files below a folder.
+
+    Args:
+        folder: the folder.
+
+    Returns:
+        Names relative to the folder, sorted.
+    """
     if isinstance(folder, Path):
         return sorted(path.relative_to(folder).as_posix() for path in _local_files(folder))
     with reading(folder):
@@ -183,10 +240,17 @@ def newest(folder: Place) -> float:
 
 @contextmanager
 def local_copy(place: Place) -> Generator[Path]:
-    """Yield a local path of a file; FileNotFoundError if it is missing.
+    """Make a file readable by libraries that need a local path.
+
+    Args:
+        place: the file.
+
+    Yields:
+        The file itself if local, else a temporary copy.
 
     Raises:
         StorageError: the disk or the bucket refused.
+        FileNotFoundError: there is no such file.
     """
     if isinstance(place, Path):
         yield place
@@ -200,9 +264,14 @@ def local_copy(place: Place) -> Generator[Path]:
 
 
 def cached_copy(place: Place, expected: int) -> Path:
-    """Local path of a file, downloaded once and cached; ``expected`` is its size in bytes.
+    """Download a file once and keep it in the cache.
 
-    Only for files whose name changes with their content, such as a partition's.
+    Args:
+        place: the file; a local one is not copied.
+        expected: its size in bytes.
+
+    Returns:
+        The local path.
 
     Raises:
         StorageError: the disk or the bucket refused.
@@ -221,44 +290,14 @@ def _fetch(place: UPath, copy: Path) -> None:
         place.fs.get_file(place.path, str(copy))
 
 
-def open_parquet(place: Place) -> pq.ParquetFile:
-    """Open a Parquet file for partial reads; FileNotFoundError if it is missing."""
-    where = UPath(place)
-    with reading(place):
-        return pq.ParquetFile(where.path, filesystem=where.fs)
-
-
-def read_columns(place: Place, columns: Sequence[str]) -> pa.Table:
-    """Read some columns of a Parquet file without fetching the others.
-
-    Fetches the footer and the columns' byte ranges, and checks page checksums if the file has them.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        StorageError: the disk or the bucket refused, or the data is damaged.
-    """
-    where = UPath(place)
-    # Otherwise s3fs reads megabytes ahead at the start of each column.
-    options = {} if isinstance(place, Path) else {"cache_type": "none"}
-    with (
-        reading(place),
-        where.fs.open(where.path, "rb", **options) as handle,
-        pq.ParquetFile(handle, pre_buffer=True, page_checksum_verification=True) as file,
-    ):
-        return file.read(columns=list(columns))
-
-
-def dataset(places: Sequence[Place]) -> ds.Dataset:
-    """Parquet files of a folder as one lazily scanned dataset."""
-    where = [UPath(place) for place in places]
-    return ds.dataset([place.path for place in where], filesystem=where[0].fs, format="parquet")
-
-
 def lock(folder: Place) -> int | None:
-    """Lock a folder; returns the open file descriptor, or None if another process has the lock.
+    """Lock a folder.
 
-    It is a kernel lock that ends with the process. For a bucket it only covers processes of this
-    machine.
+    Args:
+        folder: the folder; a local one is created if missing.
+
+    Returns:
+        The open file descriptor, whose closing releases the lock; None if another process has it.
 
     Raises:
         StorageError: the folder cannot be written.
@@ -280,7 +319,16 @@ def lock(folder: Place) -> int | None:
 def map_concurrently(
     place: Place, function: Callable[[_Item], _Result], items: Iterable[_Item]
 ) -> list[_Result]:
-    """Apply ``function`` to each item, in order; concurrently for a bucket."""
+    """Apply a function to each item, concurrently for a bucket.
+
+    Args:
+        place: the storage that the function reads.
+        function: called once per item, from several threads for a bucket.
+        items: its arguments.
+
+    Returns:
+        The results in the order of the items.
+    """
     if isinstance(place, Path):
         return [function(item) for item in items]
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -292,6 +340,16 @@ def reading(place: Place) -> Generator[None]:
     """Turn failures in the block into a StorageError that names ``place``.
 
     FileNotFoundError passes through.
+
+    Args:
+        place: the place that the message names.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        StorageError: the disk or the bucket refused.
     """
     try:
         yield

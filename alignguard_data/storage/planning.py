@@ -17,7 +17,14 @@ DAMAGED = "its files or manifest are damaged"
 
 
 def why(spec: PartitionSpec) -> list[str]:
-    """Differences from the existing partition as old -> new; empty if up to date."""
+    """Explain why a partition is to be made.
+
+    Args:
+        spec: what the partition should be.
+
+    Returns:
+        Differences from the existing partition as old -> new; empty if it is up to date.
+    """
     try:
         before = manifests.load(spec.folder)
     except IntegrityError:
@@ -48,7 +55,15 @@ class Cost:
 
 
 def estimate(partitions: int, made: Sequence[Manifest]) -> Cost:
-    """Estimate from the medians of the room's existing partitions."""
+    """Estimate time and size of partitions from the medians of the existing ones.
+
+    Args:
+        partitions: number of partitions to make.
+        made: manifests of the same room.
+
+    Returns:
+        Seconds and bytes, None where nothing is known.
+    """
     if not made:
         return Cost(seconds=None, bytes=None, basis="unknown: none was made before")
     sizes = [sum(file.bytes for file in manifest.files) for manifest in made]

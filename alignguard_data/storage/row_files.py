@@ -55,15 +55,38 @@ class Cells:
     written: Mapping[str, str]
 
     def text(self, column: str) -> str:
-        """The cell's text, or an empty string."""
+        """The cell's text, or an empty string.
+
+        Args:
+            column: name of the column.
+
+        Returns:
+            The text; empty if the file has no such column.
+        """
         return self.values.get(column, "")
 
     def fault(self, what: str) -> str:
-        """``what``, prefixed with file and line."""
+        """``what``, prefixed with file and line.
+
+        Args:
+            what: what is wrong.
+
+        Returns:
+            A message for the user.
+        """
         return f"{self.file}, {self.place}: {what}"
 
     def number(self, column: str, faults: list[str], *, at_least: float) -> float | None:
-        """The cell as a number, None for a gap; another text adds a fault."""
+        """Read the cell as a number.
+
+        Args:
+            column: name of the column.
+            faults: receives a message if the text is no such number.
+            at_least: the smallest accepted value.
+
+        Returns:
+            The number, or None for a gap or a fault.
+        """
         text = self._stripped(column)
         if not text:
             return None
@@ -80,7 +103,18 @@ class Cells:
     def integer(
         self, column: str, faults: list[str], *, at_least: int, at_most: int, step: int = 1
     ) -> int | None:
-        """The cell as an integer within bounds and a multiple of ``step``; else adds a fault."""
+        """Read the cell as an integer.
+
+        Args:
+            column: name of the column.
+            faults: receives a message if the text is no such integer.
+            at_least: the smallest accepted value.
+            at_most: the largest accepted value.
+            step: the value must be a multiple of this.
+
+        Returns:
+            The integer, or None after a fault.
+        """
         text = self._stripped(column)
         if not text:
             return None
@@ -130,6 +164,12 @@ def lines_of(text: str) -> list[str]:
 def decoded(raw: bytes) -> str:
     """Decode UTF-8 with or without a byte order mark.
 
+    Args:
+        raw: a file's bytes.
+
+    Returns:
+        The text, without the mark.
+
     Raises:
         ValueError: it is not UTF-8; the message has the line and the byte.
     """
@@ -148,10 +188,12 @@ def read_rows(
     Args:
         file: where it lies.
         columns: the columns to look for, and their other spellings.
+        faults: receives everything that makes the file or a row unreadable.
         layout: by default from the file's ending. A file of one text per line has only the first
             required column.
-        faults: receives everything that makes the file or a row unreadable. The result is None if
-            nothing could be read.
+
+    Returns:
+        The rows, or None if nothing could be read.
     """
     chosen = layout or ENDINGS.get(file.suffix.lower())
     if chosen is None:

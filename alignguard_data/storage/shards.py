@@ -34,6 +34,12 @@ class ShardFile:
 def atomic_file(path: Place) -> Generator[Path]:
     """Yield a temporary local path that durably replaces ``path`` on success.
 
+    Args:
+        path: the file to write.
+
+    Yields:
+        A path in the same folder, or a local one for a bucket.
+
     Raises:
         StorageError: the disk or bucket refuses the write (full, read-only, ...).
     """
@@ -49,16 +55,35 @@ def atomic_file(path: Place) -> Generator[Path]:
 
 
 def write_bytes(path: Place, content: bytes) -> None:
-    """Write ``content`` to ``path`` atomically."""
+    """Write a file atomically.
+
+    Args:
+        path: the file.
+        content: its bytes.
+
+    Raises:
+        StorageError: the disk or the bucket refused.
+    """
     with atomic_file(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_shard(path: Path, table: Tables, **options: Any) -> ShardFile:
-    """Write one local Parquet shard atomically; ``options`` go to ``pyarrow.parquet``.
+    """Write one local Parquet shard atomically.
 
     A column named ``image`` is not compressed, since PNGs are. Each of several tables becomes a row
     group, with one in memory at a time.
+
+    Args:
+        path: the file.
+        table: the rows, as one table or an iterator of tables of one schema.
+        **options: for ``pyarrow.parquet``.
+
+    Returns:
+        Name, rows, size and sha256, for a manifest.
+
+    Raises:
+        StorageError: the disk refused the write.
     """
     tables: Iterator[Any] = iter([table] if isinstance(table, pa.Table) else table)
     first, rows = next(tables), 0
@@ -84,19 +109,39 @@ def write_shard(path: Path, table: Tables, **options: Any) -> ShardFile:
 
 
 def describe(path: Path, *, rows: int, relative_to: Path | None = None) -> ShardFile:
-    """Manifest entry (size and sha256) of a new file."""
+    """Describe a new file for a manifest.
+
+    Args:
+        path: a local file.
+        rows: its number of rows; 0 if it is no table.
+        relative_to: folder that the name is relative to; by default the file's own.
+
+    Returns:
+        Name, rows, size and sha256.
+    """
     name = path.relative_to(relative_to).as_posix() if relative_to else path.name
     return ShardFile(name=name, rows=rows, bytes=path.stat().st_size, sha256=sha256_file(path))
 
 
 def sha256_file(path: Path) -> str:
-    """sha256 (hex) of a file, read in chunks."""
+    """Hash a file, read in chunks.
+
+    Args:
+        path: a local file.
+
+    Returns:
+        sha256 (hex).
+    """
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def verify_file(folder: Place, expected: ShardFile) -> None:
     """Check one file's presence, size and hash against its manifest entry.
+
+    Args:
+        folder: folder of the manifest.
+        expected: the manifest's entry.
 
     Raises:
         IntegrityError: the file differs; names it and the difference.
@@ -111,6 +156,13 @@ def verify_file(folder: Place, expected: ShardFile) -> None:
 @contextmanager
 def verified_file(folder: Place, expected: ShardFile) -> Generator[Path]:
     """Yield a verified local path of a manifest's file.
+
+    Args:
+        folder: folder of the manifest.
+        expected: the manifest's entry.
+
+    Yields:
+        The file itself if local, else a copy.
 
     Raises:
         FileNotFoundError: it is not there.

@@ -41,14 +41,28 @@ class Tally:
         return {"wanted": self.wanted, "made": self.made, "unit": self.unit, "short_by": short}
 
     def summary(self, rejected: Mapping[str, int]) -> str:
-        """One line: made and wanted units, the most common reason, and an example."""
+        """Sum up an attempt in one line.
+
+        Args:
+            rejected: number of dropped rows by reason slug.
+
+        Returns:
+            Made and wanted units, the most common reason, and an example.
+        """
         shown = f"; for example {self.example}" if self.example else ""
         why = f"commonest reason {commonest(rejected)}" if rejected else "no reason is known"
         return f"{self.made} of {self.wanted} {self.unit}; {why}{shown}"
 
 
 def short_by(manifest: Manifest) -> int:
-    """Number of wanted units that are missing."""
+    """Count the wanted units that are missing.
+
+    Args:
+        manifest: manifest of a complete partition.
+
+    Returns:
+        Number of units; 0 if none are missing.
+    """
     return int(manifest.counts.get("short_by", 0))
 
 
@@ -56,12 +70,26 @@ def too_few(counts: Mapping[str, Any], least: int) -> bool:
     """Whether a partition with these counts is not done.
 
     A partition that wanted nothing may be empty.
+
+    Args:
+        counts: counts of the partition's manifest.
+        least: the least number of units of a partition that is done.
+
+    Returns:
+        True if it has fewer.
     """
     return int(counts.get("wanted", 0)) > 0 and int(counts["made"]) < least
 
 
 def commonest(rejected: Mapping[str, int]) -> str:
-    """The most common reason with its count; ties go to the first in the alphabet."""
+    """Find the most common reason; ties go to the first in the alphabet.
+
+    Args:
+        rejected: number of dropped rows by reason slug.
+
+    Returns:
+        The reason with its count, or ``unknown``.
+    """
     if not rejected:
         return "unknown"
     reason, count = min(rejected.items(), key=lambda item: (-item[1], item[0]))
@@ -69,7 +97,14 @@ def commonest(rejected: Mapping[str, int]) -> str:
 
 
 def summarize(attempts: Sequence[Manifest]) -> str:
-    """:meth:`Tally.summary` of several partitions of a room that made nothing, added up."""
+    """:meth:`Tally.summary` of several partitions of a room that made nothing, added up.
+
+    Args:
+        attempts: manifests of the attempts.
+
+    Returns:
+        One line.
+    """
     counts = [attempt.counts for attempt in attempts]
     reasons: Counter[str] = Counter()
     for attempt in attempts:
@@ -84,7 +119,14 @@ def summarize(attempts: Sequence[Manifest]) -> str:
 
 
 def masked(text: str) -> str:
-    """Mask a reply: letters become x, digits 0; punctuation and line ends stay."""
+    """Hide what a reply says; punctuation and line ends stay.
+
+    Args:
+        text: a reply that may be harmful.
+
+    Returns:
+        The text with x for every letter and 0 for every digit.
+    """
 
     def hide(word: re.Match[str]) -> str:
         if word[0] in _PLAIN:
@@ -100,6 +142,10 @@ def masked(text: str) -> str:
 def make_each(keys: Sequence[str], make: Callable[[str], None]) -> None:
     """Call ``make`` for each key, and go on if one makes nothing.
 
+    Args:
+        keys: keys of the partitions.
+        make: makes one partition.
+
     Raises:
         NothingMade: some partitions made nothing; one line each.
     """
@@ -113,6 +159,13 @@ def make_each(keys: Sequence[str], make: Callable[[str], None]) -> None:
 
 
 def raise_all(empty: Sequence[NothingMade]) -> None:
-    """Raise one :class:`NothingMade` for all of them, if any."""
+    """Raise if any partition made nothing.
+
+    Args:
+        empty: the errors; one :class:`NothingMade` gets the lines of all of them.
+
+    Raises:
+        NothingMade: ``empty`` is not empty.
+    """
     if empty:
         raise NothingMade([line for error in empty for line in error.lines])

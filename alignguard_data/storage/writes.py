@@ -16,6 +16,10 @@ def put_file(source: Path, target: Place) -> None:
     A local target is renamed. For a bucket it is uploaded: the object appears when its last byte
     has arrived and its checksum matches, and an interrupted upload leaves the old object.
 
+    Args:
+        source: a local file, which is gone afterwards.
+        target: its final place; an existing file is replaced.
+
     Raises:
         StorageError: the disk or the bucket refused.
     """
@@ -37,6 +41,11 @@ def put_folder(source: Path, target: Place, *, last: str) -> None:
 
     A local folder is renamed. A bucket gets file by file, ``last`` at the end and only if there is
     none. Leftovers of a killed attempt under the name are removed first.
+
+    Args:
+        source: a local folder, which is gone afterwards.
+        target: its final place, on the same disk or in a bucket.
+        last: name of the file that makes the folder complete.
 
     Raises:
         StorageError: the name is taken, or the disk or the bucket refused.
@@ -87,6 +96,10 @@ def sync_folder(folder: Path) -> None:
 def append(place: Place, text: str) -> None:
     """Append lines to a file; concurrent writers neither mix nor lose lines.
 
+    Args:
+        place: the file; created if it is missing.
+        text: whole lines, with their ends.
+
     Raises:
         StorageError: the disk or the bucket refused.
     """
@@ -109,6 +122,16 @@ def _put_longer(place: UPath, more: bytes) -> bool:
     """Put an object with ``more`` appended, unless it changed since it was read.
 
     The bucket compares the ETag; a lock on this machine would not cover other machines.
+
+    Args:
+        place: the object.
+        more: bytes to append.
+
+    Returns:
+        False if it changed meanwhile, so that nothing was written.
+
+    Raises:
+        OSError: the bucket refused for another reason.
     """
     try:
         tag = place.fs.info(place.path)["ETag"]
@@ -131,6 +154,9 @@ _LOST_RACE = ("PreconditionFailed", "ConditionalRequestConflict")
 def remove_file(place: Place) -> None:
     """Remove a file if it exists.
 
+    Args:
+        place: the file.
+
     Raises:
         StorageError: the disk or the bucket refused.
     """
@@ -144,6 +170,9 @@ def remove_file(place: Place) -> None:
 
 def remove_tree(folder: Place) -> None:
     """Remove a folder and its content if it exists.
+
+    Args:
+        folder: the folder.
 
     Raises:
         StorageError: the disk or the bucket refused.

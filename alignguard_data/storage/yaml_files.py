@@ -48,7 +48,15 @@ class YamlFile:
     old_booleans: tuple[Place, ...]
 
     def fault(self, place: Place, what: str) -> str:
-        """``what`` with the place and its line, or the line of its parent."""
+        """Describe a fault with its place and line.
+
+        Args:
+            place: path of keys and indices to the value.
+            what: what is wrong.
+
+        Returns:
+            A message with the line of the value, or of its parent.
+        """
         known = next(
             (self.lines[place[:n]] for n in range(len(place), -1, -1) if place[:n] in self.lines),
             None,
@@ -57,12 +65,26 @@ class YamlFile:
 
 
 def dotted(place: Place) -> str:
-    """``categories.0.key``."""
+    """Write a place with dots, as ``categories.0.key``.
+
+    Args:
+        place: path of keys and indices.
+
+    Returns:
+        The text.
+    """
     return ".".join(str(part) for part in place)
 
 
 def read_yaml(path: Path, *, may_be_empty: bool = False) -> YamlFile:
-    """Read a file with one mapping; ``may_be_empty`` also allows only comments.
+    """Read a file with one mapping.
+
+    Args:
+        path: a local file.
+        may_be_empty: accept a file with nothing but comments.
+
+    Returns:
+        The values, with the lines where they are written.
 
     Raises:
         ConfigError: it cannot be read, is not UTF-8 or YAML, is nested over 64 deep, or is not a
@@ -104,7 +126,14 @@ def read_yaml(path: Path, *, may_be_empty: bool = False) -> YamlFile:
 
 
 def yaml_bytes(content: Mapping[str, Any]) -> bytes:
-    """Plain values as YAML that :func:`read_yaml` reads back unchanged, in key order."""
+    """Write plain values as YAML that :func:`read_yaml` reads back unchanged.
+
+    Args:
+        content: the mapping; keys keep their order.
+
+    Returns:
+        The file's bytes.
+    """
     writer = YAML(typ="safe", pure=True)
     writer.default_flow_style = False
     writer.sort_base_mapping_type_on_output = False  # pyright: ignore[reportAttributeAccessIssue]

@@ -21,10 +21,22 @@ def adapter_metadata(
     experts: Mapping[str, str],
     recipe: Mapping[str, Any],
 ) -> dict[str, str]:
-    """Header of a merged adapter. It depends on content only, so equal merges give equal files.
+    """Make the file header of a merged adapter.
 
-    ``experts`` maps a category to the sha256 of its expert's file, ``recipe`` is the merge's
-    configuration. kohya-ss and compatible tools read the ``ss_`` names.
+    It depends on content only, so equal merges give equal files. kohya-ss and compatible tools read
+    the ``ss_`` names.
+
+    Args:
+        release: manifest of the release that the experts were trained on.
+        base_model: id of the base model.
+        base_revision: its revision.
+        merge: name of the strategy.
+        rank: the highest rank of a layer.
+        experts: sha256 of the expert's file by category.
+        recipe: the merge's configuration.
+
+    Returns:
+        Metadata of a safetensors file.
     """
     return {
         **_common(release, base_model, base_revision, rank=rank),
@@ -43,7 +55,18 @@ def expert_metadata(
     expert: str,
     recipe: Mapping[str, Any],
 ) -> dict[str, str]:
-    """Header of one expert; ``recipe`` is the partition's whole configuration."""
+    """Make the file header of one expert.
+
+    Args:
+        release: manifest of the release that it was trained on.
+        base_model: id of the base model.
+        base_revision: its revision.
+        expert: its category.
+        recipe: the partition's whole configuration, with ``rank``.
+
+    Returns:
+        Metadata of a safetensors file.
+    """
     return {
         **_common(release, base_model, base_revision, rank=recipe["rank"]),
         "alignguard.expert": expert,
@@ -68,7 +91,14 @@ def _common(release: Manifest, base_model: str, base_revision: str, *, rank: int
 
 
 def render_expert_card(metadata: Mapping[str, str]) -> str:
-    """README.md beside an expert."""
+    """Write the README.md of an expert.
+
+    Args:
+        metadata: its file's header.
+
+    Returns:
+        Markdown.
+    """
     recipe = json.loads(metadata["alignguard.recipe"])
     return _render("expert_card.md.j2", meta=metadata, recipe=recipe)
 
@@ -86,7 +116,16 @@ def _render(template: str, **values: object) -> str:
 def render_adapter_card(
     metadata: Mapping[str, str], *, strategy: str, error: float | None = None
 ) -> str:
-    """README.md beside an adapter; ``error`` is that of a merge cut to a lower rank."""
+    """Write the README.md of a merged adapter.
+
+    Args:
+        metadata: its file's header.
+        strategy: name of the strategy.
+        error: relative error of a merge cut to a lower rank; None if it is exact.
+
+    Returns:
+        Markdown.
+    """
     return _render(
         "adapter_card.md.j2",
         meta=metadata,

@@ -21,17 +21,25 @@ _NAME = "expert"
 
 @dataclass(frozen=True, slots=True)
 class LiveAdapter:
-    """Trainable float32 weights by their names in the UNet, and the layers that hold them."""
+    """A trainable adapter on the UNet.
+
+    Attributes:
+        parameters: float32 weights by their names in the UNet.
+        layers: the modules that hold them.
+    """
 
     parameters: dict[str, nn.Parameter]
     layers: tuple[Any, ...]
 
     @contextmanager
     def off(self) -> Iterator[None]:
-        """The UNet without the adapter: the reference, for forward passes without gradient.
+        """Switch the adapter off within the block: the reference, without gradient.
 
         diffusers' switch walks every module and peft's toggles every weight's gradient; together
         they cost a sixth of a small step.
+
+        Yields:
+            Nothing.
         """
         for layer in self.layers:
             layer._disable_adapters = True
@@ -53,6 +61,9 @@ class LiveAdapter:
     def go_on_from(self, start: Lora) -> None:
         """Load another adapter's weights.
 
+        Args:
+            start: LoRA layers by name; each has down (rank, in) and up (out, rank).
+
         Raises:
             EngineError: the layers or the rank differ.
         """
@@ -71,7 +82,16 @@ class LiveAdapter:
 
 @contextmanager
 def live_adapter(base: BaseModel, recipe: ExpertRecipe, seed: int) -> Iterator[LiveAdapter]:
-    """Put a new adapter on the UNet (gaussian down, zero up); remove it at the end."""
+    """Put a new adapter on the UNet, and remove it at the end of the block.
+
+    Args:
+        base: the base model.
+        recipe: which layers, and the rank.
+        seed: of the down matrices, which are drawn from a Gaussian; the up matrices are 0.
+
+    Yields:
+        The adapter, switched on.
+    """
     unet: Any = base.pipe.unet
     targets = LORA_TARGETS if recipe.layers == "attention" else SELF_ATTENTION_TARGETS
     unet.add_adapter(

@@ -23,7 +23,12 @@ _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
 
 @dataclass(frozen=True, slots=True)
 class LoraLayer:
-    """One layer's delta = up @ down: down (rank, inputs), up (outputs, rank)."""
+    """One layer's change of its weight, ``up @ down``.
+
+    Attributes:
+        down: (rank, inputs).
+        up: (outputs, rank).
+    """
 
     down: Tensor
     up: Tensor
@@ -41,7 +46,10 @@ Lora = dict[str, LoraLayer]
 def save_lora(lora: Lora, path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write an adapter in diffusers' format; equal tensors and metadata give equal bytes.
 
-    ``metadata`` goes into the file's header, as read by `safetensors.safe_open(...).metadata()`.
+    Args:
+        lora: LoRA layers by name.
+        path: the file.
+        metadata: for the file's header, as read by `safetensors.safe_open(...).metadata()`.
     """
     tensors = {}
     for name in sorted(lora):
@@ -54,6 +62,11 @@ def save_kohya(lora: Lora, path: Path, metadata: Mapping[str, str] | None = None
     """Write an adapter in the format of kohya-ss and ComfyUI.
 
     ``lora_unet_<module>.lora_down``, ``.lora_up`` and ``.alpha`` (the rank, so the scale is 1).
+
+    Args:
+        lora: LoRA layers by name.
+        path: the file.
+        metadata: for the file's header.
     """
     tensors = {}
     for name in sorted(lora):
@@ -67,8 +80,14 @@ def save_kohya(lora: Lora, path: Path, metadata: Mapping[str, str] | None = None
 def load_kohya(path: Path, modules: Iterable[str]) -> Lora:
     """Read an adapter in kohya's format, the inverse of :func:`save_kohya`.
 
-    ``modules`` are the UNet's module names: kohya's keys replace dots by underscores, so the names
-    are needed to read them. An alpha other than the rank is multiplied into the up matrices.
+    An alpha other than the rank is multiplied into the up matrices.
+
+    Args:
+        path: a local safetensors file.
+        modules: the UNet's module names, since kohya's keys replace their dots by underscores.
+
+    Returns:
+        LoRA layers by name, sorted; each has down (rank, in) and up (out, rank).
 
     Raises:
         IntegrityError: the file is unreadable, has layers of other modules, or incomplete layers.
@@ -109,7 +128,13 @@ def _write(tensors: dict[str, Tensor], path: Path, metadata: Mapping[str, str] |
 
 
 def load_lora(path: Path) -> Lora:
-    """Read an adapter of a UNet.
+    """Read an adapter of a UNet in diffusers' format.
+
+    Args:
+        path: a local safetensors file.
+
+    Returns:
+        LoRA layers by name, sorted; each has down (rank, in) and up (out, rank).
 
     Raises:
         IntegrityError: the file is unreadable or not a UNet-only LoRA.
@@ -127,7 +152,15 @@ def load_lora(path: Path) -> Lora:
 
 
 def relative_error(found: Lora, wanted: Lora) -> float:
-    """Frobenius norm of the difference of all deltas, relative to the wanted deltas."""
+    """Measure how far one adapter is from another.
+
+    Args:
+        found: LoRA layers by name.
+        wanted: the reference, with the same layers.
+
+    Returns:
+        Frobenius norm of the difference of all deltas over that of the wanted ones.
+    """
     off = sum(float((found[n].delta - wanted[n].delta).pow(2).sum()) for n in wanted)
     size = sum(float(wanted[n].delta.pow(2).sum()) for n in wanted)
     return (off / size) ** 0.5 if size else 0.0
@@ -138,6 +171,13 @@ def truncate(lora: Lora, rank: int) -> Lora:
 
     It decomposes the factors (up = Q R, down' = P S), so the cost depends on the adapter's rank,
     not on the layer's size.
+
+    Args:
+        lora: LoRA layers by name; each has down (rank, in) and up (out, rank).
+        rank: the highest rank of a layer.
+
+    Returns:
+        The same layers with that rank or less.
     """
     out = {}
     for name, layer in lora.items():
@@ -151,12 +191,28 @@ def truncate(lora: Lora, rank: int) -> Lora:
 
 
 def layer_errors(found: Lora, wanted: Lora) -> dict[str, float]:
-    """Relative error per layer (Frobenius norm of the difference over the wanted norm)."""
+    """Measure :func:`relative_error` layer by layer.
+
+    Args:
+        found: LoRA layers by name.
+        wanted: the reference, with the same layers.
+
+    Returns:
+        Error by layer.
+    """
     return {
         name: relative_error({name: found[name]}, {name: layer}) for name, layer in wanted.items()
     }
 
 
 def scaled(lora: Lora, weight: float) -> Lora:
-    """The adapter with every delta scaled by ``weight``."""
+    """Scale every delta of an adapter.
+
+    Args:
+        lora: LoRA layers by name.
+        weight: the factor.
+
+    Returns:
+        A new adapter, which shares the down matrices.
+    """
     return {name: LoraLayer(layer.down, layer.up * weight) for name, layer in lora.items()}

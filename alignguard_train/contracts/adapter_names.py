@@ -11,22 +11,50 @@ PEER = "peer:"
 
 
 def expert_name(category: str) -> str:
-    """Name of one category's expert."""
+    """Name one category's expert in an evaluation.
+
+    Args:
+        category: key of the category.
+
+    Returns:
+        ``expert:<category>``.
+    """
     return EXPERT + category
 
 
 def merge_name(strategy: str) -> str:
-    """Name of a merge by a baseline strategy."""
+    """Name a merge by a baseline strategy in an evaluation.
+
+    Args:
+        strategy: name of the strategy.
+
+    Returns:
+        ``merge:<strategy>``.
+    """
     return MERGE + strategy
 
 
 def peer_name(method: str) -> str:
-    """Name of another published method (see :mod:`alignguard_train.peers.registry`)."""
+    """Name another published method in an evaluation.
+
+    Args:
+        method: its key in :mod:`alignguard_train.peers.registry`.
+
+    Returns:
+        ``peer:<method>``.
+    """
     return PEER + method
 
 
 def label(name: str) -> str:
-    """The name's label in tables and plots."""
+    """Label an adapter in tables and plots.
+
+    Args:
+        name: its name in an evaluation.
+
+    Returns:
+        Text for a reader; the name itself if it is of no known kind.
+    """
     if name == BASE:
         return "Base model"
     if name == MERGED:

@@ -10,13 +10,17 @@ from alignguard_data.contracts.errors import EngineError
 
 
 def noised(scheduler: Any, x0: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Noisy latents, the network's time input, and its prediction target.
+    """Add noise to latents as in training.
 
     Args:
         scheduler: the base model's; its class and configuration decide the prediction type.
         x0: latents (rows, channels, h, w).
         noise: likewise.
         t: timesteps (rows,), from 0 to the scheduler's number of training timesteps - 1.
+
+    Returns:
+        Noisy latents (rows, channels, h, w), the network's time input (rows,), and its prediction
+        target (rows, channels, h, w).
 
     Raises:
         EngineError: the prediction type is not supported.
@@ -33,7 +37,14 @@ def noised(scheduler: Any, x0: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor
 
 
 def prediction_type_of(scheduler: Any) -> str:
-    """``epsilon``, ``v_prediction`` or ``flow`` (rectified flow: SD3.5, FLUX)."""
+    """Find what a scheduler's network predicts.
+
+    Args:
+        scheduler: the base model's.
+
+    Returns:
+        ``epsilon``, ``v_prediction`` or ``flow`` (rectified flow, as in SD3.5 and FLUX).
+    """
     if type(scheduler).__name__.startswith("FlowMatch"):
         return "flow"
     return scheduler.config.prediction_type
@@ -46,10 +57,18 @@ def add_noise(latents: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor)
 
 
 def flow_sigma(t: Tensor, *, steps: int, shift: float = 1.0) -> Tensor:
-    """Share of noise of rectified flow at timesteps 0 to steps - 1: (batch,), in (0, 1].
+    """Share of noise of rectified flow at a timestep.
 
     Evenly spaced s = (t + 1) / steps, shifted to shift s / (1 + (shift - 1) s): large images need
     more noise to lose the same information (arXiv 2403.03206, equation 23; SD3.5 has shift 3).
+
+    Args:
+        t: timesteps (rows,), from 0 to steps - 1.
+        steps: number of training timesteps.
+        shift: 1 for evenly spaced shares.
+
+    Returns:
+        Shares (rows,), in (0, 1].
     """
     s = (t + 1) / steps
     return shift * s / (1 + (shift - 1) * s)
@@ -68,6 +87,16 @@ def prediction_target(
 
     The noise; or v = sqrt(a_t) noise - sqrt(1 - a_t) x_0; or the flow's velocity, noise - x_0.
 
+    Args:
+        prediction_type: ``epsilon``, ``v_prediction`` or ``flow``.
+        latents: x_0 (rows, channels, h, w).
+        noise: likewise.
+        t: timesteps (rows,).
+        alphas_cumprod: a_t by timestep; only ``v_prediction`` needs it.
+
+    Returns:
+        The target (rows, channels, h, w).
+
     Raises:
         EngineError: the prediction type is not supported.
     """
@@ -84,11 +113,28 @@ def prediction_target(
 
 
 def per_row(values: Tensor, like: Tensor) -> Tensor:
-    """``values`` (rows,), shaped and typed to multiply ``like`` (rows, ...) row by row."""
+    """Shape values so that they multiply a batch row by row.
+
+    Args:
+        values: (rows,).
+        like: (rows, ...).
+
+    Returns:
+        ``values`` in the type of ``like``, (rows, 1, ...).
+    """
     return values.to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
 
 def seeded(what: str, seed: int, number: int) -> torch.Generator:
-    """Random generator for one purpose at one step, epoch or start."""
+    """Make a random generator for one purpose at one step, epoch or start.
+
+    Args:
+        what: the purpose.
+        seed: the training's seed.
+        number: of the step, epoch or start.
+
+    Returns:
+        A generator on the CPU.
+    """
     digest = hashlib.blake2b(f"{what} {seed} {number}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest) >> 1)

@@ -16,23 +16,39 @@ Optimizer = Literal["adamw", "adafactor"]
 class ExpertRecipe:
     """How one LoRA expert is trained (Diffusion-DPO and its remedies; docs/method.md).
 
-    Loss: ``method`` is ``dpo``, or ``sft`` (chosen side only). ``beta``: strength of the
-    preference. The error is a mean per element, so values are not comparable with those of
-    implementations that sum.
-    ``focal``: exponent that down-weights easy pairs (0: off). ``safeguard``: mu of Diffusion-SDPO,
-    which limits the rejected side's gradient (None: off).
-    ``preservation``: weight of the mean squared distance to the reference on (safe image, safe
-    prompt), at the pair's timestep or, ``preservation_at`` ``last``, on pure noise at t = T as in
-    DUO. ``preserve_others``: share of the preserved rows taken from other categories, either side
-    of their pairs, so an expert learns to leave them unchanged.
-    ``min_snr``: gamma of the timestep weights (None: off). ``layers``: every attention projection,
-    or only those of self-attention.
-
-    Steps: each takes ``batch_size`` times ``accumulation`` pairs. ``lr_floor``: the last learning
-    rate over the first, reached linearly after ``warmup_steps``. ``flip`` mirrors both images of a
-    pair together, half of the time. ``max_winner_ratio``: training stops as diverged when the
-    chosen side's error exceeds this multiple of the reference's, over 20 steps. ``watch_ip_every``:
-    steps between measurements of IP on held-out prompts, for TensorBoard only (0: never).
+    Attributes:
+        method: the loss, ``dpo``, or ``sft`` (chosen side only).
+        rank: rank of every layer; alpha is equal to it.
+        steps: optimizer steps.
+        batch_size: pairs of one forward pass.
+        accumulation: forward passes of one step.
+        beta: strength of the preference. The error is a mean per element, so values are not
+            comparable with those of implementations that sum.
+        focal: exponent that down-weights easy pairs; 0 turns it off.
+        safeguard: mu of Diffusion-SDPO, which limits the rejected side's gradient; None turns it
+            off.
+        preservation: weight of the mean squared distance to the reference on (safe image, safe
+            prompt).
+        preservation_at: ``same``, at the pair's timestep, or ``last``, on pure noise at t = T as in
+            DUO.
+        preserve_others: share of the preserved rows taken from other categories, either side of
+            their pairs, so an expert learns to leave them unchanged.
+        min_snr: gamma of the timestep weights; None turns them off.
+        layers: every attention projection, or only those of self-attention.
+        optimizer: ``adamw``, or ``adafactor``, which needs less memory.
+        lr: the first learning rate after the warm-up.
+        warmup_steps: steps in which the learning rate rises to ``lr``.
+        lr_floor: the last learning rate over the first, reached linearly.
+        weight_decay: of the optimizer.
+        clip: largest norm of a step's gradient.
+        caption_dropout: share of the prompts that are replaced by the empty one.
+        flip: mirror both images of a pair together, half of the time.
+        gradient_checkpointing: compute activations twice to save memory.
+        checkpoint_every: steps between saved states, from which a killed training resumes.
+        max_winner_ratio: training stops as diverged when the chosen side's error exceeds this
+            multiple of the reference's, over 20 steps.
+        watch_ip_every: steps between measurements of IP on held-out prompts, for TensorBoard only;
+            0 turns them off.
     """
 
     method: Method = "dpo"
@@ -98,6 +114,9 @@ def standin_expert() -> ExpertRecipe:
     """The stand-in's recipe.
 
     docs/explanation/training.md has the curves that chose it, and what 60 steps keep of 120.
+
+    Returns:
+        The recipe.
     """
     return ExpertRecipe(steps=60)
 
@@ -107,6 +126,9 @@ def sd15_expert() -> ExpertRecipe:
 
     Their learning rate 1e-5 is scaled by batch and accumulation. Flips are made to both images of a
     pair.
+
+    Returns:
+        The recipe.
     """
     return ExpertRecipe(
         rank=4, steps=2000, batch_size=4, accumulation=4, beta=5000.0, preservation=0.0,
@@ -128,15 +150,38 @@ def sdxl_expert() -> ExpertRecipe:
 
 
 def as_sft(recipe: ExpertRecipe) -> ExpertRecipe:
-    """The same training on chosen images only: the obvious alternative to a preference loss."""
+    """Train on chosen images only, the obvious alternative to a preference loss.
+
+    Args:
+        recipe: the recipe to change.
+
+    Returns:
+        A copy with method ``sft``.
+    """
     return replace(recipe, method="sft", preservation=0.0)
 
 
 def as_duo(recipe: ExpertRecipe, *, weight: float = 1.0) -> ExpertRecipe:
-    """In the manner of DUO (arXiv 2407.21035): self-attention only, preserved on noise at t = T."""
+    """Train in the manner of DUO (arXiv 2407.21035).
+
+    Args:
+        recipe: the recipe to change.
+        weight: weight of the preservation.
+
+    Returns:
+        A copy that trains only self-attention, preserved on noise at t = T.
+    """
     return replace(recipe, layers="self-attention", preservation=weight, preservation_at="last")
 
 
 def as_focal(recipe: ExpertRecipe, *, gamma: float = 2.0) -> ExpertRecipe:
-    """After SC-DPO (arXiv 2504.14290): hard pairs count more."""
+    """Train after SC-DPO (arXiv 2504.14290): hard pairs count more.
+
+    Args:
+        recipe: the recipe to change.
+        gamma: exponent that down-weights easy pairs.
+
+    Returns:
+        A copy with that exponent.
+    """
     return replace(recipe, focal=gamma)

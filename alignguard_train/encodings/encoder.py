@@ -22,7 +22,8 @@ from alignguard_data.engines.diffusion.conditions import (
     encode_unconditional,
 )
 from alignguard_data.engines.out_of_memory import is_out_of_memory
-from alignguard_data.storage.places import Place, dataset, list_folder, open_parquet
+from alignguard_data.storage.parquet_files import dataset, open_parquet
+from alignguard_data.storage.places import Place, list_folder
 from alignguard_train.base import BaseModel
 
 COLUMNS = ("pair_id", "concept", "category", "caption", "caption_safe", "jpg_0", "jpg_1")
@@ -255,8 +256,16 @@ def images_at_once(height: int, width: int) -> int:
 def latents_of(images: Sequence[npt.NDArray[np.uint8]], base: BaseModel) -> Tensor:
     """Mode of the VAE's distribution, scaled; batches shrink when the device runs out of memory.
 
+    Args:
+        images: RGB images (height, width, 3) of one size.
+        base: the base model, whose VAE encodes them.
+
+    Returns:
+        Latents (len(images), channels, h, w).
+
     Raises:
         EngineError: one image does not fit into memory.
+        RuntimeError: the VAE failed for another reason.
     """
     rows, first = images_at_once(*images[0].shape[:2]), 0
     parts: list[Tensor] = []

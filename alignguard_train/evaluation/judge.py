@@ -29,7 +29,8 @@ from alignguard_data.contracts.protocols import (
 from alignguard_data.contracts.records import SIDES
 from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.release.reader import EVALUATION
-from alignguard_data.storage.places import Place, dataset
+from alignguard_data.storage.parquet_files import dataset
+from alignguard_data.storage.places import Place
 from alignguard_train.evaluation.config import (
     EvaluationConfig,
     ScoreKey,

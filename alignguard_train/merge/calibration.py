@@ -34,7 +34,11 @@ class ActivityMeter:
         self._inputs = 0
 
     def add(self, x: Tensor) -> None:
-        """Layer inputs (..., inputs): add |delta_k x| of every expert k and output i."""
+        """Add |delta_k x| of every expert k and output i.
+
+        Args:
+            x: layer inputs (..., inputs).
+        """
         # Through the low rank, in small batches: a large UNet has thousands of tokens per image.
         for tokens in x.reshape(-1, x.shape[-1]).split(TOKENS):
             sizes = ((tokens @ e.down.T @ e.up.T).abs_() for e in self._layers)
@@ -64,6 +68,15 @@ def measure_activity(
 
     The inputs are up to ``config.calibration_pairs`` rejected images and unsafe prompts of each
     category, spread over its concepts and noised at timesteps drawn as in training.
+
+    Args:
+        base: the base model.
+        experts: LoRA layers by name, of each expert.
+        encoded: pairs of all categories.
+        config: number and timesteps of the calibration rows, statistic and seed.
+
+    Returns:
+        Activation (experts, outputs) by layer.
     """
     meters = {
         name: ActivityMeter([lora[name] for lora in experts], config.stat) for name in experts[0]
@@ -81,7 +94,15 @@ def measure_activity(
 
 @contextmanager
 def listening(base: BaseModel, hear: Mapping[str, Callable[[Tensor], None]]) -> Iterator[None]:
-    """Pass every named layer's input to its listener within the block."""
+    """Pass every named layer's input to its listener within the block.
+
+    Args:
+        base: the base model.
+        hear: listener of the inputs (..., inputs) by layer.
+
+    Yields:
+        Nothing.
+    """
 
     def listen(name: str, heard: Callable[[Tensor], None]) -> torch.utils.hooks.RemovableHandle:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -109,6 +130,13 @@ def pass_inputs(
 
     Inputs are rejected images with unsafe prompts, or chosen images with safe prompts, noised at
     timesteps drawn as in training.
+
+    Args:
+        base: the base model.
+        encoded: the pairs.
+        rows: indices into ``encoded``.
+        config: timesteps per row, and seed.
+        safe: pass the chosen images with safe prompts instead of the rejected with unsafe ones.
     """
     scheduler, unet = base.pipe.scheduler, base.pipe.unet
     images, prompts = (encoded.chosen, encoded.safe) if safe else (encoded.rejected, encoded.unsafe)
@@ -155,7 +183,16 @@ def _number(seed: int, concept: str) -> bytes:
 def calibrated_on(
     encoded: EncodedPreferences, categories: Sequence[str], config: MergeConfig
 ) -> dict[str, dict[str, int]]:
-    """Number of calibration rows per category and concept, for the manifest."""
+    """Count the calibration rows, for the manifest.
+
+    Args:
+        encoded: pairs of all categories.
+        categories: keys of the categories.
+        config: number and seed of the calibration rows.
+
+    Returns:
+        Number of rows by category and concept.
+    """
     return {
         category: dict(
             sorted(

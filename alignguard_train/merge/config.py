@@ -23,16 +23,22 @@ Strategy = Literal[
 class MergeConfig:
     """How experts become one adapter (docs/method.md, "Merging experts").
 
-    ``stat`` and ``unit`` are Co-Merge's: mean activation or how often an expert's is the largest;
-    a winner for each output row or for each layer. ``calibration_pairs`` unsafe prompts of every
-    category are noised at ``calibration_timesteps`` timesteps each. ``baselines`` are stored
-    beside the merge for comparison; ``sum_scale`` belongs to those that add experts up, ``sum``,
-    ``svd``, ``magnitude`` and ``dare``, ``density`` to ``ties``, ``dare`` and ``magnitude``.
-    ``safe_weight`` and ``ridge`` belong to ``regmean``: how much the merge should do nothing on
-    safe inputs, and the share of the mean input power that keeps its equations solvable.
-    ``weights`` scales the experts of some categories before they are merged, by any strategy.
-    ``rank`` cuts the merge to a lower rank by SVD; None stores it exactly, at the sum of the
-    experts' ranks.
+    Attributes:
+        strategy: of the adapter that is released and evaluated as merged.
+        stat: Co-Merge's statistic, the mean activation or how often an expert's is the largest.
+        unit: what Co-Merge gives to one expert, an output row or a layer.
+        calibration_pairs: unsafe prompts of every category that calibrate the merge.
+        calibration_timesteps: timesteps at which each of them is noised.
+        seed: of the calibration's noise, and of strategies that draw at random.
+        baselines: strategies that are stored next to the merge for comparison.
+        sum_scale: factor of strategies that add experts up (``sum``, ``svd``, ``magnitude``,
+            ``dare``).
+        density: share of the weights that ``ties``, ``dare`` and ``magnitude`` keep, in (0, 1].
+        safe_weight: how much a merge by ``regmean`` should do nothing on safe inputs.
+        ridge: share of the mean input power that keeps the equations of ``regmean`` solvable.
+        weights: factor of an expert by category, before merging by any strategy.
+        rank: rank to which the merge is cut by SVD; None stores it exactly, at the sum of the
+            experts' ranks.
     """
 
     strategy: Strategy = "co-merge"

@@ -38,13 +38,21 @@ class MomentMeter:
         self._sum, self._tokens = torch.zeros_like(self._total), 0
 
     def add(self, x: Tensor) -> None:
-        """Layer inputs (..., inputs) of the current category."""
+        """Add inputs of the current category.
+
+        Args:
+            x: layer inputs (..., inputs).
+        """
         tokens = x.reshape(-1, x.shape[-1]).float()
         self._sum += (tokens.T @ tokens).double().cpu()
         self._tokens += len(tokens)
 
     def close(self, expert: int | None) -> None:
-        """Assign the current category to this expert; None: safe inputs."""
+        """Assign the inputs added so far to an expert.
+
+        Args:
+            expert: index of the expert; None for safe inputs.
+        """
         moment = self._sum / max(1, self._tokens)
         if expert is None:
             self._total += self._safe_weight * moment
@@ -54,9 +62,13 @@ class MomentMeter:
         self._sum, self._tokens = torch.zeros_like(self._sum), 0
 
     def downs(self, ridge: float) -> list[Tensor]:
-        """The merged layer's down matrices, one per expert: A_k C_k times the inverse of the sum.
+        """Solve for the merged layer's down matrices, A_k C_k times the inverse of the sum.
 
-        ``ridge``, a share of the mean diagonal, regularizes directions without input.
+        Args:
+            ridge: share of the mean diagonal that regularizes directions without input.
+
+        Returns:
+            One matrix (rank, inputs) per expert.
         """
         size = self._total.diagonal().mean() * ridge
         system = self._total + size * torch.eye(len(self._total), dtype=torch.float64)
@@ -72,10 +84,18 @@ def regmean(
     encoded: EncodedPreferences,
     config: MergeConfig,
 ) -> Lora:
-    """Merge ``experts``, the k-th of which was trained on ``categories[k]`` of ``encoded``.
+    """Merge experts by RegMean.
 
-    Calibration reads ``config.calibration_pairs`` pairs per category, spread over its concepts, at
-    ``config.calibration_timesteps`` timesteps each; ``config.safe_weight`` is s above.
+    Args:
+        base: the base model.
+        experts: LoRA layers by name, of each expert.
+        categories: the k-th is the one that expert k was trained on.
+        encoded: pairs of all categories.
+        config: calibration pairs per category, spread over its concepts, and timesteps of each;
+            ``safe_weight`` is s above.
+
+    Returns:
+        One LoRA with the same layers, of the sum of the ranks.
 
     Raises:
         ValueError: a category has no pair for calibration.

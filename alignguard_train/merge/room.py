@@ -49,6 +49,15 @@ def spec(
 ) -> PartitionSpec:
     """Spec of the merge.
 
+    Args:
+        data: the data folder.
+        categories: keys of the categories with an expert.
+        base: the base model.
+        config: the profile's section ``merge``.
+
+    Returns:
+        The spec, of the one partition ``all``.
+
     Raises:
         InputMissing: an expert is not trained yet.
     """
@@ -76,11 +85,19 @@ def make_merges(
     config: MergeConfig,
     progress: Progress | None = None,
 ) -> Manifest:
-    """Merge with the chosen strategy and each baseline; ``progress`` counts strategies.
+    """Merge with the chosen strategy and each baseline.
 
     A strategy's folder holds the adapter in diffusers' and in kohya's format and a model card.
-    Table "winners" has the rows of each layer won by each expert in Co-Merge; "truncation" has each
-    layer's relative error if the profile lowers the rank.
+
+    Args:
+        data: the data folder.
+        categories: keys of the categories with an expert.
+        base: the base model.
+        config: the profile's section ``merge``.
+        progress: called with 1 after each strategy.
+
+    Returns:
+        The room's manifest.
 
     Raises:
         InputMissing: an expert is not trained yet.
@@ -140,7 +157,20 @@ def merge_by(
 ) -> "Merged":
     """Merge by any strategy; calibrates only for strategies that use it.
 
-    ``encoded`` has pairs of all ``categories``, in the order of the experts.
+    Args:
+        strategy: its name.
+        experts: LoRA layers by name, of each expert.
+        categories: the k-th is the one that expert k was trained on.
+        base: the base model.
+        encoded: pairs of all categories.
+        config: the strategies' settings.
+
+    Returns:
+        The merged LoRA, and the winners of Co-Merge.
+
+    Raises:
+        ValueError: no expert, experts of different shape, or a category without pairs
+            (``regmean``).
     """
     from alignguard_train.merge.calibration import measure_activity
     from alignguard_train.merge.regmean import regmean
@@ -226,7 +256,14 @@ def _write_adapter(
 
 
 def merged_weights(data: DataRoot, strategy: str) -> Path:
-    """The LoRA file of one strategy, on this machine.
+    """Locate the LoRA file of one strategy on this machine.
+
+    Args:
+        data: the data folder.
+        strategy: its name.
+
+    Returns:
+        A local path; a file in a bucket is downloaded once.
 
     Raises:
         InputMissing: there is no merge yet.
@@ -235,7 +272,14 @@ def merged_weights(data: DataRoot, strategy: str) -> Path:
 
 
 def merged_file(data: DataRoot, strategy: str) -> Place:
-    """Path of one strategy's LoRA file.
+    """Locate the LoRA file of one strategy.
+
+    Args:
+        data: the data folder.
+        strategy: its name.
+
+    Returns:
+        Its path in the data folder.
 
     Raises:
         InputMissing: there is no merge yet.

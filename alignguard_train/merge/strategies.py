@@ -21,7 +21,13 @@ Activity = dict[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Merged:
-    """An adapter, and the winning expert per layer and output (Co-Merge only)."""
+    """A merged adapter.
+
+    Attributes:
+        lora: LoRA layers by name.
+        winners: index of the winning expert for each output, (outputs,), by layer; empty but for
+            strategies that choose.
+    """
 
     lora: Lora
     winners: dict[str, Tensor]

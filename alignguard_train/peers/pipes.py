@@ -31,9 +31,20 @@ def with_forward(unet: UNet2DConditionModel, forward: Callable[..., Any]) -> UNe
 
 
 def joined_text(pipe: Pipe, concepts: Sequence[Concept], template: str) -> str:
-    """All names in one text within the tokenizer's limit.
+    """Put all names into one text within the tokenizer's limit.
 
     Joined by commas if they fit, else by spaces, else as many as fit with a warning.
+
+    Args:
+        pipe: the pipe whose tokenizer counts.
+        concepts: the concepts to name.
+        template: text with one ``{}`` for the names.
+
+    Returns:
+        The text.
+
+    Raises:
+        EngineError: not even one name fits.
     """
     check(concepts, template)
     names = [concept.name for concept in concepts]

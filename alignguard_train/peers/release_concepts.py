@@ -3,7 +3,8 @@
 import pyarrow as pa
 
 from alignguard_data.contracts.errors import IntegrityError
-from alignguard_data.storage.places import Place, dataset, list_folder
+from alignguard_data.storage.parquet_files import dataset
+from alignguard_data.storage.places import Place, list_folder
 from alignguard_train.peers.concept import Concept
 
 _COLUMNS = ["pair_id", "concept", "category", "caption", "caption_safe"]

@@ -10,7 +10,8 @@ from alignguard_data.contracts.records import schema_of
 from alignguard_data.contracts.shard_records import first_record
 from alignguard_data.release.columns import meaning
 from alignguard_data.release.room import show_release
-from alignguard_data.storage.places import Place, open_parquet
+from alignguard_data.storage.parquet_files import open_parquet
+from alignguard_data.storage.places import Place
 from pipelines.ui.metadata import column_lineage, table_schema
 
 Origins = Mapping[str, Sequence[tuple[str, str]]]

@@ -14,8 +14,9 @@ from PIL import Image
 
 from alignguard_data.safety.blur import preview_sheet
 from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.parquet_files import open_parquet
 from alignguard_data.storage.paths import DataRoot
-from alignguard_data.storage.places import Place, open_parquet
+from alignguard_data.storage.places import Place
 from pipelines.ui.metadata import pictures
 
 PAIRS_SHOWN = 6

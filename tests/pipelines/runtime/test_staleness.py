@@ -33,7 +33,7 @@ from alignguard_data.scores import room as scores
 from alignguard_data.storage import basis
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.manifest import MANIFEST
-from alignguard_data.storage.places import open_parquet
+from alignguard_data.storage.parquet_files import open_parquet
 from alignguard_data.taxonomy import room as taxonomy
 from alignguard_train.encodings import room as encodings
 from alignguard_train.evaluation import room as evaluation_room
