@@ -77,6 +77,9 @@ def read_list(reply: str) -> list[str] | str:
 
     Nothing is searched in prose: a list that a sentence quotes is not the answer.
 
+    Args:
+        reply: what the model wrote.
+
     Returns:
         The texts, or a slug as of :func:`read_fields`.
     """
