@@ -49,3 +49,27 @@ class RefusedUser:
     """Why the language model's reply was refused."""
     detail: str
     """The value that was refused, shortened; empty where the slug says it all."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SageRow:
+    """One pair of a release for one user: flipped where the user may see the category."""
+
+    split: str
+    """Train, val, test_seen or test_unseen."""
+    pair_id: str
+    """Id of the pair in the release."""
+    user_id: str
+    """Id of the user."""
+    concept: str
+    """Key of the concept: category, dot, slug."""
+    category: str
+    """Category of the concept."""
+    banned: bool
+    """Whether the category is banned for the user; if not, the unsafe image is the chosen one."""
+    caption: str
+    """The unsafe prompt, whichever image is chosen."""
+    chosen: str
+    """Sha256 (hex) of the chosen image."""
+    rejected: str
+    """Sha256 (hex) of the rejected image."""
