@@ -16,7 +16,8 @@ import numpy as np
 from PIL import Image
 
 from alignguard_data.contracts.errors import ConfigError, IntegrityError, NothingMade
-from alignguard_data.storage.places import Place, dataset, list_folder
+from alignguard_data.storage.parquet_files import dataset
+from alignguard_data.storage.places import Place, list_folder
 from alignguard_train.personal.records import SageRow, SageSplit, User, UserSplit
 from alignguard_train.personal.users import PUBLISHED
 
