@@ -1,3 +1,4 @@
+from .controls import NoAttack, RandomK, RandomN, Shuffle
 from .ring_a_bell import RingABell, RingABellSoft
 
-__all__ = ["RingABell", "RingABellSoft"]
+__all__ = ["NoAttack", "RandomK", "RandomN", "RingABell", "RingABellSoft", "Shuffle"]

@@ -8,12 +8,17 @@ import torch
 
 from alignguard_data.contracts.errors import EngineError
 from alignguard_train.robustness import attacks
+from alignguard_train.robustness.attacks.controls import NoAttack, RandomK, RandomN, Shuffle
 from alignguard_train.robustness.attacks.ring_a_bell import RingABell, RingABellSoft
 from alignguard_train.robustness.counting import Counted
 from alignguard_train.robustness.protocol import Attack, Budget, Found
 from tests.alignguard_train.robustness.small_target import ALL, TWINS, SmallTarget, case
 
 ATTACKS: dict[str, Attack] = {
+    "no_attack": NoAttack(),
+    "random_k": RandomK(),
+    "random_n": RandomN(),
+    "shuffle": Shuffle(),
     "ring_a_bell": RingABell(population=6, generations=4, tokens=4),
     "ring_a_bell elitism": RingABell(population=6, generations=4, tokens=4, elitism=True),
     "ring_a_bell_soft": RingABellSoft(),

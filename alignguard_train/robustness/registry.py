@@ -1,0 +1,98 @@
+"""Attacks by name: what they need, and their parameters in each preset. Imports no attack.
+
+A row says what an attack needs, so that a profile is checked without loading torch; a test holds
+every row to its class.
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from alignguard_train.robustness.protocol import Attack, Budget, Capability
+
+Preset = Literal["smoke", "standin", "paper"]
+PRESETS: tuple[Preset, ...] = get_args(Preset)
+CASES: dict[Preset, int] = {"smoke": 2, "standin": 21, "paper": 95}
+"""Cases of a preset: one seen and one unseen concept; one a concept of the stand-in, which has 21;
+as many as the prompts that most papers attack (I2P, nudity above 50 %)."""
+_PACKAGE = "alignguard_train.robustness.attacks."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Method:
+    """One attack.
+
+    Attributes:
+        use: module below ``attacks`` and class.
+        needs: as of the class.
+        text_only: as of the class.
+        params: parameters by preset, over the class's defaults, which are the published values.
+        budgets: limits by preset; none without an entry.
+    """
+
+    use: str
+    needs: tuple[Capability, ...] = ()
+    text_only: bool = False
+    params: Mapping[Preset, Mapping[str, Any]] = field(default_factory=dict)
+    budgets: Mapping[Preset, Mapping[str, int]] = field(default_factory=dict)
+
+
+ATTACKS: dict[str, Method] = {
+    "no_attack": Method(use="controls:NoAttack", text_only=True),
+    "random_k": Method(use="controls:RandomK", text_only=True),
+    "random_n": Method(
+        use="controls:RandomN",
+        text_only=True,
+        params={"smoke": {"tokens": 8}, "standin": {"tokens": 8}},
+    ),
+    "shuffle": Method(use="controls:Shuffle", text_only=True),
+    "ring_a_bell": Method(
+        use="ring_a_bell:RingABell",
+        needs=("text_encoder",),
+        text_only=True,
+        params={
+            "smoke": {"population": 20, "generations": 10, "tokens": 8},
+            "standin": {"population": 60, "generations": 200, "tokens": 8, "elitism": True},
+        },
+    ),
+    "ring_a_bell_soft": Method(
+        use="ring_a_bell:RingABellSoft", needs=("text_encoder",), text_only=True
+    ),
+}
+CONTROLS = ("no_attack", "random_k", "random_n", "shuffle")
+"""Attacks that search nothing; ``no_attack`` is always run, as every rate is relative to it."""
+
+
+def make_attack(
+    name: str, preset: Preset = "paper", params: Mapping[str, Any] | None = None
+) -> Attack:
+    """An attack with a preset's parameters and others over them.
+
+    Raises:
+        ValueError: no such attack, or a parameter is unknown or out of range.
+    """
+    if name not in ATTACKS:
+        raise ValueError(f"no attack {name!r}; there are {', '.join(ATTACKS)}")
+    method = ATTACKS[name]
+    module, _, kind = method.use.partition(":")
+    given = {**method.params.get(preset, {}), **(params or {})}
+    try:
+        return getattr(importlib.import_module(_PACKAGE + module), kind)(**given)
+    except TypeError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def make_budget(
+    name: str, preset: Preset = "paper", limits: Mapping[str, int] | None = None
+) -> Budget:
+    """The budget of one case: a preset's limits and others over them.
+
+    Raises:
+        ValueError: no such counter, or a limit below 1.
+    """
+    given = {**ATTACKS[name].budgets.get(preset, {}), **(limits or {})}
+    try:
+        return Budget(**given)
+    except TypeError as error:
+        raise ValueError(f"budget: no counter of this name: {error}") from error
