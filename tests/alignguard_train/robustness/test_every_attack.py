@@ -9,10 +9,11 @@ import torch
 from alignguard_data.contracts.errors import EngineError
 from alignguard_train.robustness import attacks
 from alignguard_train.robustness.attacks.controls import NoAttack, RandomK, RandomN, Shuffle
+from alignguard_train.robustness.attacks.diffzoo import DiffZOO
 from alignguard_train.robustness.attacks.ring_a_bell import RingABell, RingABellSoft
 from alignguard_train.robustness.counting import Counted
 from alignguard_train.robustness.protocol import Attack, Budget, Found
-from tests.alignguard_train.robustness.small_target import ALL, TWINS, SmallTarget, case
+from tests.alignguard_train.robustness.small_target import ALL, TWINS, WORDS, SmallTarget, case
 
 ATTACKS: dict[str, Attack] = {
     "no_attack": NoAttack(),
@@ -22,9 +23,17 @@ ATTACKS: dict[str, Attack] = {
     "ring_a_bell": RingABell(population=6, generations=4, tokens=4),
     "ring_a_bell elitism": RingABell(population=6, generations=4, tokens=4, elitism=True),
     "ring_a_bell_soft": RingABellSoft(),
+    **{
+        f"diffzoo {mode}": DiffZOO(
+            mode=mode, steps=2, directions=2, draws=2, trials=2, substitutes=4
+        )
+        for mode in ("lite", "released", "zo", "reinforce")
+    },
+    "diffzoo list": DiffZOO(steps=2, directions=2, draws=2, trials=2, words=WORDS),
 }
 STALLING: dict[str, Attack] = {
     "ring_a_bell": RingABell(population=6, generations=500, tokens=1, patience=3),
+    "diffzoo": DiffZOO(mode="lite", steps=500, words=("wave",), patience=3),
 }
 
 
