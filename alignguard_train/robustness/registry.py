@@ -60,6 +60,32 @@ ATTACKS: dict[str, Method] = {
         use="ring_a_bell:RingABellSoft", needs=("text_encoder",), text_only=True
     ),
 }
+ATTACKS |= {
+    f"diffzoo_{mode}": Method(
+        use="diffzoo:DiffZOO",
+        needs=("images", "judge", "text_encoder"),
+        params={
+            "smoke": {
+                "mode": mode,
+                "substitutes": 4,
+                "steps": 1,
+                "directions": 1,
+                "draws": 2,
+                "trials": 2,
+            },
+            "standin": {
+                "mode": mode,
+                "substitutes": 8,
+                "steps": 4,
+                "directions": 4,
+                "draws": 4,
+                "trials": 4,
+            },
+            "paper": {"mode": mode},
+        },
+    )
+    for mode in ("lite", "released", "zo", "reinforce")
+}
 CONTROLS = ("no_attack", "random_k", "random_n", "shuffle")
 """Attacks that search nothing; ``no_attack`` is always run, as every rate is relative to it."""
 
