@@ -27,7 +27,7 @@ SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadsc
 DOCUMENTED := alignguard_data/contracts alignguard_data/storage \
   alignguard_train/adapters alignguard_train/contracts alignguard_train/merge
 
-.PHONY: run smol ui docs test test-slow test-vllm test-vllm-where-it-installs test-browser test-cpus wheel coverage check mutants bench study standin-base clean-env vllm-env vllm-cpu-env
+.PHONY: run smol ui docs test test-slow test-vllm test-vllm-where-it-installs test-browser test-cpus wheel coverage check declared docstrings mutants bench study standin-base clean-env vllm-env vllm-cpu-env
 
 run: $(VENV)/.installed
 	@$(BIN)/alignguard run
@@ -42,11 +42,18 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
+	@$(MAKE) --no-print-directory declared docstrings
+	$(BIN)/codespell
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/basedpyright --level error
+
+# Direct imports are dependencies of pyproject.toml.
+declared:
 	$(BIN)/deptry alignguard_data alignguard_train pipelines
 	$(BIN)/deptry benchmarks research tests --ignore DEP002,DEP004
-	$(BIN)/codespell
+
+docstrings:
 	$(BIN)/pydoclint $(DOCUMENTED)
-	$(BIN)/basedpyright --level error
 
 test: export OMP_NUM_THREADS = 1
 test: check

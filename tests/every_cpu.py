@@ -14,7 +14,10 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent
 NUMERIC = (
+    "tests/alignguard_data/engines/diffusion/test_adapters.py",
+    "tests/alignguard_data/engines/diffusion/test_against_diffusers.py",
     "tests/alignguard_data/engines/diffusion/test_generator.py",
+    "tests/alignguard_data/engines/diffusion/test_speed.py",
     "tests/alignguard_data/scores",
     "tests/alignguard_data/standin",
     "tests/alignguard_train",

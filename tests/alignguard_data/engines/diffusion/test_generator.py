@@ -1,156 +1,22 @@
-"""The batched loop gives diffusers' own images, and a row never depends on its neighbours."""
+"""A row never depends on its neighbours, and what fails is named."""
 
 import dataclasses
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DPMSolverMultistepScheduler
-from safetensors.torch import load_file
 
 from alignguard_data.contracts.errors import EngineError
-from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.engines.diffusion.generator import DiffusersImageGenerator
-from alignguard_data.engines.pickled import convert_weights
-from alignguard_data.engines.speed import Speed
-from benchmarks.tiny.diffusion import tiny_lcm, tiny_pipe, tiny_xl
-
-SAMPLING = Sampling(num_inference_steps=4, guidance_scale=3.0, width=16, height=16, batch_size=4)
-PROMPTS = [f"a field {n}" for n in "abcdefg"]
-SEEDS = [2**62 + n for n in range(7)]
-
-
-@pytest.fixture
-def generator(tiny_folder):
-    return DiffusersImageGenerator(
-        model=str(tiny_folder), sampling=SAMPLING, device="cpu", threads=2
-    )
-
-
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
-def test_images_equal_those_of_the_diffusers_pipeline(tmp_path, prediction_type, guidance_scale):
-    pipe = tiny_pipe(prediction_type)
-    pipe.set_progress_bar_config(disable=True)
-    pipe.save_pretrained(tmp_path / "model")
-    sampling = Sampling(
-        num_inference_steps=4, guidance_scale=guidance_scale, width=16, height=16, batch_size=4
-    )
-    ours = DiffusersImageGenerator(
-        model=str(tmp_path / "model"), sampling=sampling, device="cpu"
-    ).render(PROMPTS, SEEDS)
-
-    noise = [torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(s)) for s in SEEDS]
-    theirs = pipe(
-        PROMPTS,
-        latents=torch.cat(noise),
-        num_inference_steps=4,
-        guidance_scale=guidance_scale,
-        width=16,
-        height=16,
-        output_type="np",
-    ).images
-
-    assert ours.std() > 5, "the images must vary for the comparison to mean anything"
-    assert np.abs(ours - (theirs * 255)).max() <= 1.01
-
-
-@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
-def test_the_chosen_solver_draws_what_diffusers_draws_with_it(tmp_path, prediction_type):
-    pipe = tiny_pipe(prediction_type)
-    pipe.set_progress_bar_config(disable=True)
-    pipe.save_pretrained(tmp_path / "model")
-    sampling = dataclasses.replace(SAMPLING, solver="dpm++2m")
-    with_own = DiffusersImageGenerator(
-        model=str(tmp_path / "model"), sampling=SAMPLING, device="cpu"
-    )
-    own = with_own.render(PROMPTS, SEEDS)
-    with with_own.sampled(sampling):
-        ours = with_own.render(PROMPTS, SEEDS)
-
-    pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
-    noise = [torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(s)) for s in SEEDS]
-    theirs = pipe(
-        PROMPTS, latents=torch.cat(noise), num_inference_steps=4, guidance_scale=3.0,
-        width=16, height=16, output_type="np",
-    ).images  # fmt: skip
-
-    assert np.abs(ours - (theirs * 255)).max() <= 1.01
-    assert np.abs(ours.astype(int) - own).max() > 2, "else the choice changes nothing"
-    assert np.array_equal(with_own.render(PROMPTS, SEEDS), own), "the checkpoint's own is back"
-
-
-def test_a_solver_for_a_distilled_model_is_refused_by_name(tmp_path):
-    tiny_lcm().save_pretrained(tmp_path / "model")
-    sampling = dataclasses.replace(SAMPLING, solver="dpm++2m")
-    generator = DiffusersImageGenerator(model=str(tmp_path / "model"), sampling=sampling)
-    with pytest.raises(EngineError, match=r"sampling\.solver: dpm\+\+2m .* LCMScheduler"):
-        generator.render(PROMPTS, SEEDS)
-
-
-def assert_same_picture(one, other):
-    """Same but for rounding: no value more than one of 255 off, and fewer than one in a hundred."""
-    difference = np.abs(one.astype(int) - other)
-    assert difference.max() <= 1
-    assert (difference > 0).mean() < 0.01
-
-
-KINDS = {"xl": tiny_xl, "lcm": tiny_lcm}
-
-
-@pytest.mark.parametrize("guidance_scale", [1.0, 5.0])
-@pytest.mark.parametrize("kind", KINDS)
-def test_xl_and_distilled_models_draw_what_their_own_pipes_draw(tmp_path, kind, guidance_scale):
-    pipe = KINDS[kind]()
-    pipe.set_progress_bar_config(disable=True)
-    pipe.save_pretrained(tmp_path / "model")
-    sampling = Sampling(
-        num_inference_steps=3, guidance_scale=guidance_scale, width=16, height=16, batch_size=4
-    )
-    generator = DiffusersImageGenerator(
-        model=str(tmp_path / "model"), sampling=sampling, device="cpu", threads=2
-    )
-    ours = generator.render(PROMPTS, SEEDS)
-    alone = np.concatenate(
-        [generator.render([p], [s]) for p, s in zip(PROMPTS, SEEDS, strict=True)]
-    )
-    assert_same_picture(ours, alone)
-
-    def start(seed: int) -> torch.Generator:
-        # The first draw is the noise; a scheduler that adds noise of its own goes on from there.
-        generator = torch.Generator().manual_seed(seed)
-        torch.randn(1, 4, 8, 8, generator=generator)
-        return generator
-
-    noise = [torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(s)) for s in SEEDS]
-    theirs = pipe(
-        PROMPTS,
-        latents=torch.cat(noise),
-        generator=[start(seed) for seed in SEEDS],
-        num_inference_steps=3,
-        guidance_scale=guidance_scale,
-        width=16,
-        height=16,
-        output_type="np",
-    ).images
-    assert ours.std() > 5, "the images must vary for the comparison to mean anything"
-    assert np.abs(ours - theirs * 255).max() <= 1.01
-
-
-def test_a_negative_prompt_of_xl_is_heard(tmp_path):
-    tiny_xl().save_pretrained(tmp_path / "model")
-    shown = []
-    for words in ("", "zz"):
-        sampling = Sampling(
-            num_inference_steps=2, guidance_scale=7.0, width=16, height=16, negative_prompt=words
-        )
-        generator = DiffusersImageGenerator(model=str(tmp_path / "model"), sampling=sampling)
-        shown.append(generator.render(PROMPTS[:1], SEEDS[:1]))
-    assert not np.array_equal(*shown)
+from benchmarks.tiny.diffusion import tiny_pipe
+from tests.alignguard_data.engines.diffusion.seven_prompts import (
+    PROMPTS,
+    SAMPLING,
+    SEEDS,
+    assert_same_picture,
+)
 
 
 def test_another_vae_is_used_and_enters_the_revision(tmp_path, tiny_folder, generator):
@@ -170,97 +36,6 @@ def test_a_checkpoint_of_another_kind_is_named(tmp_path):
     generator = DiffusersImageGenerator(model=str(tmp_path), sampling=SAMPLING)
     with pytest.raises(EngineError, match="is a FluxPipeline; this renders"):
         generator.render(["a"], [0])
-
-
-def test_pickled_weights_alone_are_refused(tmp_path, tiny_folder):
-    folder = tmp_path / "pickled"
-    shutil.copytree(tiny_folder, folder)
-    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
-    torch.save(load_file(weights), weights.with_suffix(".bin"))
-    weights.unlink()
-    generator = DiffusersImageGenerator(model=str(folder), sampling=SAMPLING)
-    with pytest.raises(EngineError, match="alignguard convert-weights") as caught:
-        generator.render(["a"], [0])
-    assert "unet/diffusion_pytorch_model.bin" in str(caught.value)
-
-    assert convert_weights(folder) == [weights]
-    assert np.array_equal(
-        generator.render(PROMPTS, SEEDS),
-        DiffusersImageGenerator(model=str(tiny_folder), sampling=SAMPLING).render(PROMPTS, SEEDS),
-    )
-
-
-def test_a_pickle_that_would_run_code_is_not_converted(tmp_path):
-    ran = tmp_path / "ran"
-
-    class Runs:
-        def __reduce__(self):
-            return Path.touch, (ran,)
-
-    torch.save({"weight": torch.ones(2)}, tmp_path / "good.bin")
-    torch.save({"weight": Runs()}, tmp_path / "bad.bin")
-    with pytest.raises(
-        EngineError, match=r"(?s)nothing was converted.*bad\.bin: it contains something"
-    ) as caught:
-        convert_weights(tmp_path)
-    assert "good.bin" not in str(caught.value)
-    assert not ran.exists()
-    assert not list(tmp_path.glob("*.safetensors"))
-
-
-@pytest.mark.parametrize(
-    "speed", [Speed(attention="math"), Speed(channels_last=False, vae_slicing=True)]
-)
-def test_ways_of_going_faster_draw_the_same(tiny_folder, generator, speed):
-    other = DiffusersImageGenerator(
-        model=str(tiny_folder), sampling=SAMPLING, device="cpu", speed=speed
-    )
-    difference = generator.render(PROMPTS, SEEDS).astype(int) - other.render(PROMPTS, SEEDS)
-    assert np.abs(difference).max() <= 1
-
-
-def test_eight_bit_weights_draw_nearly_the_same_take_half_and_carry_adapters(
-    tiny_folder, tiny_lora, generator
-):
-    small = DiffusersImageGenerator(
-        model=str(tiny_folder), sampling=SAMPLING, device="cpu", speed=Speed(quantization="float8")
-    )
-    assert small.revision == generator.revision + "+float8"
-    before = small.render(PROMPTS, SEEDS)
-    # e4m3 keeps three bits behind the point: near the image, not the image.
-    difference = np.abs(generator.render(PROMPTS, SEEDS).astype(int) - before)
-    assert 0 < difference.mean() < 8
-    weights = dict(small._loaded()._pipe.unet.named_parameters())
-    kinds = {name: str(weight.dtype) for name, weight in weights.items()}
-    held = {name for name, kind in kinds.items() if kind == "torch.float8_e4m3fn"}
-    assert held
-    assert not any("norm" in name or ".to_q" in name for name in held)
-    assert "mid_block.resnets.0.conv1.weight" in held
-
-    with small.adapted(tiny_lora), generator.adapted(tiny_lora):
-        adapted = np.abs(generator.render(PROMPTS, SEEDS).astype(int) - before).mean()
-        assert np.abs(small.render(PROMPTS, SEEDS).astype(int) - before).mean() > adapted / 2
-    assert np.array_equal(small.render(PROMPTS, SEEDS), before)
-
-
-def test_eight_bit_weights_and_compilation_exclude_each_other():
-    with pytest.raises(ValueError, match="quantization float8 cannot be combined with compile"):
-        Speed(compile=True, quantization="float8")
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler (g++)")
-def test_a_compiled_unet_draws_the_same_and_is_compiled_once(tiny_folder, generator):
-    compiled = DiffusersImageGenerator(
-        model=str(tiny_folder), sampling=SAMPLING, device="cpu", speed=Speed(compile=True)
-    )
-    # The last batch is short: were it not filled up, it would be compiled anew.
-    with torch._dynamo.config.patch(error_on_recompile=True):
-        first = compiled.render(PROMPTS, SEEDS)
-        again = compiled.render(PROMPTS[:1], SEEDS[:1])
-    assert np.abs(first.astype(int) - generator.render(PROMPTS, SEEDS)).max() <= 1
-    assert np.array_equal(first[:1], again)
 
 
 def test_a_row_is_bit_equal_whatever_its_neighbours(generator):
@@ -324,49 +99,6 @@ def test_the_callers_number_of_threads_is_put_back(generator):
     before = torch.get_num_threads()
     generator.render(PROMPTS, SEEDS)
     assert torch.get_num_threads() == before
-
-
-def test_an_adapter_renders_as_load_lora_weights_does_and_leaves_no_trace(
-    tiny_folder, tiny_lora, generator
-):
-    base = generator.render(PROMPTS, SEEDS)
-    with generator.adapted(tiny_lora):
-        adapted = generator.render(PROMPTS, SEEDS)
-    after = generator.render(PROMPTS, SEEDS)
-
-    pipe = tiny_pipe()
-    pipe.set_progress_bar_config(disable=True)
-    pipe.load_lora_weights(tiny_lora.parent, weight_name=tiny_lora.name)
-    noise = [torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(s)) for s in SEEDS]
-    theirs = pipe(
-        PROMPTS,
-        latents=torch.cat(noise),
-        num_inference_steps=4,
-        guidance_scale=3.0,
-        width=16,
-        height=16,
-        output_type="np",
-    ).images
-
-    assert np.abs(adapted.astype(int) - base).max() > 5, "the adapter must do something"
-    assert np.abs(adapted - theirs * 255).max() <= 1.01
-    assert np.array_equal(base, after)
-
-
-def test_an_adapter_given_from_the_start_enters_the_revision(tiny_folder, tiny_lora, generator):
-    always = DiffusersImageGenerator(
-        model=str(tiny_folder), sampling=SAMPLING, device="cpu", adapter=tiny_lora
-    )
-    with generator.adapted(tiny_lora):
-        assert np.array_equal(always.render(PROMPTS, SEEDS), generator.render(PROMPTS, SEEDS))
-    assert always.revision.startswith(generator.revision + "+")
-
-
-def test_a_file_that_is_no_adapter_is_refused_by_name(tmp_path, generator):
-    wrong = tmp_path / "wrong.safetensors"
-    wrong.write_bytes(b"not weights")
-    with pytest.raises(EngineError, match=r"wrong\.safetensors"), generator.adapted(wrong):
-        pass
 
 
 def test_running_out_of_memory_halves_the_batch_for_good(generator, caplog):
