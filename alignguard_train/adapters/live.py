@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import nn
+from torch import Tensor, nn
 
 from alignguard_data.contracts.errors import EngineError
+from alignguard_data.engines.diffusion.conditions import Conditions
 from alignguard_train.adapters.lora import Lora, LoraLayer
 from alignguard_train.base import LORA_TARGETS, SELF_ATTENTION_TARGETS, BaseModel
 from alignguard_train.contracts.noise import seeded
@@ -49,7 +50,11 @@ class LiveAdapter:
             for layer in self.layers:
                 layer._disable_adapters = False
 
-    def lora(self) -> Lora:
+    def conditioned(self, conditions: Conditions, about: Tensor | None) -> Conditions:
+        """The conditions as they are: a LoRA reads nothing of a row but its caption."""
+        return conditions
+
+    def weights(self) -> Lora:
         """Copy of the weights."""
         down = {n.split(".lora_A.")[0]: p for n, p in self.parameters.items() if ".lora_A." in n}
         up = {n.split(".lora_B.")[0]: p for n, p in self.parameters.items() if ".lora_B." in n}

@@ -55,7 +55,7 @@ def save_lora(lora: Lora, path: Path, metadata: Mapping[str, str] | None = None)
     for name in sorted(lora):
         tensors[f"unet.{name}{_DOWN}"] = lora[name].down.detach().float().cpu().contiguous()
         tensors[f"unet.{name}{_UP}"] = lora[name].up.detach().float().cpu().contiguous()
-    _write(tensors, path, metadata)
+    write_tensors(tensors, path, metadata)
 
 
 def save_kohya(lora: Lora, path: Path, metadata: Mapping[str, str] | None = None) -> None:
@@ -74,7 +74,7 @@ def save_kohya(lora: Lora, path: Path, metadata: Mapping[str, str] | None = None
         tensors[f"{key}.lora_down.weight"] = layer.down.detach().float().cpu().contiguous()
         tensors[f"{key}.lora_up.weight"] = layer.up.detach().float().cpu().contiguous()
         tensors[f"{key}.alpha"] = torch.tensor(float(layer.down.shape[0]))
-    _write(tensors, path, metadata)
+    write_tensors(tensors, path, metadata)
 
 
 def load_kohya(path: Path, modules: Iterable[str]) -> Lora:
@@ -92,7 +92,7 @@ def load_kohya(path: Path, modules: Iterable[str]) -> Lora:
     Raises:
         IntegrityError: the file is unreadable, has layers of other modules, or incomplete layers.
     """
-    tensors = _read(path)
+    tensors = read_tensors(path)
     lora, known = {}, {f"lora_unet_{name.replace('.', '_')}": name for name in modules}
     found = {key.partition(".")[0] for key in tensors}
     ends = ("lora_down.weight", "lora_up.weight", "alpha")
@@ -106,17 +106,35 @@ def load_kohya(path: Path, modules: Iterable[str]) -> Lora:
     return dict(sorted(lora.items()))
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Tensors by name.
+
+    Raises:
+        IntegrityError: it cannot be read.
+    """
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise IntegrityError(f"{path} is not a readable safetensors file: {error}") from error
 
 
-def _write(tensors: dict[str, Tensor], path: Path, metadata: Mapping[str, str] | None) -> None:
-    """Sort the file's metadata, so equal content has equal bytes.
+def write_tensors(
+    tensors: dict[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file whose metadata is sorted, so equal content has equal bytes.
 
     The library writes it in the order of a hash table, which differs between processes.
+
+    Args:
+        tensors: contiguous tensors of the CPU by name.
+        path: the file to write.
+        metadata: for the file's header.
     """
     plain = save(tensors)
     size = int.from_bytes(plain[:8], "little")
@@ -139,7 +157,7 @@ def load_lora(path: Path) -> Lora:
     Raises:
         IntegrityError: the file is unreadable or not a UNet-only LoRA.
     """
-    tensors = _read(path)
+    tensors = read_tensors(path)
     names = {k.removeprefix("unet.").removesuffix(_DOWN) for k in tensors if k.endswith(_DOWN)}
     wanted = {f"unet.{name}{end}" for name in names for end in (_DOWN, _UP)}
     if not names or wanted != set(tensors):

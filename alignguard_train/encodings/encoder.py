@@ -71,6 +71,7 @@ class EncodedPreferences:
 
     ``chosen_flipped`` and ``rejected_flipped`` are the mirrored images' latents, if the recipe
     flips. ``empty`` has one row: the empty prompt's states, used for dropped captions.
+    ``about`` (pairs, width) is what a trained module reads of a pair besides its caption: a user.
     """
 
     concepts: list[str]
@@ -82,6 +83,7 @@ class EncodedPreferences:
     empty: Conditions
     chosen_flipped: LatentRows | None = None
     rejected_flipped: LatentRows | None = None
+    about: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.categories)

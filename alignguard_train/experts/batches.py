@@ -22,7 +22,7 @@ class PairRows:
     Latents of both images, conditions of the unsafe caption, and one timestep (rows,) and one noise
     (rows, channels, h, w) that both images share. ``kept`` and ``kept_caption`` are to be
     preserved: chosen image and safe caption, or another category's. Latents and noise are float32
-    for every base model.
+    for every base model. ``about``: what a trained module reads of a row besides its caption.
     """
 
     chosen: Tensor
@@ -32,6 +32,7 @@ class PairRows:
     kept_caption: Conditions
     t: Tensor
     noise: Tensor
+    about: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -84,6 +85,7 @@ def draw(
             kept_caption=caption.to(where, dtype),
             t=t[rows].to(where),
             noise=noise[rows].to(where, torch.float32),
+            about=None if encoded.about is None else encoded.about[pairs].to(where),
         )
 
 

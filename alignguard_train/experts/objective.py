@@ -8,7 +8,7 @@ from torch import Tensor
 
 from alignguard_data.contracts.errors import EngineError
 from alignguard_data.engines.diffusion.conditions import Conditions, concatenated
-from alignguard_train.adapters.live import LiveAdapter
+from alignguard_train.adapters.trainable import Trainable
 from alignguard_train.base import BaseModel
 from alignguard_train.contracts import noise as noise_process
 from alignguard_train.contracts.noise import noised
@@ -20,7 +20,7 @@ ERRORS = ("e_w", "e_l", "e_w_ref", "e_l_ref")
 
 
 def objective(
-    base: BaseModel, rows: PairRows, recipe: ExpertRecipe, adapter: LiveAdapter
+    base: BaseModel, rows: PairRows, recipe: ExpertRecipe, adapter: Trainable[Any]
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss and the monitored values, as means over the rows.
 
@@ -28,6 +28,7 @@ def objective(
     and, with preservation, the preserved rows. The reference is the same UNet with its adapter off.
     """
     noisy, t, conditions, target = _branches(base, rows, recipe)
+    conditions = adapter.conditioned(conditions, rows.about)
     unet = base.pipe.unet
     arguments = conditions.unet_arguments(**base.pixels(noisy))
     with _precision(unet):

@@ -1,12 +1,15 @@
-"""Trains one LoRA expert with Diffusion-DPO; a killed training resumes to the same bytes.
+"""Trains a module on the base model with Diffusion-DPO; a killed one resumes to the same bytes.
 
 A step's randomness derives from (seed, step), so a checkpoint needs only adapter, optimizer and
 step number, and several processes can share a step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +18,7 @@ from alignguard_data.contracts.errors import EngineError
 from alignguard_data.contracts.protocols import Progress
 from alignguard_train.adapters.live import LiveAdapter, live_adapter
 from alignguard_train.adapters.lora import Lora
+from alignguard_train.adapters.trainable import Trainable
 from alignguard_train.base import BaseModel
 from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.encodings.encoder import EncodedPreferences
@@ -28,6 +32,20 @@ HISTORY = (
     "loss", "dpo", "preservation", "margin", "implicit_accuracy",
     "e_w", "e_l", "e_w_ref", "e_l_ref", "grad_norm", "lr",
 )  # fmt: skip
+
+
+Weights = TypeVar("Weights")
+Attach = Callable[[BaseModel, ExpertRecipe, int], AbstractContextManager[Trainable[Weights]]]
+"""Puts a new module on the base model by recipe and seed, and takes it off at the end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedModule(Generic[Weights]):
+    """The weights, and one row per step: ``history`` is float64 (steps, len(HISTORY))."""
+
+    weights: Weights
+    history: Tensor
+    resumed_at: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +83,53 @@ def train_expert(
         EngineError: there is no pair, the base model is float16, ``start`` does not fit the recipe,
             NaN, or the chosen side diverged.
     """
+    trained = train_module(
+        base,
+        encoded,
+        recipe,
+        partial(_adapter, start=start),
+        seed=seed,
+        checkpoint=checkpoint,
+        progress=progress,
+        tensorboard=tensorboard,
+        held_out=held_out_ip,
+        group=group,
+        others=others,
+    )
+    return TrainedExpert(
+        lora=trained.weights, history=trained.history, resumed_at=trained.resumed_at
+    )
+
+
+@contextmanager
+def _adapter(
+    base: BaseModel, recipe: ExpertRecipe, seed: int, *, start: Lora | None
+) -> Iterator[LiveAdapter]:
+    with live_adapter(base, recipe, seed) as adapter:
+        if start:
+            adapter.go_on_from(start)
+        yield adapter
+
+
+def train_module(
+    base: BaseModel,
+    encoded: EncodedPreferences,
+    recipe: ExpertRecipe,
+    attach: Attach[Weights],
+    *,
+    seed: int,
+    checkpoint: Path,
+    progress: Progress | None = None,
+    tensorboard: Path | None = None,
+    held_out: Callable[[Weights], float] | None = None,
+    group: Group = ALONE,
+    others: EncodedPreferences | None = None,
+) -> TrainedModule[Weights]:
+    """Train the module that ``attach`` puts on the base model; else as :func:`train_expert`.
+
+    Raises:
+        EngineError: there is no pair, the base model is float16, NaN, or the chosen side diverged.
+    """
     if not len(encoded):
         raise EngineError("no pair to train on: the release has none of this category")
     if next(base.pipe.unet.parameters()).dtype == torch.float16:
@@ -73,9 +138,7 @@ def train_expert(
             "bfloat16 or float32"
         )
     first = group.rank == 0
-    with base.products(), live_adapter(base, recipe, seed) as adapter:
-        if start:
-            adapter.go_on_from(start)
+    with base.products(), attach(base, recipe, seed) as adapter:
         optimizer = _optimizer(list(adapter.parameters.values()), recipe)
         history = restore(checkpoint, adapter.parameters, optimizer)
         resumed_at = kept = len(history)
@@ -95,12 +158,12 @@ def train_expert(
                         board.flush()
                         keep(checkpoint, adapter.parameters, optimizer, history)
                 every = recipe.watch_ip_every
-                if first and held_out_ip and every and (step + 1) % every == 0:
-                    board.held_out(step, held_out_ip(adapter.lora()))
+                if first and held_out and every and (step + 1) % every == 0:
+                    board.held_out(step, held_out(adapter.weights()))
                 if progress:
                     progress(1)
-        return TrainedExpert(
-            lora=adapter.lora(),
+        return TrainedModule(
+            weights=adapter.weights(),
             history=torch.tensor(history, dtype=torch.float64),
             resumed_at=resumed_at,
         )
@@ -115,7 +178,7 @@ def _step(
     encoded: EncodedPreferences,
     others: EncodedPreferences | None,
     recipe: ExpertRecipe,
-    adapter: LiveAdapter,
+    adapter: Trainable[Any],
     optimizer: torch.optim.Optimizer,
     seed: int,
     step: int,

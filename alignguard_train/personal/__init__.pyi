@@ -1,18 +1,22 @@
+from .adapter import AdapterFacts, PersonalAdapter, load_personal, save_personal
 from .bans import BAN_RULES, PUBLISHED_CATEGORIES, BanTable
 from .judged_bans import BanWriter, ServedBanWriter, ask_bans, read_bans
 from .profile_encoders import ClipText, HfLLM, MultiHot, ProfileEncoder
 from .records import Profile, RefusedUser, SageRow, User
 from .sage import export_sage, sage_rows
+from .training import personal_preferences, train_personal
 from .users import draw_users, read_users, unseen_users
 
 __all__ = [
     "BAN_RULES",
     "PUBLISHED_CATEGORIES",
+    "AdapterFacts",
     "BanTable",
     "BanWriter",
     "ClipText",
     "HfLLM",
     "MultiHot",
+    "PersonalAdapter",
     "Profile",
     "ProfileEncoder",
     "RefusedUser",
@@ -22,8 +26,12 @@ __all__ = [
     "ask_bans",
     "draw_users",
     "export_sage",
+    "load_personal",
+    "personal_preferences",
     "read_bans",
     "read_users",
     "sage_rows",
+    "save_personal",
+    "train_personal",
     "unseen_users",
 ]
