@@ -1,18 +1,29 @@
+from .config import BenignSet, GuardsConfig
 from .guard_file import GuardHeader, Threshold, read_guard, save_guard
+from .latent_guard import LatentGuard
 from .protocol import Decision, Guard, tally
+from .registry import load_guard
+from .room import guard_file, make_guard, spec
 from .states import EncoderIdentity, FrozenEncoder, TextStates
 from .text_guard import TextGuard
 
 __all__ = [
+    "BenignSet",
     "Decision",
     "EncoderIdentity",
     "FrozenEncoder",
     "Guard",
     "GuardHeader",
+    "GuardsConfig",
+    "LatentGuard",
     "TextGuard",
     "TextStates",
     "Threshold",
+    "guard_file",
+    "load_guard",
+    "make_guard",
     "read_guard",
     "save_guard",
+    "spec",
     "tally",
 ]

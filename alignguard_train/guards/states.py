@@ -18,7 +18,7 @@ from torch import Tensor
 from alignguard_data.contracts.errors import EngineError
 from alignguard_data.engines.diffusion.conditions import Pipe
 
-ROWS = 64
+ROWS = 256
 """Prompts per batch. Each is padded to the encoder's length, so states do not depend on batches."""
 _ARGMAX_ID = 2
 """End-of-text id of old configurations, for which CLIP pools at the largest id instead."""
@@ -164,15 +164,21 @@ class FrozenEncoder:
         """Tokens of a text, begin and end included, not cut."""
         return len(self._tokenizer(text, verbose=False).input_ids)
 
-    def ids(self, prompts: Sequence[str]) -> Tensor:
-        """Token ids (prompts, length), padded and cut."""
-        return self._tokenizer(
-            list(prompts),
-            padding="max_length",
-            truncation=True,
-            max_length=self.identity.length,
-            return_tensors="pt",
-        ).input_ids
+    def whole_words(self) -> list[str]:
+        """The vocabulary's entries that are whole words of letters, sorted."""
+        entries = self._tokenizer.get_vocab()
+        words = {entry.removesuffix("</w>") for entry in entries if entry.endswith("</w>")}
+        return sorted(word for word in words if word.isascii() and word.isalpha())
+
+    def ids(self, prompts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Token ids (prompts, length), padded and cut, and which prompts were cut (prompts,)."""
+        length, pad = self.identity.length, self._tokenizer.pad_token_id
+        rows = self._tokenizer(list(prompts), verbose=False).input_ids
+        cut = [
+            [*row[: length - 1], self.identity.eos_id] if len(row) > length else row for row in rows
+        ]
+        padded = [[*row, *[pad] * (length - len(row))] for row in cut]
+        return torch.tensor(padded), torch.tensor([len(row) > length for row in rows])
 
     @torch.no_grad()
     def states_of_ids(self, ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,9 +188,9 @@ class FrozenEncoder:
         return tokens, tokens[torch.arange(len(ids)), ends]
 
     def _batch(self, prompts: Sequence[str]) -> TextStates:
-        tokens, eos = self.states_of_ids(self.ids(prompts))
-        lengths = torch.tensor([self.counted(text) for text in prompts])
-        return TextStates(tokens=tokens, eos=eos, truncated=lengths > self.identity.length)
+        ids, truncated = self.ids(prompts)
+        tokens, eos = self.states_of_ids(ids)
+        return TextStates(tokens=tokens, eos=eos, truncated=truncated)
 
 
 def weights_hash(encoder: Any) -> str:

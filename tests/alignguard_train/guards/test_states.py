@@ -18,7 +18,7 @@ from tests.alignguard_train.guards.small import (
 
 def test_the_end_is_found_where_the_largest_id_is_another_token():
     encoder = eos_first_encoder()
-    ids = encoder.ids(["z b"])
+    ids, _ = encoder.ids(["z b"])
     assert ids[0].argmax() == 1, "the largest id is the z's, not the end's"
     states = encoder.states(["z b"])
     tokens, eos = encoder.states_of_ids(ids)
@@ -30,6 +30,17 @@ def test_the_end_is_found_where_the_largest_id_is_another_token():
 def test_the_first_end_counts_where_texts_are_padded_with_it():
     ids = torch.tensor([[0, 5, 1, 1, 1], [0, 5, 7, 9, 1]])
     assert eos_positions(ids, 1).tolist() == [2, 4]
+
+
+def test_ids_are_padded_and_cut_as_the_pipe_does():
+    pipe = tiny_pipe("epsilon")
+    prompts = ["", "a b c", "a b c d e f g h i j k l m n"]
+    wanted = pipe.tokenizer(
+        prompts, padding="max_length", truncation=True, max_length=12, return_tensors="pt"
+    ).input_ids
+    ids, cut = FrozenEncoder.of(pipe).ids(prompts)
+    assert torch.equal(ids, wanted)
+    assert cut.tolist() == [False, False, True]
 
 
 def test_ids_without_an_end_are_refused_by_row():

@@ -1,0 +1,139 @@
+"""Measures one guard on the test prompts: rows of scores, and numbers with intervals."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from alignguard_data.contracts.records import Concept
+from alignguard_train.guards.config import GuardsConfig
+from alignguard_train.guards.latent_guard import LatentGuard
+from alignguard_train.guards.measures import Scored, auc_difference, measured, over_refusal
+from alignguard_train.guards.records import GuardMeasure, GuardPrompt, GuardScore
+from alignguard_train.guards.splits import Parts, text_id
+from alignguard_train.guards.states import FrozenEncoder
+from alignguard_train.guards.text_guard import TextGuard
+from alignguard_train.guards.variants import adversarial_terms, replaced, synonyms
+
+SHIPPED, UNSEEN = "shipped", "unseen"
+"""Blacklists: the file's own; the held-out concepts, as the paper measures unseen concepts."""
+UNSAFE = ("explicit", "synonym", "adversarial")
+BENIGN = ("twin", "plain", "harmless")
+NOT_LISTED = "unseen explicit, not on the list"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bench:
+    """Test prompts, the unsafe ones in other words too, and benign calibration prompts.
+
+    ``names``: concept key to the text that names it.
+    """
+
+    prompts: tuple[GuardPrompt, ...]
+    names: Mapping[str, str]
+
+
+def bench_of(
+    parts: Parts, concepts: Sequence[Concept], encoder: FrozenEncoder, config: GuardsConfig
+) -> Bench:
+    """Add synonyms and adversarial strings to the parts' test prompts."""
+    tests = parts.of("test", unsafe=True)
+    found = [*parts.of("test"), *parts.of("calibration", unsafe=False)]
+    found += replaced(tests, synonyms(concepts), "synonym")
+    if config.adversarial:
+        words = adversarial_terms(
+            encoder, tests, concepts, tokens=config.adversarial, seed=config.seed
+        )
+        found += replaced(tests, words, "adversarial")
+    return Bench(prompts=tuple(found), names={one.key: one.name for one in concepts})
+
+
+def score_bench(guard: TextGuard, bench: Bench) -> list[GuardScore]:
+    """Every prompt's score with the file's blacklist, and with that of the unseen concepts."""
+    rows = _scored(guard, bench.prompts, SHIPPED)
+    unseen = sorted({one.concept for one in bench.prompts if not one.seen})
+    if isinstance(guard, LatentGuard) and unseen:
+        other = guard.with_blacklist({key: bench.names[key] for key in unseen})
+        rows += _scored(other, [one for one in bench.prompts if one.part == "test"], UNSEEN)
+    return rows
+
+
+def measure_bench(
+    rows: Sequence[GuardScore],
+    threshold: float,
+    config: GuardsConfig,
+    logistic: Sequence[GuardScore] = (),
+) -> list[GuardMeasure]:
+    """Numbers of every split and benign set.
+
+    Args:
+        rows: of :func:`score_bench`.
+        threshold: the guard's, from calibration; never chosen on the test.
+        config: resamples and seed.
+        logistic: rows of the logistic probe on the same bench, to compare with; none: no
+            comparison.
+    """
+    guard = rows[0].guard
+    found: list[GuardMeasure] = []
+    lists = {row.blacklist for row in rows}
+    for variant in UNSAFE:
+        for seen in (True, False):
+            blacklist = UNSEEN if not seen and UNSEEN in lists else SHIPPED
+            split = f"{'seen' if seen else 'unseen'} {variant}"
+            scored = split_of(rows, variant, seen, blacklist)
+            if scored is None:
+                continue
+            found += measured(guard, split, scored, threshold, config)
+            probe = split_of(logistic, variant, seen, SHIPPED)
+            if probe is not None:
+                found.append(auc_difference(guard, split, scored, probe, config))
+    unlisted = split_of(rows, "explicit", False, SHIPPED) if UNSEEN in lists else None
+    if unlisted is not None:
+        found += measured(guard, NOT_LISTED, unlisted, threshold, config)
+    for variant in BENIGN:
+        scores = [row.score for row in rows if _benign_test(row, variant)]
+        if scores:
+            found.append(over_refusal(guard, f"benign {variant}", np.array(scores), threshold))
+    return found
+
+
+def split_of(rows: Sequence[GuardScore], variant: str, seen: bool, blacklist: str) -> Scored | None:
+    """The unsafe prompts of one split against its safe twins and all plain captions of the test.
+
+    None if there is no unsafe or no benign prompt.
+    """
+    own = [row for row in rows if row.part == "test" and row.blacklist == blacklist]
+    unsafe = [row for row in own if row.variant == variant and row.seen == seen]
+    benign = [
+        row for row in own if row.variant == "plain" or (row.variant == "twin" and row.seen == seen)
+    ]
+    if not unsafe or not benign:
+        return None
+    return Scored(
+        unsafe=np.array([row.score for row in unsafe]),
+        unsafe_concepts=[row.concept for row in unsafe],
+        benign=np.array([row.score for row in benign]),
+        benign_concepts=[row.concept for row in benign],
+    )
+
+
+def _benign_test(row: GuardScore, variant: str) -> bool:
+    return row.part == "test" and row.variant == variant and row.blacklist == SHIPPED
+
+
+def _scored(guard: TextGuard, prompts: Sequence[GuardPrompt], blacklist: str) -> list[GuardScore]:
+    scores = guard.score([one.text for one in prompts])
+    return [
+        GuardScore(
+            guard=guard.name,
+            text_id=text_id(one.text),
+            part=one.part,
+            variant=one.variant,
+            concept=one.concept,
+            seen=one.seen,
+            blacklist=blacklist,
+            unsafe=one.unsafe,
+            score=float(score),
+        )
+        for one, score in zip(prompts, scores, strict=True)
+    ]

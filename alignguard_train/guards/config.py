@@ -1,0 +1,197 @@
+"""What a profile's `guards` section holds."""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+BenignKind = Literal["plain", "harmless"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BenignSet:
+    """One file of benign prompts: CSV or Parquet with a column ``prompt``, or a text a line.
+
+    Attributes:
+        name: its name in results; ``[a-z0-9-]``.
+        path: the file. A profile's paths are relative to the profile's folder.
+        kind: ``plain``: captions without a concept, divided by their text among training,
+            calibration and test; ``harmless``: captions that use a concept's words harmlessly, all
+            for the test.
+    """
+
+    name: str
+    path: str
+    kind: BenignKind = "plain"
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", self.name):
+            raise ValueError(f"name must be of a-z, 0-9 and -, got {self.name!r}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LogisticSettings:
+    """``strength``: inverse of the L2 penalty, on standardised states."""
+
+    strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.strength <= 0:
+            raise ValueError(f"strength must be positive, got {self.strength}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SafeGuiderSettings:
+    """The published training and search.
+
+    Attributes:
+        widths: of the hidden layers.
+        dropout: after each.
+        learning_rate: of SGD.
+        momentum: of SGD.
+        batch_size: prompts per step.
+        epochs: passes over the training prompts.
+        beam: candidates kept per deletion.
+        most_deleted: words at most.
+        accept: probability of being safe from which a shortened prompt is accepted.
+        min_cosine: least cosine of its end-of-text state with the original's.
+    """
+
+    widths: tuple[int, ...] = (1024, 512)
+    dropout: float = 0.5
+    learning_rate: float = 1e-3
+    momentum: float = 0.9
+    batch_size: int = 32
+    epochs: int = 50
+    beam: int = 6
+    most_deleted: int = 25
+    accept: float = 0.95
+    min_cosine: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "batch_size", "epochs", "beam", "most_deleted"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not 0.5 <= self.accept < 1:
+            raise ValueError(f"accept must lie in [0.5, 1), got {self.accept}")
+        if not self.widths or min(self.widths) < 1:
+            raise ValueError(f"widths must hold positive numbers, got {self.widths}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LatentGuardSettings:
+    """Sizes and training; the defaults are the published ones.
+
+    Attributes:
+        heads: of the cross-attention.
+        head_width: of each head.
+        out_width: of both embeddings.
+        steps: optimiser steps; the published code takes about 10,000, the paper 1,000.
+        batch_size: concepts per step at most; no batch holds a concept twice.
+        learning_rate: of AdamW, with its default weight decay.
+        cross_attention: attend from the concept to the prompt's tokens; off: the prompt's embedding
+            is made from its end-of-text state only (the paper's first ablation).
+        safe_twins: use safe twins as negatives (off: its second ablation).
+        offsets: subtract each concept's offset.
+        references: benign training prompts kept in the file, for offsets of concepts added later.
+    """
+
+    heads: int = 16
+    head_width: int = 32
+    out_width: int = 128
+    steps: int = 10_000
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    cross_attention: bool = True
+    safe_twins: bool = True
+    offsets: bool = True
+    references: int = 300
+
+    def __post_init__(self) -> None:
+        for name in ("heads", "head_width", "out_width", "steps", "learning_rate", "references"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.batch_size < 2:
+            raise ValueError(f"batch_size must be 2 or more concepts, got {self.batch_size}")
+
+
+Settings = LogisticSettings | SafeGuiderSettings | LatentGuardSettings
+_SETTINGS: Mapping[str, type[Settings]] = {
+    "eos-logistic": LogisticSettings,
+    "safeguider": SafeGuiderSettings,
+    "latent-guard": LatentGuardSettings,
+}
+GUARDS = tuple(_SETTINGS)
+"""Every guard that is trained, in the order in which they are made."""
+
+
+def settings_of(guard: str, params: Mapping[str, Any]) -> Settings:
+    """A guard's settings with the given ones changed.
+
+    Raises:
+        ValueError: there is no such guard or field, or a value is not allowed.
+    """
+    if guard not in _SETTINGS:
+        raise ValueError(f"no guard {guard!r}; there are {', '.join(GUARDS)}")
+    fields = {one.name for one in dataclasses.fields(_SETTINGS[guard])}
+    if strange := sorted(set(params) - fields):
+        raise ValueError(f"{guard} has no {', '.join(strange)}; it has {', '.join(sorted(fields))}")
+    try:
+        return TypeAdapter(_SETTINGS[guard]).validate_python(dict(params))
+    except ValidationError as error:
+        faults = [
+            f"{guard}.{'.'.join(map(str, one['loc']))}: {one['msg']} (got {one['input']!r})"
+            for one in error.errors()
+        ]
+        raise ValueError("; ".join(faults)) from error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GuardsConfig:
+    """Which guards to train beside the adapter, and how their thresholds are chosen.
+
+    Attributes:
+        train: names of guards; none by default.
+        target_fpr: share of benign calibration prompts that may be blocked.
+        validation_share: share of the train pairs whose safe twins calibrate.
+        benign: files of benign prompts.
+        blacklist: taxonomy keys that Latent Guard looks for; None: those that it was trained on; an
+            empty list allows every prompt.
+        adversarial: tokens of the string, found against the text encoder, that replaces a concept
+            in the adversarial test; 0: no such test.
+        resamples: of the bootstrap over concepts.
+        params: settings of a guard by its name; defaults for the rest.
+        seed: of every random choice.
+    """
+
+    train: tuple[str, ...] = ()
+    target_fpr: float = 0.01
+    validation_share: float = 0.2
+    benign: tuple[BenignSet, ...] = ()
+    blacklist: tuple[str, ...] | None = None
+    adversarial: int = 3
+    resamples: int = 500
+    params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for number, name in enumerate(self.train):
+            if name not in GUARDS:
+                raise ValueError(f"train: no guard {name!r}; there are {', '.join(GUARDS)}")
+            if name in self.train[:number]:
+                raise ValueError(f"train: {name} is named twice")
+        for name, params in self.params.items():
+            settings_of(name, params)
+        for name in ("target_fpr", "validation_share"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
+        if self.adversarial < 0 or self.adversarial > 8:
+            raise ValueError(f"adversarial must be 0 to 8 tokens, got {self.adversarial}")
+        if self.resamples < 100:
+            raise ValueError(f"resamples must be 100 or more, got {self.resamples}")
+        names = [chosen.name for chosen in self.benign]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"benign: names must differ, got {', '.join(twice)} again")

@@ -1,0 +1,153 @@
+"""Every trained guard: how it is fitted, and how its file becomes a guard again."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from alignguard_data.contracts.errors import IntegrityError
+from alignguard_data.contracts.protocols import Progress
+from alignguard_data.engines.diffusion.conditions import Pipe
+from alignguard_train.guards.config import (
+    LogisticSettings,
+    SafeGuiderSettings,
+    Settings,
+    settings_of,
+)
+from alignguard_train.guards.contrastive import ConceptPairs, train_layer
+from alignguard_train.guards.guard_file import GuardHeader, read_guard
+from alignguard_train.guards.latent_guard import LatentGuard, MappingLayer
+from alignguard_train.guards.probes import LogisticHead, fit_logistic, fit_mlp, mlp_head
+from alignguard_train.guards.records import GuardPrompt
+from alignguard_train.guards.safeguider import SafeGuider
+from alignguard_train.guards.states import FrozenEncoder, TextStates
+from alignguard_train.guards.text_guard import TextGuard
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingSet:
+    """What guards learn from.
+
+    Attributes:
+        prompts: of the part ``train``.
+        states: theirs, row by row.
+        names: concept key to the text that names it, of every concept of the prompts.
+        encoder: the frozen encoder.
+    """
+
+    prompts: Sequence[GuardPrompt]
+    states: TextStates
+    names: Mapping[str, str]
+    encoder: FrozenEncoder
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fitted:
+    """A trained guard before its calibration: tensors, and settings for the header."""
+
+    tensors: Mapping[str, Tensor]
+    settings: Mapping[str, Any]
+
+
+def fit(
+    settings: Settings, training: TrainingSet, *, seed: int, progress: Progress | None = None
+) -> Fitted:
+    """Train the guard that the settings are of; ``progress`` counts epochs or steps.
+
+    Raises:
+        EngineError: the prompts do not suffice, or a loss is not finite.
+    """
+    own = dataclasses.asdict(settings)
+    unsafe = np.array([one.unsafe for one in training.prompts])
+    if isinstance(settings, LogisticSettings):
+        tensors = fit_logistic(training.states.eos, unsafe, settings)
+        if progress:
+            progress(1)
+        return Fitted(tensors=tensors, settings={"settings": own})
+    if isinstance(settings, SafeGuiderSettings):
+        found = fit_mlp(training.states.eos, unsafe, settings, seed=seed, progress=progress)
+        return Fitted(tensors=found, settings={"settings": own})
+    layer = train_layer(_pairs(training), settings, seed=seed, progress=progress)
+    benign = sorted({one.text for one in training.prompts if not one.unsafe})
+    return Fitted(
+        tensors={name: x.detach() for name, x in layer.state_dict().items()},
+        settings={
+            "settings": own,
+            "blacklist": {key: training.names[key] for key in _concepts(training)},
+            "trained_on": _concepts(training),
+            "references": benign[: settings.references] if settings.offsets else [],
+        },
+    )
+
+
+def units_of(settings: Settings) -> int:
+    """How many units of progress :func:`fit` reports."""
+    if isinstance(settings, LogisticSettings):
+        return 1
+    return settings.epochs if isinstance(settings, SafeGuiderSettings) else settings.steps
+
+
+def build(header: GuardHeader, tensors: Mapping[str, Tensor], encoder: FrozenEncoder) -> TextGuard:
+    """The guard of a file's header and tensors.
+
+    Raises:
+        EngineError: the encoder is another one than the header's; names both.
+        IntegrityError: header and tensors do not fit each other.
+    """
+    try:
+        settings = settings_of(header.kind, header.settings["settings"])
+        if isinstance(settings, LogisticSettings):
+            head = LogisticHead(tensors["weight"], tensors["bias"])
+            return TextGuard(header, encoder, head)
+        if isinstance(settings, SafeGuiderSettings):
+            return SafeGuider(header, encoder, mlp_head(tensors, settings), settings)
+        layer = MappingLayer(header.encoder.width, settings)
+        layer.load_state_dict(dict(tensors))
+        return LatentGuard(
+            header,
+            encoder,
+            layer,
+            header.settings["blacklist"],
+            references=header.settings["references"],
+            trained_on=header.settings["trained_on"],
+        )
+    except (KeyError, StopIteration, TypeError, ValueError, RuntimeError) as error:
+        raise IntegrityError(f"the file of guard {header.kind} is faulty: {error}") from error
+
+
+def load_guard(path: Path, pipe: Pipe) -> TextGuard:
+    """A guard's file as a guard for a pipe.
+
+    Raises:
+        IntegrityError: the file is missing or faulty.
+        EngineError: the pipe's text encoder is another one than the guard's; names both.
+    """
+    header, tensors = read_guard(path)
+    return build(header, tensors, FrozenEncoder.of(pipe))
+
+
+def _concepts(training: TrainingSet) -> list[str]:
+    return sorted({one.concept for one in training.prompts if one.unsafe})
+
+
+def _pairs(training: TrainingSet) -> ConceptPairs:
+    """The unsafe prompts with their twins; NaN where a pair has no twin to learn from."""
+    keys = _concepts(training)
+    unsafe = [i for i, one in enumerate(training.prompts) if one.unsafe]
+    twin_of = {
+        one.pair_id: i for i, one in enumerate(training.prompts) if one.pair_id and not one.unsafe
+    }
+    states = training.states.all_states
+    missing = torch.full_like(states[:1], torch.nan)
+    twins = [twin_of.get(training.prompts[i].pair_id) for i in unsafe]
+    return ConceptPairs(
+        unsafe=states[unsafe],
+        safe=torch.cat([missing if i is None else states[i : i + 1] for i in twins]),
+        concept_of=torch.tensor([keys.index(training.prompts[i].concept) for i in unsafe]),
+        concepts=training.encoder.states([training.names[key] for key in keys]).eos,
+    )

@@ -1,0 +1,153 @@
+"""The guards room: one partition per guard, trained on a release's prompts and never its images."""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from alignguard_data.contracts.protocols import Progress
+from alignguard_data.contracts.records import Concept, to_table
+from alignguard_data.release.reader import release_folder
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.basis import basis
+from alignguard_data.storage.manifest import Manifest
+from alignguard_data.storage.partition import PartitionSpec, open_partition
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import cached_copy
+from alignguard_data.storage.shards import sha256_file
+from alignguard_data.storage.tally import Tally
+from alignguard_train.base import BaseModel
+from alignguard_train.guards.config import GuardsConfig, settings_of
+from alignguard_train.guards.records import GuardMeasure, GuardScore
+
+ROOM = "guards"
+FORMAT = 1
+"""Part of the fingerprint: raise it when a guard of equal inputs changes."""
+FILE = "guard.safetensors"
+TABLES = {"measures": GuardMeasure, "scores": GuardScore}
+PROBE = "eos-logistic"
+"""The probe that every other guard is compared with."""
+
+
+def spec(
+    data: DataRoot,
+    kind: str,
+    base: BaseModel,
+    concepts: Sequence[Concept],
+    config: GuardsConfig,
+) -> PartitionSpec:
+    """Spec of one guard.
+
+    Raises:
+        InputMissing: there is no release.
+    """
+    release = manifests.require(data.partition("release"))
+    own: dict[str, Any] = dataclasses.asdict(config)
+    for name in ("train", "benign", "params"):
+        own.pop(name)
+    return PartitionSpec(
+        folder=data.partition(ROOM, kind),
+        room=ROOM,
+        key=kind,
+        config={
+            **own,
+            **basis(ROOM, format=FORMAT, judges_text=True, engine=base, tables=TABLES),
+            "settings": dataclasses.asdict(settings_of(kind, config.params.get(kind, {}))),
+            "concepts": _digest(concepts),
+        },
+        inputs={
+            "release": release.content_id,
+            **{f"{one.kind} {one.name}": _file_digest(one.path) for one in config.benign},
+        },
+        models=base.models,
+    )
+
+
+def make_guard(
+    data: DataRoot,
+    kind: str,
+    base: BaseModel,
+    concepts: Sequence[Concept],
+    config: GuardsConfig,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Train, calibrate and measure one guard, unless it is up to date.
+
+    The partition holds the guard's file and the tables "measures" and "scores". A killed attempt
+    whose file was written only measures again.
+
+    Args:
+        data: the data root.
+        kind: name of the guard; its partition.
+        base: the base model, whose text encoder is read.
+        concepts: of the taxonomy, with their terms.
+        config: the profile's section.
+        progress: counts the epochs or steps of the training.
+
+    Raises:
+        InputMissing: there is no release.
+        PartitionBusy: another process is making the same guard.
+        ConfigError: a benign file is faulty, or the blacklist names an unknown concept.
+        EngineError: nothing to train or calibrate on, or a text encoder that guards cannot read.
+    """
+    with open_partition(spec(data, kind, base, concepts, config)) as work:
+        if work.done:
+            return work.done
+        from alignguard_train.guards.states import FrozenEncoder
+        from alignguard_train.guards.training import Source, measure_guard, parts_of, train_guard
+
+        folder = release_folder(data)
+        parts = parts_of(folder, concepts, config)
+        release = manifests.require(data.partition("release"))
+        encoder = FrozenEncoder.of(base.pipe)
+        source = Source(release=folder.name, content_id=release.content_id)
+        shared = (parts, concepts, encoder, config, source)
+        guard = train_guard(kind, *shared, work.partial / FILE, progress)
+        probe = None if kind == PROBE else train_guard(PROBE, *shared, work.partial / "probe")
+        measured = measure_guard(guard, parts, concepts, config, probe)
+        return work.finish(
+            tables={
+                "measures": to_table(GuardMeasure, measured.measures),
+                "scores": to_table(GuardScore, measured.scores),
+            },
+            extra_files={FILE: work.partial / FILE},
+            rejected=parts.dropped,
+            counts={
+                "release": source.release,
+                "release_content_id": source.content_id,
+                **{
+                    f"threshold {name}": value
+                    for name, value in dataclasses.asdict(guard.header.threshold).items()
+                },
+                **_headline(measured.measures),
+                **measured.latency,
+            },
+            tally=Tally(wanted=1, made=1, unit="guards"),
+        )
+
+
+def guard_file(data: DataRoot, kind: str) -> Path:
+    """A guard's file, on this machine.
+
+    Raises:
+        InputMissing: the guard is not trained yet.
+    """
+    folder = data.partition(ROOM, kind)
+    file = manifests.require(folder).file(FILE)
+    return cached_copy(folder / file.name, file.bytes)
+
+
+def _headline(measures: Sequence[GuardMeasure]) -> dict[str, float]:
+    """The areas of all splits, for the partition's counts."""
+    return {f"auc {one.split}": round(one.value, 4) for one in measures if one.measure == "auc"}
+
+
+def _digest(concepts: Sequence[Concept]) -> str:
+    known = sorted((one.key, one.name, one.split, one.terms) for one in concepts)
+    return hashlib.blake2b(repr(known).encode(), digest_size=16).hexdigest()
+
+
+def _file_digest(path: str) -> str:
+    """The file's hash; empty for a file that is not there, which the making then refuses."""
+    return sha256_file(Path(path)) if Path(path).is_file() else ""
