@@ -43,6 +43,8 @@ def settings(cpu: str, threads: int) -> dict[str, str]:
         "OPENBLAS_CORETYPE": openblas,
         "OPENBLAS_NUM_THREADS": str(threads),
         "OMP_NUM_THREADS": str(threads),
+        # A thread that spins while it waits for one without a core stalls both on a busy machine.
+        "OMP_WAIT_POLICY": "PASSIVE",
     }
 
 
