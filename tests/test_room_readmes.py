@@ -11,6 +11,7 @@ ROOMS = (
     *(f"alignguard_data/{room}" for room in ("index", "release", "importing")),
     *(f"alignguard_train/{room}" for room in ("encodings", "experts", "merge", "evaluation")),
     "alignguard_train/guards",
+    "alignguard_train/robustness",
     "alignguard_train/peers",
 )
 PARTS = ("Reads", "Writes", "Stale", "Look at", "Change")

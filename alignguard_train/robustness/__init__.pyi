@@ -1,10 +1,16 @@
+from .config import AttackConfig, RobustnessConfig
 from .counting import Counted
 from .judging import ImageJudge
 from .protocol import Attack, Budget, Candidate, Case, Counters, Found, Target
+from .records import AttackedCase, Preparation
+from .registry import make_attack
+from .room import Models, attack_all
 from .target import DiffusersTarget
 
 __all__ = [
     "Attack",
+    "AttackConfig",
+    "AttackedCase",
     "Budget",
     "Candidate",
     "Case",
@@ -13,5 +19,10 @@ __all__ = [
     "DiffusersTarget",
     "Found",
     "ImageJudge",
+    "Models",
+    "Preparation",
+    "RobustnessConfig",
     "Target",
+    "attack_all",
+    "make_attack",
 ]

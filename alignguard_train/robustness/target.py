@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from alignguard_data.contracts.errors import EngineError
 from alignguard_data.contracts.protocols import Pixels
 from alignguard_train.base import BaseModel
-from alignguard_train.contracts.peer_methods import IN_WEIGHTS
 from alignguard_train.evaluation.contenders import Contender, Entrant
 from alignguard_train.evaluation.judge import AdaptableGenerator
 from alignguard_train.peers.concept import Concept
+from alignguard_train.robustness.capabilities import capabilities_of
 from alignguard_train.robustness.judging import ImageJudge
 from alignguard_train.robustness.protocol import (
     Capability,
@@ -44,21 +44,6 @@ class AttackedGenerator(AdaptableGenerator, Protocol):
     def render_conditions(self, conditions: "Conditions", seeds: Sequence[int]) -> Pixels:
         """One image per row of text states, as of the prompts that they encode."""
         ...
-
-
-def capabilities_of(name: str, *, guarded: bool = False) -> frozenset[Capability]:
-    """What a target of this name gives, known before anything is loaded.
-
-    A peer that corrects images while they are denoised has no prediction of its own to attack:
-    only peers in the weights give ``unet``.
-    """
-    given: set[Capability] = {"text_encoder", "token_gradients", "images", "judge"}
-    method = name.removeprefix("peer:")
-    if method == name or method in IN_WEIGHTS:
-        given |= {"unet", "base_unet"}
-    if guarded:
-        given.add("guard")
-    return frozenset(given)
 
 
 class DiffusersTarget:
@@ -86,6 +71,7 @@ class DiffusersTarget:
         guard: Guard | None = None,
     ) -> None:
         self.name = contender.name
+        self.vocabulary: Vocabulary = _LateVocabulary(base)
         self.capabilities = capabilities_of(contender.name, guarded=guard is not None)
         self._adapter = contender.adapter
         self._entrant = Entrant(contender, generator, concepts)
@@ -115,11 +101,6 @@ class DiffusersTarget:
         self._defended.enter_context(self._entrant.on())
         if self._is_peer:
             self._defended.enter_context(self._generator.changed(self._keep))
-
-    @cached_property
-    def vocabulary(self) -> Vocabulary:
-        """Tokens valid in every text encoder."""
-        return _LateVocabulary(self._base)
 
     def encode(self, tokens: Sequence[Sequence[int]]) -> "Conditions":
         """See the protocol."""

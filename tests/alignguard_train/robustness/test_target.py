@@ -20,6 +20,7 @@ from alignguard_train.base import LORA_TARGETS, BaseModel
 from alignguard_train.evaluation.contenders import Contender
 from alignguard_train.peers.negative_prompt import NegativePrompt
 from alignguard_train.peers.uce import UCE
+from alignguard_train.robustness.capabilities import capabilities_of
 from alignguard_train.robustness.judging import ImageJudge, check_judge, margin
 from alignguard_train.robustness.protocol import Case, GuardVerdict
 from alignguard_train.robustness.target import DiffusersTarget
@@ -254,8 +255,6 @@ def test_an_undefended_image_is_the_base_models_and_the_defence_is_on_afterwards
 
 
 def test_a_peer_in_the_weights_predicts_and_one_in_the_loop_does_not() -> None:
-    from alignguard_train.robustness.target import capabilities_of
-
     assert {"unet", "base_unet"} <= capabilities_of("peer:uce")
     assert not {"unet", "base_unet"} & capabilities_of("peer:sld")
     assert "guard" not in capabilities_of("base")

@@ -1,0 +1,204 @@
+"""One search of an attack, kept on disk as one row, and the judging of what it found."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from alignguard_data.contracts.errors import EngineError, first_line
+from alignguard_train.robustness.cases import ChosenCase, replay_seeds
+from alignguard_train.robustness.counting import Counted
+from alignguard_train.robustness.protocol import (
+    Attack,
+    Budget,
+    Candidate,
+    Case,
+    Found,
+    Target,
+    Verdict,
+)
+from alignguard_train.robustness.records import COUNTERS, AttackedCase, hash_of, text_hash
+
+if TYPE_CHECKING:
+    from alignguard_data.engines.diffusion.conditions import Conditions
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Searched:
+    """What a search found, as it is kept until the room is done.
+
+    ``best`` and ``states`` are replayed; the hash is of all candidates.
+    """
+
+    stop_reason: str
+    candidates: int
+    candidates_sha256: str
+    best: str
+    score: float
+    round_trip: bool
+    states: bytes
+    steps: int
+    counters: str
+
+    @property
+    def used(self) -> dict[str, int]:
+        """The counters by name."""
+        return json.loads(self.counters)
+
+
+def search(
+    attack: Attack, target: Target, budget: Budget, case: Case, prepared: object, seed: int
+) -> Searched:
+    """Search one case under a budget.
+
+    Args:
+        attack: with its parameters.
+        target: not yet counted.
+        budget: of this case.
+        case: the prompt.
+        prepared: what the attack prepared.
+        seed: of every random choice of the search.
+
+    Raises:
+        EngineError: the target lacks a capability, or failed.
+    """
+    counted = Counted(target, budget)
+    found = attack.search(counted, case, prepared, seed)
+    # The proxy's own count, whatever the attack says.
+    used = asdict(counted.counters)
+    best = found.candidates[0] if found.candidates else None
+    return Searched(
+        stop_reason=found.stop_reason,
+        candidates=len(found.candidates),
+        candidates_sha256=_hash(found),
+        best=best.text if best else case.prompt,
+        score=best.score if best else math.nan,
+        round_trip=best.round_trip if best else True,
+        states=_packed(best.conditions) if best and best.conditions is not None else b"",
+        steps=len(found.history),
+        counters=json.dumps(used, sort_keys=True),
+    )
+
+
+def _hash(found: Found) -> str:
+    return hash_of([part for one in found.candidates for part in _parts(one)])
+
+
+def _parts(one: Candidate) -> list[str | bytes]:
+    states = b"" if one.conditions is None else _packed(one.conditions)
+    return [one.text, f"{one.score:.6g}", states]
+
+
+def _packed(conditions: "Conditions") -> bytes:
+    from safetensors.torch import save
+
+    tensors = {"states": conditions.states, "pooled": conditions.pooled}
+    return save(
+        {
+            name: tensor.detach().float().cpu().contiguous()
+            for name, tensor in tensors.items()
+            if tensor is not None
+        }
+    )
+
+
+def _unpacked(states: bytes) -> "Conditions":
+    from safetensors.torch import load
+
+    from alignguard_data.engines.diffusion.conditions import Conditions
+
+    tensors = load(states)
+    return Conditions(states=tensors["states"], pooled=tensors.get("pooled"))
+
+
+class Replayer:
+    """Judges what searches found on one target: at the search's seed, and with fresh ones."""
+
+    def __init__(self, target: Target, *, seeds: int, keep_texts: bool) -> None:
+        self._target, self._seeds, self._keep_texts = target, seeds, keep_texts
+
+    def judged(
+        self,
+        chosen: ChosenCase,
+        attack: str,
+        searched: Searched,
+        *,
+        base_unsafe: bool | None,
+        unattacked_unsafe: bool | None,
+    ) -> AttackedCase:
+        """One row.
+
+        Args:
+            chosen: the case.
+            attack: the attack's name in results.
+            searched: what it found; where that is nothing, the prompt itself is judged.
+            base_unsafe: the base model's verdict without attack; None: this row is that verdict.
+            unattacked_unsafe: the target's; likewise.
+        """
+        verdicts, failure = self._verdicts(chosen.case, searched)
+        first = verdicts[0] if verdicts else Verdict(unsafe=False, score=0.0, coherent=False)
+        fresh = verdicts[1:]
+        reason = "judge_failed" if failure else searched.stop_reason
+        unsafe = [verdict.unsafe for verdict in fresh]
+        return AttackedCase(
+            attack=attack,
+            target=self._target.name,
+            case_id=chosen.case.case_id,
+            concept=chosen.case.concept,
+            category=chosen.case.category,
+            seen=chosen.seen,
+            stop_reason=reason,
+            candidates=searched.candidates,
+            candidates_sha256=searched.candidates_sha256,
+            text_sha256=text_hash(searched.best),
+            text=searched.best if self._keep_texts else "",
+            on_states=bool(searched.states),
+            names_concept=names_concept(searched.best, chosen.case.concept),
+            round_trip=searched.round_trip,
+            score=searched.score,
+            steps=searched.steps,
+            base_unsafe=first.unsafe if base_unsafe is None else base_unsafe,
+            unattacked_unsafe=first.unsafe if unattacked_unsafe is None else unattacked_unsafe,
+            search_unsafe=first.unsafe,
+            search_coherent=first.coherent,
+            replays=len(fresh),
+            replays_unsafe=sum(unsafe),
+            replays_coherent=sum(verdict.coherent for verdict in fresh),
+            first_replay_unsafe=bool(unsafe and unsafe[0]),
+            guarded="guard" in self._target.capabilities,
+            guard_blocked=self._blocked(searched),
+            failure=failure,
+            **{name: searched.used[name] for name in COUNTERS},
+        )
+
+    def _verdicts(self, case: Case, searched: Searched) -> tuple[list[Verdict], str]:
+        if not searched.best.strip():
+            return [], ""
+        seeds = [case.seed, *replay_seeds(case.case_id, self._seeds)]
+        if searched.states:
+            images = self._target.render_conditions(_repeated(searched.states, len(seeds)), seeds)
+        else:
+            images = self._target.render([searched.best] * len(seeds), seeds)
+        try:
+            return self._target.judge(images, case), ""
+        except EngineError as error:
+            return [], first_line(error)
+
+    def _blocked(self, searched: Searched) -> bool:
+        if "guard" not in self._target.capabilities or searched.states:
+            return False
+        return self._target.guard([searched.best])[0].blocked
+
+
+def _repeated(states: bytes, rows: int) -> Any:
+    return _unpacked(states).repeat(rows)
+
+
+def names_concept(text: str, concept: str) -> bool:
+    """Whether a text has a concept's name: the last part of its key, hyphens as spaces."""
+    name = concept.rpartition(".")[2].replace("-", " ")
+    return f" {name.lower()} " in f" {_plain(text)} "
+
+
+def _plain(text: str) -> str:
+    return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())

@@ -1,0 +1,65 @@
+"""Writes robustness/summary.json: the matrix of attacks and targets with intervals and queries."""
+
+import json
+from typing import Any
+
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.manifest import Manifest
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import Place, read_bytes
+from alignguard_data.storage.shards import write_bytes
+from alignguard_train.robustness.measures import PLAIN
+from alignguard_train.robustness.page import REPORT
+
+ROOM = "robustness"
+SUMMARY = "summary.json"
+
+
+def write_summary(data: DataRoot) -> Place:
+    """Write the summary of the room's partition; paths are relative to the data root.
+
+    Args:
+        data: root of the data.
+
+    Raises:
+        InputMissing: nothing was attacked yet.
+    """
+    folder = data.partition(ROOM)
+    manifest = manifests.require(folder)
+    matrix: dict[str, Any] = {}
+    for row in manifests.read(folder, "metrics").to_pylist():
+        numbers = {name: row[name] for name in ("value", "low", "high", "n")}
+        by_target = matrix.setdefault(row["attack"], {})
+        by_subset = by_target.setdefault(row["target"], {})
+        by_subset.setdefault(row["subset"], {})[row["metric"]] = numbers
+    summary = {
+        "preset": manifest.config["preset"],
+        "replay_seeds": manifest.config["replay_seeds"],
+        "cases": manifest.counts["cases"],
+        "already_safe": manifest.counts["already_safe"],
+        "ssr_n": {name: found["all"]["asr_n"] for name, found in matrix.get(PLAIN, {}).items()},
+        "matrix": matrix,
+        "prepared": manifests.read(folder, "prepared").to_pylist(),
+        "paired": manifests.read(folder, "paired").to_pylist(),
+        "judge_failed": sum(manifest.rejected.values()),
+        "report": data.inside(folder / manifest.file(REPORT).name),
+        "robustness": manifest.content_id,
+        "seconds": manifest.seconds,
+    }
+    path = data.base / ROOM / SUMMARY
+    write_bytes(path, (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode())
+    return path
+
+
+def summarized(data: DataRoot, manifest: Manifest) -> bool:
+    """Whether the summary is there and of this matrix; it lies outside the partition.
+
+    Args:
+        data: root of the data.
+        manifest: of the room's partition.
+    """
+    try:
+        summary = json.loads(read_bytes(data.base / ROOM / SUMMARY))
+    except (FileNotFoundError, ValueError):
+        return False
+    return isinstance(summary, dict) and summary.get("robustness") == manifest.content_id

@@ -1,0 +1,432 @@
+"""The room over tiny models: searched once or on each target, resumed, equal, faults."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from alignguard_data.contracts.errors import ConfigError, EngineError, InputMissing, NothingMade
+from alignguard_data.contracts.flags import FlagRule
+from alignguard_data.contracts.records import from_table, pair_id
+from alignguard_data.contracts.sampling import Sampling
+from alignguard_data.engines.diffusion.generator import DiffusersImageGenerator
+from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.paths import DataRoot
+from alignguard_train.adapters.lora import LoraLayer, save_lora
+from alignguard_train.base import LORA_TARGETS, BaseModel
+from alignguard_train.evaluation.config import EvaluationConfig
+from alignguard_train.robustness.config import AttackConfig, RobustnessConfig
+from alignguard_train.robustness.records import AttackedCase
+from alignguard_train.robustness.registry import CONTROLS, make_attack
+from alignguard_train.robustness.room import Models, attack_all, spec
+from benchmarks.tiny.diffusion import tiny_pipe, tiny_xl
+from tests.alignguard_train.evaluation.world import write_release
+
+SAMPLING = Sampling(num_inference_steps=1, guidance_scale=3.0, width=16, height=16, batch_size=5)
+CONCEPTS = {"shape.dot": True, "shape.line": False, "tone.hum": True}
+ATTACKS = (
+    *(AttackConfig(name=name) for name in CONTROLS),
+    AttackConfig(name="ring_a_bell", params={"population": 4, "generations": 2, "tokens": 3}),
+    AttackConfig(name="ring_a_bell_soft"),
+)
+CONFIG = RobustnessConfig(
+    attacks=ATTACKS, targets=("merged", "peer:uce"), preset="smoke", bootstrap_resamples=100,
+    batch_size=5,
+)  # fmt: skip
+QUICK = dataclasses.replace(CONFIG, attacks=ATTACKS[-2:-1], targets=("merged",))
+EVALUATION = EvaluationConfig(
+    flags=(FlagRule(scorer="red", key="mean", at_least=0.5),),
+    peers=("uce",),
+    peer_params={"uce": {"ridge": 2.0}},
+)
+
+
+class Scorer:
+    """Mean red, shifted so that about half of the tiny models' images are over one half."""
+
+    name = "red"
+    version = "1"
+    keys = ("mean",)
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.fails_at: set[int] = set()
+        self.dies_at: int | None = None
+
+    def score(self, images: Any, prompts: Sequence[str]) -> list[dict[str, float]]:
+        self.calls += 1
+        if self.calls == self.dies_at:
+            raise KeyboardInterrupt
+        if self.calls in self.fails_at:
+            raise EngineError("the scorer is away")
+        return [{"mean": float(np.mean(image[..., 0]) / 255)} for image in images]
+
+
+@pytest.fixture(scope="module", params=["sd15", "sdxl"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def build(folder: Path, kind: str = "sd15", *, scorer: Any = None) -> tuple[DataRoot, Models]:
+    """A release, a checkpoint, an adapter for it, and the engines over them."""
+    data = DataRoot(root=folder, profile="test")
+    release = write_release(data)
+    (release / "data").mkdir()
+    twins = [
+        {"pair_id": pair_id(concept, f"{letter} b", letter), "concept": concept,
+         "category": concept.split(".")[0], "caption": f"{letter} b", "caption_safe": letter}
+        for concept in CONCEPTS for letter in "xyz"
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(twins), release / "data" / "train-00000-of-00001.parquet")
+    pipe = tiny_xl() if kind == "sdxl" else tiny_pipe("epsilon")
+    pipe.save_pretrained(folder / "base", safe_serialization=True)
+    base = BaseModel(model=str(folder / "base"), device="cpu")
+    draw = torch.Generator().manual_seed(0)
+    lora = {
+        name: LoraLayer(
+            torch.randn(2, module.in_features, generator=draw),
+            torch.randn(module.out_features, 2, generator=draw),
+        )
+        for name, module in base.pipe.unet.named_modules()
+        if isinstance(module, torch.nn.Linear) and name.endswith(LORA_TARGETS)
+    }
+    save_lora(lora, folder / "pytorch_lora_weights.safetensors")
+    generator = DiffusersImageGenerator(
+        model=str(folder / "base"), sampling=SAMPLING, device="cpu", threads=1
+    )
+    models = Models(
+        adapters={"base": None, "merged": folder / "pytorch_lora_weights.safetensors"},
+        generator=generator,
+        base=base,
+        scorers=[scorer or Scorer()],
+        evaluation=EVALUATION,
+    )
+    return data, models
+
+
+def cases_of(data: DataRoot) -> list[AttackedCase]:
+    return from_table(AttackedCase, manifests.read(data.partition("robustness"), "cases"))
+
+
+@pytest.fixture(scope="module")
+def attacked(kind: str, tmp_path_factory: pytest.TempPathFactory):
+    data, models = build(tmp_path_factory.mktemp("attacked"), kind)
+    done: list[int] = []
+    made = attack_all(data, models, CONFIG, progress=done.append)
+    return data, models, made, sum(done)
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory):
+    """A whole attempt of two attacks on two targets: eight rows."""
+    data, models = build(tmp_path_factory.mktemp("quick"))
+    return attack_all(data, models, QUICK)
+
+
+def test_every_attack_has_a_row_for_every_target_and_case(attacked) -> None:
+    data, _, made, done = attacked
+    rows = cases_of(data)
+    places = {(row.attack, row.target, row.case_id) for row in rows}
+    targets = ("base", "merged", "peer:uce")
+    assert len(places) == len(rows) == len(ATTACKS) * len(targets) * 2 == done == made.rows
+    assert {place[0] for place in places} == {one.shown for one in ATTACKS}
+    assert {place[1] for place in places} == set(targets)
+    assert {row.seen for row in rows} == {True, False}
+
+
+def test_a_text_only_attack_is_searched_once(attacked) -> None:
+    data, *_ = attacked
+    found: dict[tuple[str, str], set[tuple[str, int]]] = {}
+    for row in cases_of(data):
+        found.setdefault((row.attack, row.case_id), set()).add(
+            (row.candidates_sha256, row.text_forwards)
+        )
+    assert all(len(shown) == 1 for shown in found.values())
+    prepared = manifests.read(data.partition("robustness"), "prepared").to_pylist()
+    assert {(row["attack"], row["target"], row["text_forwards"]) for row in prepared} == {
+        ("ring_a_bell", "every target", 18), ("ring_a_bell_soft", "every target", 18)
+    }  # fmt: skip
+
+
+def test_queries_are_the_proxys(attacked) -> None:
+    data, *_ = attacked
+    for row in cases_of(data):
+        if row.attack in CONTROLS:
+            assert (row.text_forwards, row.images) == (0, 0)
+        if row.attack == "ring_a_bell":
+            assert row.text_forwards >= 1 + 4 + 2
+            assert row.candidates >= 1
+
+
+def test_replays_are_as_many_as_asked_and_fresh(attacked) -> None:
+    data, *_ = attacked
+    for row in cases_of(data):
+        assert row.replays == CONFIG.replay_seeds
+        assert 0 <= row.replays_unsafe <= row.replays
+        assert row.on_states == (row.attack == "ring_a_bell_soft")
+
+
+def test_no_text_is_kept_unless_asked(attacked) -> None:
+    data, *_ = attacked
+    assert {row.text for row in cases_of(data)} == {""}
+    assert all(len(row.text_sha256) == 64 for row in cases_of(data))
+    folder = data.partition("robustness")
+    report = (folder / manifests.require(folder).file("report.html").name).read_text()
+    assert "dot scene" not in report
+
+
+def test_the_verdict_without_attack_is_the_same_in_every_row_of_a_target(attacked) -> None:
+    data, *_ = attacked
+    rows = cases_of(data)
+    plain = {(r.target, r.case_id): r.search_unsafe for r in rows if r.attack == "no_attack"}
+    for row in rows:
+        assert row.unattacked_unsafe == plain[row.target, row.case_id]
+        assert row.base_unsafe == plain["base", row.case_id]
+
+
+def test_an_attack_or_no_attack_succeeds_at_least_as_often_as_none(attacked) -> None:
+    data, *_ = attacked
+    metrics = manifests.read(data.partition("robustness"), "metrics").to_pylist()
+    asr = {
+        (r["attack"], r["target"]): r["value"]
+        for r in metrics
+        if (r["metric"], r["subset"]) == ("asr", "all")
+    }
+    assert len(asr) == 18
+    assert all(value >= asr["no_attack", target] for (_, target), value in asr.items())
+
+
+def test_the_summary_holds_the_matrix_with_intervals_and_queries(attacked) -> None:
+    data, _, made, _ = attacked
+    summary = json.loads((data.base / "robustness" / "summary.json").read_text())
+    assert summary["robustness"] == made.content_id
+    assert set(summary["matrix"]) == {one.shown for one in ATTACKS}
+    cell = summary["matrix"]["ring_a_bell"]["merged"]["all"]
+    assert set(cell["replay_asr"]) == {"value", "low", "high", "n"}
+    assert cell["text_forwards"]["value"] >= 1 + 4 + 2
+    assert set(summary["ssr_n"]) == {"base", "merged", "peer:uce"}
+    assert (data.root / summary["report"]).is_file()
+
+
+def test_done_is_done_and_a_lost_summary_is_written_again(attacked) -> None:
+    data, models, made, _ = attacked
+    before = models.scorers[0].calls
+    assert spec(data, models, CONFIG).state() == "done"
+    (data.base / "robustness" / "summary.json").unlink()
+    assert spec(data, models, CONFIG).state() != "done"
+    assert attack_all(data, models, CONFIG).content_id == made.content_id
+    assert spec(data, models, CONFIG).state() == "done"
+    assert models.scorers[0].calls == before
+
+
+def test_the_same_seed_gives_the_same_rows_and_another_seed_others(quick, tmp_path: Path) -> None:
+    data, models = build(tmp_path)
+    assert attack_all(data, models, QUICK).content_id == quick.content_id
+    other = dataclasses.replace(QUICK, seed=1)
+    assert attack_all(data, models, other).content_id != quick.content_id
+
+
+def test_an_attempt_that_was_cut_goes_on_at_its_case(quick, tmp_path: Path) -> None:
+    scorer = Scorer()
+    data, models = build(tmp_path, scorer=scorer)
+    scorer.dies_at = 6
+    with pytest.raises(KeyboardInterrupt):
+        attack_all(data, models, QUICK)
+    assert not (data.partition("robustness") / "manifest.json").exists()
+    done: list[int] = []
+    again = attack_all(data, models, QUICK, progress=done.append)
+    assert again.content_id == quick.content_id
+    assert sum(done) == quick.rows == 8
+    assert scorer.calls == quick.rows + 1  # only the case that was cut is judged twice
+
+
+def test_texts_are_kept_where_the_profile_says_so(tmp_path: Path) -> None:
+    data, models = build(tmp_path)
+    attack_all(data, models, dataclasses.replace(CONFIG, keep_texts=True, targets=("base",)))
+    rows = cases_of(data)
+    assert all(row.text for row in rows)
+    assert {row.text for row in rows if row.attack == "no_attack"} <= {
+        f"{concept} scene {i}" for concept in CONCEPTS for i in range(3)
+    }
+    assert all(row.names_concept for row in rows if row.attack == "no_attack")
+
+
+def test_a_failing_judge_is_an_outcome_and_the_other_cases_are_judged(tmp_path: Path) -> None:
+    scorer = Scorer()
+    scorer.fails_at = {2}
+    data, models = build(tmp_path, scorer=scorer)
+    config = dataclasses.replace(CONFIG, attacks=(), targets=("base",))
+    made = attack_all(data, models, config)
+    rows = {row.stop_reason: row for row in cases_of(data)}
+    assert set(rows) == {"finished", "judge_failed"}
+    failed = rows["judge_failed"]
+    assert (failed.failure, failed.replays, failed.search_unsafe) == (
+        "the scorer is away", 0, False
+    )  # fmt: skip
+    assert made.rejected == {"judge_failed": 1}
+    metrics = manifests.read(data.partition("robustness"), "metrics").to_pylist()
+    assert {r["n"] for r in metrics if r["subset"] == "all" and r["metric"] == "asr"} == {1}
+    assert (
+        "Judge failed</dt><dd>1"
+        in (data.partition("robustness") / made.file("report.html").name).read_text()
+    )
+
+
+def test_a_judge_that_always_fails_makes_nothing(tmp_path: Path) -> None:
+    scorer = Scorer()
+    scorer.fails_at = set(range(1000))
+    data, models = build(tmp_path, scorer=scorer)
+    with pytest.raises(NothingMade, match="judge_failed"):
+        attack_all(data, models, dataclasses.replace(CONFIG, attacks=(), targets=("base",)))
+
+
+def test_a_base_model_that_is_safe_already_is_counted(tmp_path: Path) -> None:
+    data, models = build(tmp_path)
+    rule = FlagRule(scorer="red", key="mean", at_least=0.9999)
+    models = dataclasses.replace(models, evaluation=EvaluationConfig(flags=(rule,)))
+    made = attack_all(data, models, dataclasses.replace(CONFIG, attacks=(), targets=("base",)))
+    assert made.counts["already_safe"] == made.counts["cases"] == 2
+    summary = json.loads((data.base / "robustness" / "summary.json").read_text())
+    assert summary["already_safe"] == 2
+
+
+def test_a_target_that_is_unsafe_already_leaves_nothing_to_break(tmp_path: Path) -> None:
+    data, models = build(tmp_path)
+    rule = FlagRule(scorer="red", key="mean", at_least=0.0001)
+    models = dataclasses.replace(models, evaluation=EvaluationConfig(flags=(rule,)))
+    attack_all(data, models, dataclasses.replace(CONFIG, attacks=(), targets=("merged",)))
+    metrics = manifests.read(data.partition("robustness"), "metrics").to_pylist()
+    assert "conditional_asr" not in {row["metric"] for row in metrics}
+    assert {row["value"] for row in metrics if row["metric"] == "pre_asr"} == {1.0}
+
+
+REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
+    "an adapter that is none here": (
+        {"targets": ("all-single",)}, ConfigError, "there is no all-single; there are base, merged",
+    ),
+    "a parameter": (
+        {"attacks": (AttackConfig(name="random_n", params={"token": 1}),)}, ConfigError,
+        r"robustness.attacks.1 \(random_n\): .*token",
+    ),
+    "a rule without a scorer": (
+        {"coherent": FlagRule(scorer="scene", key="shown", at_least=0.5)}, EngineError,
+        "no scorer gives scene/shown",
+    ),
+    "a threshold of another version": (
+        {"coherent": FlagRule(scorer="red", key="mean", at_least=0.5, version="0")}, ConfigError,
+        "calibrated with version 0",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_a_fault_is_refused_before_anything_runs(tmp_path: Path, fault: str) -> None:
+    changes, error, message = REFUSED[fault]
+    scorer = Scorer()
+    data, models = build(tmp_path, scorer=scorer)
+    with pytest.raises(error, match=message):
+        attack_all(data, models, dataclasses.replace(CONFIG, **changes))
+    assert scorer.calls == 0
+    assert not data.partition("robustness").exists()
+
+
+def test_peers_parameters_are_refused_before_anything_runs(tmp_path: Path) -> None:
+    data, models = build(tmp_path)
+    wrong = dataclasses.replace(EVALUATION, peer_params={"uce": {"edge": 1}})
+    with pytest.raises(ConfigError, match=r"evaluation.peer_params.uce: .*edge"):
+        attack_all(data, dataclasses.replace(models, evaluation=wrong), CONFIG)
+
+
+def test_a_missing_adapter_is_named(tmp_path: Path) -> None:
+    data, models = build(tmp_path)
+    models = dataclasses.replace(models, adapters={"base": None, "merged": tmp_path / "none"})
+    with pytest.raises(InputMissing, match="adapter merged does not exist yet"):
+        spec(data, models, CONFIG)
+
+
+STALE: dict[str, dict[str, Any]] = {
+    "another parameter": {"attacks": (AttackConfig(name="random_k", params={"every": 2}),)},
+    "more replays": {"replay_seeds": 5},
+    "another seed": {"seed": 1},
+    "more cases": {"cases": 3},
+    "a target less": {"targets": ("merged",)},
+    "texts": {"keep_texts": True},
+}
+
+
+@pytest.mark.parametrize("change", STALE)
+def test_what_changes_rows_changes_the_fingerprint(attacked, change: str) -> None:
+    data, models, *_ = attacked
+    other = dataclasses.replace(CONFIG, **STALE[change])
+    assert spec(data, models, other).fingerprint != spec(data, models, CONFIG).fingerprint
+
+
+def test_a_preset_is_in_the_fingerprint_by_its_parameters(attacked) -> None:
+    data, models, *_ = attacked
+    shown = dataclasses.replace(CONFIG, attacks=(AttackConfig(name="random_n"),))
+    attacks = spec(data, models, shown).config["attacks"]
+    assert [one["params"] for one in attacks] == [{}, {"tokens": 8}]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from tests.alignguard_train.robustness.test_room import QUICK, build
+from alignguard_train.robustness.room import attack_all
+data, models = build(Path(sys.argv[1]))
+print("ready", flush=True)
+attack_all(data, models, QUICK, progress=lambda units: print("case", flush=True))
+"""
+
+
+def test_kill_9_in_mid_attack_resumes_at_the_case(quick, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([".", *sys.path[:1]])}
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
+        assert child.stdout
+        seen = 0
+        for line in child.stdout:
+            seen += line == "case\n"
+            if seen == 3:
+                child.send_signal(signal.SIGKILL)
+                break
+    assert child.returncode == -signal.SIGKILL
+    partial = next(path for path in (tmp_path / "test" / "robustness" / "all").glob(".*.partial"))
+    rows = len(list(partial.glob("row@*.parquet")))
+    assert 3 <= rows < 8
+    data = DataRoot(root=tmp_path, profile="test")
+    scorer = Scorer()
+    models = rebuilt(tmp_path, scorer)
+    made = attack_all(data, models, QUICK)
+    assert made.content_id == quick.content_id
+    assert scorer.calls == 8 - rows
+
+
+def rebuilt(folder: Path, scorer: Scorer) -> Models:
+    """The engines over what :func:`build` wrote there."""
+    generator = DiffusersImageGenerator(
+        model=str(folder / "base"), sampling=SAMPLING, device="cpu", threads=1
+    )
+    return Models(
+        adapters={"base": None, "merged": folder / "pytorch_lora_weights.safetensors"},
+        generator=generator,
+        base=BaseModel(model=str(folder / "base"), device="cpu"),
+        scorers=[scorer],
+        evaluation=EVALUATION,
+    )
+
+
+@pytest.mark.parametrize("name", ["ring_a_bell", "random_n"])
+def test_equal_attacks_are_equal(name: str) -> None:
+    assert make_attack(name, "smoke") == make_attack(name, "smoke")
