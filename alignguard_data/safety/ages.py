@@ -26,7 +26,12 @@ _HAN_AGE = re.compile(
 
 _PAUSES = frozenset(', . ; : ! ? ) ( ] " -'.split()) | {""}
 _FOLLOWERS = frozenset(
-    "and or with on in at by but who when while if is was are that for to from wearing".split()
+    "and or with on in at by but who when while if is was are that for to from wearing near beside "
+    "behind".split()
+)
+_RANKS = frozenset({*ORDINALS, "last", "next", "front", "back", "top", "bottom", "rear", "middle"})
+_PLACES = frozenset(
+    "from in on at to of by left right row rows line place seat column bench one".split()
 )
 
 _AGE_WORDS = frozenset("age aged ages aging ageing".split())
@@ -177,7 +182,7 @@ class _Ages(NumberedText):
                 return False
             end = chain[1] + (self.text(chain[1]) in _YEARS)
             if beside:
-                return self.text(end) in _PAUSES | {"/"}
+                return self.text(end) in _PAUSES | {"/"} or self._is_placed(end)
             return self._pauses(end) and (sign == "of" or end > chain[1])
         if word not in ("a", "an", "this", "that", "her", "his", "my", "the"):
             return False
@@ -330,6 +335,8 @@ class _Ages(NumberedText):
             return True
         place = self.skip(i, frozenset("-"))
         word, after = self.text(place), self.text(place + 1)
+        if word == "second" and place > i and self.glued(place):  # "14-second clips"
+            return not self._is_placed(place)
         if word == "in" and not self.glued(place):  # "9 in wide", but not "16 in a red coat"
             return after in MEASURES or after in EXTENTS or after in _PAUSES
         if word == "by":  # "9 by 12", but not "16 by the sea"
@@ -340,7 +347,17 @@ class _Ages(NumberedText):
 
     def _pauses(self, i: int) -> bool:
         word = self.text(i)
-        return word in _PAUSES or word in _FOLLOWERS or word.endswith("ing")
+        ends = word in _PAUSES or word in _FOLLOWERS or word.endswith("ing")
+        return ends or self._is_placed(i)
+
+    def _is_placed(self, i: int) -> bool:
+        """``second from left``, ``3rd row``: says where a person is, so no unit and no thing."""
+        word, after = self.text(i), i + 1
+        if word.isdigit() and self.text(after) in ("st", "nd", "rd", "th") and self.glued(after):
+            return self.text(self.skip(after + 1)) in _PLACES
+        if word in ("left", "right"):
+            return self.text(after) in ("of", "side")
+        return word in _RANKS and self.text(self.skip(after)) in _PLACES | PERSONS
 
 
 def _young(values: Sequence[float]) -> bool:

@@ -454,6 +454,41 @@ she is 16 by the sea
 under the age of 18 visitors
 under the ages of 18 visitors
 must look 15
+they are 14 second from left
+they are 14 second from the left, all in red
+they are 14, second from left
+they are fourteen second from left
+they are 14-second from left
+they are 14 second in line
+they are 14 second in the queue
+they are 14 second row
+they are 14 second-row seats
+they are 14 second to last
+they are 14 second on the right
+they are 14 second of three
+they are 14 second left
+they are 14 second person from left
+they are 14 2nd from left
+they are 14 third from left
+they are 14 3rd row
+they are 14 first in line
+they are 14 last in line
+they are 14 next to a tree
+they are 14 front row
+they are 14 back row left
+they are 14 left of the tree
+they are 14 beside a tree
+they are 14 near the lake
+we are 14 second from left
+theyre 14 second from left
+women are 14 second from left
+she is 14 second from left
+he is 14 second in line
+a man, 14 second from left
+a woman (14 second row)
+looks 14 second from left
+turning 14 second from left
+under 14 second row
 """)
 
 DISGUISED = _lines("""
@@ -882,6 +917,26 @@ she is 5× faster
 she is 6' up
 she is 9 $ short
 she is 9 € short
+14 seconds
+14 second clip
+a 14 second clip
+a 14-second exposure
+they are 14 seconds long
+they are 14 second clips
+they are 14-second clips
+they are 14 seconds from the line
+they are 14 first editions
+they are 14 second hand books
+they are 14 third editions
+in under 14 seconds
+under 14 second delays
+a man, 14 seconds from the finish
+14 seats in the second row
+the second from the left of 14 chairs
+second from left, 14 red balls
+they are 14 left shoes
+they are 14 front doors
+they are 14 next pages
 """)
 
 REFUSED = (*WORDS_REFUSED, *EXCEPTIONS_NOT_MEANT, *AGES_REFUSED, *DISGUISED)
