@@ -168,7 +168,11 @@ def _description(manifest: Mapping[str, Any]) -> str:
 
 def _responsible(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of Croissant's extension for responsible AI."""
-    rules = [f"{f['scorer']}/{f['key']} at least {f['at_least']:g}" for f in manifest["flags"]]
+    rules = [
+        f"{f['scorer']}/{f['key']} at least {f['at_least']:g}"
+        + (f" (calibrated with {f['version']})" if f.get("version") else "")
+        for f in manifest["flags"]
+    ]
     models = [f"{m['model']} at {m['revision']}" for m in manifest["base_models"]]
     return {
         "data_collection": (

@@ -167,13 +167,14 @@ def _base_models(images: Sequence[Manifest]) -> list[dict[str, Any]]:
     found = {}
     for manifest in images:
         how = manifest.config
+        width, height = how.get("width"), how.get("height")
         for model, revision in manifest.models.items():
             entry = {
                 "model": model,
                 "revision": revision,
                 "steps": how.get("num_inference_steps"),
                 "guidance": how.get("guidance_scale"),
-                "size": f"{how.get('width')}x{how.get('height')}",
+                "size": None if None in (width, height) else f"{width}x{height}",
                 **({"solver": how["solver"]} if "solver" in how else {}),
             }
             found[tuple(entry.values())] = entry
@@ -181,9 +182,11 @@ def _base_models(images: Sequence[Manifest]) -> list[dict[str, Any]]:
 
 
 def _flags(data: DataRoot, concepts: Sequence[Concept]) -> list[dict[str, Any]]:
-    # The flag rules of the filter: one set, unless concepts were filtered separately.
+    # The flag rules of the filter: one set, unless concepts were filtered separately. The scorer's
+    # version tells apart a threshold that was calibrated again and came out the same.
     found = {}
     for concept in concepts:
         for rule in manifests.require(data.partition("pairs", concept.key)).config["flags"]:
-            found[rule["scorer"], rule["key"], rule["at_least"]] = rule
+            version = rule.get("version") or ""
+            found[rule["scorer"], rule["key"], rule["at_least"], version] = rule
     return [found[key] for key in sorted(found)]

@@ -11,6 +11,7 @@ from alignguard_data.contracts.records import Concept, PromptPair, to_table
 from alignguard_data.dedup.decide import DroppedRow
 from alignguard_data.dedup.edges import Edge
 from alignguard_data.prompts.room import CONCEPT_CHECK
+from alignguard_data.release.card import render_card
 from alignguard_data.release.plan import describe_release, leaks_file, plan_release
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.partition import PartitionSpec, open_partition
@@ -279,6 +280,46 @@ def test_a_way_of_drawing_that_is_not_known_is_named_beside_the_known(rooms):
     """None and 4 steps of one model have an order."""
     rooms.write(TAXONOMY.concepts[0], images={"config": {}})
     assert [base["steps"] for base in described(rooms)["base_models"]] == [4, None]
+
+
+def card_of(found: dict) -> str:
+    named = {"name": "tiny", "version": "1", "parent": None, "licence": "", "created": ""}
+    return render_card({**named, **found}, None, plots=["plots/scores.png"])
+
+
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [
+        (("width", "height"), ", 4 steps, guidance 2.0"),
+        (("height",), ", 4 steps, guidance 2.0"),
+        (("width",), ", 4 steps, guidance 2.0"),
+        (("guidance_scale",), ", 4 steps, 16x8"),
+        (("num_inference_steps",), ", guidance 2.0, 16x8"),
+        (("num_inference_steps", "guidance_scale", "width", "height"), ""),
+    ],
+)
+def test_the_card_says_what_is_known_of_a_drawing_and_no_none(rooms, lost, said):
+    known = {name: value for name, value in SAMPLING.items() if name not in lost}
+    for one in TAXONOMY.concepts:
+        rooms.write(one, images={"config": known})
+    found = described(rooms)
+    (base,) = found["base_models"]
+    assert base["size"] == (None if {"width", "height"} & set(lost) else "16x8")
+    assert f"- Base model: painter at r2{said}.\n" in card_of(found)
+    assert "None" not in card_of(found)
+
+
+def test_a_threshold_calibrated_with_two_versions_is_named_with_both(rooms):
+    """Concepts that were filtered before and after a scorer changed, by the same number."""
+    old, new = ({**FLAG, "version": version} for version in ("1", "2"))
+    for one, rule in zip(TAXONOMY.concepts, (new, old, FLAG), strict=True):
+        rooms.write(one, pairs={"config": {"flags": [rule]}})
+    found = described(rooms)
+    assert found["flags"] == [FLAG, old, new]
+    assert (
+        "`ink/share` at least 0.5; `ink/share` at least 0.5 (calibrated with 1); "
+        "`ink/share` at least 0.5 (calibrated with 2)."
+    ) in card_of(found)
 
 
 def test_without_a_concept_check_none_is_named(rooms):
