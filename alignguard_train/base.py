@@ -3,23 +3,19 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alignguard_data.engines.model_source import ModelSource
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from alignguard_data.engines.diffusion.conditions import Pipe
-
-LORA_TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
-"""The UNet's attention projections, self and cross, as in the authors' code."""
-SELF_ATTENTION_TARGETS = tuple(f"attn1.{name}" for name in LORA_TARGETS)
-"""Self-attention projections only (DUO, arXiv 2407.21035)."""
+    from alignguard_data.engines.diffusion.conditions import Conditions, Pipe
+    from alignguard_data.engines.families.family import Family
 
 
 class BaseModel:
-    """A Stable Diffusion checkpoint, a local folder or a hub id with its revision.
+    """A checkpoint of a known family, a local folder or a hub id with its revision.
 
     ``dtype`` is a torch dtype's name, ``auto``, or ``tf32``: float32 weights whose products a GPU
     may make in TensorFloat-32 (see :meth:`products`).
@@ -97,6 +93,18 @@ class BaseModel:
             vae=self._vae,
         )
 
+    @cached_property
+    def family(self) -> "Family":
+        """What is particular to the pipe's kind of model."""
+        from alignguard_data.engines.families.registry import family_of
+
+        return family_of(self.pipe)
+
+    @property
+    def denoiser(self) -> Any:
+        """The network under training: the pipe's UNet or transformer."""
+        return getattr(self.pipe, self.family.denoiser)
+
     @contextmanager
     def products(self) -> Iterator[None]:
         """Set the precision of matrix products, forward and backward, within the block.
@@ -116,3 +124,11 @@ class BaseModel:
         """Height and width in pixels of the images of latents (rows, channels, h, w)."""
         factor = self.pipe.vae_scale_factor
         return {"height": latents.shape[2] * factor, "width": latents.shape[3] * factor}
+
+    def arguments(self, conditions: "Conditions", latents: "Tensor") -> dict[str, Any]:
+        """The denoiser's arguments for these captions and latents, one row each."""
+        return self.family.arguments(self.denoiser, conditions, **self.pixels(latents))
+
+    def predict(self, latents: "Tensor", t: "Tensor", arguments: dict[str, Any]) -> "Tensor":
+        """The denoiser's prediction for noisy latents at times ``t``, a row each."""
+        return self.family.predict(self.denoiser, latents, t, arguments)

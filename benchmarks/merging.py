@@ -17,8 +17,9 @@ from diffusers import UNet2DConditionModel
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 
+from alignguard_data.engines.families.unet import LORA_TARGETS
 from alignguard_train.adapters.lora import Lora, LoraLayer
-from alignguard_train.base import LORA_TARGETS, BaseModel
+from alignguard_train.base import BaseModel
 from alignguard_train.merge.calibration import measure_activity
 from alignguard_train.merge.config import MergeConfig, Strategy
 from alignguard_train.merge.regmean import regmean

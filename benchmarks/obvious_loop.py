@@ -11,7 +11,7 @@ import torch
 from diffusers import DDPMScheduler
 from peft import LoraConfig
 
-from alignguard_train.base import LORA_TARGETS
+from alignguard_data.engines.families.unet import LORA_TARGETS
 from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.encodings.encoder import Preferences
 from alignguard_train.experts.loss import dpo_loss, per_row_error

@@ -237,6 +237,8 @@ def _pooling_base() -> Any:
     """A base model whose VAE averages 8 x 8 pixels and whose captions are all equal."""
     import torch
 
+    from alignguard_data.engines.families.registry import family_of
+
     def encode(pixels: torch.Tensor) -> Any:
         pooled = torch.nn.functional.avg_pool2d(pixels, 8)
         latents = torch.cat([pooled, pooled[:, :1]], dim=1)
@@ -247,7 +249,9 @@ def _pooling_base() -> Any:
 
     here = {"device": torch.device("cpu"), "dtype": torch.float32}
     vae = SimpleNamespace(**here, encode=encode, config=SimpleNamespace(scaling_factor=1.0))
+    unet = SimpleNamespace(**here, config=SimpleNamespace(cross_attention_dim=768))
     pipe = SimpleNamespace(
-        unet=SimpleNamespace(**here), vae=vae, encode_prompt=encode_prompt, config=SimpleNamespace()
+        unet=unet, vae=vae, text_encoder=encode_prompt, encode_prompt=encode_prompt
     )
-    return SimpleNamespace(pipe=pipe, models={"pooling": "1"})
+    family = family_of(pipe)
+    return SimpleNamespace(pipe=pipe, denoiser=unet, family=family, models={"pooling": "1"})

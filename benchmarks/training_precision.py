@@ -27,6 +27,7 @@ from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
 from alignguard_data.engines.diffusion.conditions import Conditions
+from alignguard_data.engines.families.sd15 import StableDiffusion15
 from alignguard_train.adapters.live import LiveAdapter, live_adapter
 from alignguard_train.contracts.recipes import ExpertRecipe, sd15_expert
 from alignguard_train.experts.batches import PairRows
@@ -135,6 +136,23 @@ def rows_of(pairs: int, side: int) -> list[PairRows]:
     return found
 
 
+class _Base:
+    """What the objective asks of a base model, over a UNet that needs no size."""
+
+    family = StableDiffusion15()
+
+    def __init__(self, unet: nn.Module, scheduler: Any) -> None:
+        self.denoiser: Any = unet
+        self.pipe = SimpleNamespace(scheduler=scheduler)
+
+    def arguments(self, conditions: Conditions, latents: Tensor) -> dict[str, Any]:
+        del latents
+        return self.family.arguments(self.denoiser, conditions, height=0, width=0)
+
+    def predict(self, latents: Tensor, t: Tensor, arguments: dict[str, Any]) -> Tensor:
+        return self.family.predict(self.denoiser, latents, t, arguments)
+
+
 class Bench:
     """The UNet with a moved adapter, and each pair's gradient."""
 
@@ -143,17 +161,14 @@ class Bench:
         self.unet: Any = unet
         scheduler = real_size.scheduler()
         self.whole = Shifted(self.unet)
-        pipe = SimpleNamespace(unet=self.unet, scheduler=scheduler, vae_scale_factor=8)
-        self.base: Any = SimpleNamespace(
-            pipe=pipe, pixels=lambda latents: {"height": 0, "width": 0}
-        )
+        self.base: Any = _Base(self.unet, scheduler)
         self.shifts: list[Tensor] = []
 
     @contextmanager
     def adapted(self) -> Iterator[LiveAdapter]:
         """Use an adapter whose logit at beta 5000 is about 1 on the first pair."""
         with live_adapter(self.base, self.recipe, seed=0) as adapter:
-            self.base.pipe.unet = self.whole
+            self.base.denoiser = self.whole
             self._like_trained(adapter)
             scale = 1e-3
             for _ in range(2):  # the margin is about linear in the up matrices
@@ -162,7 +177,7 @@ class Bench:
                 scale *= LOGIT / found
             self._set_up(adapter, scale)
             yield adapter
-            self.base.pipe.unet = self.unet
+            self.base.denoiser = self.unet
 
     def _like_trained(self, adapter: LiveAdapter) -> None:
         draw = torch.Generator().manual_seed(2)

@@ -1,4 +1,4 @@
-"""An expert's adapter during training: on the base model's UNet, switchable."""
+"""An expert's adapter during training: on the base model's denoiser, switchable."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from alignguard_data.contracts.errors import EngineError
 from alignguard_data.engines.diffusion.conditions import Conditions
 from alignguard_train.adapters.lora import Lora, LoraLayer
-from alignguard_train.base import LORA_TARGETS, SELF_ATTENTION_TARGETS, BaseModel
+from alignguard_train.base import BaseModel
 from alignguard_train.contracts.noise import seeded
 from alignguard_train.contracts.recipes import ExpertRecipe
 
@@ -22,10 +22,10 @@ _NAME = "expert"
 
 @dataclass(frozen=True, slots=True)
 class LiveAdapter:
-    """A trainable adapter on the UNet.
+    """A trainable adapter on the denoiser.
 
     Attributes:
-        parameters: float32 weights by their names in the UNet.
+        parameters: float32 weights by their names in the denoiser.
         layers: the modules that hold them.
     """
 
@@ -87,7 +87,7 @@ class LiveAdapter:
 
 @contextmanager
 def live_adapter(base: BaseModel, recipe: ExpertRecipe, seed: int) -> Iterator[LiveAdapter]:
-    """Put a new adapter on the UNet, and remove it at the end of the block.
+    """Put a new adapter on the denoiser, and remove it at the end of the block.
 
     Args:
         base: the base model.
@@ -97,9 +97,10 @@ def live_adapter(base: BaseModel, recipe: ExpertRecipe, seed: int) -> Iterator[L
     Yields:
         The adapter, switched on.
     """
-    unet: Any = base.pipe.unet
-    targets = LORA_TARGETS if recipe.layers == "attention" else SELF_ATTENTION_TARGETS
-    unet.add_adapter(
+    denoiser, family = base.denoiser, base.family
+    everywhere = recipe.layers == "attention"
+    targets = family.lora_targets if everywhere else family.self_attention_targets
+    denoiser.add_adapter(
         LoraConfig(
             r=recipe.rank,
             lora_alpha=recipe.rank,
@@ -109,10 +110,10 @@ def live_adapter(base: BaseModel, recipe: ExpertRecipe, seed: int) -> Iterator[L
         adapter_name=_NAME,
     )
     try:
-        parameters = {n: p for n, p in unet.named_parameters() if f".{_NAME}." in n}
-        layers = tuple(m for m in unet.modules() if isinstance(m, BaseTunerLayer))
+        parameters = {n: p for n, p in denoiser.named_parameters() if f".{_NAME}." in n}
+        layers = tuple(m for m in denoiser.modules() if isinstance(m, BaseTunerLayer))
         if recipe.gradient_checkpointing:
-            unet.enable_gradient_checkpointing()
+            denoiser.enable_gradient_checkpointing()
         generator = seeded("init", seed, 0)
         for name, parameter in parameters.items():
             if "lora_A" in name:
@@ -123,5 +124,5 @@ def live_adapter(base: BaseModel, recipe: ExpertRecipe, seed: int) -> Iterator[L
             parameter.requires_grad_(True)
         yield LiveAdapter(parameters, layers)
     finally:
-        unet.disable_gradient_checkpointing()
-        unet.delete_adapters(_NAME)
+        denoiser.disable_gradient_checkpointing()
+        denoiser.delete_adapters(_NAME)

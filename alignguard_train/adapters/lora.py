@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from alignguard_data.contracts.errors import IntegrityError
+from alignguard_data.engines.families.registry import denoiser_of, denoisers
 from alignguard_data.storage.shards import write_bytes
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -40,7 +41,7 @@ class LoraLayer:
 
 
 Lora = dict[str, LoraLayer]
-"""Layers by their module's name in the UNet."""
+"""Layers by their module's name in the denoiser."""
 
 
 def save_lora(lora: Lora, path: Path, metadata: Mapping[str, str] | None = None) -> None:
@@ -51,10 +52,10 @@ def save_lora(lora: Lora, path: Path, metadata: Mapping[str, str] | None = None)
         path: the file.
         metadata: for the file's header, as read by `safetensors.safe_open(...).metadata()`.
     """
-    tensors = {}
+    tensors, denoiser = {}, denoiser_of(lora)
     for name in sorted(lora):
-        tensors[f"unet.{name}{_DOWN}"] = lora[name].down.detach().float().cpu().contiguous()
-        tensors[f"unet.{name}{_UP}"] = lora[name].up.detach().float().cpu().contiguous()
+        tensors[f"{denoiser}.{name}{_DOWN}"] = lora[name].down.detach().float().cpu().contiguous()
+        tensors[f"{denoiser}.{name}{_UP}"] = lora[name].up.detach().float().cpu().contiguous()
     write_tensors(tensors, path, metadata)
 
 
@@ -146,7 +147,7 @@ def write_tensors(
 
 
 def load_lora(path: Path) -> Lora:
-    """Read an adapter of a UNet in diffusers' format.
+    """Read an adapter of one denoiser, a UNet or a transformer, in diffusers' format.
 
     Args:
         path: a local safetensors file.
@@ -155,16 +156,19 @@ def load_lora(path: Path) -> Lora:
         LoRA layers by name, sorted; each has down (rank, in) and up (out, rank).
 
     Raises:
-        IntegrityError: the file is unreadable or not a UNet-only LoRA.
+        IntegrityError: the file is unreadable, or is not a LoRA of one denoiser only.
     """
     tensors = read_tensors(path)
-    names = {k.removeprefix("unet.").removesuffix(_DOWN) for k in tensors if k.endswith(_DOWN)}
-    wanted = {f"unet.{name}{end}" for name in names for end in (_DOWN, _UP)}
+    part = next(
+        (name for name in denoisers() if any(k.startswith(f"{name}.") for k in tensors)), ""
+    )
+    names = {k.removeprefix(f"{part}.").removesuffix(_DOWN) for k in tensors if k.endswith(_DOWN)}
+    wanted = {f"{part}.{name}{end}" for name in names for end in (_DOWN, _UP)}
     if not names or wanted != set(tensors):
         odd = sorted(wanted ^ set(tensors))[:3]
-        raise IntegrityError(f"{path} is not a UNet-only LoRA: {odd}")
+        raise IntegrityError(f"{path} is not a LoRA of one {' or '.join(denoisers())} only: {odd}")
     return {
-        name: LoraLayer(tensors[f"unet.{name}{_DOWN}"], tensors[f"unet.{name}{_UP}"])
+        name: LoraLayer(tensors[f"{part}.{name}{_DOWN}"], tensors[f"{part}.{name}{_UP}"])
         for name in sorted(names)
     }
 

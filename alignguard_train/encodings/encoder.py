@@ -208,14 +208,12 @@ def encode(preferences: Preferences, base: BaseModel, *, flip: bool = False) -> 
 def encode_plain(preferences: Preferences, base: BaseModel) -> dict[str, Tensor]:
     """Latents ``chosen`` and ``rejected``, ``unsafe states`` and ``safe states``, one row per pair.
 
-    SDXL has ``unsafe pooled`` and ``safe pooled`` too.
+    A family with pooled states, such as SDXL, has ``unsafe pooled`` and ``safe pooled`` too.
     """
     found = {name: latents_of(getattr(preferences, name), base) for name in ("chosen", "rejected")}
     for name in ("unsafe", "safe"):
-        conditions = encode_prompts(getattr(preferences, f"{name}_prompts"), base)
-        found[f"{name} states"] = conditions.states
-        if conditions.pooled is not None:
-            found[f"{name} pooled"] = conditions.pooled
+        conditions = encode_prompts(getattr(preferences, f"{name}_prompts"), base).tensors()
+        found |= {f"{name} {kind}": tensor for kind, tensor in conditions.items()}
     return found
 
 
@@ -285,7 +283,7 @@ def latents_of(images: Sequence[npt.NDArray[np.uint8]], base: BaseModel) -> Tens
             log.warning("out of memory; going on with %d images at once", rows)
             if base.pipe.vae.device.type == "cuda":
                 torch.cuda.empty_cache()
-    return torch.cat(parts).to(base.pipe.unet.dtype)
+    return torch.cat(parts).to(base.denoiser.dtype)
 
 
 @torch.no_grad()
@@ -293,4 +291,4 @@ def _batch_of_latents(images: Sequence[npt.NDArray[np.uint8]], base: BaseModel) 
     vae = base.pipe.vae
     pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
     pixels = (pixels.to(vae.device, vae.dtype) / 127.5 - 1).contiguous()
-    return vae.encode(pixels).latent_dist.mode() * vae.config.scaling_factor
+    return base.family.latents(vae, vae.encode(pixels).latent_dist.mode())

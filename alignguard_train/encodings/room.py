@@ -87,7 +87,7 @@ def spec(data: DataRoot, base: BaseModel, kind: Kind) -> PartitionSpec:
         key=kind,
         config={
             **basis(ROOM, format=FORMAT, engine=base, tables=TABLES),
-            "unet": str(base.pipe.unet.dtype),
+            base.family.denoiser: str(base.denoiser.dtype),
             "vae": str(base.pipe.vae.dtype),
             "batches": [ENCODE_ROWS, ENCODED_PIXELS, SHARD_BATCHES],
         },
@@ -195,9 +195,8 @@ def _make(data: DataRoot, base: BaseModel, kind: Kind, work: PartitionWork) -> M
     names = sorted({str(row["shard"]) for row in rows})
     if kind == "plain":
         names.append(_EMPTY)
-        nothing = encode_unconditional(base.pipe)
-        kept = {"empty states": nothing.states, "empty pooled": nothing.pooled}
-        _save(work.partial / _EMPTY, {n: x for n, x in kept.items() if x is not None})
+        nothing = encode_unconditional(base.pipe).tensors()
+        _save(work.partial / _EMPTY, {f"empty {name}": x for name, x in nothing.items()})
     return work.finish(
         tables={"rows": pa.Table.from_pylist(rows, schema=ROWS)},
         extra_files={name: work.partial / name for name in names},

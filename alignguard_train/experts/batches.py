@@ -66,7 +66,7 @@ def draw(
     away = torch.rand(size, generator=generator) < (recipe.preserve_others if others else 0)
     other = torch.randint(len(others) if others else 1, (size,), generator=generator)
     bad = torch.rand(size, generator=generator) < 0.5
-    first = next(base.pipe.unet.parameters())  # not an adapter weight
+    first = next(base.denoiser.parameters())  # not an adapter weight
     where, dtype = first.device, first.dtype
     for rows in group.share_of(torch.arange(size)).split(recipe.batch_size):
         pairs = index[rows]

@@ -25,16 +25,15 @@ def objective(
     """The loss and the monitored values, as means over the rows.
 
     Up to three branches share one forward pass: (chosen, unsafe prompt), (rejected, unsafe prompt)
-    and, with preservation, the preserved rows. The reference is the same UNet with its adapter off.
+    and, with preservation, the preserved rows. The reference is the denoiser with its adapter off.
     """
     noisy, t, conditions, target = _branches(base, rows, recipe)
     conditions = adapter.conditioned(conditions, rows.about)
-    unet = base.pipe.unet
-    arguments = conditions.unet_arguments(**base.pixels(noisy))
-    with _precision(unet):
+    arguments = base.arguments(conditions, noisy)
+    with _precision(base.denoiser):
         with torch.no_grad(), adapter.off():
-            reference = unet(noisy, t, **arguments, return_dict=False)[0].float()
-        predicted = unet(noisy, t, **arguments, return_dict=False)[0].float()
+            reference = base.predict(noisy, t, arguments).float()
+        predicted = base.predict(noisy, t, arguments).float()
     count = len(rows)
     w, l = slice(0, count), slice(count, 2 * count)  # noqa: E741 (the paper's letters)
     rejected = predicted[l]
@@ -66,7 +65,7 @@ def objective(
 def _branches(
     base: BaseModel, rows: PairRows, recipe: ExpertRecipe
 ) -> tuple[Tensor, Tensor, Conditions, Tensor]:
-    """Noisy latents, the UNet's time inputs, conditions and targets of all branches."""
+    """Noisy latents, the denoiser's time inputs, conditions and targets of all branches."""
     latents, parts = [rows.chosen, rows.rejected], [rows.unsafe, rows.unsafe]
     if recipe.preservation:
         latents, parts = [*latents, rows.kept], [*parts, rows.kept_caption]
@@ -108,9 +107,9 @@ def _weight(base: BaseModel, t: Tensor, recipe: ExpertRecipe) -> Tensor:
     return losses.min_snr_weight(t, alphas, gamma=recipe.min_snr, v=kind == "v_prediction")
 
 
-def _precision(unet: Any) -> AbstractContextManager[object]:
+def _precision(denoiser: Any) -> AbstractContextManager[object]:
     """Autocast to the base model's precision; the adapter's weights stay float32."""
-    first = next(unet.parameters())  # not an adapter weight; `unet.dtype` walks every module
+    first = next(denoiser.parameters())  # not an adapter weight; `.dtype` walks every module
     if first.dtype == torch.float32:
         return nullcontext()
     return torch.autocast(first.device.type, dtype=first.dtype)

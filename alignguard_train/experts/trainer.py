@@ -74,7 +74,7 @@ def train_expert(
     """Train one adapter on ``encoded``; ``progress`` counts steps.
 
     ``start`` is an adapter of the recipe's rank and layers to continue from. The reference is the
-    UNet without adapter. ``others`` are the pairs that ``recipe.preserve_others`` preserves.
+    denoiser without adapter. ``others`` are the pairs that ``recipe.preserve_others`` preserves.
     ``checkpoint`` is one file, replaced every ``recipe.checkpoint_every`` steps. ``tensorboard`` is
     a folder for every step's scalars, and ``held_out_ip`` every ``recipe.watch_ip_every`` steps.
     ``group`` is this process among those that train together; the first writes the checkpoint.
@@ -132,7 +132,7 @@ def train_module(
     """
     if not len(encoded):
         raise EngineError("no pair to train on: the release has none of this category")
-    if next(base.pipe.unet.parameters()).dtype == torch.float16:
+    if next(base.denoiser.parameters()).dtype == torch.float16:
         raise EngineError(
             "training in float16 needs a gradient scaler, which is not supported: use tf32, "
             "bfloat16 or float32"

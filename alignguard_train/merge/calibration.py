@@ -108,7 +108,7 @@ def listening(base: BaseModel, hear: Mapping[str, Callable[[Tensor], None]]) -> 
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             heard(inputs[0])
 
-        return base.pipe.unet.get_submodule(name).register_forward_pre_hook(hook)
+        return base.denoiser.get_submodule(name).register_forward_pre_hook(hook)
 
     handles = [listen(name, heard) for name, heard in hear.items()]
     try:
@@ -126,7 +126,7 @@ def pass_inputs(
     *,
     safe: bool = False,
 ) -> None:
-    """Run the UNet on these pairs, for the listeners of its layers.
+    """Run the denoiser on these pairs, for the listeners of its layers.
 
     Inputs are rejected images with unsafe prompts, or chosen images with safe prompts, noised at
     timesteps drawn as in training.
@@ -138,17 +138,17 @@ def pass_inputs(
         config: timesteps per row, and seed.
         safe: pass the chosen images with safe prompts instead of the rejected with unsafe ones.
     """
-    scheduler, unet = base.pipe.scheduler, base.pipe.unet
+    scheduler, denoiser = base.pipe.scheduler, base.denoiser
     images, prompts = (encoded.chosen, encoded.safe) if safe else (encoded.rejected, encoded.unsafe)
     generator = torch.Generator().manual_seed(config.seed)
     index = torch.tensor(rows).repeat(config.calibration_timesteps)
     t = torch.randint(scheduler.config.num_train_timesteps, index.shape, generator=generator)
     noise = torch.randn((len(index), *images.shape[1:]), generator=generator)
     for part, when, drawn in zip(index.split(ROWS), t.split(ROWS), noise.split(ROWS), strict=True):
-        latents = images[part].to(unet.device, unet.dtype)
-        noisy, time, _ = noised(scheduler, latents, drawn.to(latents), when.to(unet.device))
-        conditions = prompts[part].to(unet.device, unet.dtype)
-        unet(noisy, time, **conditions.unet_arguments(**base.pixels(noisy)), return_dict=False)
+        latents = images[part].to(denoiser.device, denoiser.dtype)
+        noisy, time, _ = noised(scheduler, latents, drawn.to(latents), when.to(denoiser.device))
+        conditions = prompts[part].to(denoiser.device, denoiser.dtype)
+        base.predict(noisy, time, base.arguments(conditions, noisy))
 
 
 def calibration_rows(encoded: EncodedPreferences, category: str, most: int, seed: int) -> list[int]:

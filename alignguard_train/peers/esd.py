@@ -20,6 +20,7 @@ from alignguard_data.engines.diffusion.conditions import (
     encode_texts,
     encode_unconditional,
 )
+from alignguard_data.engines.families.registry import family_of
 from alignguard_train.peers.concept import Concept, Texts, check, examples_of, filled
 from alignguard_train.peers.pipes import epsilon_scale, with_unet
 
@@ -90,15 +91,15 @@ class ESD:
         name, prompt = (text[drawn.to(text.states.device)] for text in texts)
         without = encode_unconditional(frozen).repeat(self.batch_size)
         latents, t = self._partly_denoised(erased, without, prompt, generator)
-        size = _pixels(frozen, latents)
         unet: Any = frozen.unet
-        asked = concatenated([without, name, prompt]).unet_arguments(**size)
+        asked = _arguments(frozen, concatenated([without, name, prompt]), latents)
         with torch.no_grad():
             found = unet(latents.repeat(3, 1, 1, 1), t, **asked, return_dict=False)[0].chunk(3)
         start = found[0] if self.texts == "name" else found[2]
         target = erased_target(start, found[0], found[1], eta=self.eta)
         trained: Any = erased.unet
-        predicted = trained(latents, t, **prompt.unet_arguments(**size), return_dict=False)[0]
+        own = _arguments(erased, prompt, latents)
+        predicted = trained(latents, t, **own, return_dict=False)[0]
         k = epsilon_scale(frozen.scheduler, t)
         return (k * (predicted - target)).pow(2).mean()
 
@@ -110,11 +111,11 @@ class ESD:
         scheduler: Any = copy.deepcopy(pipe.scheduler)
         unet: Any = pipe.unet
         scheduler.set_timesteps(self.sampling_steps, device=unet.device)
-        side = unet.config.sample_size
+        side = family_of(pipe).native_size(pipe) // pipe.vae_scale_factor
         shape = (len(given), unet.config.in_channels, side, side)
         latents = torch.randn(shape, generator=generator).to(unet.device, unet.dtype)
         latents = latents * scheduler.init_noise_sigma
-        both = concatenated([without, given]).unet_arguments(**_pixels(pipe, latents))
+        both = _arguments(pipe, concatenated([without, given]), latents)
         until = int(torch.randint(len(scheduler.timesteps), (1,), generator=generator))
         for t in scheduler.timesteps[:until]:
             rows = scheduler.scale_model_input(torch.cat([latents, latents]), t)
@@ -152,7 +153,7 @@ def _trainable(unet: nn.Module) -> Iterator[list[nn.Parameter]]:
             parameter.grad = None
 
 
-def _pixels(pipe: Pipe, latents: Tensor) -> dict[str, int]:
-    """Height and width of the latents' images."""
-    factor = pipe.vae_scale_factor
-    return {"height": latents.shape[2] * factor, "width": latents.shape[3] * factor}
+def _arguments(pipe: Pipe, conditions: Conditions, latents: Tensor) -> dict[str, Any]:
+    """The UNet's arguments for images of the latents' size."""
+    height, width = (side * pipe.vae_scale_factor for side in latents.shape[2:])
+    return family_of(pipe).arguments(pipe.unet, conditions, height=height, width=width)

@@ -1,17 +1,13 @@
-"""Loads Stable Diffusion checkpoints (1.5, 2.1, XL) from safetensors only, frozen."""
+"""Loads checkpoints of the known families from safetensors only, frozen."""
 
-from typing import Any
-
+import diffusers
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DiffusionPipeline,
-    StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
-)
+from diffusers import AutoencoderKL, DiffusionPipeline
 
 from alignguard_data.contracts.errors import EngineError
 from alignguard_data.engines.diffusion.conditions import Pipe
+from alignguard_data.engines.families.family import Family
+from alignguard_data.engines.families.registry import family_of, pipe_classes
 from alignguard_data.engines.loading_bars import no_bars
 from alignguard_data.engines.model_source import ModelSource
 from alignguard_data.engines.pickled import pickled_weights
@@ -23,7 +19,7 @@ def load_pipeline(
     """Load a checkpoint from safetensors only, with frozen weights; also used in training.
 
     Args:
-        source: a Stable Diffusion (XL) pipe; its model_index.json says which.
+        source: a pipe of a known family; its model_index.json says which.
         device: ``auto`` or a torch device.
         dtype: ``auto`` or a torch dtype's name.
         vae: another VAE (SDXL's own overflows in float16).
@@ -35,12 +31,13 @@ def load_pipeline(
     precision = _best_dtype(where) if dtype == "auto" else getattr(torch, dtype)
     try:
         with no_bars():
-            kind, arguments = _kind(source)
+            family = _family(source)
+            arguments = dict(family.loading)
             if vae:
                 arguments["vae"] = AutoencoderKL.from_pretrained(
                     **vae.arguments, dtype=precision, use_safetensors=True
                 )
-            pipe = kind.from_pretrained(
+            pipe: Pipe = getattr(diffusers, family.pipe_class).from_pretrained(
                 **source.arguments, dtype=precision, use_safetensors=True, **arguments
             )
     except (OSError, ValueError, TypeError) as error:
@@ -50,10 +47,9 @@ def load_pipeline(
     pipe.to(where)
     if precision == torch.float16 and pipe.vae.config.force_upcast:
         pipe.vae.to(torch.float32)  # it overflows otherwise
-    for name in ("unet", "vae", "text_encoder", "text_encoder_2"):
-        network = getattr(pipe, name, None)
-        if network is not None:
-            network.requires_grad_(False).eval()
+    found = family_of(pipe)
+    for name in (found.denoiser, "vae", *found.text_encoders):
+        getattr(pipe, name).requires_grad_(False).eval()
     return pipe
 
 
@@ -73,16 +69,14 @@ def _hint(source: ModelSource) -> str:
     )
 
 
-def _kind(source: ModelSource) -> tuple[type[Pipe], dict[str, Any]]:
-    """The class named in a checkpoint's model_index.json, and its own arguments."""
+def _family(source: ModelSource) -> Family:
+    """A family of the class that a checkpoint's model_index.json names."""
     found = DiffusionPipeline.load_config(**source.arguments)
     name = found.get("_class_name") if isinstance(found, dict) else None
-    if name == "StableDiffusionPipeline":
-        return StableDiffusionPipeline, {"safety_checker": None, "requires_safety_checker": False}
-    if name == "StableDiffusionXLPipeline":
-        return StableDiffusionXLPipeline, {"add_watermarker": False}
-    known = "StableDiffusionPipeline, StableDiffusionXLPipeline"
-    raise EngineError(f"{source.model} is a {name}; this renders {known}")
+    known = pipe_classes()
+    if name not in known:
+        raise EngineError(f"{source.model} is a {name}; this renders {', '.join(sorted(known))}")
+    return known[name]
 
 
 def _best_device() -> str:

@@ -1,4 +1,4 @@
-"""A loaded Stable Diffusion checkpoint (1.5, 2.1, XL, LCM, Turbo) and its batched denoising loop.
+"""A loaded checkpoint of any known family (also LCM, Turbo) and its batched denoising loop.
 
 The loop of the pipe's ``__call__`` (same latents, same image up to rounding), but thread-safe on
 shared weights and with separate noise per row.
@@ -32,6 +32,7 @@ from alignguard_data.engines.diffusion.conditions import (
 from alignguard_data.engines.diffusion.loading import load_pipeline
 from alignguard_data.engines.diffusion.lora import fold_in
 from alignguard_data.engines.diffusion.solvers import with_solver
+from alignguard_data.engines.families.registry import family_of
 from alignguard_data.engines.model_source import ModelSource
 from alignguard_data.engines.out_of_memory import is_out_of_memory
 from alignguard_data.engines.speed import Attention, Speed, on_device
@@ -40,7 +41,7 @@ log = logging.getLogger(__name__)
 
 DECODED_PIXELS = 2**22
 """Pixels per VAE decode (16 images of 512x512): it needs far more memory per image than the
-UNet."""
+denoiser."""
 
 NOT_QUANTIZED = ("norm", r"\.to_(q|k|v|out)\b")
 """Layers to leave unquantized: norms are sensitive, and adapters fold into the projections."""
@@ -72,8 +73,9 @@ class DiffusersPipe:
         self._sampling = sampling
         self._workers = workers
         self._batch_size = sampling.batch_size
-        self._device: torch.device = pipe.unet.device
-        self._dtype: torch.dtype = pipe.unet.dtype
+        self._family = family_of(pipe)
+        self._device: torch.device = self._denoiser.device
+        self._dtype: torch.dtype = self._denoiser.dtype
         how = on_device(speed or Speed(), self._device.type)
         self._attention: Attention = how.attention
         self._layout = torch.channels_last if how.channels_last else torch.contiguous_format
@@ -99,25 +101,30 @@ class DiffusersPipe:
             EngineError: the checkpoint is missing or of another kind.
         """
         pipe = load_pipeline(source, device=device, dtype=dtype, vae=vae)
-        how = on_device(speed or Speed(), pipe.unet.device.type)
-        for network in (pipe.unet, pipe.vae) if how.channels_last else ():
+        denoiser = getattr(pipe, family_of(pipe).denoiser)
+        how = on_device(speed or Speed(), denoiser.device.type)
+        for network in (denoiser, pipe.vae) if how.channels_last else ():
             network.to(memory_format=torch.channels_last)
         if how.vae_tiling:
             pipe.vae.enable_tiling()
         if how.vae_slicing:
             pipe.vae.enable_slicing()
         if how.compile:
-            pipe.unet.compile(dynamic=False)
+            denoiser.compile(dynamic=False)
         # Quantized weights are cast in place around each forward, so one batch at a time.
-        side_by_side = pipe.unet.device.type == "cpu" and how.quantization == "none"
+        side_by_side = denoiser.device.type == "cpu" and how.quantization == "none"
         loaded = cls(pipe, sampling, workers=threads if side_by_side else 1, speed=how)
         if how.quantization == "float8":
-            pipe.unet.enable_layerwise_casting(
+            denoiser.enable_layerwise_casting(
                 storage_dtype=torch.float8_e4m3fn,
-                compute_dtype=pipe.unet.dtype,
+                compute_dtype=denoiser.dtype,
                 skip_modules_pattern=NOT_QUANTIZED,
             )
         return loaded
+
+    @property
+    def _denoiser(self) -> Any:
+        return getattr(self._pipe, self._family.denoiser)
 
     @property
     def images_per_call(self) -> int:
@@ -257,65 +264,65 @@ class DiffusersPipe:
     @torch.inference_mode()
     def _render_batch(self, batch: _Batch) -> Pixels:
         generators = [torch.Generator().manual_seed(seed) for seed in batch.seeds]
-        latents = self._denoise(self._noise(generators), self._embed(batch.prompts), generators)
+        rows = len(generators)
+        taken = self._family.guidance(self._pipe, self._sampling.guidance_scale, rows)
+        guided = taken is None and self._sampling.guidance_scale > 1
+        text = {**self._embed(batch.prompts, guided=guided), **(taken or {})}
+        latents = self._denoise(self._noise(generators), text, generators, guided=guided)
         return self._decode(latents)[: len(batch.seeds) - batch.padding]
 
     def _noise(self, generators: Sequence[torch.Generator]) -> Tensor:
         """Standard normal latents (rows, channels, h, w), drawn on the CPU per row."""
-        pipe, size = self._pipe, self._sampling
-        factor = pipe.vae_scale_factor
-        shape = (1, pipe.unet.config.in_channels, size.height // factor, size.width // factor)
+        size, factor = self._sampling, self._pipe.vae_scale_factor
+        channels = self._family.latent_channels(self._denoiser)
+        shape = (1, channels, size.height // factor, size.width // factor)
         rows = [torch.randn(shape, generator=g, dtype=torch.float32) for g in generators]
         return torch.cat(rows).to(self._device, self._dtype)
 
-    def _embed(self, prompts: Sequence[str] | Conditions) -> dict[str, Any]:
-        """The UNet's text arguments; under guidance the negative prompt's rows come first."""
+    def _embed(self, prompts: Sequence[str] | Conditions, *, guided: bool) -> dict[str, Any]:
+        """The denoiser's text arguments; under guidance the negative prompt's rows come first."""
         size = self._sampling
         with self._encoding:
             if isinstance(prompts, Conditions):
                 given = prompts.to(self._device, self._dtype)
             else:
                 given = encode_texts(self._pipe, prompts)
-            if self._guided and self._empty is None:
+            if guided and self._empty is None:
                 self._empty = encode_unconditional(self._pipe, size.negative_prompt)
-        if self._guided:
+        if guided:
             assert self._empty is not None
             given = concatenated([self._empty.repeat(len(given)), given])
-        return given.unet_arguments(height=size.height, width=size.width)
-
-    @property
-    def _guided(self) -> bool:
-        # A distilled model (LCM) takes the guidance as an input.
-        distilled = self._pipe.unet.config.time_cond_proj_dim is not None
-        return self._sampling.guidance_scale > 1 and not distilled
-
-    def _distilled_guidance(self, rows: int) -> Tensor | None:
-        width = self._pipe.unet.config.time_cond_proj_dim
-        if width is None:
-            return None
-        scales = torch.full((rows,), self._sampling.guidance_scale - 1)
-        embedding = self._pipe.get_guidance_scale_embedding(scales, embedding_dim=width)
-        return embedding.to(self._device, self._dtype)
+        pixels = {"height": size.height, "width": size.width}
+        return self._family.arguments(self._denoiser, given, **pixels)
 
     def _denoise(
-        self, noise: Tensor, text: dict[str, Any], generators: Sequence[torch.Generator]
+        self,
+        noise: Tensor,
+        text: dict[str, Any],
+        generators: Sequence[torch.Generator],
+        *,
+        guided: bool,
     ) -> Tensor:
         """Noise (rows, channels, h, w) to latents under classifier-free guidance."""
         # A scheduler has state, so each batch needs its own.
         scheduler = with_solver(self._pipe.scheduler, self._sampling.solver)
-        scheduler.set_timesteps(self._sampling.num_inference_steps, device=self._device)
+        size, denoiser = self._sampling, self._denoiser
+        self._family.set_timesteps(
+            scheduler, size.num_inference_steps, pixels=(size.height, size.width), on=self._device
+        )
         extra: dict[str, Any] = {}
         if "generator" in inspect.signature(scheduler.step).parameters:
             extra["generator"] = list(generators)
-        text = {**text, "timestep_cond": self._distilled_guidance(len(noise))}
-        latents = noise * scheduler.init_noise_sigma
+        # A flow's scheduler starts from the noise as it is, and takes latents as they are.
+        latents = noise * getattr(scheduler, "init_noise_sigma", 1.0)
+        scale = getattr(scheduler, "scale_model_input", lambda rows, t: rows)
         for t in scheduler.timesteps:
-            rows = torch.cat([latents, latents]) if self._guided else latents
-            rows = scheduler.scale_model_input(rows, t).contiguous(memory_format=self._layout)
-            predicted = self._pipe.unet(rows, t, **text, return_dict=False)[0]
-            if self._guided:
+            rows = torch.cat([latents, latents]) if guided else latents
+            rows = scale(rows, t).contiguous(memory_format=self._layout)
+            predicted = self._family.predict(denoiser, rows, t, text)
+            if guided:
                 without, given = predicted.chunk(2)
-                predicted = without + self._sampling.guidance_scale * (given - without)
+                predicted = without + size.guidance_scale * (given - without)
             latents = scheduler.step(predicted, t, latents, **extra, return_dict=False)[0]
         return latents
 
@@ -325,7 +332,7 @@ class DiffusersPipe:
         at_once = max(1, DECODED_PIXELS // (self._sampling.width * self._sampling.height))
         parts = [
             vae.decode(part.to(vae.dtype, memory_format=self._layout), return_dict=False)[0]
-            for part in (latents / vae.config.scaling_factor).split(at_once)
+            for part in self._family.encoded(vae, latents).split(at_once)
         ]
         shown = (torch.cat(parts) / 2 + 0.5).clamp(0, 1).float()
         finite = shown.isfinite().flatten(1).all(dim=1)

@@ -15,8 +15,9 @@ from alignguard_data.contracts.flags import FlagRule
 from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.engines.diffusion.conditions import Conditions, Pipe, encode_texts
 from alignguard_data.engines.diffusion.generator import DiffusersImageGenerator
+from alignguard_data.engines.families.unet import LORA_TARGETS
 from alignguard_train.adapters.lora import LoraLayer, save_lora
-from alignguard_train.base import LORA_TARGETS, BaseModel
+from alignguard_train.base import BaseModel
 from alignguard_train.evaluation.contenders import Contender
 from alignguard_train.peers.negative_prompt import NegativePrompt
 from alignguard_train.peers.uce import UCE

@@ -73,9 +73,9 @@ class Base:
 
     def __init__(self) -> None:
         self.numerics = {"dtype": "float32"}
-        self.pipe = SimpleNamespace(
-            unet=SimpleNamespace(dtype="float32"), vae=SimpleNamespace(dtype="float32")
-        )
+        self.denoiser = SimpleNamespace(dtype="float32")
+        self.family = SimpleNamespace(denoiser="unet")
+        self.pipe = SimpleNamespace(vae=SimpleNamespace(dtype="float32"))
 
     @property
     def models(self) -> dict[str, str]:

@@ -1,0 +1,5 @@
+"""Families of diffusion models: one file for what is particular to each."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
