@@ -9,7 +9,8 @@ import pyarrow as pa
 from alignguard_data.contracts.errors import ConfigError, IntegrityError
 from alignguard_data.release.reader import EVALUATION
 from alignguard_data.safety.rules import refusal
-from alignguard_data.storage.places import Place, dataset, list_folder
+from alignguard_data.storage.parquet_files import dataset
+from alignguard_data.storage.places import Place, list_folder
 from alignguard_data.storage.row_files import Columns, read_rows
 from alignguard_train.guards.config import BenignSet
 from alignguard_train.guards.splits import TextPair
