@@ -7,6 +7,7 @@ weights equal those of one process with the same batch, up to summation order.
 import os
 import queue
 import socket
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,12 @@ from alignguard_data.storage.child_process import end_with_parent
 
 _POLL_SECONDS = 0.2
 _MOST_SAID = 10_000
-"""Maximum characters of an error: it fits into a pipe, so a failing process never blocks."""
+"""Maximum characters of an error and of its traceback: both fit into a pipe, so the first process
+that fails never blocks."""
+
+
+class ProcessTraceback(Exception):
+    """The traceback of the process that failed first, as text."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +91,7 @@ def run_together(
 
     Raises:
         EngineError: one of them failed; the text is its AlignGuardError, or names another
-            exception, whose traceback is the cause's text.
+            exception. The cause is a :class:`ProcessTraceback`.
     """
     fresh = torch_mp.get_context("spawn")
     steps, faults = fresh.Queue(), fresh.SimpleQueue()
@@ -97,8 +103,11 @@ def run_together(
         while not context.join(timeout=_POLL_SECONDS):
             _drain(steps, progress)
     except torch_mp.ProcessRaisedException as error:
-        said = f"training process {error.error_index} failed" if faults.empty() else faults.get()
-        raise EngineError(said) from error
+        # torch may name another process, which only lost its connection to the first that failed.
+        if faults.empty():
+            raise EngineError(f"training process {error.error_index} failed") from error
+        said, trace = faults.get()
+        raise EngineError(said) from ProcessTraceback(trace)
     except torch_mp.ProcessExitedException as error:
         raise EngineError(f"a training process ended: {error}") from error
     _drain(steps, progress)
@@ -149,7 +158,7 @@ def _work(
         work(Group(rank=rank, size=number), report, *arguments)
         state.wait_for_everyone()
     except Exception as error:
-        faults.put(_words(error)[:_MOST_SAID])
+        faults.put((_words(error)[:_MOST_SAID], traceback.format_exc()[-_MOST_SAID:]))
         raise
     finally:
         state.destroy_process_group()

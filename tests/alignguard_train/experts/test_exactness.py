@@ -3,6 +3,8 @@
 import dataclasses
 import os
 import signal
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.encodings.encoder import EncodedPreferences, encode
 from alignguard_train.experts.batches import draw
 from alignguard_train.experts.objective import objective
-from alignguard_train.experts.processes import Group, run_together
+from alignguard_train.experts.processes import Group, ProcessTraceback, run_together
 from alignguard_train.experts.trainer import HISTORY, train_expert
 from tests.alignguard_train.experts.test_objective import preferences, rows_of
 
@@ -168,7 +170,35 @@ def test_a_failing_process_ends_all_with_its_own_words(error, said):
     with pytest.raises(EngineError) as caught:
         run_together(fail, (error,), number=2, on_gpus=False)
     assert str(caught.value) == said
-    assert type(error).__name__ in str(caught.value.__cause__), "its traceback is kept"
+    assert isinstance(caught.value.__cause__, ProcessTraceback)
+    assert f"{type(error).__name__}: " in str(caught.value.__cause__), "its traceback is kept"
+
+
+class Lingers(Exception):
+    """Its third text, which torch asks for after our own two, takes until the other has ended."""
+
+    asked = 0
+
+    def __str__(self):
+        self.asked += 1
+        if self.asked > 2:
+            Path(self.args[0]).touch()
+            time.sleep(3)
+        return "the first fault"
+
+
+def fail_after_the_first(group, report, file):
+    if group.rank == 0:
+        raise Lingers(file)
+    while not Path(file).exists():
+        time.sleep(0.01)
+    raise ConnectionError("the other process is gone")
+
+
+def test_the_process_that_failed_first_is_reported_though_another_ends_sooner(tmp_path):
+    with pytest.raises(EngineError, match="failed with Lingers: the first fault") as caught:
+        run_together(fail_after_the_first, (str(tmp_path / "put"),), number=2, on_gpus=False)
+    assert "Lingers: the first fault" in str(caught.value.__cause__)
 
 
 def die(group, report):
