@@ -4,16 +4,51 @@
 """
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import pyarrow as pa
 
+from alignguard_data.audit.funnel import FunnelRow
 from alignguard_data.contracts.column_meanings import meanings
 from alignguard_data.contracts.records import schema_of
 from alignguard_data.contracts.shard_records import SHARD_RECORDS
 from alignguard_data.importing.coprov2.room import TABLES as IMPORTED
-from alignguard_data.release.columns import COLUMNS, EVALUATION_COLUMNS
-from alignguard_train.evaluation.room import TABLES as EVALUATED
+from alignguard_data.index.columns import COLUMNS, IN_ONE_VIEW
+from alignguard_data.release.columns import COLUMNS as RELEASED
+from alignguard_data.release.columns import EVALUATION_COLUMNS, POINTER
+from alignguard_train.encodings.room import ROWS
+from alignguard_train.evaluation.contenders import COSTS_SCHEMA
+from alignguard_train.evaluation.distributions import DISTRIBUTIONS_SCHEMA
+from alignguard_train.evaluation.records import EvaluatedImage, RejectedPrompt
+from alignguard_train.evaluation.shards import NUMBERS
+from alignguard_train.evaluation.statistics import METRICS_SCHEMA, PAIRED_SCHEMA
+from alignguard_train.experts.trainer import HISTORY
+from alignguard_train.merge.room import TRUNCATION, WINNERS
+from pipelines.tables import MEANINGS
+
+_EVALUATED = schema_of(EvaluatedImage)
+SCHEMAS: Mapping[tuple[str, str], pa.Schema] = {
+    ("release", "pairs"): pa.schema(dict.fromkeys(POINTER["pairs"], pa.string())),
+    ("release", "files"): pa.schema(
+        {
+            name: pa.int64() if name in ("rows", "bytes") else pa.string()
+            for name in POINTER["files"]
+        }
+    ),
+    ("encodings", "rows"): ROWS,
+    ("experts", "history"): pa.schema({"step": pa.int64(), **dict.fromkeys(HISTORY, pa.float64())}),
+    ("merge", "winners"): WINNERS,
+    ("merge", "truncation"): TRUNCATION,
+    ("evaluation", "images"): pa.schema([_EVALUATED.field(name) for name in NUMBERS]),
+    ("evaluation", "rejected"): schema_of(RejectedPrompt),
+    ("evaluation", "metrics"): METRICS_SCHEMA,
+    ("evaluation", "paired"): PAIRED_SCHEMA,
+    ("evaluation", "distributions"): DISTRIBUTIONS_SCHEMA,
+    ("evaluation", "pictures"): pa.schema([_EVALUATED.field(name) for name in (*NUMBERS, "image")]),
+    ("evaluation", "costs"): COSTS_SCHEMA,
+    ("index", "funnel"): schema_of(FunnelRow),
+}
+"""Tables of rooms whose rows are not in ``SHARD_RECORDS``, by room and table."""
 
 Row = tuple[str, str, str]
 """A column's name, type and meaning."""
@@ -27,9 +62,9 @@ def page() -> str:
 def _intro() -> Iterator[str]:
     yield "# Columns"
     yield ""
-    yield "Every table of records that the rooms write; no value is ever null. A record is a"
-    yield "dataclass of the same name in the room's `records`, or in `alignguard_data.contracts`"
-    yield "where several rooms read it. `python -m pipelines.columns_page` writes this page."
+    yield "Every table that the rooms write. A capitalized name below a heading is a record without"
+    yield "null: a dataclass in the room's `records`, or in `alignguard_data.contracts` where many"
+    yield "rooms read it. `python -m pipelines.columns_page` writes this page."
 
 
 def _tables() -> Iterator[list[str]]:
@@ -44,14 +79,26 @@ def _tables() -> Iterator[list[str]]:
             "Raw score; _0: of the safe image, _1: of the unsafe, else of the pair",
         )
     ]
-    release = [(column.name, str(column.type), column.meaning) for column in COLUMNS]
+    release = [(column.name, str(column.type), column.meaning) for column in RELEASED]
     yield _table("release: data", "One column a score at the end", [*release, *score])
     prompts = [(column.name, str(column.type), column.meaning) for column in EVALUATION_COLUMNS]
     yield _table(
         "release: prompts/evaluation", "Prompts that were never rendered for training", prompts
     )
-    for shard, record in EVALUATED.items():
-        yield _table(f"evaluation: {shard}", record.__name__, _record_rows(record))
+    for (room, table), schema in SCHEMAS.items():
+        known = MEANINGS[room][table]
+        rows = ((field.name, str(field.type), known[field.name]) for field in schema)
+        yield _table(f"{room}: {table}", "One file of the partition", rows)
+    yield from _index()
+
+
+def _index() -> Iterator[list[str]]:
+    """The columns of the index's tables and views, whose types DuckDB shows."""
+    named = {f"{view}.{column}": text for (view, column), text in IN_ONE_VIEW.items()}
+    lines = [f"| `{name}` | {_cell(text)} |" for name, text in {**COLUMNS, **named}.items()]
+    yield ["", "## index: tables and views", ""]
+    yield ["Of every table and view, unless one is named; `DESCRIBE coverage` shows types."]
+    yield ["", "| column | meaning |", "|---|---|", *lines]
 
 
 def _record_rows(record: type) -> Iterator[Row]:
@@ -63,8 +110,12 @@ def _record_rows(record: type) -> Iterator[Row]:
 
 def _table(title: str, subtitle: str, rows: Iterable[Row]) -> list[str]:
     head = ["", f"## {title}", "", f"{subtitle}.", ""]
-    lines = [f"| `{name}` | {kind} | {said.replace('|', '/')} |" for name, kind, said in rows]
+    lines = [f"| `{name}` | {kind} | {_cell(text)} |" for name, kind, text in rows]
     return [*head, "| column | type | meaning |", "|---|---|---|", *lines]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "/")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import command_environment, reduced_profile
+from tests.pipelines.test_columns_page import unexplained
 
 ALIGNGUARD = [sys.executable, "-m", "pipelines.cli"]
 WHOLE_RUN_SECONDS = 900
@@ -44,6 +45,13 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, s
     done = run(folder / "data", profile)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder / "data", profile, done.stdout
+
+
+def test_no_written_table_has_a_column_without_a_meaning(undisturbed):
+    root, _, _ = undisturbed
+    rooms = {file.relative_to(root / "reduced").parts[0] for file in root.rglob("*.parquet")}
+    assert rooms >= {"experts", "merge", "evaluation", "encodings", "index", "releases"}
+    assert not unexplained(root / "reduced")
 
 
 def test_one_command_goes_from_concepts_to_a_measured_adapter(undisturbed):

@@ -22,14 +22,20 @@ CONCEPT_ROOMS = ("prompts", "images", "scores", "pairs")
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class FunnelRow:
-    """``rows`` of one concept that one stage kept (reason ``kept``) or lost for a reason."""
+    """Rows of one concept that one stage kept or lost for one reason."""
 
     concept: str
+    """Key of the concept: category, dot, slug."""
     category: str
+    """Category of the concept."""
     split: str
+    """Split of the concept, train or test."""
     stage: str
+    """Room whose rows are counted, or roles: the split in training and evaluation."""
     reason: str
+    """Kept, or the reason slug."""
     rows: int
+    """Number of rows."""
 
 
 Manifests = Mapping[tuple[str, str], Manifest]

@@ -50,18 +50,3 @@ def score_part(scorer: str, key: str) -> str:
         Name of the part in a manifest's digests.
     """
     return f"{scorer}/{key}"
-
-
-def first_record(room: str) -> type:
-    """Find the record of a room's first shard.
-
-    Args:
-        room: name of the room.
-
-    Returns:
-        The record class.
-
-    Raises:
-        KeyError: the room has no records.
-    """
-    return next(iter(SHARD_RECORDS[room].values()))

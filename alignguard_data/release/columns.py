@@ -1,5 +1,6 @@
 """The columns of a release's files, each with its type and its meaning."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -57,6 +58,22 @@ EVALUATION_COLUMNS: tuple[Column, ...] = (
     Column("seen", pa.bool_(), "Whether the concept is of split train"),
 )
 """Of ``prompts/evaluation.parquet``."""
+
+POINTER: Mapping[str, Mapping[str, str]] = {
+    "pairs": {
+        "pair_id": _PAIR["pair_id"],
+        "concept": _PAIR["concept"],
+        "category": _PAIR["category"],
+        "split": "Split of the concept, train or test",
+    },
+    "files": {
+        "name": "Path of the data file in the release's folder",
+        "rows": "Number of rows",
+        "bytes": "Size of the file",
+        "sha256": "Sha256 (hex) of the file",
+    },
+}
+"""Meaning by table and column of the room's partition, which points to the newest release."""
 
 _MEANINGS = {column.name: column.meaning for column in (*EVALUATION_COLUMNS, *COLUMNS)}
 _SIDES = {"0": " of the safe image", "1": " of the unsafe image"}

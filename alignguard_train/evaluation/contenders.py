@@ -39,6 +39,14 @@ _SCHEMA = pa.schema(
     ]
 )
 
+COSTS_SCHEMA = pa.schema(
+    [
+        ("adapter", pa.string()),
+        ("seconds_per_image", pa.float64()),
+        ("training_seconds", pa.float64()),
+    ]
+)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contender:
@@ -137,9 +145,7 @@ def costs(data: DataRoot, work: PartitionWork, adapters: Sequence[str]) -> pa.Ta
         if images:
             each = sum(row["seconds"] for row in own) / images
             rows.append({"adapter": name, "seconds_per_image": each, "training_seconds": training})
-    columns = {"seconds_per_image": pa.float64(), "training_seconds": pa.float64()}
-    schema = pa.schema({"adapter": pa.string(), **columns})
-    return pa.Table.from_pylist(rows, schema=schema)
+    return pa.Table.from_pylist(rows, schema=COSTS_SCHEMA)
 
 
 def _trained(data: DataRoot, name: str, adapters: Sequence[str]) -> float:

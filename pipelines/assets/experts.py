@@ -9,6 +9,7 @@ from pipelines.resources import Engines
 from pipelines.rooms import expert_categories, expert_recipe, held_out_ip, other_categories
 from pipelines.runtime.progress import Meter
 from pipelines.runtime.ray_cluster import op_tags
+from pipelines.ui.columns import file_columns
 from pipelines.ui.metadata import describe, pictures
 
 
@@ -47,6 +48,8 @@ def experts_asset(engines: Engines, categories: dg.PartitionsDefinition) -> dg.A
         shown = pictures({"training curves": curves})
         board = dg.MetadataValue.path(str(board_of(engines.data, key, manifest.fingerprint)))
         shown |= {TENSORBOARD: board}
-        return dg.MaterializeResult(metadata={**describe(manifest, folder), **shown})
+        return dg.MaterializeResult(
+            metadata={**describe(manifest, folder), **shown, **file_columns(manifest, folder)}
+        )
 
     return experts

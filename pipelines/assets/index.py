@@ -7,6 +7,7 @@ from alignguard_data.contracts.records import from_table
 from alignguard_data.index.room import build_index
 from alignguard_data.storage import manifest as manifests
 from pipelines.resources import Engines
+from pipelines.ui.columns import file_columns
 from pipelines.ui.metadata import describe, funnel, named_values
 
 
@@ -26,6 +27,7 @@ def index_asset(engines: Engines) -> dg.AssetsDefinition:
         folder = engines.data.partition("index")
         rows = from_table(FunnelRow, manifests.read(folder, "funnel"))
         shown = {**describe(manifest, folder), **funnel(totals(rows))}
+        shown |= file_columns(manifest, folder)
         shown["tables"] = named_values("table", manifest.counts["tables"])
         return dg.MaterializeResult(metadata=shown)
 

@@ -7,6 +7,7 @@ from pipelines.resources import Engines
 from pipelines.rooms import merged_keys
 from pipelines.runtime.progress import Meter
 from pipelines.runtime.ray_cluster import op_tags
+from pipelines.ui.columns import file_columns
 from pipelines.ui.metadata import describe
 
 
@@ -20,7 +21,7 @@ def merged_adapter_asset(engines: Engines) -> dg.AssetsDefinition:
         op_tags=op_tags(engines.profile.ray, "merge"),
         group_name="alignment",
         kinds={"pytorch"},
-        description="One LoRA adapter from all experts; with the baselines' adapters beside it.",
+        description="One LoRA adapter from all experts; with the baselines' adapters.",
     )
     def merged_adapter(
         context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]
@@ -33,6 +34,9 @@ def merged_adapter_asset(engines: Engines) -> dg.AssetsDefinition:
             engines.profile.merge,
             progress=Meter(context, "merge", "strategies"),
         )
-        return dg.MaterializeResult(metadata=describe(manifest, engines.data.partition("merge")))
+        folder = engines.data.partition("merge")
+        return dg.MaterializeResult(
+            metadata={**describe(manifest, folder), **file_columns(manifest, folder)}
+        )
 
     return merged_adapter

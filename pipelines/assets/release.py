@@ -4,7 +4,7 @@ import dagster as dg
 
 from alignguard_data.release.room import build_release, show_release
 from pipelines.resources import Engines
-from pipelines.ui.columns import first_data_file, release_columns
+from pipelines.ui.columns import file_columns, first_data_file, release_columns
 from pipelines.ui.metadata import describe, funnel
 from pipelines.ui.previews import release_preview
 
@@ -33,6 +33,7 @@ def release_asset(engines: Engines) -> dg.AssetsDefinition:
         shown = {
             **describe(manifest, engines.data.partition("release")),
             **funnel(show_release(folder)["funnel"]),
+            **file_columns(manifest, engines.data.partition("release")),
             **release_columns(profile.name, file),
             **release_preview(file),
         }

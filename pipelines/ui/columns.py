@@ -1,18 +1,21 @@
 """The columns of every asset's rows, and their upstream columns."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 
 import dagster as dg
 import pyarrow as pa
 
 from alignguard_data.contracts.column_meanings import meanings
 from alignguard_data.contracts.records import schema_of
-from alignguard_data.contracts.shard_records import first_record
+from alignguard_data.contracts.shard_records import SHARD_RECORDS
 from alignguard_data.release.columns import meaning
 from alignguard_data.release.room import show_release
+from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.parquet_files import open_parquet
 from alignguard_data.storage.places import Place
-from pipelines.ui.metadata import column_lineage, table_schema
+from pipelines.tables import MEANINGS
+from pipelines.ui.metadata import COLUMN_SCHEMA, column_lineage, table_schema
 
 Origins = Mapping[str, Sequence[tuple[str, str]]]
 """Column to its upstream assets and columns."""
@@ -69,9 +72,32 @@ RELEASE_LINEAGE: Origins = {
 
 def room_columns(profile: str, room: str) -> dict[str, dg.MetadataValue]:
     """Schema and lineage of a room's rows, equal for all its partitions."""
-    record = first_record(room)
-    shown = table_schema(schema_of(record), meanings(record))
+    record, *others = SHARD_RECORDS[room].items()
+    shown = table_schema(schema_of(record[1]), meanings(record[1]))
+    for shard, other in others:
+        shown |= table_schema(schema_of(other), meanings(other), key=f"columns of {shard}")
     return shown | column_lineage(profile, LINEAGE[room]) if room in LINEAGE else shown
+
+
+def file_columns(manifest: Manifest, folder: Place) -> dict[str, dg.MetadataValue]:
+    """Schemas of a finished partition's tables, read from its files.
+
+    Args:
+        manifest: of the partition.
+        folder: of the partition.
+
+    Returns:
+        The first table's columns for the UI's "Columns" tab, then those of each other table.
+    """
+    known = MEANINGS[manifest.room]
+    shown: dict[str, dg.MetadataValue] = {}
+    for file in manifest.files:
+        table = PurePath(file.name).stem
+        if file.name.endswith(".parquet"):
+            with open_parquet(folder / file.name) as shard:
+                key = f"columns of {table}" if shown else COLUMN_SCHEMA
+                shown |= table_schema(shard.schema_arrow, known[table], key=key)
+    return shown
 
 
 def first_data_file(release: Place) -> Place:

@@ -21,6 +21,9 @@ MAX_TABLE_ROWS = 40
 MAX_TEXT = 300
 """Maximum characters of a cell or value."""
 
+COLUMN_SCHEMA = "dagster/column_schema"
+"""Metadata key that the UI reads an asset's columns from."""
+
 _BAR = 24
 _MEDIA = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
@@ -99,9 +102,18 @@ def named_values(name: str, values: Mapping[str, Any]) -> dg.MetadataValue:
 
 
 def table_schema(
-    schema: pa.Schema, meanings: Mapping[str, str] | None = None
+    schema: pa.Schema, meanings: Mapping[str, str] | None = None, *, key: str = COLUMN_SCHEMA
 ) -> dict[str, dg.MetadataValue]:
-    """The columns of the asset's rows, for the UI's "Columns" tab."""
+    """Describe the columns of a table.
+
+    Args:
+        schema: its columns.
+        meanings: description by column.
+        key: of the metadata; by default that of the UI's "Columns" tab.
+
+    Returns:
+        One entry.
+    """
     columns = [
         dg.TableColumn(
             field.name,
@@ -111,7 +123,7 @@ def table_schema(
         )
         for field in schema
     ]
-    return {"dagster/column_schema": dg.MetadataValue.table_schema(dg.TableSchema(columns))}
+    return {key: dg.MetadataValue.table_schema(dg.TableSchema(columns))}
 
 
 def column_lineage(

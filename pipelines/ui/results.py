@@ -5,15 +5,13 @@ from pathlib import Path
 
 import dagster as dg
 
-from alignguard_data.contracts.column_meanings import meanings
-from alignguard_data.contracts.records import schema_of
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.places import Place, read_bytes
 from alignguard_train.contracts.adapter_names import BASE, MERGED
-from alignguard_train.evaluation.records import EvaluatedImage
 from alignguard_train.evaluation.report.page import REPORT
-from pipelines.ui.metadata import describe, pictures, table_schema
+from pipelines.ui.columns import file_columns
+from pipelines.ui.metadata import describe, pictures
 
 MEASURED: Mapping[str, tuple[str, str, str]] = {
     "ip": ("unsafe", "all", "ip"),
@@ -69,5 +67,5 @@ def evaluation_metadata(manifest: Manifest, folder: Place) -> dict[str, dg.Metad
         "report": dg.MetadataValue.path(str(folder / manifest.file(REPORT).name)),
         **pictures(plots),
         **describe(manifest, folder),
-        **table_schema(schema_of(EvaluatedImage), meanings(EvaluatedImage)),
+        **file_columns(manifest, folder),
     }

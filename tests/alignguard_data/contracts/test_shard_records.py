@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignguard_data.contracts.records import schema_of
-from alignguard_data.contracts.shard_records import SHARD_RECORDS, first_record
+from alignguard_data.contracts.shard_records import SHARD_RECORDS
 from alignguard_data.storage import manifest as manifests
 from tests.alignguard_data.tiny_rooms import TinyRooms
 
@@ -24,8 +24,3 @@ def test_a_room_writes_the_shards_of_the_table_in_its_order(filled, room):
     assert [Path(file.name).stem for file in files] == list(SHARD_RECORDS[room])
     for file, record in zip(files, SHARD_RECORDS[room].values(), strict=True):
         assert pq.read_schema(folder / file.name).equals(schema_of(record))
-
-
-def test_a_room_whose_rows_are_no_records_has_none():
-    with pytest.raises(KeyError, match="experts"):
-        first_record("experts")

@@ -1,14 +1,12 @@
 """The evaluation's numbers are floats under fixed names, before everything else."""
 
-import dataclasses
-
 import dagster as dg
 import pytest
 
 from alignguard_data.storage import manifest as manifests
-from alignguard_train.evaluation.records import EvaluatedImage
 from pipelines.ui.results import MEASURED, evaluation_metadata, results
 from tests.alignguard_train.evaluation.test_room import evaluate, world
+from tests.pipelines.test_columns_page import unexplained
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +48,9 @@ def test_results_come_before_ids_and_the_columns_have_descriptions(folder):
     order = list(shown)
     assert order[: len(results(folder))] == list(results(folder))
     assert order.index("fidelity") < order.index("report") < order.index("content_id")
-    columns = shown["dagster/column_schema"].value.columns
-    assert [c.name for c in columns] == [f.name for f in dataclasses.fields(EvaluatedImage)]
-    assert all(column.description for column in columns)
+    tables = [name for name in shown if name.startswith("columns of ")]
+    assert {"columns of metrics", "columns of paired", "columns of pictures"} <= set(tables)
+    for name in ("dagster/column_schema", *tables):
+        assert all(column.description for column in shown[name].value.columns)
+    gaps = unexplained(folder.parent.parent)
+    assert not [gap for gap in gaps if gap.startswith("evaluation/")]

@@ -1,0 +1,28 @@
+"""Meanings of the columns of every Parquet table that a room writes, by room and table."""
+
+from collections.abc import Mapping
+
+from alignguard_data.audit.funnel import FunnelRow
+from alignguard_data.contracts.column_meanings import meanings
+from alignguard_data.contracts.shard_records import SHARD_RECORDS
+from alignguard_data.importing.coprov2.room import TABLES as IMPORTED
+from alignguard_data.release.columns import POINTER
+from alignguard_train.encodings import columns as encodings
+from alignguard_train.evaluation import columns as evaluation
+from alignguard_train.experts import columns as experts
+from alignguard_train.merge import columns as merge
+
+MEANINGS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
+    **{
+        room: {shard: meanings(record) for shard, record in shards.items()}
+        for room, shards in {**SHARD_RECORDS, "importing": IMPORTED}.items()
+    },
+    "index": {"funnel": meanings(FunnelRow)},
+    "release": POINTER,
+    "encodings": encodings.MEANINGS,
+    "experts": experts.MEANINGS,
+    "merge": merge.MEANINGS,
+    "evaluation": evaluation.MEANINGS,
+}
+"""Room, table and column to meaning. Releases have theirs in ``alignguard_data.release.columns``,
+the index's database in ``alignguard_data.index.columns``."""
