@@ -1,5 +1,23 @@
+from .concept_inversion import ConceptInversion
 from .controls import NoAttack, RandomK, RandomN, Shuffle
 from .diffzoo import DiffZOO
+from .mma import MMA
+from .p4d import P4D
 from .ring_a_bell import RingABell, RingABellSoft
+from .sneaky import SneakyPrompt
+from .unlearn_diff import UnlearnDiffAtk
 
-__all__ = ["DiffZOO", "NoAttack", "RandomK", "RandomN", "RingABell", "RingABellSoft", "Shuffle"]
+__all__ = [
+    "MMA",
+    "P4D",
+    "ConceptInversion",
+    "DiffZOO",
+    "NoAttack",
+    "RandomK",
+    "RandomN",
+    "RingABell",
+    "RingABellSoft",
+    "Shuffle",
+    "SneakyPrompt",
+    "UnlearnDiffAtk",
+]

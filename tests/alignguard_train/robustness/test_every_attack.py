@@ -8,9 +8,14 @@ import torch
 
 from alignguard_data.contracts.errors import EngineError
 from alignguard_train.robustness import attacks
+from alignguard_train.robustness.attacks.concept_inversion import ConceptInversion
 from alignguard_train.robustness.attacks.controls import NoAttack, RandomK, RandomN, Shuffle
 from alignguard_train.robustness.attacks.diffzoo import DiffZOO
+from alignguard_train.robustness.attacks.mma import MMA
+from alignguard_train.robustness.attacks.p4d import P4D
 from alignguard_train.robustness.attacks.ring_a_bell import RingABell, RingABellSoft
+from alignguard_train.robustness.attacks.sneaky import SneakyPrompt
+from alignguard_train.robustness.attacks.unlearn_diff import UnlearnDiffAtk
 from alignguard_train.robustness.counting import Counted
 from alignguard_train.robustness.protocol import Attack, Budget, Found
 from tests.alignguard_train.robustness.small_target import ALL, TWINS, WORDS, SmallTarget, case
@@ -29,10 +34,22 @@ ATTACKS: dict[str, Attack] = {
         )
         for mode in ("lite", "released", "zo", "reinforce")
     },
+    "mma": MMA(tokens=4, steps=5, top=6, candidates=8),
+    "mma exact": MMA(tokens=3, steps=2, exact=True),
+    "sneaky": SneakyPrompt(queries=8),
+    "unlearn_diff": UnlearnDiffAtk(tokens=2, timesteps=3, iterations=2),
+    "unlearn_diff exact": UnlearnDiffAtk(tokens=2, timesteps=2, sweeps=1, exact=True),
+    "p4d_n": P4D(tokens=3, steps=6, every_steps=2, samples=2),
+    "p4d_k": P4D(variant="k", steps=6, every_steps=2, samples=1),
+    "concept_inversion": ConceptInversion(steps=3, images=2, batch=2),
     "diffzoo list": DiffZOO(steps=2, directions=2, draws=2, trials=2, words=WORDS),
 }
 STALLING: dict[str, Attack] = {
     "ring_a_bell": RingABell(population=6, generations=500, tokens=1, patience=3),
+    "mma": MMA(tokens=3, steps=500, patience=5),
+    "sneaky": SneakyPrompt(queries=500, patience=20),
+    "unlearn_diff": UnlearnDiffAtk(tokens=1, timesteps=50, iterations=1, patience=3),
+    "p4d": P4D(tokens=1, steps=500, every_steps=1, patience=3),
     "diffzoo": DiffZOO(mode="lite", steps=500, words=("wave",), patience=3),
 }
 
