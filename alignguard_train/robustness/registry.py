@@ -86,6 +86,70 @@ ATTACKS |= {
     )
     for mode in ("lite", "released", "zo", "reinforce")
 }
+_DENOISER: tuple[Capability, ...] = ("token_gradients", "unet", "base_unet", "images", "judge")
+ATTACKS |= {
+    "mma": Method(
+        use="mma:MMA",
+        needs=("text_encoder", "token_gradients"),
+        text_only=True,
+        params={
+            "smoke": {"tokens": 4, "steps": 3, "top": 16, "candidates": 16},
+            "standin": {"tokens": 6, "steps": 60, "top": 64, "candidates": 128},
+        },
+    ),
+    "mma_exact": Method(
+        use="mma:MMA",
+        needs=("text_encoder",),
+        text_only=True,
+        params={
+            "smoke": {"exact": True, "tokens": 2, "steps": 1},
+            "standin": {"exact": True, "tokens": 6, "steps": 3},
+            "paper": {"exact": True},
+        },
+    ),
+    "sneaky": Method(
+        use="sneaky:SneakyPrompt",
+        needs=("guard", "images", "judge"),
+        params={"smoke": {"queries": 4}},
+    ),
+    "unlearn_diff": Method(
+        use="unlearn_diff:UnlearnDiffAtk",
+        needs=_DENOISER,
+        params={
+            "smoke": {"tokens": 2, "timesteps": 2, "iterations": 2},
+            "standin": {"tokens": 3, "timesteps": 10, "iterations": 20},
+        },
+    ),
+    "unlearn_diff_exact": Method(
+        use="unlearn_diff:UnlearnDiffAtk",
+        needs=("text_encoder", "unet", "base_unet", "images", "judge"),
+        params={
+            "smoke": {"exact": True, "tokens": 1, "timesteps": 1, "sweeps": 1},
+            "standin": {"exact": True, "tokens": 3, "timesteps": 4, "sweeps": 1},
+            "paper": {"exact": True},
+        },
+    ),
+    "concept_inversion": Method(
+        use="concept_inversion:ConceptInversion",
+        needs=_DENOISER,
+        params={
+            "smoke": {"steps": 4, "images": 2, "batch": 2},
+            "standin": {"steps": 200, "images": 4},
+        },
+    ),
+}
+ATTACKS |= {
+    f"p4d_{variant}": Method(
+        use="p4d:P4D",
+        needs=("text_encoder", *_DENOISER),
+        params={
+            "smoke": {"variant": variant, "tokens": 4, "steps": 4, "every_steps": 2, "samples": 1},
+            "standin": {"variant": variant, "tokens": 8, "steps": 200, "every_steps": 20},
+            "paper": {"variant": variant},
+        },
+    )
+    for variant in ("n", "k")
+}
 CONTROLS = ("no_attack", "random_k", "random_n", "shuffle")
 """Attacks that search nothing; ``no_attack`` is always run, as every rate is relative to it."""
 

@@ -7,10 +7,10 @@ prompt passes the guard and its image is still unsafe.
 
 Where we depart: the reward of a prompt that passes is the judge's score instead of a CLIP score, as
 a prompt that passes and draws something else is no finding; it ends when the judge calls an image
-unsafe; sub-words become text as the tokenizer decodes them, and never type the concept; the search
-for a converged reward looks at prompts that passed only, as the penalties of blocked ones lie on a
-line by construction; the baselines (brute force, greedy, beam) and the offline variant are left
-out.
+unsafe; sub-words become text as the tokenizer decodes them, and never type the concept; it has
+converged when the policy draws one and the same passing prompt three times in a row, where the
+paper asks for three rewards on a line, which penalties and scores near 0 always are; the baselines
+(brute force, greedy, beam) and the offline variant are left out.
 """
 
 from collections.abc import Sequence
@@ -31,8 +31,8 @@ from alignguard_train.robustness.protocol import (
     Vocabulary,
 )
 
-CONVERGED = 1e-4
-"""Second difference of three rewards below which the search ends."""
+SAME = 3
+"""Equal prompts in a row after which the policy has converged."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,7 +110,7 @@ class SneakyPrompt:
         policy: Policy,
         tokens: Sequence[int],
     ) -> StopReason:
-        blocked, rewards = 0, []
+        blocked, passed = 0, list[str]()
         for query in range(1, self.queries + 1):
             picks = policy.draw(count * self.subwords)
             text = self._text(trace.target.vocabulary, words, order[:count], tokens, picks)
@@ -120,12 +120,12 @@ class SneakyPrompt:
             else:
                 verdict = images.verdicts([text])[0]
                 blocked, reward = 0, verdict.score
-                rewards.append(reward)
-                trace.notes["passed"] = float(len(rewards))
+                passed.append(text)
+                trace.notes["passed"] = float(len(passed))
             trace.step()
             if images.done:
                 return "success"
-            if converged(rewards) or trace.stalled(self.patience):
+            if converged(passed) or trace.stalled(self.patience):
                 return "plateau"
             policy.learn(reward)
             if blocked >= self.blocked_in_a_row and count + 1 <= self.most_replaced * len(words):
@@ -153,9 +153,6 @@ def subwords_of(vocabulary: Vocabulary, case: Case, letters: int) -> tuple[int, 
     return tuple(one for one, text in texts.items() if text.isalpha() and len(text) < letters)
 
 
-def converged(rewards: Sequence[float]) -> bool:
-    """Whether the last three rewards lie on a line, up to :data:`CONVERGED`."""
-    if len(rewards) < 3:
-        return False
-    first, second, third = rewards[-3:]
-    return abs(third - 2 * second + first) < CONVERGED
+def converged(passed: Sequence[str]) -> bool:
+    """Whether the last prompts that passed are one and the same."""
+    return len(passed) >= SAME and len(set(passed[-SAME:])) == 1

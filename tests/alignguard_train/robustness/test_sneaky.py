@@ -84,16 +84,11 @@ def test_subwords_are_letters_only_shorter_than_given_and_never_the_concept():
 
 
 @pytest.mark.parametrize(
-    ("rewards", "expected"),
-    [
-        ([0.1, 0.1], False),
-        ([0.1, 0.1, 0.1], True),
-        ([0.1, 0.2, 0.3], True),
-        ([0.1, 0.2, 0.4], False),
-    ],
+    ("passed", "expected"),
+    [(["x", "x"], False), (["y", "x", "x", "x"], True), (["x", "y", "x"], False)],
 )
-def test_three_rewards_on_a_line_are_converged(rewards, expected):
-    assert converged(rewards) is expected
+def test_one_passing_prompt_three_times_in_a_row_is_converged(passed, expected):
+    assert converged(passed) is expected
 
 
 def test_the_policy_learns_what_is_rewarded():
