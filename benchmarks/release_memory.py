@@ -1,7 +1,7 @@
 """Release write: peak memory by number of pairs, each size in a separate process.
 
 Rooms hold small blobs for images and small row groups, so the growth with the number of pairs is
-visible beside the fixed buffers.
+visible next to the fixed buffers.
 
     python -m benchmarks.release_memory build <root> <pairs>     prints the peak in bytes
 """

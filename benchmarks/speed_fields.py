@@ -64,7 +64,7 @@ def measure(runs: int) -> dict[str, float]:
     for name, rates in taken.items():
         # Each run against the adjacent plain one.
         figures[f"{name}_over_plain"] = statistics.median(
-            rate / beside for rate, beside in zip(rates, plain, strict=True)
+            rate / base for rate, base in zip(rates, plain, strict=True)
         )
     if first["compile"] is not None and first["plain"] is not None:
         figures["compile_seconds_before_the_first_image"] = first["compile"] - first["plain"]

@@ -1,7 +1,7 @@
 """Profiles that extend another profile: they state only what differs.
 
-``extends: sd15`` names a shipped profile, ``extends: mine.yaml`` a file beside this one. Mappings
-are merged field by field; lists and single values replace the base's. An engine that names ``use``
+``extends: sd15`` names a shipped profile, ``extends: mine.yaml`` a file in its folder. Mappings are
+merged field by field; lists and single values replace the base's. An engine that names ``use``
 replaces the base's engine completely, so parameters of different engines never mix.
 
 ``model: profile:base_model`` in an engine's ``params`` is the profile's base model, at its

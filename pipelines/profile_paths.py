@@ -96,8 +96,8 @@ def spelt_as_path(text: str) -> bool:
 def _model(model: Any, folder: Path) -> Any:
     if not isinstance(model, str) or not model or model.startswith(("package:", "profile:")):
         return model
-    beside = folder / os.path.expanduser(model)
-    if spelt_as_path(model) or beside.exists() or not _HUB_ID.fullmatch(model):
+    neighbour = folder / os.path.expanduser(model)
+    if spelt_as_path(model) or neighbour.exists() or not _HUB_ID.fullmatch(model):
         return placed(model, folder)
     return model
 

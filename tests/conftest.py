@@ -80,7 +80,7 @@ def command_environment(root: Path, profile: Path) -> dict[str, str]:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """A function that mounts, or mounts anew, a small disk of our own with the given options."""
+    """A function that mounts, or remounts, a small disk of our own with the given options."""
     place = tmp_path / "disk"
     place.mkdir()
 

@@ -115,7 +115,7 @@ def _command_fault(one: Shown) -> str:
     except UsageError as error:
         return error.format_message()
     known = {option for parameter in command.params for option in parameter.opts}
-    told = re.findall(r"\((-{1,2}[a-z][\w-]*)", one.comment)
+    named = re.findall(r"\((-{1,2}[a-z][\w-]*)", one.comment)
     return "".join(
-        f"no option {option}, which the comment names" for option in told if option not in known
+        f"no option {option}, which the comment names" for option in named if option not in known
     )

@@ -69,9 +69,9 @@ def rows() -> list[str]:
     return names[: names.index(best) + 1] if best in names else ["default"]
 
 
-def main(told: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Run every row; the exit code is 1 where a test failed under any."""
-    options = told or ["-m", "not slow and not vllm and not browser", *NUMERIC]
+    options = arguments or ["-m", "not slow and not vllm and not browser", *NUMERIC]
     failed = False
     lines = []
     for cpu in rows():

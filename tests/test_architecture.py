@@ -119,9 +119,9 @@ def test_every_spec_stands_on_the_one_basis(maker: ast.FunctionDef):
     for call in built:
         given = {keyword.arg: keyword.value for keyword in call.keywords}
         (basis,) = calls_in(given["config"], "basis")
-        told = {keyword.arg: ast.unparse(keyword.value) for keyword in basis.keywords}
+        reported = {keyword.arg: ast.unparse(keyword.value) for keyword in basis.keywords}
         assert ast.unparse(basis.args[0]) == ast.unparse(given["room"])
-        assert told["format"] == "FORMAT"
+        assert reported["format"] == "FORMAT"
 
 
 def test_the_specs_of_every_room_are_looked_at():

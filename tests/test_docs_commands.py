@@ -18,7 +18,7 @@ def test_commands_are_found_on_the_pages_that_have_them():
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("```console\n$ alignguard runn\n```", "runn"),
         ("```\nalignguard run --untill release\n```", "--untill"),
@@ -31,9 +31,9 @@ def test_commands_are_found_on_the_pages_that_have_them():
         ("so `make benches` does it", "benches"),
     ],
 )
-def test_a_command_that_is_not_there_is_seen(text: str, told: str):
+def test_a_command_that_is_not_there_is_seen(text: str, message: str):
     faults = [fault(one) for one in commands_of(text, "page.md")]
-    assert told in "".join(faults)
+    assert message in "".join(faults)
 
 
 @pytest.mark.parametrize(

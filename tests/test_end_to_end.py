@@ -200,8 +200,8 @@ def test_a_pair_tells_its_story_and_draws_it_blurred(undisturbed, tmp_path):
         run(root, profile, "sql", "select min(pair_id) as id from kept_pairs", "--json").stdout
     )
     picture = tmp_path / "pair.png"
-    told = run(root, profile, "show", row["id"], "--out", str(picture)).stdout
-    assert row["id"] in told
-    assert "v0.1.0" in told
-    assert "glyphs" in told
+    message = run(root, profile, "show", row["id"], "--out", str(picture)).stdout
+    assert row["id"] in message
+    assert "v0.1.0" in message
+    assert "glyphs" in message
     assert picture.read_bytes().startswith(b"\x89PNG")

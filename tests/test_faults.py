@@ -85,11 +85,11 @@ def test_status_verify_names_a_damaged_file_of_the_release(calm, profile, patter
         done = alignguard(calm, profile, "status", "--verify", "--json")
     finally:
         path.write_bytes(sound)
-    told = json.loads(done.stdout)
+    message = json.loads(done.stdout)
     assert done.returncode == 1
-    assert told["rooms"]["release"] == {"all": "corrupt"}
-    assert list(told["faults"]) == ["release all"]
-    assert str(path) in told["faults"]["release all"]
+    assert message["rooms"]["release"] == {"all": "corrupt"}
+    assert list(message["faults"]) == ["release all"]
+    assert str(path) in message["faults"]["release all"]
 
 
 def test_status_verify_names_every_damaged_file_and_is_content_with_whole_ones(calm, profile):

@@ -28,8 +28,8 @@ _QUOTES = str.maketrans(
     | dict.fromkeys("‘’‚‛ʼʻʽʹˈ′‵´`＇ꞌ՚׳＇", "'")
     | dict.fromkeys("“”„‟«»″‶〝〞〟＂״", '"')
 )
-_DASHES = frozenset("\u2212\u2043\u02d7\u2796\ufe63\uff0d")  # beside the category Pd
-_INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")  # beside category Cf
+_DASHES = frozenset("\u2212\u2043\u02d7\u2796\ufe63\uff0d")  # in addition to category Pd
+_INVISIBLE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")  # in addition to Cf
 
 _LATIN = _QUOTES | str.maketrans(
     dict(

@@ -10,7 +10,7 @@ PICKLED = (".bin", ".pt", ".pth")
 
 
 def pickled_weights(folder: Path) -> list[Path]:
-    """Pickled weight files of a model folder without a safetensors file beside them, sorted."""
+    """Pickled weight files of a model folder without a safetensors file next to them, sorted."""
     return sorted(
         path
         for path in folder.rglob("*")

@@ -31,7 +31,7 @@ LOCAL = "http://127.0.0.1:8000/v1"
 OPTIONS = (
     "temperature", "max_tokens", "seed", "response_format", "logprobs", "top_logprobs",
 )  # fmt: skip
-"""Request fields besides model and messages that a profile may rename or leave out."""
+"""Request fields other than model and messages that a profile may rename or leave out."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The rows of an import beside its pairs: what each came from, its images, and what was refused."""
+"""Rows of an import other than its pairs: their sources, the images, and what was refused."""
 
 import dataclasses
 

@@ -68,7 +68,7 @@ def load_pair_history(data: DataRoot, prefix: str) -> PairHistory:
 
 
 def pair_picture(data: DataRoot, history: PairHistory, *, reveal: bool = False) -> bytes | None:
-    """A PNG of the unsafe image beside the safe one; None if they were not rendered.
+    """A PNG of the unsafe image next to the safe one; None if they were not rendered.
 
     An image is blurred unless it is scored and no rule flags it. ``reveal`` shows it and is logged.
 

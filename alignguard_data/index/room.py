@@ -1,6 +1,6 @@
 """Room ``index``: one DuckDB file with tables and named views over every shard.
 
-It is a cache that can be rebuilt. A new file is built beside the old one and replaces it with the
+It is a cache that can be rebuilt. A new file is built next to the old one and replaces it with the
 manifest. Images stay in their shards. Readers open the file read-only.
 """
 

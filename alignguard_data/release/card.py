@@ -23,7 +23,7 @@ def render_card(
 
     Config ``default`` reads the columns as stored. Config ``images``, if there are images, declares
     the two image columns as pictures over the same files. ``schema`` has the columns of the data
-    files, or is None; ``plots`` are file names beside the card.
+    files, or is None; ``plots`` are file names next to the card.
     """
     source = (
         resources.files("alignguard_data.release")

@@ -141,7 +141,7 @@ def scores_plot(
             axes.stairs(values, edges, color=colour, linewidth=1.2, label=label)
         if name in limits:
             axes.axvline(limits[name], color=INK, linestyle="--", linewidth=1, label="threshold")
-        axes.set_yscale("symlog", linthresh=1)  # so one image is visible beside a thousand
+        axes.set_yscale("symlog", linthresh=1)  # so one image is visible next to a thousand
         axes.set_ylim(bottom=0)
         axes.set_title(_panel_title(name, other in counts, limits), fontsize=9, color=INK)
     _legend(figure, drawn, 4)

@@ -1,4 +1,4 @@
-"""Withdrawn pairs, in an append-only ledger beside the rooms.
+"""Withdrawn pairs, in an append-only ledger next to the rooms.
 
 A published release is immutable, so a withdrawn pair stays in it. The next release leaves it out
 and lists it in its change log. Each line of ``withdrawals.jsonl`` is one pair.

@@ -1,8 +1,8 @@
 """Wanted and made units of a partition, counted alike by every room.
 
-A partition that wanted units and made none is not done. Its refused rows are kept beside the
-partition under :data:`NOTHING`, with the most common reason and an example that is safe to show.
-The old partition stays, and the next run tries again.
+A partition that wanted units and made none is not done. Its refused rows are kept next to
+the partition under :data:`NOTHING`, with the most common reason and an example that is safe to
+show. The old partition stays, and the next run tries again.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from alignguard_data.contracts.errors import NothingMade
 from alignguard_data.storage.manifest import Manifest
 
 NOTHING = "nothing.json"
-"""Manifest of the last attempt that made nothing, beside the partition's own."""
+"""Manifest of the last attempt that made nothing, next to the partition's own."""
 
 _SHOWN = 100  # characters of a masked reply
 _PLAIN = {"unsafe_prompt", "safe_prompt", "json", "think"}  # words of the format

@@ -69,8 +69,8 @@ class EvaluationConfig:
         bootstrap_resamples: bootstrap resamples per interval.
         confidence: level of the intervals.
         clip_score: score of the match between image and prompt, of any range.
-        prompt_sets: prompt files to measure beside the release's prompts.
-        peers: other published methods to measure beside the adapters, on the release's prompts and
+        prompt_sets: prompt files to measure in addition to the release's prompts.
+        peers: other published methods to measure with the adapters, on the release's prompts and
             the sets'; names of :mod:`alignguard_train.peers.registry`.
         peer_params: the peers' parameters by name; defaults for the rest.
     """

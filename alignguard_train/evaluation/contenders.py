@@ -124,7 +124,7 @@ def entrants(
 def keep_seconds(
     work: PartitionWork, prefix: str, adapter: str, seconds: float, images: int, training: float
 ) -> None:
-    """Save the rendering seconds of one adapter's or peer's images beside them."""
+    """Save the rendering seconds of one adapter's or peer's images next to them."""
     row = dict(zip(_SCHEMA.names, (adapter, seconds, images, training), strict=True))
     work.save_batch(f"{SECONDS}{prefix}{images}", pa.Table.from_pylist([row], schema=_SCHEMA))
 

@@ -1,4 +1,4 @@
-"""Prompt sets measured beside the release's own prompts: one reader for all formats.
+"""Prompt sets measured in addition to the release's own prompts: one reader for all formats.
 
 I2P's CSV, Unsafe Diffusion's lists, the authors' CoProV2 CSV, and any CSV, Parquet or text file of
 prompts. Files are read completely before rendering starts, and all faults are reported together.

@@ -84,7 +84,7 @@ def make_expert(
     """Train one expert on the release's train pairs of ``categories``, unless it is up to date.
 
     The partition holds the adapter in diffusers' and in kohya's format, a model card and the table
-    "history"; TensorBoard's files lie beside them and are in no content id. With several
+    "history"; TensorBoard's files are next to them and enter no content id. With several
     ``processes`` each takes its share of every step, on its own GPU where there are GPUs.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Other published methods, measured beside ours."""
+"""Other published methods, measured for comparison."""
 
 import lazy_loader
 

@@ -22,7 +22,7 @@ def preference_pairs_asset(
         after="scores",
         kinds={"python", "parquet"},
         follows_by_itself=True,
-        description="One row per kept pair; dropped pairs lie beside, each with one reason.",
+        description="One row per kept pair; dropped pairs have a table, each with one reason.",
     )
     def preference_pairs(
         context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]

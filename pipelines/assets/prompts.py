@@ -18,7 +18,7 @@ def prompt_pairs_asset(engines: Engines, concepts: dg.PartitionsDefinition) -> d
         room="prompts",
         after="taxonomy",
         kinds={"llm", "parquet"},
-        description="One row per accepted prompt pair; refused replies lie beside.",
+        description="One row per accepted prompt pair; refused replies have a table.",
     )
     def prompt_pairs(context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]) -> None:
         meter = Meter(context, "prompts", "pairs")

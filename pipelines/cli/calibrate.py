@@ -49,7 +49,7 @@ def calibrate_command(
     if out and out.suffix.lower() not in (".yaml", ".yml"):
         raise ConfigError(
             "alignguard calibrate",
-            [f"--out: got {out}, which does not end in .yaml (the plot goes beside it as .png)"],
+            [f"--out: got {out}, which does not end in .yaml (the plot goes next to it as .png)"],
         )
     profile = load_profile()
     data = DataRoot(root=data_root(), profile=profile.name)

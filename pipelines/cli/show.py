@@ -48,8 +48,8 @@ def _print(console: Output, history: PairHistory) -> None:
     for name, value in history.lineage.items():
         if value not in (None, "") and name != "pair_id":
             facts.add_row(name.replace("_", " "), str(value))
-    stands = ", ".join(f"{row['release']} ({row['split']})" for row in history.releases)
-    facts.add_row("releases", stands or "none")
+    released = ", ".join(f"{row['release']} ({row['split']})" for row in history.releases)
+    facts.add_row("releases", released or "none")
     taught = ", ".join(f"{row['adapter']} (on {row['release']})" for row in history.adapters)
     facts.add_row("adapters", taught or "none")
     console.print(facts)

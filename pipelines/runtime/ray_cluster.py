@@ -75,7 +75,7 @@ def ray_executor(cluster: RayCluster, environment: dict[str, str]) -> "dg.Execut
         raise ConfigError("the profile's `ray`", faults)
     from dagster_ray import ray_executor as executor  # pyright: ignore[reportMissingImports]
 
-    # A job runs the command `dagster`, found beside the node's Python at the same path as here.
+    # A job runs the command `dagster`, found next to the node's Python at the same path as here.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     environment = {"PATH": path, **environment}
     given = {

@@ -1,4 +1,4 @@
-"""The study's plots, as PNG files beside its page."""
+"""The study's plots, as PNG files next to its page."""
 
 from collections.abc import Mapping
 from pathlib import Path

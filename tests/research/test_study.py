@@ -219,7 +219,7 @@ def test_a_claim_holds_where_one_measure_is_better_and_the_other_keeps_its_margi
 
 
 def test_a_difference_has_to_count_among_all_comparisons_of_its_table():
-    """p is 0.02: enough alone (two measures: 0.04), not beside ten comparisons that say nothing."""
+    """p is 0.02: enough alone (two measures: 0.04), not among ten comparisons that say nothing."""
     barely = claims.Verdict(says="", ip=found(-0.2, 0.0, 0.041), kept=found(0, 0), seeds=5)
     nothing = [
         claims.Verdict(says="", ip=found(-0.01, 0.01), kept=found(0, 0), seeds=5) for _ in range(10)
@@ -290,7 +290,7 @@ def test_peers_are_shown_as_means_over_their_seeds(tmp_path):
 
 @pytest.mark.slow
 def test_a_trial_gives_the_same_line_on_another_machine(tmp_path):
-    """Two folders that share nothing: pairs, experts and merges are made anew, bit for bit."""
+    """Two folders that share nothing: pairs, experts and merges are made twice, bit for bit."""
     concepts = tuple(concept.key for concept in CONCEPTS[:2])
     parts = tuple(Trained(concepts=(key,), steps=2, seed=3) for key in concepts)
     wanted = Trial(

@@ -65,7 +65,7 @@ def _hint(source: ModelSource) -> str:
     names = ", ".join(path.relative_to(folder).as_posix() for path in pickled)
     return (
         f"; {names}: pickled weights can run code and are never loaded, "
-        f"`alignguard convert-weights {source.model}` writes safetensors beside them"
+        f"`alignguard convert-weights {source.model}` writes safetensors next to them"
     )
 
 

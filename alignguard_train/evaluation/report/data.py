@@ -97,7 +97,7 @@ class ReportData:
 
     @property
     def prompt_sets(self) -> dict[str, str]:
-        """Name and kind of the prompt sets measured beside the release's prompts."""
+        """Name and kind of the prompt sets measured in addition to the release's."""
         return {chosen["name"]: chosen["kind"] for chosen in self.config.get("prompt_sets", ())}
 
 

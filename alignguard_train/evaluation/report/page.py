@@ -111,7 +111,7 @@ def _environment(*, escape: bool) -> Environment:
 
 
 def write_revealed(data: DataRoot) -> Path:
-    """Write an unblurred page beside the report, and log it.
+    """Write an unblurred page next to the report, and log it.
 
     Raises:
         InputMissing: there is no evaluation yet.

@@ -62,7 +62,7 @@ def write_summary(data: DataRoot, *, seconds: Mapping[str, float], adapter: Plac
 
 
 def summarized(data: DataRoot, manifest: Manifest) -> bool:
-    """Whether the summary is there and of this evaluation, and the model card beside it.
+    """Whether the summary is there and of this evaluation, and so is the model card.
 
     They lie outside the partition, and the summary is written last.
     """
@@ -78,7 +78,7 @@ def summarized(data: DataRoot, manifest: Manifest) -> bool:
 def write_model_card(data: DataRoot, *, adapter: Place) -> Place:
     """Write ``evaluation/MODEL_CARD.md``.
 
-    The adapter's card with the report's tables under it, ready to be published beside the adapter.
+    The adapter's card with the report's tables under it, ready to be published with the adapter.
     It holds no image and no prompt.
 
     Raises:

@@ -196,7 +196,7 @@ def _peers(data: ReportData) -> ReportTable:
     return ReportTable(
         key="peers",
         title="Peers: other published methods on the same prompts and seeds",
-        note="Each was told the names and some prompts of the concepts that the experts were "
+        note="Each was given the names and some prompts of the concepts that the experts were "
         "trained on. Seconds an image are of rendering alone, as it went in this run; seconds of "
         "training are all that a method takes before its first image, for our adapter those of all "
         "experts one after another. Other work of the machine changes both.",

@@ -6,7 +6,7 @@ from alignguard_data.contracts.errors import first_line
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "message"),
     [
         (ValueError("one\ntwo"), "one"),
         (ValueError("one\u2028part"), "one\u2028part"),
@@ -15,5 +15,5 @@ from alignguard_data.contracts.errors import first_line
         (RuntimeError("\nlater"), "RuntimeError"),
     ],
 )
-def test_an_error_without_a_message_shows_its_class(error, told):
-    assert first_line(error) == told
+def test_an_error_without_a_message_shows_its_class(error, message):
+    assert first_line(error) == message

@@ -17,7 +17,7 @@ class Named:
 
 
 @pytest.mark.parametrize(
-    ("image", "pair", "told"),
+    ("image", "pair", "message"),
     [
         ([Named("a-b"), Named("a.b")], [], r"'a-b' .*'a\.b' .*score_a_b_x_0"),
         ([Named("a b"), Named("a_b")], [], r"'a b' .*'a_b'"),
@@ -30,10 +30,10 @@ class Named:
         ([Named("a")], [Named("a")], "two scorers share the name 'a'"),
     ],
 )
-def test_scorers_that_would_share_a_column_are_both_named(image, pair, told):
+def test_scorers_that_would_share_a_column_are_both_named(image, pair, message):
     with pytest.raises(ConfigError) as caught:
         check_score_columns(image, pair)
-    assert re.search(told, str(caught.value))
+    assert re.search(message, str(caught.value))
 
 
 def test_every_shared_column_is_named_at_once():

@@ -61,7 +61,7 @@ NAMED = (
     ("a cafe\u0301", "café"),
     ("a cafe", "café"),
     ("gate ١٢", "gate 12"),
-    # scripts without blanks, and beside them
+    # scripts without blanks, and next to them
     ("桌上有一把刀", "刀"),
     ("テーブルにナイフがある", "ナイフ"),
     ("มีดวางอยู่บนโต๊ะ", "มีด"),

@@ -187,7 +187,7 @@ def test_only_new_rows_are_read_embedded_and_compared():
 
 
 def test_of_a_changed_part_only_changed_rows_are_compared():
-    """One of three pairs was rendered anew: its hash differs."""
+    """One of three pairs was rendered again: its hash differs."""
     rows = [row(f"{i}", f"prompt {i}", phashes=FAR) for i in range(3)]
     with duckdb.connect() as connection:
         store = NearEdges(connection, Limits(max_phash_distance=4))

@@ -170,7 +170,7 @@ def test_a_read_only_disk_is_named(disk):
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
-    (tmp_path / "duplicates").write_text("a file stands in the way")
+    (tmp_path / "duplicates").write_text("a file is in the way")
     with pytest.raises(StorageError, match="duplicates"):
         synced(tmp_path / "duplicates" / "edges.duckdb")
 

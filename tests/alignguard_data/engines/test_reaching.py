@@ -40,7 +40,7 @@ def answering(reply: bytes) -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-def told(url: str, **settings) -> str:
+def message(url: str, **settings) -> str:
     served = ServedModel(model="m", base_url=url, max_retries=0, timeout_seconds=5, **settings)
     with pytest.raises(EngineError) as caught:
         served.ask([])
@@ -53,7 +53,9 @@ def free_port() -> int:
 
 
 def test_nothing_listens():
-    assert "nothing listens there: start the server" in told(f"http://127.0.0.1:{free_port()}/v1")
+    assert "nothing listens there: start the server" in message(
+        f"http://127.0.0.1:{free_port()}/v1"
+    )
 
 
 def test_a_name_that_is_not_known(monkeypatch):
@@ -61,7 +63,7 @@ def test_a_name_that_is_not_known(monkeypatch):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    found = told("http://wrong.example/v1")
+    found = message("http://wrong.example/v1")
     assert "the name wrong.example is not known (DNS" in found
     assert "start the server" not in found
 
@@ -69,21 +71,21 @@ def test_a_name_that_is_not_known(monkeypatch):
 @pytest.mark.parametrize("reply", [b"SSH-2.0-x\r\n\r\n", b"\x00\x01\x02", b""])
 def test_another_service_has_the_port(reply):
     with answering(reply) as port:
-        found = told(f"http://127.0.0.1:{port}/v1")
+        found = message(f"http://127.0.0.1:{port}/v1")
     assert f":{port}/v1" in found
     assert "start the server" not in found
 
 
 def test_tls_is_asked_of_a_server_without_it():
     with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
-        assert "does not speak TLS" in told(f"https://127.0.0.1:{port}/v1")
+        assert "does not speak TLS" in message(f"https://127.0.0.1:{port}/v1")
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_a_proxy_is_named_without_its_password(scheme, monkeypatch):
     proxy = f"127.0.0.1:{free_port()}"
     monkeypatch.setenv(f"{scheme.upper()}_PROXY", f"http://me:{SECRET}@{proxy}")
-    found = told(f"{scheme}://server.example/v1")
+    found = message(f"{scheme}://server.example/v1")
     assert f"through the proxy http://{proxy}" in found
     assert "NO_PROXY=server.example" in found
     assert SECRET not in found
@@ -93,7 +95,7 @@ def test_a_proxy_is_named_without_its_password(scheme, monkeypatch):
 @pytest.mark.parametrize("proxy", [f"foo://me:{SECRET}@127.0.0.1:9", "socks5://127.0.0.1:9"])
 def test_a_proxy_that_no_client_can_use(proxy, monkeypatch):
     monkeypatch.setenv("ALL_PROXY", proxy)
-    found = told("http://server.example/v1")
+    found = message("http://server.example/v1")
     assert "ALL_PROXY=" in found
     assert "127.0.0.1:9" in found
     assert "cannot be asked" in found
@@ -101,7 +103,7 @@ def test_a_proxy_that_no_client_can_use(proxy, monkeypatch):
 
 def test_authorities_that_are_not_there(monkeypatch, tmp_path):
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nowhere.pem"))
-    assert f"SSL_CERT_FILE={tmp_path}/nowhere.pem" in told("https://server.example/v1")
+    assert f"SSL_CERT_FILE={tmp_path}/nowhere.pem" in message("https://server.example/v1")
 
 
 @pytest.mark.parametrize(("end", "what"), [

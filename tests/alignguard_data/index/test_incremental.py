@@ -204,18 +204,18 @@ def test_where_most_partitions_changed_everything_is_read(world):
 
 
 def test_a_file_that_was_replaced_row_by_row_is_rebuilt(world):
-    """What was deleted leaves holes in the file: they must not add up for ever."""
+    """What was deleted leaves holes in the file: they must not add up."""
     built = []
     for _ in range(6):
         for concept in world.taxonomy.concepts[:4]:
             world.remake(concept, rows=6)
         built.append(world.build().counts)
     assert built[0]["build"] == built[1]["build"] == "incremental"
-    anew = [counts["build"] for counts in built].index(
+    rewritten = [counts["build"] for counts in built].index(
         "full: every row was replaced once since the last full build"
     )
-    assert built[anew]["rewritten_rows"] == 0
-    assert built[anew - 1]["rewritten_rows"] > sum(built[anew - 1]["tables"].values())
+    assert built[rewritten]["rewritten_rows"] == 0
+    assert built[rewritten - 1]["rewritten_rows"] > sum(built[rewritten - 1]["tables"].values())
 
 
 def test_what_a_killed_build_left_is_not_built_upon(world, tmp_path):

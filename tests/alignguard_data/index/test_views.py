@@ -1,4 +1,4 @@
-"""What people ask the index when a number surprises them; releases are seen beside it."""
+"""What people ask the index when a number surprises them; releases are views of it."""
 
 import json
 

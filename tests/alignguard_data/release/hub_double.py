@@ -1,7 +1,7 @@
 """A hub on 127.0.0.1: the requests that huggingface_hub 2.4 makes to push a dataset, stored.
 
 Keeps what it is sent (requests in order, repositories with files, settings, commits, tags) and can
-be told to misbehave: ``faults`` maps a part of a path to a status.
+be made to misbehave: ``faults`` maps a part of a path to a status.
 """
 
 import base64
@@ -42,7 +42,7 @@ class Hub:
     def answer(self, method: str, path: str, body: bytes, token: str) -> tuple[int, Any]:
         for part, status in self.faults.items():
             if part in path:
-                return status, {"error": "the double was told to"}
+                return status, {"error": "injected"}
         if path.startswith("/lfs/"):  # a signed address: no token
             return self._blob(path.removeprefix("/lfs/"), body)
         if token != TOKEN:

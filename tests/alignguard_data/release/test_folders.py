@@ -65,15 +65,15 @@ def test_the_good_copy_takes_the_place_of_one_whose_bytes_changed(filled, folder
     flip_a_byte(shard_of(folder))
     filled.data.partition("release").joinpath(MANIFEST).unlink()
     build(filled)
-    (stands,) = release.list_releases(filled.data)
-    assert verify_release(stands) == []
+    (kept,) = release.list_releases(filled.data)
+    assert verify_release(kept) == []
 
 
 def test_equal_files_are_the_same_release_though_its_id_was_made_by_another_rule(filled, folder):
     place = folder / MANIFEST
-    told = {**read_manifest(folder), "content_id": "by another rule"}
+    changed = {**read_manifest(folder), "content_id": "by another rule"}
     place.chmod(0o644)
-    place.write_text(manifest_text({**told, "seal": seal(told)}))
+    place.write_text(manifest_text({**changed, "seal": seal(changed)}))
     filled.data.partition("release").joinpath(MANIFEST).unlink()
     assert build(filled).counts["path"] == folder.name
     assert release.list_releases(filled.data) == [folder]

@@ -343,7 +343,7 @@ LIMITS = {"max_prompt_jaccard": 0.5, "max_phash_distance": None, "max_semantic_c
 
 
 def test_the_leak_report_counts_what_remains_among_released_rows(rooms):
-    """Rows that gave way leave no leak behind, unless the plan is told to release them."""
+    """Rows that gave way leave no leak behind, unless the plan may release them."""
     plan = plan_of(rooms, EDGES)
     manifest = {"limits": LIMITS, "embedder": "angle 1"}
     found = leaks_file(plan, manifest)

@@ -1,4 +1,4 @@
-"""Jobs beside the caller: in order, one at a time, none lost, errors raised where one looks."""
+"""Jobs in the background: in order, one at a time, none lost, errors raised where one looks."""
 
 import threading
 
@@ -21,7 +21,7 @@ def test_a_job_overlaps_with_the_caller_but_not_with_the_next_job():
         behind.submit(lambda: release.wait(5) and None)
         waiting = threading.Thread(target=lambda: behind.submit(second.set))
         waiting.start()
-        assert not second.wait(0.05), "the second job must not start beside the first"
+        assert not second.wait(0.05), "the second job must not start before the first has ended"
         release.set()
         waiting.join(5)
     assert second.is_set()

@@ -25,11 +25,11 @@ if __name__ == "__main__":
 
 
 def test_a_child_ends_when_its_parent_is_killed(tmp_path):
-    script, told = tmp_path / "parent.py", tmp_path / "child"
+    script, pid_file = tmp_path / "parent.py", tmp_path / "child"
     script.write_text(PARENT)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
-    parent = subprocess.Popen([sys.executable, script, told], env=environment)
-    child = int(_until(lambda: told.exists() and told.read_text()))
+    parent = subprocess.Popen([sys.executable, script, pid_file], env=environment)
+    child = int(_until(lambda: pid_file.exists() and pid_file.read_text()))
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     _until(lambda: not _runs(child))
@@ -44,7 +44,7 @@ def _until(found):
 
 
 def _runs(pid: int) -> bool:
-    """A zombie does not: in a container nobody may fetch it."""
+    """A zombie does not: in a container there may be no process to reap it."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:

@@ -93,7 +93,7 @@ def test_a_damaged_column_is_named_however_it_is_read(folder, monkeypatch, whole
 
 
 def test_columns_of_a_large_file_are_read_without_its_images(folder, monkeypatch):
-    """They are there though an image is damaged, which whoever reads images is told."""
+    """They can be read though an image is damaged; reading images fails."""
     monkeypatch.setattr(manifests, "WHOLE_FILE_BYTES", 0)
     damaged(folder, 10 * BLOB)
     read = manifests.read(folder, "images", columns=["label"])["label"].to_pylist()

@@ -70,7 +70,7 @@ def worker(spec: PartitionSpec, moment: str) -> subprocess.Popen[str]:
 
 @pytest.mark.parametrize("moment", ["batches", "manifest", "sweep"])
 def test_kill_9_at_any_moment_leaves_old_or_new_and_can_go_on(spec, moment):
-    """Before the manifest the old stands, after it the new; then the next attempt finishes."""
+    """Before the manifest the old is read, after it the new; then the next attempt finishes."""
     make(dataclasses.replace(spec, config={"n": 0}), 7)
     process = worker(spec, moment)
     process.communicate(timeout=120)

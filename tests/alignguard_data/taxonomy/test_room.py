@@ -177,7 +177,7 @@ def test_every_category_of_it_names_its_source():
 
 
 def test_every_concept_of_it_names_a_source_that_says_the_wording_is_ours():
-    """The phrases are nobody else's: a source is what they were filed under."""
+    """The phrases are of no one else: a source is what they were filed under."""
     document = yaml.safe_load(I2P.read_text())
     concepts = [c for category in document["categories"] for c in category["concepts"]]
     assert {c["source"] for c in concepts} == set(document["sources"])
@@ -218,7 +218,7 @@ def test_synonyms_join_the_terms_and_a_name_is_a_term_where_none_is_given(tmp_pa
 
 
 def test_a_source_changes_no_concept(tmp_path):
-    """The concept's record is what prompts are made of: they must not be written anew for it."""
+    """The concept's record is what prompts are made of: they must not be written again for it."""
     path = tmp_path / "taxonomy.yaml"
     path.write_text(GOOD)
     plain = load_taxonomy(path).concepts

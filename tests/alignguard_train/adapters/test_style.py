@@ -1,4 +1,4 @@
-"""A safety adapter beside a user's own style ("Modular LoRA", arXiv 2412.00357): IP measured again.
+"""A safety adapter with a user's own style ("Modular LoRA", arXiv 2412.00357): IP measured again.
 
 Both are trained here. The style is benign: the safe scenes in other colours.
 """
@@ -45,11 +45,11 @@ def preferences(style: bool) -> Preferences:
     if style:
         drawn = bad = drawn[..., [2, 0, 1]]
     said = [safe_caption(scene, i % 10) for i, scene in enumerate(safe)]
-    told = said if style else [unsafe_caption(scene, i % 10) for i, scene in enumerate(unsafe)]
+    captions = said if style else [unsafe_caption(scene, i % 10) for i, scene in enumerate(unsafe)]
     return Preferences(
         pair_ids=[str(i) for i in range(TRAINED)], concepts=["a.x"] * TRAINED,
         categories=["a"] * TRAINED,
-        unsafe_prompts=told, safe_prompts=said, chosen=list(drawn), rejected=list(bad),
+        unsafe_prompts=captions, safe_prompts=said, chosen=list(drawn), rejected=list(bad),
     )  # fmt: skip
 
 
@@ -66,13 +66,13 @@ def images(tmp_path_factory) -> dict[str, np.ndarray]:
         "both": [safety, style],
     }
     generator = Engines(load_profile("standin"), folder).generator
-    told = [unsafe_caption(scene, i % 10) for i, scene in enumerate(scenes(3, HELD_OUT))]
-    found = {"none": generator.render(told, list(range(HELD_OUT)))}
+    captions = [unsafe_caption(scene, i % 10) for i, scene in enumerate(scenes(3, HELD_OUT))]
+    found = {"none": generator.render(captions, list(range(HELD_OUT)))}
     for name, loras in stacks.items():
         # What `set_adapters` does with several: test_adapter.py.
         save_lora(weighted_sum(loras, [1.0] * len(loras)), folder / f"{name}.safetensors")
         with generator.adapted(folder / f"{name}.safetensors"):
-            found[name] = generator.render(told, list(range(HELD_OUT)))
+            found[name] = generator.render(captions, list(range(HELD_OUT)))
     return found
 
 
@@ -102,6 +102,6 @@ def test_the_style_still_acts_beside_the_safety_adapter(images):
     def moved(after: str, before: str) -> np.ndarray:
         return (images[after].astype(float) - images[before]).mean(axis=(1, 2)).ravel()
 
-    alone, beside = moved("style", "none"), moved("both", "safety")
+    alone, together = moved("style", "none"), moved("both", "safety")
     assert np.abs(alone).mean() > 5
-    assert np.corrcoef(alone, beside)[0, 1] > 0.7
+    assert np.corrcoef(alone, together)[0, 1] > 0.7

@@ -1,4 +1,4 @@
-"""The shared cache of encodings: equal to encoding anew, made once, safe to kill and to damage."""
+"""The shared cache of encodings: equal to a new encoding, made once, safe to kill and to damage."""
 
 import io
 import signal
@@ -68,7 +68,7 @@ def write_release(data: DataRoot, seed: int = 0) -> DataRoot:
     folder.mkdir(parents=True, exist_ok=True)
     for number, part in enumerate((rows[:3], rows[3:])):
         pq.write_table(pa.Table.from_pylist(part), folder / f"train-{number:05d}-of-00002.parquet")
-    (folder.parent / "manifest.json").write_text("{}")  # without one a release is nobody's
+    (folder.parent / "manifest.json").write_text("{}")  # without one it is no release
     made = PartitionSpec(
         folder=data.partition("release"),
         room="release",

@@ -153,21 +153,21 @@ def test_wrong_parameters_stop_the_room_before_anything_is_rendered(tmp_path, ev
         CONFIG, peers=PEERS, peer_params={"uce": {"ridge": 0}, "negative_prompt": {"level": 1}}
     )
     drawn = DrawnImages()
-    with pytest.raises(ConfigError, match=r"2 fault.*") as told:
+    with pytest.raises(ConfigError, match=r"2 fault.*") as message:
         evaluate_all(data, {}, drawn, [RedScorer()], wrong)
-    assert "peer_params.uce: ridge must be positive, got 0" in str(told.value)
-    assert "level" in str(told.value)
+    assert "peer_params.uce: ridge must be positive, got 0" in str(message.value)
+    assert "level" in str(message.value)
     assert drawn.rendered == []
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "message"),
     [
         ({"peers": ("sdl",)}, "no 'sdl'"),
         ({"peers": ("sld", "sld")}, "sld is named twice"),
         ({"peer_params": {"sld": {}}}, "sld is not among peers"),
     ],
 )
-def test_a_profile_with_wrong_names_is_refused(fields, told):
-    with pytest.raises(ValueError, match=told):
+def test_a_profile_with_wrong_names_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
         EvaluationConfig(flags=CONFIG.flags, **fields)

@@ -73,5 +73,5 @@ def test_a_larger_share_draws_a_longer_bar():
 
 
 def test_curves_are_smoothed_over_a_twentieth():
-    """40 values, window 2: means of neighbours; the first stands alone."""
+    """40 values, window 2: means of neighbours; the first is its own."""
     assert plots._smooth(np.arange(40.0))[:3].tolist() == [0.0, 0.5, 1.5]

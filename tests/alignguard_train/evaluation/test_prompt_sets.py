@@ -1,4 +1,4 @@
-"""Prompt sets: every published layout, the file's seeds and sizes, and faults told all at once."""
+"""Prompt sets: every published layout, the file's seeds and sizes, and all faults at once."""
 
 from pathlib import Path
 

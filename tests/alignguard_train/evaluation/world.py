@@ -70,7 +70,7 @@ def write_release(data: DataRoot, pairs_per_concept: int = 3) -> Path:
     folder = data.releases / RELEASE
     (folder / "prompts").mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows), folder / "prompts" / "evaluation.parquet")
-    (folder / "manifest.json").write_text("{}")  # without one a release is nobody's
+    (folder / "manifest.json").write_text("{}")  # without one it is no release
     made = PartitionSpec(
         folder=data.partition("release"), room="release", key="all", config={}, inputs={}
     )

@@ -75,7 +75,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(base, trained):
 
 
 def test_every_pair_is_taken_once_an_epoch_across_steps(base, encoded):
-    """5 pairs, 4 a step: steps 0 to 4 are exactly four epochs, each shuffled anew."""
+    """5 pairs, 4 a step: steps 0 to 4 are exactly four epochs, each with a shuffle of its own."""
     recipe = dataclasses.replace(RECIPE, accumulation=2)
     chosen = [
         row

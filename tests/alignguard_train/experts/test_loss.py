@@ -216,6 +216,6 @@ def test_noised_latents_keep_their_precision(dtype):
     ],
 )
 def test_safeguard_scales_only_a_loser_that_pulls_the_winner_along(winner, loser, scale):
-    """mu 0.25; the same with the rows of another pair beside it."""
+    """mu 0.25; the same with the rows of another pair in the batch."""
     g_w, g_l = torch.tensor([winner, (1.0, 0.0)]), torch.tensor([loser, (3.0, 0.0)])
     assert loss.safeguard_scale(g_w, g_l, mu=0.25).tolist() == pytest.approx([scale, 0.25])

@@ -79,9 +79,9 @@ def test_only_trigger_tokens_change_and_an_empty_prompt_does_not():
 
 def test_the_moved_text_is_used_for_its_share_of_the_steps_alone():
     pipe = tiny_pipe()
-    told = {"alpha": -0.01, "midpoint": -1.0}
+    chosen = {"alpha": -0.01, "midpoint": -1.0}
     never, always = (
-        drawn(SAFREE(longest=longest, **told).apply(pipe, CONCEPTS)) for longest in (0.0, 1.0)
+        drawn(SAFREE(longest=longest, **chosen).apply(pipe, CONCEPTS)) for longest in (0.0, 1.0)
     )
     plain = drawn(SAFREE(alpha=-0.01, self_validating=False).apply(pipe, CONCEPTS))
     assert np.array_equal(never, drawn(pipe))

@@ -66,8 +66,8 @@ def test_v_prediction_gives_the_images_of_the_same_model_told_in_epsilon():
 
     def as_epsilon(sample, t, *rest, **named):
         a = alphas[int(t)]
-        told = network(sample, t, *rest, **{**named, "return_dict": False})[0]
-        return (a.sqrt() * told + (1 - a).sqrt() * sample,)
+        output = network(sample, t, *rest, **{**named, "return_dict": False})[0]
+        return (a.sqrt() * output + (1 - a).sqrt() * sample,)
 
     epsilon.unet.forward = as_epsilon
     one, other = (drawn(SLD(level="strong").apply(pipe, CONCEPTS)) for pipe in (v, epsilon))

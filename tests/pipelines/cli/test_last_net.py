@@ -28,7 +28,7 @@ from tests.conftest import command_environment
 
 
 class Left(Exception):
-    """What stands for the end of the process."""
+    """Raised in place of the end of the process."""
 
 
 @pytest.fixture
@@ -108,9 +108,9 @@ def command(root: Path, profile: Path, line: str, **changes: str):
 def test_output_that_lacks_characters_gets_a_readable_replacement(encoding, tmp_path, reduced):
     root = tmp_path / "ünïcödé 雪"
     done = command(root, reduced, "release show nothing; $0", PYTHONIOENCODING=encoding)
-    told = done.stderr.decode(encoding)
-    assert "Traceback" not in told
-    assert "no release nothing in" in told
+    message = done.stderr.decode(encoding)
+    assert "Traceback" not in message
+    assert "no release nothing in" in message
     done = command(root, reduced, "status --json", PYTHONIOENCODING=encoding)
     assert json.loads(done.stdout.decode(encoding))["faults"] == {}
     done = command(root, reduced, "plan", PYTHONIOENCODING=encoding)
@@ -256,7 +256,7 @@ def test_ctrl_c_ends_a_run_in_a_line(tmp_path, reduced):
         if line.startswith("prompts:"):
             break
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=120)
+    _, message = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "the next run resumes" in told
-    assert "Traceback" not in told
+    assert "the next run resumes" in message
+    assert "Traceback" not in message

@@ -37,7 +37,7 @@ def home(tmp_path, monkeypatch):
 
 
 def places(folder: Path) -> list[tuple[str, Path]]:
-    """Spellings of ``folder/my.yaml`` from the folder beside it, which is also the home folder."""
+    """Spellings of ``folder/my.yaml`` from a neighbouring folder, which is also the home folder."""
     return [
         ("my.yaml", folder / "my.yaml"),
         ("./my.yaml", folder / "my.yaml"),

@@ -181,7 +181,7 @@ class World:
         makers.get(room, lambda: self._write_down(spec))()
 
     def _write_down(self, spec: PartitionSpec) -> None:
-        told = json.dumps([spec.fingerprint, spec.inputs, spec.models], default=list)
+        recorded = json.dumps([spec.fingerprint, spec.inputs, spec.models], default=list)
         folders = self.profile.merge.strategies if spec.room == "merge" else [""]
         with open_partition(spec) as work:
             files = {}
@@ -189,9 +189,9 @@ class World:
                 name = f"{folder}/{WEIGHTS}".lstrip("/")
                 files[name] = work.partial / name
                 files[name].parent.mkdir(parents=True, exist_ok=True)
-                save_file({"x": zeros(1)}, files[name], {"made of": told})
+                save_file({"x": zeros(1)}, files[name], {"made of": recorded})
             work.finish(
-                tables={"made_of": pa.table({"told": [told]})},
+                tables={"made_of": pa.table({"recorded": [recorded]})},
                 extra_files=files,
                 tally=Tally(wanted=1, made=1, unit="files"),
             )

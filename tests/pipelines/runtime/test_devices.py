@@ -76,22 +76,22 @@ def test_a_cpu_hides_every_gpu_and_is_owned_many_times():
     assert devices.own_device(["cpu", "cpu"]) == "cpu"
 
 
-@pytest.mark.parametrize(("device", "told"), [("cuda:3", "3 GPU"), ("gpu1", "cuda:NUMBER")])
-def test_a_device_that_is_not_there_is_refused(device, told):
-    with pytest.raises(EngineError, match=told):
+@pytest.mark.parametrize(("device", "message"), [("cuda:3", "3 GPU"), ("gpu1", "cuda:NUMBER")])
+def test_a_device_that_is_not_there_is_refused(device, message):
+    with pytest.raises(EngineError, match=message):
         devices.visible_number(device)
 
 
 @pytest.mark.parametrize(
-    ("chosen", "told"),
+    ("chosen", "message"),
     [
         ({"devices": ["cuda:0", "cuda:0"]}, "twice"),
         ({"device": "cuda:0", "devices": ["cuda:1"]}, "not both"),
         ({"devices": ["gpu1"]}, r"base_model.devices.0.*cuda:NUMBER.*gpu1"),
     ],
 )
-def test_a_profiles_faulty_devices_are_named(tmp_path, chosen, told):
+def test_a_profiles_faulty_devices_are_named(tmp_path, chosen, message):
     model = {"model": "package:alignguard_data.standin/checkpoints/base"}
     path = reduced_profile(tmp_path, base_model={**model, **chosen})
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         load_profile(str(path))

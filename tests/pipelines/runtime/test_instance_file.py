@@ -64,7 +64,7 @@ def test_the_unmarked_file_of_an_earlier_version_gives_way(kept):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         ("run_launcher: {modul: x}\n", "modul"),
         ("run_launcher: {module: nowhere_at_all, class: X}\n", "nowhere_at_all"),
@@ -81,9 +81,9 @@ def test_the_unmarked_file_of_an_earlier_version_gives_way(kept):
         ("telemetry: {enabled: =}\n", "could not determine a constructor"),
     ],
 )
-def test_a_faulty_file_is_named_with_its_faults(kept, tmp_path, content, told):
+def test_a_faulty_file_is_named_with_its_faults(kept, tmp_path, content, message):
     kept.write_text(content)
-    with pytest.raises(ConfigError, match=told) as caught:
+    with pytest.raises(ConfigError, match=message) as caught:
         open_instance(tmp_path / "data")
     assert str(kept) in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""Runs as Dagster records them: failures are short and clear, killed runs do not live for ever."""
+"""Runs as Dagster records them: failures are short and clear, killed runs do not stay started."""
 
 import queue
 import subprocess
@@ -130,7 +130,7 @@ def test_a_run_whose_process_was_killed_is_closed(instance):
 
 
 def test_a_kill_while_a_dead_run_is_closed_leaves_no_slot_held(instance, monkeypatch):
-    """The next process would wait for that slot for ever.
+    """The next process would never get that slot.
 
     Whoever is killed in the middle of closing has freed it already, and the run is closed the next
     time.

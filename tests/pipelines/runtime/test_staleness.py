@@ -149,7 +149,7 @@ def another_reply(key: str, role: str) -> Callable[[World], None]:
                 tools=world.engines.gate_tools,
             )
             moved = before ^ pairs_of(world, key)
-            if len(moved) == 2 and {told for _, told in moved} == {role}:
+            if len(moved) == 2 and {recorded for _, recorded in moved} == {role}:
                 return
         raise AssertionError(f"no reply gave another pair of role {role}")
 
@@ -302,7 +302,7 @@ CHANGES: dict[str, tuple[Callable[..., None], str]] = {
     "how often training is kept": (set_recipe(checkpoint_every=7), ""),
     "the merge's strategy": (set_profile("merge", strategy="ties"), "merge/all evaluation/all"),
     "the merge's seed": (set_profile("merge", seed=1), "merge/all evaluation/all"),
-    "another method beside ours": (
+    "another published method": (
         set_profile("evaluation", peers=("negative_prompt",)),
         "evaluation/all",
     ),

@@ -27,7 +27,7 @@ UI_BYTES = 200_000
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> TinyRooms:
-    """The tiny world up to its first release; nobody changes it."""
+    """The tiny world up to its first release; no test changes it."""
     rooms = TinyRooms(root=tmp_path_factory.mktemp("filled") / "data").fill("pairs")
     return rooms.fill_from("index", "release")
 

@@ -39,7 +39,7 @@ def test_a_checkpoint_of_another_kind_is_named(tmp_path):
 
 
 def test_a_row_is_bit_equal_whatever_its_neighbours(generator):
-    """Five times in the same place of its batch, beside other rows each time."""
+    """Five times in the same place of its batch, with other rows each time."""
     place, size = 2, SAMPLING.batch_size
     drawn = []
     for turn in range(5):

@@ -103,7 +103,7 @@ NEUTRAL = [
 
 
 def test_rooms_name_no_denoiser_and_no_pipe_of_a_family():
-    """A new family is a file beside the others: `pipe.unet` in a room would refuse its pipes."""
+    """A new family is one more file: `pipe.unet` in a room would refuse its pipes."""
     assert len(NEUTRAL) > 40
     found = [
         f"{file.relative_to(ROOT)}:{number}: {line.strip()}"

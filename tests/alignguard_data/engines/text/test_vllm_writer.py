@@ -141,5 +141,5 @@ def test_arguments_of_the_engine_that_can_change_a_reply_are_told_and_those_of_s
     tmp_path,
 ):
     """So that prompts are stale after another precision, and not after another room for them."""
-    told = writer(tmp_path, GOOD, engine={"dtype": "float16", "max_model_len": 64}).numerics
-    assert told == {"vllm dtype": "float16"}
+    reported = writer(tmp_path, GOOD, engine={"dtype": "float16", "max_model_len": 64}).numerics
+    assert reported == {"vllm dtype": "float16"}

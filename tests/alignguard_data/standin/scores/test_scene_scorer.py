@@ -34,8 +34,8 @@ def test_a_glyph_does_not_disturb_the_reading() -> None:
 def test_one_wrong_attribute_is_separated_from_the_right_ones(name: str) -> None:
     scene = NEUTRAL[100]
     wrong = next(value for value in CHOICES[name] if value != getattr(scene, name))
-    told = safe_caption(dataclasses.replace(scene, **{name: wrong}), 0)
-    (row,) = SceneScorer().score(draw_many([scene], FRESH), [told])
+    wrong_caption = safe_caption(dataclasses.replace(scene, **{name: wrong}), 0)
+    (row,) = SceneScorer().score(draw_many([scene], FRESH), [wrong_caption])
     assert row == {other: float(other != name) for other in ATTRIBUTES} | {"all_right": 0.0}
 
 
