@@ -23,8 +23,9 @@ from pydantic import (
 )
 
 from alignguard_data.audit.rooms import AuditBounds
-from alignguard_data.contracts.errors import ConfigError
+from alignguard_data.contracts.errors import ConfigError, EngineError
 from alignguard_data.contracts.sampling import Sampling
+from alignguard_data.engines.model_source import ModelSource
 from alignguard_data.engines.reaching import url_fault
 from alignguard_data.engines.speed import Speed
 from alignguard_data.pairs.config import FilterRules
@@ -38,6 +39,7 @@ from pipelines.moved_names import new_name
 from pipelines.params import FaultyParams, changed, checked
 from pipelines.profile_layers import profile_document, profile_path
 from pipelines.profile_paths import resolve_model, spelt_as_path
+from pipelines.rule_scores import faults_of_stated
 from pipelines.runtime.devices import DEVICE
 from pipelines.runtime.ray_cluster import RayCluster
 
@@ -120,13 +122,18 @@ class Engine(_Strict):
             raise FaultyParams(wrong)
         return self
 
+    @property
+    def builder(self) -> Callable[..., Any]:
+        """The function or class that ``use`` names."""
+        return _imported(self.use)
+
     def build(self) -> Any:
         """Call the function with its parameters.
 
         Raises:
             ConfigError: it refuses their values.
         """
-        builder = _imported(self.use)
+        builder = self.builder
         try:
             return builder(**checked(builder, self.params))
         except (TypeError, ValueError) as error:
@@ -171,6 +178,16 @@ class BaseModelChoice(_Strict):
                 "become 0; use tf32, bfloat16 or float32"
             )
         return chosen
+
+    @model_validator(mode="after")
+    def _hub_ids_have_revisions(self) -> Self:
+        try:
+            ModelSource(resolve_model(self.model), self.revision)
+            if self.vae:
+                ModelSource(resolve_model(self.vae), self.vae_revision, field="vae_revision")
+        except EngineError as error:
+            raise ValueError(str(error)) from error
+        return self
 
     @model_validator(mode="after")
     def _each_device_once(self) -> "BaseModelChoice":
@@ -289,10 +306,13 @@ def load_profile(name_or_path: str | None = None) -> Profile:
     if faults := _take_calibrations(content):
         raise ConfigError(str(path), faults)
     try:
-        return Profile.model_validate(content)
+        profile = Profile.model_validate(content)
     except ValidationError as error:
         faults = [fault for one in error.errors() for fault in _faults(one)]
         raise ConfigError(str(path), faults) from error
+    if faults := faults_of_stated(profile):
+        raise ConfigError(str(path), faults)
+    return profile
 
 
 def _take_calibrations(content: dict[str, Any]) -> list[str]:

@@ -1,11 +1,12 @@
 """The engines of one profile, built at first use; identity is cheap, weights load late."""
 
 import os
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from alignguard_data.contracts.errors import EngineError
+from alignguard_data.contracts.errors import ConfigError, EngineError
 from alignguard_data.contracts.protocols import (
     FeatureExtractor,
     ImageScorer,
@@ -23,6 +24,7 @@ from alignguard_data.taxonomy.parse import Taxonomy, load_taxonomy
 from alignguard_train.base import BaseModel
 from pipelines.profile import Engine, Profile
 from pipelines.profile_paths import resolve_model
+from pipelines.rule_scores import unknown_scores
 from pipelines.runtime.devices import own_device, owned_device
 
 ROOT_VARIABLE = "ALIGNGUARD_ROOT"
@@ -107,6 +109,21 @@ class Engines:
         """The evaluation's own scorers."""
         return [_build(engine) for engine in self.profile.evaluation_scorers]
 
+    def check_scores(self) -> None:
+        """Build the scorers, and refuse rules over scores that they do not give.
+
+        Raises:
+            ConfigError: every such rule, by its field and value.
+            EngineError: a scorer cannot be built.
+        """
+        known = {
+            "image_scorers": _keys(self.image_scorers),
+            "pair_scorers": _keys(self.pair_scorers),
+            "evaluation_scorers": _keys(self.evaluation_scorers),
+        }
+        if faults := unknown_scores(self.profile, known):
+            raise ConfigError(f"profile {self.profile.name}", faults)
+
     @cached_property
     def embedder(self) -> TextEmbedder | None:
         """The embedder that compares prompts by meaning; None if the profile names none."""
@@ -130,6 +147,10 @@ class Engines:
             vae=resolve_model(choice.vae) if choice.vae else None,
             vae_revision=choice.vae_revision,
         )
+
+
+def _keys(scorers: Sequence[ImageScorer] | Sequence[PairScorer]) -> dict[str, Sequence[str]]:
+    return {scorer.name: scorer.keys for scorer in scorers}
 
 
 def _build(engine: Engine) -> Any:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 Scores = Mapping[tuple[str, str], float]
 """Raw value by scorer name and key."""
@@ -40,6 +41,34 @@ def version_faults(flags: Sequence[FlagRule], versions: Mapping[str, str]) -> li
         for rule in flags
         if rule.version is not None and versions.get(rule.scorer, rule.version) != rule.version
     ]
+
+
+class ScoreRead(NamedTuple):
+    """A configuration's field that reads a score: its name, the scorer's, and the key."""
+
+    field: str
+    scorer: str
+    key: str
+
+
+def no_such_score(read: ScoreRead, known: Mapping[str, Sequence[str]], scorers: str) -> str:
+    """Say why no scorer gives a score that is read.
+
+    Args:
+        read: the field and its score.
+        known: keys by the scorer's name.
+        scorers: field of the profile that lists the scorers.
+
+    Returns:
+        The field, what is wrong with its value, and what there is; empty if the score exists.
+    """
+    if read.scorer not in known:
+        names = ", ".join(known) or "none"
+        return f"{read.field}.scorer: {scorers} has no {read.scorer!r}; there are {names}"
+    keys = known[read.scorer]
+    if read.key in keys:
+        return ""
+    return f"{read.field}.key: {read.scorer} gives no {read.key!r}; there are {', '.join(keys)}"
 
 
 def flagged(scores: Scores, flags: Sequence[FlagRule]) -> bool:

@@ -2,7 +2,10 @@
 
 import dataclasses
 
-from alignguard_data.contracts.flags import FlagRule
+from alignguard_data.contracts.flags import FlagRule, ScoreRead
+
+TWIN_COSINE = ("twins", "cosine")
+"""Scorer and key of the score that the twins' bounds read."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,3 +38,19 @@ class FilterRules:
             )
         if self.max_prompt_jaccard is not None and not 0 <= self.max_prompt_jaccard <= 1:
             raise ValueError(f"max_prompt_jaccard must be in [0, 1], got {self.max_prompt_jaccard}")
+
+    def scores_read(self) -> list[ScoreRead]:
+        """The scores of images that the flags read."""
+        return [
+            ScoreRead(f"filter.flags.{number}", rule.scorer, rule.key)
+            for number, rule in enumerate(self.flags)
+        ]
+
+    def pair_scores_read(self) -> list[ScoreRead]:
+        """The scores of pairs that the bounds read."""
+        bounds = ("min_twin_cosine", "max_twin_cosine")
+        return [
+            ScoreRead(f"filter.{name}", *TWIN_COSINE)
+            for name in bounds
+            if getattr(self, name) is not None
+        ]

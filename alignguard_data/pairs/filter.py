@@ -8,7 +8,7 @@ from alignguard_data.contracts.flags import FlagRule, Scores, flagged
 from alignguard_data.contracts.records import PromptPair
 from alignguard_data.contracts.terms import names_concept
 from alignguard_data.dedup.near import ImageIndex, PromptIndex
-from alignguard_data.pairs.config import FilterRules
+from alignguard_data.pairs.config import TWIN_COSINE, FilterRules
 from alignguard_data.safety.rules import refusal
 
 REASONS = (
@@ -23,8 +23,6 @@ REASONS = (
     "near_duplicate_image",
 )
 """Reason slugs in test order; ``image_missing``: not rendered or not scored."""
-
-TWIN_COSINE = ("twins", "cosine")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

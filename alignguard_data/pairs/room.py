@@ -70,10 +70,8 @@ def spec(data: DataRoot, concept: Concept, rules: FilterRules) -> PartitionSpec:
 
 def _numbers(rules: FilterRules) -> list[str]:
     """The scores that the rules read, once each."""
-    read = [(rule.scorer, rule.key) for rule in rules.flags]
-    if rules.min_twin_cosine is not None or rules.max_twin_cosine is not None:
-        read.append(TWIN_COSINE)
-    return list(dict.fromkeys(score_part(*place) for place in read))
+    read = [*rules.scores_read(), *rules.pair_scores_read()]
+    return list(dict.fromkeys(score_part(one.scorer, one.key) for one in read))
 
 
 def _config(rules: FilterRules) -> dict[str, object]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from alignguard_data.contracts.flags import FlagRule
+from alignguard_data.contracts.flags import FlagRule, ScoreRead
 from alignguard_train.contracts.peer_methods import PEERS
 from alignguard_train.evaluation.prompt_files import Format
 
@@ -110,3 +110,10 @@ class EvaluationConfig:
                 raise ValueError(f"peers: {name} is named twice")
         if strange := sorted(set(self.peer_params) - set(self.peers)):
             raise ValueError(f"peer_params: {', '.join(strange)} is not among peers")
+
+    def scores_read(self) -> list[ScoreRead]:
+        """The scores of images that rules and measures read."""
+        read = [(f"flags.{number}", rule) for number, rule in enumerate(self.flags)]
+        measures = ("residue", "fidelity", "clip_score")
+        read += [(name, one) for name in measures if (one := getattr(self, name)) is not None]
+        return [ScoreRead(f"evaluation.{field}", one.scorer, one.key) for field, one in read]

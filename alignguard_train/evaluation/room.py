@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from alignguard_data.contracts.errors import ConfigError, EngineError, InputMissing, IntegrityError
-from alignguard_data.contracts.flags import version_faults
+from alignguard_data.contracts.flags import no_such_score, version_faults
 from alignguard_data.contracts.protocols import FeatureExtractor, ImageScorer, Pixels, Progress
 from alignguard_data.contracts.records import to_table
 from alignguard_data.engines.weights import file_revision
@@ -130,6 +130,10 @@ def _check_scorers(scorers: Sequence[ImageScorer], config: EvaluationConfig) -> 
     names = [scorer.name for scorer in scorers]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise EngineError(f"evaluation_scorers: two scorers share a name: {', '.join(twice)}")
+    known = {scorer.name: scorer.keys for scorer in scorers}
+    absent = [no_such_score(read, known, "evaluation_scorers") for read in config.scores_read()]
+    if any(absent):
+        raise ConfigError("evaluation", [fault for fault in absent if fault])
     rules = [*config.flags, *([config.residue] if config.residue else [])]
     if faults := version_faults(rules, {scorer.name: scorer.version for scorer in scorers}):
         raise ConfigError("evaluation.flags", faults)

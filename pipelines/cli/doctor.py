@@ -55,7 +55,9 @@ def examine() -> Iterator[Check]:
     for name in shipped_profiles():
         yield _profile(name)
     profile = load_profile()
-    yield from profile_needs(profile, Engines(profile, data_root()).taxonomy)
+    engines = Engines(profile, data_root())
+    yield _scores(engines)
+    yield from profile_needs(profile, engines.taxonomy)
 
 
 def _libraries() -> Iterator[Check]:
@@ -108,6 +110,16 @@ def _profile(name: str) -> Check:
     model = resolve_model(profile.base_model.model)
     found = f"valid: {concepts} concepts, base model {Path(model).name}"
     return Check(what=what, state="ok", found=found, fix=f"needs: alignguard doctor -p {name}")
+
+
+def _scores(engines: Engines) -> Check:
+    """Whether every rule of the profile reads a score that there is."""
+    try:
+        engines.check_scores()
+    except AlignGuardError as error:
+        fix = f"edit the rules or the scorers of profile {engines.profile.name}"
+        return Check(what="scores of rules", state="missing", found=str(error), fix=fix)
+    return Check(what="scores of rules", state="ok", found="every rule reads a score that there is")
 
 
 def doctor_command(console: Output, *, as_json: bool) -> int:

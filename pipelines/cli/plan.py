@@ -19,10 +19,11 @@ def plan_command(console: Output, *, gpu: str | None, peak_share: float, as_json
     """Print what a run would make and why, and its cost on a GPU; returns 0.
 
     Raises:
-        ConfigError: unknown GPU, or share out of bounds.
+        ConfigError: unknown GPU, share out of bounds, or a rule over a score that does not exist.
     """
     card = _gpu(gpu, peak_share) if gpu else None
     engines = Engines(load_profile(), data_root())
+    engines.check_scores()
     plans = plan_rooms(engines)
     costs = budget(engines.profile, engines.taxonomy, card, peak_share) if card else []
     if as_json:

@@ -95,12 +95,13 @@ def run_command(console: Output, until: str | None = None, *, as_json: bool = Fa
     """Run all rooms, or those up to ``until``; returns 0 if all is done, 1 if a partition failed.
 
     Raises:
-        ConfigError: ``until`` is not a room.
+        ConfigError: ``until`` is not a room, or a rule is over a score that does not exist.
     """
     names = [room.name for room in ROOMS]
     if until is not None and until not in names:
         raise ConfigError("--until", [f"no such room (got {until!r}); rooms: {', '.join(names)}"])
     engines = Engines(load_profile(), data_root())
+    engines.check_scores()
     console.say("profile ", (engines.profile.name, "bold"), f", data in {engines.data.base}")
     if scratch(engines.data.base) != engines.data.base:
         kept = scratch(engines.data.base)

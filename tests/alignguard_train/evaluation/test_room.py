@@ -9,7 +9,7 @@ import pytest
 from alignguard_data.contracts.errors import ConfigError, EngineError, InputMissing
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.paths import DataRoot
-from alignguard_train.evaluation.config import PromptSetConfig
+from alignguard_train.evaluation.config import PromptSetConfig, ScoreKey
 from alignguard_train.evaluation.report.summary import write_model_card, write_summary
 from alignguard_train.evaluation.room import evaluate_all, spec
 from tests.alignguard_data.images.drawn_images import DrawnImages
@@ -148,6 +148,25 @@ def test_thresholds_of_another_version_of_their_scorer_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="calibrated with version 0") as caught:
         evaluate_all(data, adapters, generator, [RedScorer()], stale)
     assert len(caught.value.faults) == 2
+    assert generator.rendered == []
+
+
+@pytest.mark.parametrize("field", ["flags", "residue", "fidelity", "clip_score"])
+@pytest.mark.parametrize("wrong", ["scorer", "key"])
+def test_a_score_that_no_scorer_gives_is_refused_before_anything_is_rendered(
+    tmp_path, field, wrong
+):
+    data, adapters = world(tmp_path)
+    (flag,) = CONFIG.flags
+    named = {"scorer": flag.scorer, "key": flag.key} | {wrong: "ghost"}
+    rule = dataclasses.replace(flag, **named)
+    chosen = {"flags": (flag, rule), "residue": rule}.get(field, ScoreKey(**named))
+    place = "flags.1" if field == "flags" else field
+    generator = DrawnImages()
+    with pytest.raises(ConfigError, match=rf"evaluation\.{place}\.{wrong}: .* 'ghost'; there are"):
+        evaluate_all(
+            data, adapters, generator, [RedScorer()], dataclasses.replace(CONFIG, **{field: chosen})
+        )
     assert generator.rendered == []
 
 
