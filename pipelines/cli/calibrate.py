@@ -1,7 +1,9 @@
 """`alignguard calibrate`: thresholds from labelled images, as a table, a plot and a YAML file."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.progress import track
@@ -44,13 +46,7 @@ def calibrate_command(
         ConfigError: --out is not a YAML file, the labels have faults, or no labelled image has a
             score.
     """
-    if not 0 < precision <= 1:
-        raise ConfigError("alignguard calibrate", [f"--precision: got {precision:g}, not (0, 1]"])
-    if out and out.suffix.lower() not in (".yaml", ".yml"):
-        raise ConfigError(
-            "alignguard calibrate",
-            [f"--out: got {out}, which does not end in .yaml (the plot goes next to it as .png)"],
-        )
+    _check_options(precision, out)
     profile = load_profile()
     data = DataRoot(root=data_root(), profile=profile.name)
     read = read_labels(labels)
@@ -59,14 +55,7 @@ def calibrate_command(
     wanted = None if every_score else {(rule.scorer, rule.key) for rule in rules}
     scores = _scores(data, said, wanted)
     known = {image for values in scores.values() for image in values[1]}
-    if len({said[image] for image in known}) < 2:
-        raise ConfigError(
-            str(labels),
-            [
-                f"{len(known)} of its {len(said)} images have scores, not of both labels: "
-                "image_id must be one of the index (table images)"
-            ],
-        )
+    _check_labels(labels, said, known)
     found = [
         _calibrate(name, *scores[name], said, precision)
         for name in track(scores, "calibrating", console=console, transient=True, disable=as_json)
@@ -82,18 +71,43 @@ def calibrate_command(
     }
     if as_json:
         console.json({**report, "scores": [_plain(one) for one in found]})
-        return 0
-    console.print(_table(found, precision))
+    else:
+        console.print(_table(found, precision))
+        _say(console, report)
+    return 0
+
+
+def _check_options(precision: float, out: Path | None) -> None:
+    if not 0 < precision <= 1:
+        raise ConfigError("alignguard calibrate", [f"--precision: got {precision:g}, not (0, 1]"])
+    if out and out.suffix.lower() not in (".yaml", ".yml"):
+        raise ConfigError(
+            "alignguard calibrate",
+            [f"--out: got {out}, which does not end in .yaml (the plot goes next to it as .png)"],
+        )
+
+
+def _check_labels(labels: Path, said: Mapping[str, bool], known: Collection[str]) -> None:
+    if len({said[image] for image in known}) < 2:
+        raise ConfigError(
+            str(labels),
+            [
+                f"{len(known)} of its {len(said)} images have scores, not of both labels: "
+                "image_id must be one of the index (table images)"
+            ],
+        )
+
+
+def _say(console: Output, report: Mapping[str, Any]) -> None:
     if report["without_score"]:
         console.say((f"{report['without_score']} labelled images have no score", "yellow"))
-    if read.unread:
-        console.say(f"not read: column(s) {', '.join(read.unread)}")
-    console.say(f"thresholds {target}\nplot       {report['plot']}")
+    if report["unread_columns"]:
+        console.say(f"not read: column(s) {', '.join(report['unread_columns'])}")
+    console.say(f"thresholds {report['file']}\nplot       {report['plot']}")
     console.say(
         "In a profile's flags, name the file instead of at_least: "
         "{scorer: ..., key: ..., calibrated: FILE}"
     )
-    return 0
 
 
 def _scores(
