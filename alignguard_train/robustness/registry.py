@@ -112,6 +112,22 @@ ATTACKS |= {
         needs=("guard", "images", "judge"),
         params={"smoke": {"queries": 4}},
     ),
+    "genbreak": Method(
+        use="genbreak:GenBreak",
+        needs=("images", "judge"),
+        params={
+            "smoke": {
+                "pairs": 8,
+                "rounds": 1,
+                "sft_steps": 2,
+                "steps": 1,
+                "seeds": 2,
+                "group": 2,
+                "tries": 2,
+            },
+            "standin": {"steps": 40},
+        },
+    ),
     "unlearn_diff": Method(
         use="unlearn_diff:UnlearnDiffAtk",
         needs=_DENOISER,

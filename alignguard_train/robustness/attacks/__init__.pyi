@@ -1,6 +1,7 @@
 from .concept_inversion import ConceptInversion
 from .controls import NoAttack, RandomK, RandomN, Shuffle
 from .diffzoo import DiffZOO
+from .genbreak import GenBreak
 from .mma import MMA
 from .p4d import P4D
 from .ring_a_bell import RingABell, RingABellSoft
@@ -12,6 +13,7 @@ __all__ = [
     "P4D",
     "ConceptInversion",
     "DiffZOO",
+    "GenBreak",
     "NoAttack",
     "RandomK",
     "RandomN",

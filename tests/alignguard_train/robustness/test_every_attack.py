@@ -11,6 +11,7 @@ from alignguard_train.robustness import attacks
 from alignguard_train.robustness.attacks.concept_inversion import ConceptInversion
 from alignguard_train.robustness.attacks.controls import NoAttack, RandomK, RandomN, Shuffle
 from alignguard_train.robustness.attacks.diffzoo import DiffZOO
+from alignguard_train.robustness.attacks.genbreak import GenBreak
 from alignguard_train.robustness.attacks.mma import MMA
 from alignguard_train.robustness.attacks.p4d import P4D
 from alignguard_train.robustness.attacks.ring_a_bell import RingABell, RingABellSoft
@@ -42,6 +43,9 @@ ATTACKS: dict[str, Attack] = {
     "p4d_n": P4D(tokens=3, steps=6, every_steps=2, samples=2),
     "p4d_k": P4D(variant="k", steps=6, every_steps=2, samples=1),
     "concept_inversion": ConceptInversion(steps=3, images=2, batch=2),
+    "genbreak": GenBreak(
+        pairs=8, rounds=1, sft_steps=1, steps=1, seeds=2, group=2, write=4, width=8, tries=3
+    ),
     "diffzoo list": DiffZOO(steps=2, directions=2, draws=2, trials=2, words=WORDS),
 }
 STALLING: dict[str, Attack] = {
