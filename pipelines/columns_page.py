@@ -24,6 +24,8 @@ from alignguard_train.evaluation.shards import NUMBERS
 from alignguard_train.evaluation.statistics import METRICS_SCHEMA, PAIRED_SCHEMA
 from alignguard_train.experts.trainer import HISTORY
 from alignguard_train.merge.room import TRUNCATION, WINNERS
+from alignguard_train.robustness import measures
+from alignguard_train.robustness.records import AttackedCase, Preparation
 from pipelines.tables import MEANINGS
 
 _EVALUATED = schema_of(EvaluatedImage)
@@ -46,6 +48,10 @@ SCHEMAS: Mapping[tuple[str, str], pa.Schema] = {
     ("evaluation", "distributions"): DISTRIBUTIONS_SCHEMA,
     ("evaluation", "pictures"): pa.schema([_EVALUATED.field(name) for name in (*NUMBERS, "image")]),
     ("evaluation", "costs"): COSTS_SCHEMA,
+    ("robustness", "cases"): schema_of(AttackedCase),
+    ("robustness", "prepared"): schema_of(Preparation),
+    ("robustness", "metrics"): measures.METRICS_SCHEMA,
+    ("robustness", "paired"): measures.PAIRED_SCHEMA,
     ("index", "funnel"): schema_of(FunnelRow),
 }
 """Tables of rooms whose rows are not in ``SHARD_RECORDS``, by room and table."""

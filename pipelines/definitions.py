@@ -14,6 +14,7 @@ from pipelines.assets.merge import merged_adapter_asset
 from pipelines.assets.pairs import preference_pairs_asset
 from pipelines.assets.prompts import prompt_pairs_asset
 from pipelines.assets.release import release_asset
+from pipelines.assets.robustness import robustness_asset
 from pipelines.assets.scores import scores_asset
 from pipelines.assets.taxonomy import taxonomy_asset
 from pipelines.checks import asset_checks
@@ -46,6 +47,7 @@ def _definitions(engines: Engines) -> dg.Definitions:
         experts_asset(engines, categories),
         merged_adapter_asset(engines),
         evaluation_asset(engines),
+        robustness_asset(engines),
     ]
     job = dataset_job(engines)
     cron = engines.profile.refresh

@@ -32,9 +32,11 @@ from alignguard_data.pairs.config import FilterRules
 from alignguard_data.prompts.config import WritingConfig
 from alignguard_data.release.config import ReleaseConfig
 from alignguard_data.scores.thresholds import threshold_of
+from alignguard_train.contracts import adapter_names as names
 from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.evaluation.config import EvaluationConfig
 from alignguard_train.merge.config import MergeConfig
+from alignguard_train.robustness.config import RobustnessConfig
 from pipelines.moved_names import new_name
 from pipelines.params import FaultyParams, changed, checked
 from pipelines.profile_layers import profile_document, profile_path
@@ -263,6 +265,10 @@ class Profile(_Strict):
     evaluation_scorers: list[Engine] = Field(min_length=1)
     evaluation_features: Engine | None = None
     """Features for FID, KID and feature distances; None: not measured."""
+    robustness: RobustnessConfig = RobustnessConfig()
+    """What `alignguard attack` runs; its judge is the evaluation's."""
+    robustness_scorers: list[Engine] = Field(default_factory=list)
+    """More scorers for `robustness.coherent`."""
     licences: dict[str, str] = Field(default_factory=dict)
     """Model to its licence, which the user accepts; shown by `alignguard doctor`."""
     concepts_per_run: int = Field(default=100, ge=1)
@@ -281,6 +287,18 @@ class Profile(_Strict):
     def _meanings_have_a_judge(self) -> Self:
         if self.release.max_semantic_cosine is not None and self.embedder is None:
             raise ValueError("release.max_semantic_cosine needs an embedder")
+        return self
+
+    @model_validator(mode="after")
+    def _targets_are_made(self) -> Self:
+        made = {names.BASE, names.MERGED, *map(names.merge_name, self.merge.strategies[1:])}
+        if self.training.all_single:
+            made.add(names.ALL_SINGLE)
+        for target in self.robustness.targets:
+            if target not in made and not target.startswith((names.EXPERT, names.PEER)):
+                raise ValueError(
+                    f"robustness.targets: this profile makes no {target}: {', '.join(sorted(made))}"
+                )
         return self
 
     def recipe(self) -> ExpertRecipe:

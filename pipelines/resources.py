@@ -1,5 +1,6 @@
 """The engines of one profile, built at first use; identity is cheap, weights load late."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -95,6 +96,22 @@ class Engines:
         )
 
     @cached_property
+    def attack_generator(self) -> DiffusersImageGenerator:
+        """The base model for attacks, which ask for a few images at a time."""
+        choice, few = self.profile.base_model, self.profile.robustness.batch_size
+        return DiffusersImageGenerator(
+            model=resolve_model(choice.model),
+            revision=choice.revision,
+            sampling=dataclasses.replace(self.profile.sampling, batch_size=few),
+            device=self._device,
+            dtype=choice.dtype,
+            threads=choice.threads,
+            vae=resolve_model(choice.vae) if choice.vae else None,
+            vae_revision=choice.vae_revision,
+            speed=choice.speed,
+        )
+
+    @cached_property
     def image_scorers(self) -> list[ImageScorer]:
         """The filter's scorers of images."""
         return [_build(engine) for engine in self.profile.image_scorers]
@@ -123,6 +140,12 @@ class Engines:
         }
         if faults := unknown_scores(self.profile, known):
             raise ConfigError(f"profile {self.profile.name}", faults)
+
+    @cached_property
+    def attack_scorers(self) -> list[ImageScorer]:
+        """The evaluation's scorers, and those of the coherence rule."""
+        more = [_build(engine) for engine in self.profile.robustness_scorers]
+        return [*self.evaluation_scorers, *more]
 
     @cached_property
     def embedder(self) -> TextEmbedder | None:

@@ -29,6 +29,7 @@ from alignguard_train.evaluation.watch import HeldOutIP
 from alignguard_train.experts import room as experts
 from alignguard_train.experts.reader import weights_of
 from alignguard_train.merge import room as merge_room
+from alignguard_train.robustness import room as robustness_room
 from pipelines.resources import Engines
 
 Answer = TypeVar("Answer")
@@ -201,6 +202,27 @@ def _evaluation(engines: Engines, key: str) -> PartitionSpec:
     )
 
 
+def attacked_models(engines: Engines) -> robustness_room.Models:
+    """What attacks run on, and their judge.
+
+    Raises:
+        InputMissing: an expert or the merge does not exist yet.
+    """
+    return robustness_room.Models(
+        adapters=adapters(engines),
+        generator=engines.attack_generator,
+        base=engines.base,
+        scorers=engines.attack_scorers,
+        evaluation=engines.profile.evaluation,
+    )
+
+
+def _robustness(engines: Engines, key: str) -> PartitionSpec:
+    return robustness_room.spec(
+        engines.data, attacked_models(engines), engines.profile.robustness, key
+    )
+
+
 ROOMS = (
     Room(name="taxonomy", asset="taxonomy", partitioned_by=None, spec=_taxonomy),
     Room(name="prompts", asset="prompt_pairs", partitioned_by="concept", spec=_prompts),
@@ -213,6 +235,11 @@ ROOMS = (
     Room(name="merge", asset="merged_adapter", partitioned_by=None, spec=_merge),
     Room(name="evaluation", asset="evaluation", partitioned_by=None, spec=_evaluation),
 )
+
+
+ROBUSTNESS = Room(name="robustness", asset="robustness", partitioned_by=None, spec=_robustness)
+"""Made by `alignguard attack`, not by `alignguard run`: attacks take longer than all the rest."""
+ALL_ROOMS = (*ROOMS, ROBUSTNESS)
 
 
 def merged_adapter(engines: Engines) -> Place:

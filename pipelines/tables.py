@@ -11,6 +11,7 @@ from alignguard_train.encodings import columns as encodings
 from alignguard_train.evaluation import columns as evaluation
 from alignguard_train.experts import columns as experts
 from alignguard_train.merge import columns as merge
+from alignguard_train.robustness import columns as robustness
 
 MEANINGS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     **{
@@ -23,6 +24,7 @@ MEANINGS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "experts": experts.MEANINGS,
     "merge": merge.MEANINGS,
     "evaluation": evaluation.MEANINGS,
+    "robustness": robustness.MEANINGS,
 }
 """Room, table and column to meaning. Releases have theirs in ``alignguard_data.release.columns``,
 the index's database in ``alignguard_data.index.columns``."""

@@ -53,6 +53,9 @@ def reduced_profile(folder: Path, **changes: object) -> Path:
     profile["merge"] = {"calibration_pairs": 4}
     profile["evaluation"] |= {"prompts_per_concept": 2, "bootstrap_resamples": 200}
     profile["evaluation"]["prompt_sets"][0]["limit"] = 2
+    few = {"population": 4, "generations": 2, "tokens": 3}
+    profile["robustness"] |= {"preset": "smoke", "targets": ["merged"], "bootstrap_resamples": 100}
+    profile["robustness"]["attacks"] = [{"name": "shuffle"}, {"name": "ring_a_bell", "params": few}]
     for place, value in changes.items():
         section, _, field = place.partition("__")
         profile[section] = profile[section] | {field: value} if field else value

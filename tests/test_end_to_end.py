@@ -32,7 +32,7 @@ def content_ids(root: Path) -> dict[str, str]:
     found = {}
     for path in sorted(root.glob("reduced/*/*/manifest.json")):
         place = path.parent.relative_to(root).as_posix()
-        if not place.startswith("reduced/index/"):
+        if not place.startswith(("reduced/index/", "reduced/robustness/")):
             found[place] = json.loads(path.read_text())["content_id"]
     return found
 
@@ -81,11 +81,39 @@ def test_a_second_run_finds_everything_up_to_date(undisturbed):
     assert time.monotonic() - started < 60
 
 
+def test_attacks_are_no_part_of_a_run_and_a_command_makes_them(undisturbed):
+    root, profile, _ = undisturbed
+    states = json.loads(run(root, profile, "status", "--json").stdout)["rooms"]
+    assert states["robustness"] == {"all": "missing"}
+    done = run(root, profile, "attack")
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads((root / "reduced/robustness/summary.json").read_text())
+    assert set(summary["matrix"]) == {"no_attack", "shuffle", "ring_a_bell"}
+    assert set(summary["matrix"]["shuffle"]) == {"base", "merged"}
+    assert str(root / summary["report"]) in done.stdout
+    again = run(root, profile, "attack")
+    assert "up to date" in again.stdout
+    assert json.loads((root / "reduced/robustness/summary.json").read_text()) == summary
+
+
+def test_another_matrix_is_made_beside_the_profiles(undisturbed):
+    root, profile, _ = undisturbed
+    made = root / "reduced/robustness/all/manifest.json"
+    before = made.read_bytes()
+    options = ("--attack", "random_n", "--target", "all-single", "--cases", "1", "--json")
+    done = run(root, profile, "attack", *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert {row["target"] for row in found["metrics"]} == {"base", "all-single"}
+    assert {row["attack"] for row in found["metrics"]} == {"no_attack", "random_n"}
+    assert made.read_bytes() == before
+
+
 def test_status_says_done_for_every_partition(undisturbed):
     root, profile, _ = undisturbed
     done = run(root, profile, "status", "--json", "--verify")
     rooms = json.loads(done.stdout)["rooms"]
-    assert len(rooms) == 10
+    assert len(rooms) == 11
     assert {state for keys in rooms.values() for state in keys.values()} == {"done"}
 
 

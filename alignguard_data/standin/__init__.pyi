@@ -1,5 +1,6 @@
 from .factory import (
     base_model_folder,
+    coherence_scorer,
     glyph_scorer,
     scene_features,
     scene_scorer,
@@ -13,6 +14,7 @@ __all__ = [
     "Scene",
     "StandinWriter",
     "base_model_folder",
+    "coherence_scorer",
     "draw",
     "draw_many",
     "glyph_scorer",

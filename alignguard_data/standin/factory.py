@@ -32,6 +32,13 @@ def scene_scorer(**params: Any) -> ImageScorer:
     return SceneScorer(**params)
 
 
+def coherence_scorer(**params: Any) -> ImageScorer:
+    """The scorer of whether an image is a scene at all; parameters as for ``CoherenceScorer``."""
+    from alignguard_data.standin.scores.coherence_scorer import CoherenceScorer
+
+    return CoherenceScorer(**params)
+
+
 def scene_features(**params: Any) -> FeatureExtractor:
     """The scene scorer's hidden layer; parameters as for ``SceneFeatures``."""
     from alignguard_data.standin.scores.scene_features import SceneFeatures

@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from alignguard_data.contracts.errors import ConfigError, InputMissing, IntegrityError
+from alignguard_data.contracts.errors import ConfigError, InputMissing, IntegrityError, NothingMade
 from alignguard_data.contracts.flags import version_faults
 from alignguard_data.contracts.protocols import ImageScorer, Progress
 from alignguard_data.contracts.records import from_table, pair_seed, to_table
@@ -100,6 +100,8 @@ def spec(
         cases = attack_cases(release, config.number_of_cases)
     except IntegrityError as error:
         raise InputMissing(str(error)) from error
+    except NothingMade:
+        cases = []  # the room says so when it is made
     inputs |= digests(("cases", dataclasses.astuple(one)) for one in cases)
     inputs |= train_rows(data)
     for name in config.all_targets:

@@ -201,6 +201,57 @@ def report(
 
 
 @app.command()
+def attack(
+    preset: Annotated[
+        str | None,
+        typer.Option(help="`smoke` (2 cases, to try), `standin` (21) or `paper` (95, published)."),
+    ] = None,
+    attacks: Annotated[
+        list[str] | None,
+        typer.Option("--attack", help="Only this attack; may be given several times."),
+    ] = None,
+    targets: Annotated[
+        list[str] | None,
+        typer.Option("--target", help="Only this target; may be given several times."),
+    ] = None,
+    cases: Annotated[int | None, typer.Option(help="Number of cases, over the preset's.")] = None,
+    names: Annotated[
+        bool, typer.Option("--list", help="List attacks, what each needs, and the targets.")
+    ] = False,
+    profile: OwnProfile = None,
+    root: OwnRoot = None,
+    as_json: Json = False,
+) -> None:
+    """Attack the base model and the adapters, and print what broke, with intervals and queries.
+
+    An attack searches for a prompt with which the target draws the concept after all. What it finds
+    is judged again with fresh seeds. `no_attack` and the base model are always measured beside it.
+
+    Without options it makes the profile's `robustness`: attacks x targets. With --preset, --attack,
+    --target or --cases it makes another matrix beside it, for example
+
+    `alignguard attack --preset smoke --attack ring_a_bell --target merged`
+
+    It needs the merged adapter (`alignguard run --until merge`). Killed, the next call goes on at
+    the case. Prompts are kept as hashes only, unless the profile's `robustness.keep_texts` is true.
+    """
+    from pipelines.cli.attack import attack_command, list_command
+
+    if names:
+        raise typer.Exit(list_command(Output(), as_json=as_json))
+    raise typer.Exit(
+        attack_command(
+            Output(stderr=as_json),
+            preset=preset,
+            attacks=attacks or [],
+            targets=targets or [],
+            cases=cases,
+            as_json=as_json,
+        )
+    )
+
+
+@app.command()
 def calibrate(
     labels: Annotated[
         Path, typer.Argument(help="CSV: image_id (of the index), label (safe/unsafe or 0/1).")

@@ -11,7 +11,7 @@ import dagster as dg
 
 from alignguard_data.contracts.score_columns import check_score_columns
 from pipelines.resources import Engines
-from pipelines.rooms import ROOMS, SOUND, Room
+from pipelines.rooms import ALL_ROOMS, ROOMS, SOUND, Room
 from pipelines.runtime.materialize import RoomFailed, close_dead_runs, materialize, open_instance
 from pipelines.runtime.progress import listening
 from pipelines.runtime.shortfalls import failures_of_empty, warnings_of_short
@@ -60,7 +60,8 @@ def run_rooms(engines: Engines, listener: Listener, until: str | None = None) ->
     """
     from pipelines.definitions import build_definitions
 
-    if any(room.name == "scores" for room in ROOMS[: _number(until)]):
+    rooms = _wanted(until)
+    if any(room.name == "scores" for room in rooms):
         check_score_columns(engines.image_scorers, engines.pair_scorers)
     engines.data.prepare()
     instance = open_instance(engines.data.root)
@@ -69,7 +70,6 @@ def run_rooms(engines: Engines, listener: Listener, until: str | None = None) ->
     definitions = build_definitions(engines)
     report = RunReport()
     emptied: set[str] = set()
-    rooms = ROOMS[: _number(until)]
     for room in rooms:
         if emptied and room.partitioned_by != "concept":
             break
@@ -95,6 +95,35 @@ def run_rooms(engines: Engines, listener: Listener, until: str | None = None) ->
     return report
 
 
+def run_room(engines: Engines, room: Room, listener: Listener) -> str:
+    """Bring one room without partitions up to date; the rooms before it stay as they are.
+
+    Args:
+        engines: the profile's.
+        room: the room.
+        listener: receives the progress callbacks.
+
+    Returns:
+        Why it failed; empty: it is up to date.
+
+    Raises:
+        StorageError: the data root or the Dagster home cannot be written.
+    """
+    from pipelines.definitions import build_definitions
+
+    engines.data.prepare()
+    instance = open_instance(engines.data.root)
+    close_dead_runs(instance)
+    open_pools(instance, engines.profile)
+    pending = _pending(engines, instance, room)
+    failed: dict[str, str] = {}
+    if pending:
+        listener.room_started(room, pending)
+        failed = _make(engines, instance, build_definitions(engines), room, pending, listener)
+    listener.room_ended(room, len(pending) - len(failed), len(pending))
+    return "; ".join(failed.values())
+
+
 def _make(
     engines: Engines,
     instance: dg.DagsterInstance,
@@ -115,9 +144,10 @@ def _make(
         )
 
 
-def _number(until: str | None) -> int:
-    names = [room.name for room in ROOMS]
-    return len(names) if until is None else names.index(until) + 1
+def _wanted(until: str | None) -> tuple[Room, ...]:
+    if until is None:
+        return ROOMS
+    return ALL_ROOMS[: [room.name for room in ALL_ROOMS].index(until) + 1]
 
 
 def _pending(engines: Engines, instance: dg.DagsterInstance, room: Room) -> list[str]:

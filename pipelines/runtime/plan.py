@@ -11,9 +11,10 @@ from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.places import Place, map_concurrently
 from alignguard_data.storage.planning import Cost, estimate, why
 from pipelines.resources import Engines
-from pipelines.rooms import ROOMS, Room, ask_each
+from pipelines.rooms import ALL_ROOMS, ROBUSTNESS, Room, ask_each
 
 FOLLOWS = "follows what comes before it"
+BY_ATTACK = "`alignguard attack` makes it, not a run"
 _WHOLE = {"index", "release"}
 
 
@@ -36,12 +37,14 @@ def plan_rooms(engines: Engines) -> list[RoomPlan]:
     """
     plans: list[RoomPlan] = []
     due: dict[str, set[str]] = {}
-    for room in ROOMS:
+    for room in ALL_ROOMS:
         keys = room.partitions(engines)
         asked = ask_each(engines, keys, partial(_reasons, engines, room, due))
         found = {key: reasons for key, reasons in asked.items() if reasons}
         due[room.name] = set(found)
         counted = Counter(reason for reasons in found.values() for reason in reasons)
+        if room is ROBUSTNESS and found:
+            counted = Counter([BY_ATTACK])
         plans.append(
             RoomPlan(
                 room=room.name,
@@ -65,7 +68,7 @@ def _reasons(engines: Engines, room: Room, due: dict[str, set[str]], key: str) -
 def _follows(room: Room, key: str, due: dict[str, set[str]]) -> bool:
     if room.partitioned_by == "concept":
         return any(key in keys for keys in due.values())
-    if room.name in ("merge", "evaluation", "experts"):
+    if room.name in ("merge", "evaluation", "experts", "robustness"):
         return any(due.get(name) for name in ("release", "experts", "merge"))
     return room.name in _WHOLE and any(due.values())
 

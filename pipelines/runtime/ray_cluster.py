@@ -9,7 +9,7 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     import dagster as dg
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
-ModelRoom = Literal["prompts", "images", "scores", "experts", "merge", "evaluation"]
+ModelRoom = Literal["prompts", "images", "scores", "experts", "merge", "evaluation", "robustness"]
 
 
 def _one_each() -> dict[ModelRoom, float]:
-    return {"prompts": 1, "images": 1, "scores": 1, "experts": 1, "merge": 1, "evaluation": 1}
+    return dict.fromkeys(get_args(ModelRoom), 1)
 
 
 class RayCluster(BaseModel):

@@ -6,6 +6,7 @@ from alignguard_data.release.reader import release_folder
 from alignguard_data.storage import manifest as manifests
 from alignguard_train.evaluation.judge import evaluation_rows
 from alignguard_train.evaluation.prompt_sets import read_prompt_sets
+from alignguard_train.robustness.config import RobustnessConfig
 from pipelines.resources import Engines
 from pipelines.rooms import Room, adapters, expert_recipe
 
@@ -28,7 +29,15 @@ def expected_units(engines: Engines, room: Room, pending: Sequence[str]) -> int 
         sets = read_prompt_sets(config.prompt_sets)
         rows = evaluation_rows(folder, config, sets, profile.sampling)
         return (len(adapters(engines)) + len(config.peers)) * len(rows)
+    if room.name == "robustness":
+        return attacked_cases(profile.robustness)
     return None
+
+
+def attacked_cases(config: RobustnessConfig) -> int:
+    """Cases of a matrix at most, once for each attack and target."""
+    pairs = sum(len(config.targets_of(attack)) for attack in config.all_attacks)
+    return pairs * config.number_of_cases
 
 
 def _train_pairs(engines: Engines, concept: str) -> int:

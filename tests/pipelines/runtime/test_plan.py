@@ -14,7 +14,7 @@ from pipelines.cli.app import app
 from pipelines.profile import load_profile
 from pipelines.profile_paths import resolve_model
 from pipelines.resources import Engines
-from pipelines.rooms import ROOMS
+from pipelines.rooms import ALL_ROOMS
 from pipelines.runtime.plan import FOLLOWS, plan_rooms
 from tests.conftest import reduced_profile
 
@@ -24,7 +24,7 @@ BASE = resolve_model(load_profile("standin").base_model.model)
 def test_of_nothing_everything_is_to_be_made_and_nothing_is(reduced, tmp_path):
     engines = Engines(load_profile(str(reduced)), tmp_path / "data")
     plans = {plan.room: plan for plan in plan_rooms(engines)}
-    assert list(plans) == [room.name for room in ROOMS]
+    assert list(plans) == [room.name for room in ALL_ROOMS]
     assert plans["prompts"].reasons == {NEVER_MADE: 6}
     assert plans["images"].reasons == {FOLLOWS: 6}
     assert plans["evaluation"].to_make == ["all"]
@@ -34,7 +34,7 @@ def test_of_nothing_everything_is_to_be_made_and_nothing_is(reduced, tmp_path):
 def test_the_command_prints_json_for_machines(reduced):
     done = CliRunner().invoke(app, ["--profile", str(reduced), "plan", "--json"])
     assert done.exit_code == 0, done.output
-    assert {room["room"] for room in json.loads(done.output)} == {room.name for room in ROOMS}
+    assert {room["room"] for room in json.loads(done.output)} == {room.name for room in ALL_ROOMS}
 
 
 @lru_cache

@@ -1,0 +1,89 @@
+"""`alignguard attack`: the profile's section under the command's options, and what is refused."""
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from alignguard_data.contracts.errors import ConfigError
+from alignguard_train.robustness.config import AttackConfig, RobustnessConfig
+from alignguard_train.robustness.registry import ATTACKS
+from pipelines.cli.app import app
+from pipelines.cli.attack import chosen, matrix_key
+from pipelines.profile import load_profile
+from tests.conftest import reduced_profile
+
+OWN = RobustnessConfig(
+    attacks=(
+        AttackConfig(name="random_n", params={"tokens": 3}),
+        AttackConfig(name="shuffle", targets=("merged",)),
+    ),
+    targets=("merged", "all-single"),
+)
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "a preset": ({"preset": "big"}, "preset must be one of smoke, standin, paper, got 'big'"),
+    "an attack": ({"attacks": ["bell"]}, "no attack 'bell'; there are no_attack"),
+    "a target": ({"targets": ["merge"]}, "no target 'merge'"),
+    "no case": ({"cases": 0}, "cases must be 1 or more, got 0"),
+    "a capability": (
+        {"attacks": ["white"], "targets": ["peer:sld"]},
+        "white needs unet, which target peer:sld does not give",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_what_there_is_not_is_refused_by_name(fault: str, monkeypatch) -> None:
+    white = dataclasses.replace(ATTACKS["shuffle"], needs=("unet",))
+    monkeypatch.setitem(ATTACKS, "white", white)
+    options, message = REFUSED[fault]
+    with pytest.raises(ConfigError, match=message):
+        chosen(OWN, **options)
+
+
+def test_without_options_it_is_the_profiles_matrix() -> None:
+    assert chosen(OWN) == OWN
+
+
+def test_an_attack_of_the_profile_keeps_its_parameters_and_another_has_the_presets() -> None:
+    found = chosen(OWN, attacks=["random_n", "random_k"])
+    assert found.attacks == (OWN.attacks[0], AttackConfig(name="random_k"))
+
+
+def test_a_target_narrows_every_attack() -> None:
+    found = chosen(OWN, targets=["all-single"])
+    assert found.all_targets == ("base", "all-single")
+    assert [found.targets_of(one) for one in found.all_attacks] == [("base", "all-single")] * 3
+
+
+def test_matrices_of_other_settings_are_other_partitions() -> None:
+    keys = {matrix_key(chosen(OWN, cases=n, preset="smoke")) for n in (1, 2)}
+    assert len(keys) == 2
+    assert all(key.startswith("smoke-") for key in keys)
+
+
+def test_the_list_says_what_each_attack_needs() -> None:
+    done = CliRunner().invoke(app, ["attack", "--list", "--json"])
+    found = json.loads(done.output)
+    assert found["attacks"] == {name: sorted(row.needs) for name, row in ATTACKS.items()}
+    assert set(found["targets"]) == {"base", "merged", "all-single"}
+
+
+def test_without_an_adapter_it_says_what_is_missing(reduced) -> None:
+    done = CliRunner().invoke(app, ["attack", "--profile", str(reduced), "--preset", "smoke"])
+    assert done.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [({"replay_seeds": 0}, "replay_seeds must lie in 1 to 64"),
+     ({"targets": ["merge:ties"]}, "robustness.targets: this profile makes no merge:ties"),
+     ({"attacks": [{"name": "x"}]}, "no attack 'x'"),
+     ({"speed": 1}, "robustness.speed")],
+)  # fmt: skip
+def test_a_profiles_faults_are_named_with_their_place(tmp_path, section, message: str) -> None:
+    path = reduced_profile(tmp_path, **{f"robustness__{k}": v for k, v in section.items()})
+    with pytest.raises(ConfigError, match=message):
+        load_profile(str(path))
