@@ -29,5 +29,5 @@ def target_fault(name: str) -> str:
         return "" if method in PEERS else f"no peer {method!r}; there are {', '.join(PEERS)}"
     return (
         f"no target {name!r}: base, merged, all-single, merge:STRATEGY, expert:CATEGORY or "
-        "peer:METHOD"
+        "peer:NAME"
     )

@@ -58,7 +58,7 @@ class RobustnessConfig:
     Attributes:
         attacks: in this order; ``no_attack`` comes first if it is not named.
         targets: names of adapters (base, merged, all-single, merge:STRATEGY, expert:CATEGORY) and
-            of peers (peer:METHOD); the base model comes first if it is not named.
+            of peers (peer:NAME); the base model comes first if it is not named.
         preset: parameters and number of cases: ``smoke``, ``standin`` or ``paper``.
         cases: number of cases; None: the preset's.
         replay_seeds: fresh seeds with which a found prompt is judged.
