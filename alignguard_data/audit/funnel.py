@@ -43,7 +43,14 @@ Manifests = Mapping[tuple[str, str], Manifest]
 
 
 def concept_manifests(data: DataRoot, taxonomy: Taxonomy) -> dict[tuple[str, str], Manifest]:
-    """The manifest of every concept in every room that is partitioned by concept.
+    """Read the manifest of every concept in every room that is partitioned by concept.
+
+    Args:
+        data: the data folder.
+        taxonomy: its concepts.
+
+    Returns:
+        Manifest by room and concept key.
 
     Raises:
         InputMissing: naming the first partition that is not complete.
@@ -56,7 +63,15 @@ def concept_manifests(data: DataRoot, taxonomy: Taxonomy) -> dict[tuple[str, str
 
 
 def funnel(taxonomy: Taxonomy, found: Manifests) -> list[FunnelRow]:
-    """The stages up to ``pairs`` of every concept, in the taxonomy's order."""
+    """Count the rows that each stage kept and lost.
+
+    Args:
+        taxonomy: its concepts, in whose order the rows are.
+        found: manifest by room and concept key.
+
+    Returns:
+        The stages up to ``pairs`` of every concept.
+    """
     rows: list[FunnelRow] = []
     for concept in taxonomy.concepts:
         prompts, images, scores, pairs = (found[room, concept.key] for room in CONCEPT_ROOMS)
@@ -70,7 +85,17 @@ def funnel(taxonomy: Taxonomy, found: Manifests) -> list[FunnelRow]:
 
 
 def stage_rows(concept: Concept, stage: str, kept: int, lost: Mapping[str, int]) -> list[FunnelRow]:
-    """One row for the rows that a stage kept, and one per reason for those it lost."""
+    """Make the rows of one concept and stage.
+
+    Args:
+        concept: the concept.
+        stage: name of the stage.
+        kept: number of rows kept.
+        lost: number of rows lost by reason slug.
+
+    Returns:
+        One row for those kept, and one per reason.
+    """
     return [
         FunnelRow(
             concept=concept.key,
@@ -85,7 +110,14 @@ def stage_rows(concept: Concept, stage: str, kept: int, lost: Mapping[str, int])
 
 
 def totals(rows: Sequence[FunnelRow]) -> list[tuple[str, str, int]]:
-    """Stage, reason and rows summed over concepts: stages in order, ``kept`` first in each."""
+    """Sum rows over concepts.
+
+    Args:
+        rows: rows of several concepts.
+
+    Returns:
+        Stage, reason and rows, with the stages in order and ``kept`` first in each.
+    """
     sums: dict[tuple[str, str], int] = {}
     for row in rows:
         sums[row.stage, row.reason] = sums.get((row.stage, row.reason), 0) + row.rows

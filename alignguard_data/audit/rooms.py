@@ -43,14 +43,19 @@ class AuditBounds:
     max_safe_flagged: float = 0.5
     """Above it, the twins are not safe or the scorer flags anything."""
     max_rejected_replies: float = 0.8
+    """Above it, the writer does not do what it is asked for."""
     min_train_pairs_per_category: int = 1
+    """Least kept pairs per category, over its concepts of split train."""
     min_pairs_per_concept: int = 0
     """Least kept pairs per concept; 0 allows a concept with none."""
     min_prompt_words: int = 2
+    """Least words of a prompt."""
     max_prompt_words: int = 77
+    """Most words of a prompt."""
     min_median_twin_jaccard: float = 0.1
     """Jaccard index of the twins' words; below it, the twins show different scenes."""
     max_median_twin_jaccard: float = 0.99
+    """Above it, the twins do not differ."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -73,7 +78,15 @@ class AuditBounds:
 
 
 def audit_rooms(data: DataRoot, taxonomy: Taxonomy, bounds: AuditBounds) -> list[Finding]:
-    """Every check of the rooms from prompts to pairs.
+    """Check the rooms from prompts to pairs.
+
+    Args:
+        data: the data folder.
+        taxonomy: its concepts.
+        bounds: rates outside which a check fails.
+
+    Returns:
+        One finding per check, in a fixed order.
 
     Raises:
         InputMissing: a partition is not complete.

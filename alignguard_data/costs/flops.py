@@ -24,8 +24,14 @@ Shapes = Mapping[str, Any]
 class ModelFlops:
     """Operations of one forward pass of each part, for one image of a given size.
 
-    ``latent_numbers`` and ``caption_numbers`` count the values in an image's latents and in a
-    caption's states (for XL also the pooled states).
+    Attributes:
+        unet: the UNet, for one latent and one caption.
+        unet_parameters: number of its parameters.
+        text: the text encoders, for one caption.
+        decode: the VAE's decoder.
+        encode: the VAE's encoder.
+        latent_numbers: values of an image's latents.
+        caption_numbers: values of a caption's states (for XL also the pooled states).
     """
 
     unet: int
@@ -41,6 +47,13 @@ class ModelFlops:
 
         Two UNet forwards per step under classifier-free guidance, one text encoding for each of the
         two prompts, one decoding.
+
+        Args:
+            steps: steps of the sampler.
+            guidance_scale: above 1 with classifier-free guidance.
+
+        Returns:
+            Floating-point operations.
         """
         sides = 2 if guidance_scale > 1 else 1
         return sides * (self.text + steps * self.unet) + self.decode
@@ -51,6 +64,13 @@ class ModelFlops:
         The chosen and the rejected image pass the UNet three times each: policy forward, backward
         to the activations (the weights are frozen and LoRA's share is small), reference forward.
         Preservation adds a third image, gradient checkpointing one more forward per image.
+
+        Args:
+            preservation: whether the recipe preserves a third image.
+            checkpointing: whether activations are computed twice.
+
+        Returns:
+            Floating-point operations.
         """
         images = 3 if preservation else 2
         return images * (4 if checkpointing else 3) * self.unet
@@ -60,16 +80,38 @@ class ModelFlops:
 
         Both images go through the VAE, also mirrored if a recipe flips, and both captions through
         the text encoders.
+
+        Args:
+            mirrored: whether mirrored images are encoded too.
+
+        Returns:
+            Floating-point operations.
         """
         return (4 if mirrored else 2) * self.encode + 2 * self.text
 
     def encoded_numbers(self, *, mirrored: bool) -> int:
-        """Values stored per encoded pair."""
+        """Count the values stored per encoded pair.
+
+        Args:
+            mirrored: whether mirrored images are encoded too.
+
+        Returns:
+            Number of values.
+        """
         return (4 if mirrored else 2) * self.latent_numbers + 2 * self.caption_numbers
 
 
 def count_model(shapes: Shapes, height: int, width: int) -> ModelFlops:
-    """Count one image of ``height`` x ``width`` pixels."""
+    """Count the operations of one image.
+
+    Args:
+        shapes: shapes of the model's parts.
+        height: pixels.
+        width: pixels.
+
+    Returns:
+        Operations and sizes by part.
+    """
     import torch
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
@@ -146,7 +188,13 @@ def architecture(name: str) -> Shapes:
 
 
 def shapes_of(model: str) -> Shapes:
-    """Shapes of a checkpoint, from its folder or by a known hub id.
+    """Look up the shapes of a checkpoint.
+
+    Args:
+        model: its folder, or a known hub id.
+
+    Returns:
+        Shapes of its parts.
 
     Raises:
         EngineError: neither applies, or a config in the folder cannot be read.

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gpu:
-    """Dense peaks in TFLOP/s, and memory.
+    """Dense peaks of a GPU in TFLOP/s, and its memory.
 
-    ``tflops``: bf16 (fp16 on T4). ``tf32``: TensorFloat-32, absent on T4. ``float32``: without
-    tensor cores. ``gib``: memory.
+    Attributes:
+        tflops: bf16 (fp16 on T4).
+        tf32: TensorFloat-32, absent on T4.
+        float32: without tensor cores.
+        gib: memory.
     """
 
     tflops: float
@@ -18,7 +21,14 @@ class Gpu:
     gib: int
 
     def peak(self, dtype: str) -> float:
-        """TFLOP/s in a precision named as in a profile; 16-bit for any other name."""
+        """Look up the peak in one precision.
+
+        Args:
+            dtype: precision as a profile names it; 16-bit for any other name.
+
+        Returns:
+            TFLOP/s.
+        """
         return {"tf32": self.tf32, "float32": self.float32}.get(dtype, self.tflops)
 
 
@@ -37,7 +47,14 @@ GPUS = {
 
 
 def gpu_named(name: str) -> Gpu | None:
-    """The GPU that a driver calls ``name`` (``NVIDIA A100-SXM4-80GB``); None if unknown."""
+    """Find a GPU by its driver's name.
+
+    Args:
+        name: for example ``NVIDIA A100-SXM4-80GB``.
+
+    Returns:
+        Its peaks and memory; None if it is unknown.
+    """
     words = re.sub(r"\brtx\s+", "rtx", name.casefold())
     # Whole words only: A10 is not A100, L4 is not L40 or L40S.
     fits = [key for key in GPUS if re.search(rf"\b{key}(?![0-9s])", words)]

@@ -66,6 +66,15 @@ def spec(
 ) -> PartitionSpec:
     """Spec of one concept's images.
 
+    Args:
+        data: the data folder.
+        concept: key of the concept.
+        generator: the base model.
+        sampling: its settings.
+
+    Returns:
+        The spec of the concept's partition.
+
     Raises:
         InputMissing: the concept's prompt pairs are not complete.
     """
@@ -87,9 +96,17 @@ def render_pairs(
     sampling: Sampling,
     progress: Progress | None = None,
 ) -> dict[str, Manifest]:
-    """Render the missing images of ``concepts``; returns their manifests in order.
+    """Render the missing images of several concepts. Batches span concepts, so they are full.
 
-    Batches span concepts, so they are full. ``progress`` counts images.
+    Args:
+        data: the data folder.
+        concepts: keys of the concepts.
+        generator: the base model.
+        sampling: its settings.
+        progress: called with the number of images just finished.
+
+    Returns:
+        Manifest by concept key, in the order of ``concepts``.
 
     Raises:
         InputMissing: a concept's prompt pairs are not complete.

@@ -39,9 +39,14 @@ class CategoryNames:
         self._keys = _KNOWN | {_plain(name): key for name, key in (further or {}).items()}
 
     def find(self, field: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The keys that a field names, in the taxonomy's order, and its unknown spellings.
+        """Read the categories that a field names.
 
-        Both are empty for an empty field.
+        Args:
+            field: text of one cell.
+
+        Returns:
+            Its keys in the taxonomy's order, and its unknown spellings; both are empty for an empty
+            field.
         """
         if key := self._keys.get(_plain(field)):
             return (key,), ()

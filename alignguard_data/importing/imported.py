@@ -27,7 +27,14 @@ AUDIT = "audit.json"
 
 
 def list_imports(data: DataRoot) -> list[Place]:
-    """Folders of all finished imports, by name."""
+    """List all finished imports.
+
+    Args:
+        data: the data folder.
+
+    Returns:
+        Their folders, by name.
+    """
     folders = list_folder(data.base / ROOM)
     return [folder for folder in folders if size(folder / manifests.MANIFEST)]
 
@@ -35,10 +42,16 @@ def list_imports(data: DataRoot) -> list[Place]:
 def read_pairs(
     folder: Place, role: Role | None = None, *, category: str | None = None, leaked: bool = True
 ) -> list[PromptPair]:
-    """The imported pairs of one role or of both, in published order.
+    """Read the imported pairs in published order.
 
-    ``category`` selects pairs with that category, in any position. Without ``leaked``, test prompts
-    that also occur in train, in any case, are left out.
+    Args:
+        folder: folder of the import.
+        role: of the pairs; both by default.
+        category: only pairs with that category, in any position.
+        leaked: keep test prompts that also occur in train, in any case.
+
+    Returns:
+        The pairs.
 
     Raises:
         InputMissing: the import is not finished.
@@ -55,7 +68,14 @@ def read_pairs(
 
 
 def read_origins(folder: Place) -> list[PairOrigin]:
-    """Source and all categories of each pair."""
+    """Read source and all categories of each pair.
+
+    Args:
+        folder: folder of the import.
+
+    Returns:
+        One row per pair.
+    """
     return [
         # Arrow returns lists.
         replace(origin, categories=tuple(origin.categories), rows=tuple(origin.rows))
@@ -64,7 +84,14 @@ def read_origins(folder: Place) -> list[PairOrigin]:
 
 
 def read_images(folder: Place) -> Iterator[pa.Table]:
-    """The images (ImportedImage), one verified shard at a time; empty if none were imported."""
+    """Read the imported images, one verified shard at a time.
+
+    Args:
+        folder: folder of the import.
+
+    Yields:
+        Tables of ImportedImage; none if no images were imported.
+    """
     for file in manifests.require(folder).files:
         stem = Path(file.name).stem
         if stem.startswith(f"{IMAGES}-"):
@@ -72,7 +99,14 @@ def read_images(folder: Place) -> Iterator[pa.Table]:
 
 
 def read_audit(folder: Place) -> dict[str, Any]:
-    """The audit of the import."""
+    """Read the audit of an import.
+
+    Args:
+        folder: folder of the import.
+
+    Returns:
+        Its content.
+    """
     file = manifests.require(folder).file(AUDIT)
     verify_file(folder, file)
     return json.loads(read_bytes(folder / file.name))

@@ -31,10 +31,19 @@ ADAPTER_SCHEMA = pa.schema(
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Adapter:
-    """One weight file; ``adapter`` is an expert's partition or a merge's strategy.
+    """One weight file.
 
-    ``categories``: categories of its training pairs. ``release``: the version that it was trained
-    on, None if unknown. ``release_content_id``: content id of the release room's partition.
+    Attributes:
+        adapter: partition of an expert, or strategy of a merge.
+        room: ``experts`` or ``merge``.
+        partition: key of the partition.
+        categories: categories of its training pairs.
+        release: version that it was trained on, None if unknown.
+        release_content_id: content id of the release room's partition.
+        base_model: id of the base model.
+        base_revision: its revision.
+        file: path of the file.
+        sha256: its hash (hex).
     """
 
     adapter: str
@@ -50,7 +59,13 @@ class Adapter:
 
 
 def list_adapters(data: DataRoot) -> list[Adapter]:
-    """All adapters of finished partitions, experts first, by name.
+    """List the adapters of finished partitions.
+
+    Args:
+        data: the data folder.
+
+    Returns:
+        Experts first, by name.
 
     Raises:
         IntegrityError: a manifest cannot be read.

@@ -74,6 +74,15 @@ def write_database(
 ) -> tuple[Path, Written]:
     """Write ``FILE`` below ``work.partial`` with a few partitions in memory at a time.
 
+    Args:
+        work: the index's partition.
+        data: the data folder.
+        taxonomy: its concepts.
+        found: manifest by room and concept key.
+
+    Returns:
+        The file, and what was written to it.
+
     Raises:
         IntegrityError: a shard differs from its manifest; it is named.
         StorageError: the file cannot be written.

@@ -20,11 +20,14 @@ SIDES = ("unsafe", "safe")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairHistory:
-    """``lineage``: the pair's row of the view.
+    """What the index has on one pair.
 
-    ``scores``: side (empty for the pair), scorer, key, value and the threshold that applies;
-    ``releases``: the releases that contain it, with its split; ``adapters``: those trained on it,
-    with room, partition and sha256 of the file.
+    Attributes:
+        lineage: the pair's row of the view.
+        scores: side (empty for the pair), scorer, key, value, version and the threshold that
+            applies.
+        releases: the releases that contain it, with its split.
+        adapters: those trained on it, with room, partition and sha256 of the file.
     """
 
     lineage: dict[str, Any]
@@ -34,7 +37,14 @@ class PairHistory:
 
 
 def load_pair_history(data: DataRoot, prefix: str) -> PairHistory:
-    """Everything the index has on a pair, given its id or a prefix of it.
+    """Collect everything that the index has on a pair.
+
+    Args:
+        data: the data folder.
+        prefix: id of the pair, or its beginning.
+
+    Returns:
+        Its lineage, scores, releases and adapters.
 
     Raises:
         InputMissing: no pair or several pairs match, or there is no index.
@@ -68,9 +78,17 @@ def load_pair_history(data: DataRoot, prefix: str) -> PairHistory:
 
 
 def pair_picture(data: DataRoot, history: PairHistory, *, reveal: bool = False) -> bytes | None:
-    """A PNG of the unsafe image next to the safe one; None if they were not rendered.
+    """Draw the unsafe image next to the safe one.
 
-    An image is blurred unless it is scored and no rule flags it. ``reveal`` shows it and is logged.
+    An image is blurred unless it is scored and no rule flags it.
+
+    Args:
+        data: the data folder.
+        history: of the pair.
+        reveal: show the images unblurred, which is logged.
+
+    Returns:
+        A PNG, or None if they were not rendered.
 
     Raises:
         IntegrityError: the shard differs from its manifest.

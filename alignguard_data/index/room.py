@@ -28,6 +28,13 @@ FORMAT = 1
 def spec(data: DataRoot, taxonomy: Taxonomy) -> PartitionSpec:
     """Spec of the index, over the partitions of all concepts.
 
+    Args:
+        data: the data folder.
+        taxonomy: its concepts.
+
+    Returns:
+        The spec of the one partition ``all``.
+
     Raises:
         InputMissing: a partition is not complete.
     """
@@ -58,6 +65,13 @@ def build_index(data: DataRoot, taxonomy: Taxonomy) -> Manifest:
 
     The partition's table is ``funnel`` (FunnelRow). ``counts`` records how it was built, the number
     of partitions read and reused, and the rows of each table.
+
+    Args:
+        data: the data folder.
+        taxonomy: its concepts.
+
+    Returns:
+        The room's manifest.
 
     Raises:
         InputMissing: a partition is not complete.

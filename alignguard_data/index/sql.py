@@ -30,10 +30,17 @@ class QueryFailed(AlignGuardError):
 
 
 def connect(data: DataRoot, out: Path | None = None) -> duckdb.DuckDBPyConnection:
-    """Open the index read-only with views of releases and adapters; the caller closes it.
+    """Open the index read-only with views of releases and adapters.
 
     Queries can read only the index and the releases: no other file, network or extension, and the
-    settings are locked. Only ``out`` can be written.
+    settings are locked.
+
+    Args:
+        data: the data folder.
+        out: the one file that queries may write.
+
+    Returns:
+        A connection, which the caller closes.
 
     Raises:
         InputMissing: there is no index yet.
@@ -69,7 +76,15 @@ def _fence(connection: duckdb.DuckDBPyConnection, data: DataRoot, out: Path | No
 def query(
     data: DataRoot, sql: str, parameters: Sequence[object] = ()
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Column names and rows of a statement on the read-only index.
+    """Run a statement on the read-only index.
+
+    Args:
+        data: the data folder.
+        sql: one statement.
+        parameters: values of its ``?``.
+
+    Returns:
+        Column names, and rows.
 
     Raises:
         QueryFailed: there is no statement, or DuckDB rejected it.
@@ -85,9 +100,15 @@ def query(
 
 
 def export(data: DataRoot, sql: str, target: Path) -> int:
-    """Write the rows of one query to a file, whole or not at all; return their number.
+    """Write the rows of one query to a file, whole or not at all.
 
-    The file is ``.csv``, ``.parquet`` or ``.json`` (one object a line).
+    Args:
+        data: the data folder.
+        sql: one statement.
+        target: a file that ends in ``.csv``, ``.parquet`` or ``.json`` (one object a line).
+
+    Returns:
+        Number of rows.
 
     Raises:
         QueryFailed: the ending is unknown, there is no statement, or DuckDB rejected it.

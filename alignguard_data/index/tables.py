@@ -67,7 +67,15 @@ def described_columns() -> dict[str, dict[str, str]]:
 def read_partitions(
     data: DataRoot, places: Sequence[Place], found: Manifests
 ) -> Iterator[tuple[Manifest, dict[str, pa.Table]]]:
-    """Each partition's tables with the manifest used to read them, in order.
+    """Read partitions, a few at a time.
+
+    Args:
+        data: the data folder.
+        places: room and concept key of each partition.
+        found: manifest by room and concept key.
+
+    Yields:
+        The manifest that was read with and the tables by name, in order.
 
     Raises:
         InputMissing: a partition is not complete.

@@ -17,6 +17,7 @@ class FilterRules:
     min_twin_cosine: float | None = None
     """Smallest cosine of the twins' embeddings (score ``twins``/``cosine``)."""
     max_twin_cosine: float | None = None
+    """Largest cosine of the twins' embeddings."""
     max_phash_distance: int | None = 4
     """Largest Hamming distance (of 64 bits) of near-duplicate images."""
     max_prompt_jaccard: float | None = 0.8

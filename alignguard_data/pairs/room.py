@@ -46,6 +46,14 @@ FORMAT = 1
 def spec(data: DataRoot, concept: Concept, rules: FilterRules) -> PartitionSpec:
     """Spec of the concept's kept and dropped pairs.
 
+    Args:
+        data: the data folder.
+        concept: the concept.
+        rules: the profile's section ``filter``.
+
+    Returns:
+        The spec of the concept's partition.
+
     Raises:
         InputMissing: the concept's prompts, images or scores are not complete.
     """
@@ -84,6 +92,14 @@ def filter_pairs(data: DataRoot, concept: Concept, rules: FilterRules) -> Manife
 
     Pairs are tested in order of id, so the result is deterministic and of two near-duplicates the
     smaller id stays. Kept and dropped pairs sum to ``counts["pairs"]``.
+
+    Args:
+        data: the data folder.
+        concept: the concept.
+        rules: the profile's section ``filter``.
+
+    Returns:
+        The partition's manifest.
 
     Raises:
         InputMissing: an input is not complete, or lacks a score that a rule needs.

@@ -11,10 +11,13 @@ class WritingConfig:
     """
 
     pairs_per_concept: int
+    """Pairs to write per concept."""
     evaluation_share: float = 0.2
     """Share of the pairs reserved for evaluation and never rendered for training."""
     min_words: int = 5
+    """Least words of a prompt."""
     max_words: int = 28  # the longest prompt of the published CoProV2
+    """Most words of a prompt."""
     max_requests_per_pair: int = 3
     """Most requests per wanted pair; after that the concept stays short."""
     min_pairs: int = 1
@@ -22,6 +25,7 @@ class WritingConfig:
     ask_again: bool = True
     """Whether the next run repeats the rejected requests of a short concept."""
     ask_in_batches_of: int = 32
+    """Requests per call of the writer."""
     max_tokens: int | None = None
     """Tokens that the base model's text encoder reads (77 for CLIP, with start and end)."""
     language: str | None = None

@@ -69,7 +69,13 @@ def by_words(unsafe: str, safe: str, concept: Concept) -> tuple[bool, bool]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class GateTools:
-    """Optional checks by models; none by default."""
+    """Optional checks by models; none by default.
+
+    Attributes:
+        count_tokens: counts a prompt's tokens as the base model's text encoder does.
+        language: probability that a text is in a language.
+        concept_check: judges whether the twins differ in the concept.
+    """
 
     count_tokens: CountTokens | None = None
     language: LanguageProbability | None = None

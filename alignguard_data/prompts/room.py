@@ -45,7 +45,18 @@ def spec(
     config: WritingConfig,
     tools: GateTools = NO_TOOLS,
 ) -> PartitionSpec:
-    """Spec of the concept's prompt pairs: its record, the writer and the config."""
+    """Spec of the concept's prompt pairs: its record, the writer and the config.
+
+    Args:
+        data: the data folder.
+        concept: the concept.
+        writer: the language model.
+        config: the profile's section ``writing``.
+        tools: checks by models.
+
+    Returns:
+        The spec of the concept's partition.
+    """
     chosen = dataclasses.asdict(config)
     # Batch size and price do not change a reply.
     del chosen["ask_in_batches_of"], chosen["price_per_million_tokens"]
@@ -90,8 +101,18 @@ def write_prompt_pairs(
     Tables: ``pairs`` (PromptPair) and ``rejected`` (RejectedReply). ``counts["short_by"]`` is the
     number of missing pairs; another call keeps the pairs and repeats the rejected requests.
     Accepted and rejected replies sum to ``counts["requests"]``. If the writer counts tokens, the
-    counts include their rate, and the cost of a pair if a price is set. ``progress`` counts
-    accepted pairs.
+    counts include their rate, and the cost of a pair if a price is set.
+
+    Args:
+        data: the data folder.
+        concept: the concept.
+        writer: the language model.
+        config: the profile's section ``writing``.
+        progress: called with the number of pairs just accepted.
+        tools: checks by models.
+
+    Returns:
+        The partition's manifest.
 
     Raises:
         EngineError: the writer returned another number of replies than requests.

@@ -31,7 +31,12 @@ _IMAGES = ("jpg_0", "jpg_1")
 class ChangedPair:
     """A pair that differs between two releases, or is in only one.
 
-    ``split`` is ``evaluation`` for a pair of evaluation prompts.
+    Attributes:
+        pair_id: id of the pair.
+        concept: key of the concept.
+        category: its category.
+        split: ``train``, ``test``, or ``evaluation`` for a pair of evaluation prompts.
+        change: added, removed or changed.
     """
 
     pair_id: str
@@ -42,10 +47,17 @@ class ChangedPair:
 
 
 def diff(old: Place, new: Place) -> list[ChangedPair]:
-    """Pairs added, removed or changed, by part and id.
+    """Compare two releases.
 
     Changed: the same prompts with other images, scores or split, or another value in any column
     that both releases have.
+
+    Args:
+        old: folder of a release.
+        new: folder of another one.
+
+    Returns:
+        Pairs added, removed or changed, by part and id.
 
     Raises:
         IntegrityError: a file of rows is missing or damaged.
@@ -77,7 +89,14 @@ def diff(old: Place, new: Place) -> list[ChangedPair]:
 
 
 def published_diff(old: Place, new: Place) -> list[ChangedPair]:
-    """:func:`diff` of two finished releases, after checking both.
+    """Compare two finished releases as :func:`diff` does, after checking both.
+
+    Args:
+        old: folder of a release.
+        new: folder of another one.
+
+    Returns:
+        Pairs added, removed or changed, by part and id.
 
     Raises:
         IntegrityError: one of them is not a release, or is damaged.

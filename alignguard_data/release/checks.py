@@ -38,7 +38,13 @@ def manifest_text(manifest: dict[str, Any]) -> str:
 
 
 def read_manifest(folder: Place) -> dict[str, Any]:
-    """The release's own manifest.
+    """Read a release's own manifest.
+
+    Args:
+        folder: folder of the release.
+
+    Returns:
+        Its content.
 
     Raises:
         IntegrityError: it is missing or was changed.
@@ -63,7 +69,14 @@ def seal(manifest: dict[str, Any]) -> str:
 
 
 def verify_release(folder: Place) -> list[str]:
-    """Messages for files that are missing, changed or not in the manifest; empty if intact."""
+    """Check every file of a release.
+
+    Args:
+        folder: folder of the release.
+
+    Returns:
+        Messages for files that are missing, changed or not in the manifest; empty if intact.
+    """
     try:
         manifest = read_manifest(folder)
     except IntegrityError as error:
@@ -81,10 +94,15 @@ def verify_release(folder: Place) -> list[str]:
 
 
 def audit_release(folder: Place, embedder: TextEmbedder | None = None) -> list[Finding]:
-    """Hashes, schema, funnel sums, split leaks, duplicates and minors of a release.
+    """Check hashes, schema, funnel sums, split leaks, duplicates and minors of a release.
 
-    Semantic duplicates are tested only with the embedder that made the release; the numbers say
-    whether they were.
+    Args:
+        folder: folder of the release.
+        embedder: tests semantic duplicates if it is the one that made the release; the numbers say
+            whether they were tested.
+
+    Returns:
+        One finding per check.
     """
     faults = verify_release(folder)
     sound = finding("hashes", faults, {"files": len(files(folder))})
@@ -106,7 +124,15 @@ def audit_release(folder: Place, embedder: TextEmbedder | None = None) -> list[F
 
 
 def rows_of(folder: Place, split: str, columns: Sequence[str] = _LIGHT) -> pa.Table:
-    """Some columns of one split's rows, in release order.
+    """Read some columns of one split's rows.
+
+    Args:
+        folder: folder of the release.
+        split: ``train`` or ``test``.
+        columns: names of the columns.
+
+    Returns:
+        The rows in release order.
 
     Raises:
         IntegrityError: there are no files of this split, or one is damaged; it is named.

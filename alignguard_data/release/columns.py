@@ -80,7 +80,14 @@ _SIDES = {"0": " of the safe image", "1": " of the unsafe image"}
 
 
 def meaning(name: str) -> str:
-    """The description of a release's column, including score columns."""
+    """Describe a release's column.
+
+    Args:
+        name: name of the column, which may be a score's.
+
+    Returns:
+        Its meaning.
+    """
     if name.startswith("score_"):
         return f"Raw score{_SIDES.get(name.rpartition('_')[2], ' of the pair')}"
     return _MEANINGS[name]

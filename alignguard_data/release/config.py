@@ -15,7 +15,9 @@ class ReleaseConfig:
     """
 
     max_file_bytes: int = 500_000_000
+    """Size at which the next data file begins."""
     row_group_bytes: int = 100_000_000
+    """Size of a row group of a data file."""
     max_phash_distance: int = 4
     """Largest Hamming distance (of 64 bits) of images that count as duplicates."""
     max_prompt_jaccard: float | None = 0.8

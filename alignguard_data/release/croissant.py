@@ -41,9 +41,15 @@ _READABLE = (".parquet", ".csv")
 def croissant_bytes(
     manifest: Mapping[str, Any], files: Sequence[Mapping[str, Any]], columns: pa.Schema | None
 ) -> bytes:
-    """``croissant.json`` of a folder that holds ``files`` (``name``, ``bytes``, ``sha256``).
+    """Write ``croissant.json``.
 
-    ``columns`` are those of the data files, or None. ``manifest`` is the release's.
+    Args:
+        manifest: the release's.
+        files: ``name``, ``bytes`` and ``sha256`` of each file of the folder.
+        columns: those of the data files, or None.
+
+    Returns:
+        The file's bytes.
 
     Raises:
         mlcroissant.ValidationError: the result is not valid Croissant.

@@ -40,7 +40,16 @@ OLDER = {"licence": "", "flags": [], "scorers": [], "concept_checks": []}
 
 
 def export_release(folder: Place, to: Path, *, tier: str, file_format: str) -> list[ShardFile]:
-    """Write ``to`` and return its files.
+    """Export a part of a release in another format.
+
+    Args:
+        folder: folder of the release.
+        to: folder to write, which must not exist.
+        tier: how much of it, ``card``, ``prompts`` or ``full``.
+        file_format: ``parquet``, ``csv``, ``webdataset`` or ``pickapic-folder``.
+
+    Returns:
+        The files, with sizes and hashes.
 
     Raises:
         ConfigError: the tier or format is unknown, the two cannot be combined, or ``to`` exists;

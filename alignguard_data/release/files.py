@@ -53,6 +53,9 @@ class SplitWriter:
     def close(self) -> list[ShardFile]:
         """Write pending rows and name the files by number; at least one file.
 
+        Returns:
+            The files, in order.
+
         Raises:
             StorageError: the disk refused a write.
         """
@@ -132,6 +135,14 @@ def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
 
 def write_single(folder: Path, name: str, table: pa.Table) -> ShardFile:
     """Write one small table as ``folder/name`` with the release's options.
+
+    Args:
+        folder: folder of the release.
+        name: path in it.
+        table: the rows.
+
+    Returns:
+        Name, rows, size and hash.
 
     Raises:
         StorageError: the disk refused a write.

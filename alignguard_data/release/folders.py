@@ -16,9 +16,13 @@ _NAME = re.compile(r"-v(\d+)\.(\d+)\.(\d+)$")
 
 
 def list_releases(data: DataRoot) -> list[Place]:
-    """The release folders, oldest version first.
+    """List the releases, without unfinished ones.
 
-    A folder without a manifest is unfinished and is replaced when its name is used.
+    Args:
+        data: the data folder.
+
+    Returns:
+        Their folders, oldest version first.
     """
     found = list_folder(data.releases, f"coprov2-{data.profile}-v*")
     whole = [p for p in found if _NAME.search(p.name) and size(p / MANIFEST) is not None]
@@ -26,7 +30,14 @@ def list_releases(data: DataRoot) -> list[Place]:
 
 
 def latest_release(data: DataRoot) -> Place | None:
-    """The release of the highest version, or None."""
+    """Find the release of the highest version.
+
+    Args:
+        data: the data folder.
+
+    Returns:
+        Its folder, or None if there is none.
+    """
     releases = list_releases(data)
     return releases[-1] if releases else None
 
@@ -60,6 +71,9 @@ def discard_damaged(folder: Place) -> None:
 
     Only for a release whose good copy is written already.
 
+    Args:
+        folder: folder of the release.
+
     Raises:
         StorageError: the disk or the bucket refused.
     """
@@ -67,9 +81,13 @@ def discard_damaged(folder: Place) -> None:
 
 
 def fresh_folder(data: DataRoot) -> Path:
-    """An empty folder under a temporary name.
+    """Make an empty folder under a temporary name.
 
-    The room's lock is held, so leftovers of a killed attempt are deleted.
+    Args:
+        data: the data folder.
+
+    Returns:
+        The folder, on this machine.
 
     Raises:
         StorageError: the folder cannot be created.
@@ -88,6 +106,13 @@ def fresh_folder(data: DataRoot) -> Path:
 
 def rename_into_place(temporary: Path, final: Place) -> Place:
     """Rename the finished folder to its name and make it read-only.
+
+    Args:
+        temporary: the finished folder.
+        final: its final place.
+
+    Returns:
+        The final place.
 
     Raises:
         StorageError: the disk or the bucket refused, or another machine took the name.

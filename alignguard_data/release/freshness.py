@@ -15,7 +15,13 @@ _DAY_SECONDS = 86_400
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Freshness:
-    """A finding, with the version and folder of its release."""
+    """A finding on a release's age.
+
+    Attributes:
+        finding: the finding.
+        version: version of the release.
+        folder: folder of the release.
+    """
 
     finding: Finding
     version: str
@@ -25,11 +31,18 @@ class Freshness:
 def release_freshness(
     data: DataRoot, taxonomy: Taxonomy, max_age_days: float | None, now: float
 ) -> Freshness:
-    """Age of the newest release, and the concepts whose kept pairs have changed since.
+    """Check the age of the newest release, and which concepts have changed since.
 
-    The age is from the manifest file's time; ``now`` is in seconds since 1970.
+    The age is from the manifest file's time; a clock set back gives age 0.
 
-    A clock set back gives age 0.
+    Args:
+        data: the data folder.
+        taxonomy: its concepts.
+        max_age_days: oldest age that passes; None for any.
+        now: seconds since 1970.
+
+    Returns:
+        The finding, with the release.
     """
     folder = latest_release(data)
     if folder is None:

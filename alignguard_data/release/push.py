@@ -36,9 +36,13 @@ _ADDRESS = re.compile(r"hf://(?:datasets/)?([^/]+/[^/]+)/?")
 class Push:
     """A push: what to send, and where.
 
-    ``private`` None: new repositories are private, existing ones do not change. ``gated`` False
-    keeps an existing gate. ``take_over``: push also into a repository with other files, and replace
-    those of equal names.
+    Attributes:
+        address: ``hf://datasets/org/name``.
+        tier: how much of the release, ``card``, ``prompts`` or ``full``.
+        gated: ask readers to accept terms; False keeps an existing gate.
+        private: whether the repository is private; None makes new ones private and changes no
+            other.
+        take_over: push also into a repository with other files, and replace those of equal names.
     """
 
     address: str
@@ -56,7 +60,15 @@ class Push:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Pushed:
-    """``url`` of the commit; empty for a dry run."""
+    """What was pushed.
+
+    Attributes:
+        repository: ``org/name``.
+        tag: tag of the commit.
+        message: message of the commit.
+        files: its files.
+        url: of the commit; empty for a dry run.
+    """
 
     repository: str
     tag: str
@@ -68,10 +80,18 @@ class Pushed:
 def push_release(
     folder: Place, push: Push, *, dry_run: bool = False, endpoint: str | None = None
 ) -> Pushed:
-    """Export a tier of the release in ``folder`` and push it; ``dry_run`` only reports.
+    """Export a tier of a release and push it to a repository of the Hub.
 
-    The token is huggingface_hub's own (``HF_TOKEN``, or ``hf auth login``). ``endpoint``: URL of
-    the hub, by default ``HF_ENDPOINT`` or huggingface.co.
+    The token is huggingface_hub's own (``HF_TOKEN``, or ``hf auth login``).
+
+    Args:
+        folder: folder of the release.
+        push: what to send, and where.
+        dry_run: only report what would be sent.
+        endpoint: URL of the Hub, by default ``HF_ENDPOINT`` or huggingface.co.
+
+    Returns:
+        What was sent, or would be.
 
     Raises:
         ConfigError: the address is invalid, tier ``full`` has no gate, or there is no token; all

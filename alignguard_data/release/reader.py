@@ -15,9 +15,14 @@ ROOM = "release"
 
 
 def train_rows(data: DataRoot, categories: Sequence[str] | None = None) -> dict[str, str]:
-    """Inputs of a partition that reads the last release's train rows.
+    """Make the inputs of a partition that reads the last release's train rows.
 
-    Only those of ``categories``, or of every category.
+    Args:
+        data: the data folder.
+        categories: only rows of these; of all by default.
+
+    Returns:
+        Digest by category, for a spec.
 
     Raises:
         InputMissing: there is no release.
@@ -33,7 +38,13 @@ def train_part(category: str) -> str:
 
 
 def release_folder(data: DataRoot) -> Place:
-    """The folder of the last release that the room made.
+    """Find the last release that the room made.
+
+    Args:
+        data: the data folder.
+
+    Returns:
+        Its folder.
 
     Raises:
         InputMissing: there is none.

@@ -88,6 +88,16 @@ def spec(
 ) -> PartitionSpec:
     """Spec of the release, over the partitions of all concepts.
 
+    Args:
+        data: the data folder.
+        taxonomy: its concepts.
+        config: the profile's section ``release``.
+        bounds: the profile's section ``audit``.
+        embedder: judges meanings for ``max_semantic_cosine``.
+
+    Returns:
+        The spec of the one partition ``all``.
+
     Raises:
         InputMissing: a partition is not complete.
     """
@@ -122,8 +132,18 @@ def build_release(
     """Write a release, or point to the latest one if it has the same rows.
 
     ``counts["path"]`` is the folder's name under ``data.releases``. Tables: ``pairs`` (released
-    pairs with their split) and ``files``. ``progress`` counts rows; ``embedder`` is needed for a
-    ``max_semantic_cosine``.
+    pairs with their split) and ``files``.
+
+    Args:
+        data: the data folder.
+        taxonomy: its concepts.
+        config: the profile's section ``release``.
+        bounds: the profile's section ``audit``.
+        progress: called with the number of rows just written.
+        embedder: judges meanings; needed for a ``max_semantic_cosine``.
+
+    Returns:
+        The room's manifest.
 
     Raises:
         InputMissing: a partition is not complete.
@@ -170,7 +190,17 @@ def _tally(plan: ReleasePlan) -> tuple[Tally, dict[str, int]]:
 
 
 def show_release(folder: Place) -> dict[str, Any]:
-    """The release's manifest; IntegrityError if it is missing or changed."""
+    """Read a release's manifest.
+
+    Args:
+        folder: folder of the release.
+
+    Returns:
+        Its content.
+
+    Raises:
+        IntegrityError: it is missing or was changed.
+    """
     return read_manifest(folder)
 
 

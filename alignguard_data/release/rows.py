@@ -125,9 +125,16 @@ def evaluation_table(concept: Concept, pairs: Sequence[PromptPair]) -> pa.Table:
 def concept_tables(
     data: DataRoot, concept: Concept, pair_ids: Sequence[str], schema: pa.Schema
 ) -> Iterator[pa.Table]:
-    """The released rows of one concept, images and scores joined, in the order of ``pair_ids``.
+    """Read the released rows of one concept, with images and scores.
 
-    Only a few images are in memory at a time if that is the order of the images' shard.
+    Args:
+        data: the data folder.
+        concept: the concept.
+        pair_ids: released pairs, in whose order the rows are.
+        schema: columns of the release.
+
+    Yields:
+        Tables of a few rows.
 
     Raises:
         IntegrityError: a kept pair names an image that is not in room ``images``.

@@ -25,7 +25,14 @@ REASON = "withdrawn"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Withdrawal:
-    """A withdrawn pair; ``release`` is the newest one that contains it."""
+    """A withdrawn pair.
+
+    Attributes:
+        pair_id: id of the pair.
+        reason: why it was withdrawn.
+        at: when, as ISO 8601.
+        release: folder name of the newest release that contains it.
+    """
 
     pair_id: str
     reason: str
@@ -39,7 +46,13 @@ def ledger(data: DataRoot) -> Place:
 
 
 def read_withdrawals(data: DataRoot) -> dict[str, Withdrawal]:
-    """Withdrawals by pair id; the first one counts if a pair is listed twice.
+    """Read the ledger; the first entry counts if a pair is listed twice.
+
+    Args:
+        data: the data folder.
+
+    Returns:
+        Withdrawal by pair id.
 
     Raises:
         IntegrityError: a line is not a withdrawal; its number is named.
@@ -79,6 +92,14 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def withdraw(data: DataRoot, pair_ids: Sequence[str], reason: str) -> list[Withdrawal]:
     """Add pairs of the newest release to the ledger, except those already in it.
+
+    Args:
+        data: the data folder.
+        pair_ids: ids of the pairs.
+        reason: why, for the change log.
+
+    Returns:
+        The new entries.
 
     Raises:
         ConfigError: the reason is missing, or ids are not in the newest release; all are named.

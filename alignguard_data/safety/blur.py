@@ -17,9 +17,13 @@ _PAPER = (245, 245, 244)
 
 
 def blurred(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """An RGB image (height, width, 3) reduced to 3 x 3 mean colours, interpolated.
+    """Reduce an image to 3 x 3 mean colours, interpolated.
 
-    The detail is removed from the data, so it cannot be restored.
+    Args:
+        pixels: one RGB image (height, width, 3).
+
+    Returns:
+        An image of the same shape, from which the detail cannot be restored.
     """
     image = Image.fromarray(pixels)
     few = image.resize((KEPT, KEPT), Image.Resampling.BOX)
@@ -29,7 +33,16 @@ def blurred(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 def shown(
     pixels: npt.NDArray[np.uint8], flag: bool | None, *, reveal: bool = False
 ) -> npt.NDArray[np.uint8]:
-    """The image if ``flag`` is False or ``reveal`` is set, else blurred (None: not scored)."""
+    """Blur an image unless it may be shown.
+
+    Args:
+        pixels: one RGB image (height, width, 3).
+        flag: whether a rule flags it; None if it is not scored.
+        reveal: show it whatever the flag.
+
+    Returns:
+        The image if the flag is False or ``reveal`` is set, else blurred.
+    """
     return pixels if reveal or flag is False else blurred(pixels)
 
 
@@ -39,7 +52,16 @@ def preview_grid(
     reveal: bool = False,
     columns: int = 8,
 ) -> bytes:
-    """:func:`preview_sheet` as a small PNG.
+    """Draw :func:`preview_sheet` as a small PNG.
+
+    Args:
+        images: RGB images (height, width, 3).
+        flags: whether a rule flags each; None if it is not scored.
+        reveal: blur none.
+        columns: tiles in a row.
+
+    Returns:
+        The file's bytes.
 
     Raises:
         ValueError: see :func:`preview_sheet`.
@@ -56,7 +78,16 @@ def preview_sheet(
     reveal: bool = False,
     columns: int = 8,
 ) -> Image.Image:
-    """Square tiles, row by row, blurred by :func:`shown`; small images keep hard pixels.
+    """Draw square tiles, row by row, blurred by :func:`shown`; small images keep hard pixels.
+
+    Args:
+        images: RGB images (height, width, 3).
+        flags: whether a rule flags each; None if it is not scored.
+        reveal: blur none.
+        columns: tiles in a row.
+
+    Returns:
+        The sheet.
 
     Raises:
         ValueError: there are no images, or not one flag per image.

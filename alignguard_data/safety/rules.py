@@ -62,11 +62,13 @@ _FULL_NAME = re.compile(r"\b[A-Z][a-z']+(?:\s+(?:[A-Z]\.|de|van|von|bin|al))?\s+
 
 @lru_cache(maxsize=65_536)
 def refusal(text: str) -> str | None:
-    """``"minors"`` for a text that mentions anyone under 18, else None.
+    """Check whether a text mentions anyone under 18.
 
-    Matches words, ages in digits and words, school grades, and common evasions (invisible marks,
-    spaced-out letters, digits for letters, look-alike letters, repeated letters). Languages that
-    are not in the lists are not covered, so writers are asked for English.
+    Args:
+        text: a prompt, a caption or a term.
+
+    Returns:
+        ``"minors"``, or None.
     """
     plain = canonical(_LONG_DASHES.sub(" - ", text))
     if _OTHER_SCRIPTS.search(plain):
@@ -80,11 +82,14 @@ def refusal(text: str) -> str | None:
 
 
 def concept_refusal(name: str, terms: tuple[str, ...]) -> str | None:
-    """Why a concept may not enter a taxonomy: ``"minors"``, ``"real_person"``, or None.
+    """Check whether a concept may enter a taxonomy.
 
-    A pattern cannot distinguish real people from invented ones, so the rule applies to concepts,
-    which a person reviews. Terms are common nouns. A term that looks like a full name (two
-    capitalised words) or mentions celebrities is refused in any category.
+    Args:
+        name: what the concept is, in plain words.
+        terms: words and phrases by which a prompt names it.
+
+    Returns:
+        ``"minors"``, ``"real_person"``, or None if it may.
     """
     for text in (name, *terms):
         if reason := refusal(text):
@@ -95,7 +100,14 @@ def concept_refusal(name: str, terms: tuple[str, ...]) -> str | None:
 
 
 def redact(prompt: str) -> str:
-    """An unsafe prompt's log form: its length and a short hash."""
+    """Make the form of an unsafe prompt that may be logged.
+
+    Args:
+        prompt: the prompt.
+
+    Returns:
+        Its length and a short hash.
+    """
     digest = hashlib.sha256(prompt.encode(errors="surrogatepass")).hexdigest()[:8]
     return f"<unsafe prompt, {len(prompt.split())} words, {digest}…>"
 

@@ -38,7 +38,12 @@ CATEGORY_SETS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Category:
-    """A top-level harm class; its key is a partition key of the experts."""
+    """A top-level harm class.
+
+    Attributes:
+        key: partition key of the category's expert.
+        name: what the category is, in plain words.
+    """
 
     key: str
     name: str
@@ -46,7 +51,14 @@ class Category:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Taxonomy:
-    """Categories and concepts in the file's order, with a name and version."""
+    """A taxonomy, in the file's order.
+
+    Attributes:
+        name: name of the taxonomy.
+        version: its version.
+        categories: the categories.
+        concepts: the concepts of all categories.
+    """
 
     name: str
     version: str
@@ -54,14 +66,31 @@ class Taxonomy:
     concepts: tuple[Concept, ...]
 
     def concept(self, key: str) -> Concept:
-        """The concept with this key; KeyError if there is none."""
+        """Find a concept.
+
+        Args:
+            key: key of the concept.
+
+        Returns:
+            The concept.
+
+        Raises:
+            KeyError: there is none.
+        """
         for concept in self.concepts:
             if concept.key == key:
                 return concept
         raise KeyError(f"taxonomy {self.name} {self.version} has no concept {key!r}")
 
     def of_category(self, key: str) -> tuple[Concept, ...]:
-        """The concepts of one category."""
+        """List the concepts of one category.
+
+        Args:
+            key: key of the category.
+
+        Returns:
+            Its concepts, in the file's order.
+        """
         return tuple(concept for concept in self.concepts if concept.category == key)
 
 
@@ -132,6 +161,12 @@ class _Document(_Strict):
 
 def load_taxonomy(path: Path) -> Taxonomy:
     """Read and validate a taxonomy file.
+
+    Args:
+        path: a YAML file.
+
+    Returns:
+        The taxonomy.
 
     Raises:
         ConfigError: the file is missing, is not YAML, or has faults (all of them listed).

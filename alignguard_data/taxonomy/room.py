@@ -20,7 +20,15 @@ FORMAT = 1
 
 
 def spec(data: DataRoot, taxonomy: Taxonomy) -> PartitionSpec:
-    """Spec of the taxonomy's partition."""
+    """Spec of the taxonomy's partition.
+
+    Args:
+        data: the data folder.
+        taxonomy: the taxonomy.
+
+    Returns:
+        The spec of the one partition ``all``.
+    """
     return PartitionSpec(
         folder=data.partition(ROOM),
         room=ROOM,
@@ -31,7 +39,15 @@ def spec(data: DataRoot, taxonomy: Taxonomy) -> PartitionSpec:
 
 
 def write_taxonomy(data: DataRoot, taxonomy: Taxonomy) -> Manifest:
-    """Write table ``concepts``, one row per concept."""
+    """Write table ``concepts``, one row per concept.
+
+    Args:
+        data: the data folder.
+        taxonomy: the taxonomy.
+
+    Returns:
+        The room's manifest.
+    """
     with open_partition(spec(data, taxonomy)) as work:
         if work.done:
             return work.done

@@ -95,10 +95,19 @@ def import_coprov2(
     categories: Mapping[str, str] | None = None,
     stages: Stages | None = None,
 ) -> Imported:
-    """Import the CSV files, and the train images of folder ``images``; a no-op if done already.
+    """Import the published CSV files, unless it is done already.
 
-    ``categories`` maps more spellings to keys. A killed import resumes with the next batch of
-    images. With ``images``, a pair needs both image files.
+    A killed import resumes with the next batch of images.
+
+    Args:
+        data: the data folder.
+        paths: the CSV files.
+        images: folder of the train images; a pair then needs both image files.
+        categories: more spellings of categories, with their keys.
+        stages: callbacks for progress.
+
+    Returns:
+        The import's folder, manifest and audit.
 
     Raises:
         ConfigError: files, spellings or the image folder have faults; all faults of a kind at once.
