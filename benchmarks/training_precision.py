@@ -199,7 +199,7 @@ class Bench:
 
         self.whole.shift = self.shifts[number]
         noisy, t, conditions, _ = _branches(self.base, self.rows[number], self.recipe)
-        return self.whole(noisy, t, **conditions.unet_arguments(height=0, width=0))[0]
+        return self.whole(noisy, t, **self.base.arguments(conditions, noisy))[0]
 
     def _set_up(self, adapter: LiveAdapter, scale: float) -> None:
         draw = torch.Generator().manual_seed(3)

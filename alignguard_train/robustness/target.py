@@ -141,7 +141,7 @@ class DiffusersTarget:
             return unet(
                 noised.to(unet.device, unet.dtype),
                 timesteps.to(unet.device),
-                **given.unet_arguments(**self._base.pixels(noised)),
+                **self._base.arguments(given, noised),
                 return_dict=False,
             )[0]
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -51,21 +50,6 @@ class Conditions:
         """What there is, by name, for a file."""
         found = {"states": self.states, "pooled": self.pooled}
         return {name: tensor for name, tensor in found.items() if tensor is not None}
-
-    def unet_arguments(self, *, height: int, width: int) -> dict[str, Any]:
-        """Keyword arguments of a UNet for images of ``height`` x ``width`` pixels.
-
-        SDXL's time ids are original size, crop offset and target size. Images are taken as neither
-        cropped nor scaled, as the pipe does by default.
-        """
-        arguments: dict[str, Any] = {"encoder_hidden_states": self.states}
-        if self.pooled is not None:
-            ids = torch.tensor([height, width, 0, 0, height, width]).to(self.pooled)
-            arguments["added_cond_kwargs"] = {
-                "text_embeds": self.pooled,
-                "time_ids": ids.repeat(len(self.states), 1),
-            }
-        return arguments
 
 
 def concatenated(parts: Sequence[Conditions]) -> Conditions:

@@ -133,7 +133,7 @@ def test_a_flow_model_is_told_its_sigma_and_should_predict_the_velocity(base):
     for i in range(4):
         x0, n = encoded.chosen[i : i + 1], rows.noise[i : i + 1]
         time = scheduler.timesteps[999 - rows.t[i : i + 1]]
-        arguments = encoded.unsafe[i : i + 1].unet_arguments(height=16, width=16)
+        arguments = flow.arguments(encoded.unsafe[i : i + 1], x0)
         with torch.no_grad():
             found = pipe.unet(scheduler.scale_noise(x0, time, n), time, **arguments).sample
         errors.append((found - (n - x0)).pow(2).mean())

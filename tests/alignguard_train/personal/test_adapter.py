@@ -62,7 +62,7 @@ def predicted(base: BaseModel, states: torch.Tensor | None = None) -> torch.Tens
     if states is not None:
         given = dataclasses.replace(given, states=states)
     noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(4))
-    arguments = given.unet_arguments(height=16, width=16)
+    arguments = base.arguments(given, noise)
     return base.pipe.unet(noise, torch.tensor([300, 700]), **arguments).sample
 
 
@@ -221,10 +221,9 @@ def gradients(base, adapter) -> tuple[float, float]:
         for _ in range(2):
             adapter.zero_grad()
             states = adapter.with_user(encode_prompts(PROMPTS, base).states, vectors())
-            arguments = dataclasses.replace(
-                encode_prompts(PROMPTS, base), states=states
-            ).unet_arguments(height=16, width=16)
+            given = dataclasses.replace(encode_prompts(PROMPTS, base), states=states)
             noise = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(4))
+            arguments = base.arguments(given, noise)
             base.pipe.unet(noise, 300, **arguments).sample.pow(2).mean().backward()
             found = [
                 max(layer.weight.grad.abs().max().item() for layer in held.values())

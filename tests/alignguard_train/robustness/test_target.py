@@ -192,10 +192,10 @@ def test_a_live_adapter_predicts_as_a_folded_one(one: World) -> None:
         off = target.predict(noise, times, conditions, base=True)
     with one.generator.adapted(one.adapter), torch.no_grad():
         folded = one.generator._loaded()._pipe.unet(
-            noise, times, **conditions.unet_arguments(height=16, width=16), return_dict=False
+            noise, times, **one.base.arguments(conditions, noise), return_dict=False
         )[0]
     plain = one.base.pipe.unet(
-        noise, times, **conditions.unet_arguments(height=16, width=16), return_dict=False
+        noise, times, **one.base.arguments(conditions, noise), return_dict=False
     )[0]
     torch.testing.assert_close(live, folded, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(off, plain, atol=1e-5, rtol=0)
