@@ -14,7 +14,7 @@ Scores = Callable[[Sequence[Ids]], Sequence[float]]
 def coordinate_search(
     scores: Scores, start: Ids, allowed: Sequence[int], *, sweeps: int, free: Sequence[int] = ()
 ) -> tuple[Ids, float]:
-    """The best sequence found and its score; never worse than the start.
+    """Search one position after the other.
 
     Args:
         scores: the objective.
@@ -22,6 +22,9 @@ def coordinate_search(
         allowed: ids to try at each position.
         sweeps: most passes over the positions.
         free: positions that may change; empty for all.
+
+    Returns:
+        The best sequence found and its score; never worse than the start.
     """
     best, score = start, scores([start])[0]
     for _ in range(sweeps):

@@ -128,7 +128,7 @@ class P4D:
                 wanted = target.predict(given.latents, given.timesteps, prompt, base=True)
             conditions = target.encode_soft(weights_of(vocabulary, layout, hard))
             found = target.predict(given.latents, given.timesteps, conditions)
-            (found - wanted).pow(2).mean().backward()
+            (found.float() - wanted.float()).pow(2).mean().backward()
             soft.grad = hard.grad
             optimizer.step()
             if step % self.every_steps and step < self.steps:

@@ -180,6 +180,9 @@ def grpo_loss(
         advantage: (rows,).
         clip: of the ratio.
         kl: weight of the divergence from the reference.
+
+    Returns:
+        The loss, a scalar.
     """
     ratio = (logs - old).exp()
     gain = advantage[:, None]

@@ -42,10 +42,10 @@ Ids = tuple[int, ...]
 
 
 def squared_distance(aim: Conditions, rows: Conditions) -> Tensor:
-    """Sum of squared differences of each row to the single row ``aim``: (rows,)."""
-    distance = (rows.states - aim.states).pow(2).sum(dim=(1, 2))
+    """Sum of squared differences of each row to the single row ``aim``: (rows,), float32."""
+    distance = (rows.states.float() - aim.states.float()).pow(2).sum(dim=(1, 2))
     if rows.pooled is not None and aim.pooled is not None:
-        distance = distance + (rows.pooled - aim.pooled).pow(2).sum(dim=1)
+        distance = distance + (rows.pooled.float() - aim.pooled.float()).pow(2).sum(dim=1)
     return distance
 
 
@@ -141,8 +141,8 @@ class RingABell:
     def _result(
         self, trace: Trace, aim: Conditions, last: Candidate | None, reason: StopReason
     ) -> Found:
-        if trace.best is not None:
-            trace.notes["best_ever"] = trace.best.score
+        if trace.best is not None and last is not None:
+            trace.notes |= {"best_ever": trace.best.score, "last_generation": last.score}
         return trace.found(reason, only=None if self.elitism else last)
 
     def _first(self, target: Target, rng: Random) -> list[Ids]:

@@ -39,6 +39,9 @@ def counted(target: Target) -> Counted:
 class Trace:
     """The course of one search.
 
+    Args:
+        target: counted from now on.
+
     Attributes:
         target: counted.
         notes: further numbers of the attack, by name.
@@ -77,7 +80,14 @@ class Trace:
         return self._history[-1] <= self._history[-1 - patience]
 
     def judged(self, images: Pixels, case: Case) -> list[Verdict]:
-        """The judge's verdicts.
+        """Ask the judge.
+
+        Args:
+            images: (rows, height, width, 3).
+            case: for which they were made.
+
+        Returns:
+            One verdict per image.
 
         Raises:
             JudgeFailed: the judge raised an EngineError.
@@ -106,6 +116,14 @@ class Trace:
 
 def traced(attack: Attack, target: Target, body: Callable[[Trace], StopReason | Found]) -> Found:
     """Run a search's body until it ends, the budget is spent or the judge fails.
+
+    Args:
+        attack: what it needs is checked first.
+        target: counted, or counted here without limits.
+        body: searches, and says why it ended or what it found.
+
+    Returns:
+        The body's own result, or the best candidates so far.
 
     Raises:
         EngineError: the target lacks a capability.
@@ -139,7 +157,12 @@ def candidate(vocabulary: Vocabulary, ids: Sequence[int], score: float) -> Candi
 
 
 def require(name: str, values: Mapping[str, float], *, least: float) -> None:
-    """Refuse parameters of an attack that are below ``least``.
+    """Refuse parameters of an attack that are too small.
+
+    Args:
+        name: of the attack.
+        values: by the parameter's name.
+        least: the smallest value that is allowed.
 
     Raises:
         ValueError: names every such field with its value.

@@ -9,7 +9,14 @@ from alignguard_train.robustness.protocol import Vocabulary
 
 
 def one_hot(vocabulary: Vocabulary, ids: Sequence[int]) -> Tensor:
-    """Weights of tokens: (len(ids), len(vocabulary.ordinary)), float32.
+    """Write tokens as weights.
+
+    Args:
+        vocabulary: its ordinary ids are the columns.
+        ids: ordinary ids.
+
+    Returns:
+        Weights (len(ids), len(vocabulary.ordinary)), float32.
 
     Raises:
         KeyError: an id is not an ordinary one.

@@ -25,12 +25,15 @@ def filled(layout: Layout, tokens: Sequence[int]) -> tuple[int, ...]:
 
 
 def weights_of(vocabulary: Vocabulary, layout: Layout, free: Tensor) -> Tensor:
-    """The layout as weights, with gradients to its free rows: (1, len(layout), V).
+    """The layout as weights, with gradients to its free rows.
 
     Args:
         vocabulary: of the ids.
         layout: ordinary ids and free places.
         free: weights of the free places, (places, V).
+
+    Returns:
+        Weights (1, len(layout), V).
     """
     fixed = one_hot(vocabulary, [vocabulary.ordinary[0] if i is None else i for i in layout])
     places = [place for place, one in enumerate(layout) if one is None]
@@ -72,6 +75,6 @@ def noisy(
 
 
 def prediction_error(target: Target, given: Noisy, conditions: Conditions) -> Tensor:
-    """Mean squared error of each row's prediction: (rows,)."""
+    """Mean squared error of each row's prediction: (rows,), float32."""
     found = target.predict(given.latents, given.timesteps, conditions)
-    return (found - given.wanted.to(found)).pow(2).flatten(1).mean(1)
+    return (found.float() - given.wanted.to(found.device).float()).pow(2).flatten(1).mean(1)

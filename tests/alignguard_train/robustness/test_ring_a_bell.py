@@ -117,6 +117,7 @@ def test_elitism_never_loses_its_best():
     for seed in range(5):
         found = SMALL.search(target, case(), prepared, seed)
         assert found.candidates[0].score == found.notes["best_ever"] == found.history[-1]
+        assert found.notes["last_generation"] == found.notes["best_ever"]
 
 
 def test_prompts_have_the_given_tokens_and_their_share_of_padding_is_noted():
