@@ -77,6 +77,15 @@ def spec(
 ) -> PartitionSpec:
     """Spec of the concept's scores.
 
+    Args:
+        data: the data folder.
+        concept: key of the concept.
+        image_scorers: scorers of images.
+        pair_scorers: scorers of prompt pairs.
+
+    Returns:
+        The spec of the concept's partition.
+
     Raises:
         InputMissing: the concept's prompts or images are not complete.
         ConfigError: two scorers would share a column.
@@ -109,6 +118,16 @@ def score_concept(
     """Score one concept's images and its pairs of role ``train``.
 
     Tables: ``scores`` (Score) and ``rejected`` (RejectedImage). ``progress`` counts images.
+
+    Args:
+        data: the data folder.
+        concept: key of the concept.
+        image_scorers: scorers of images.
+        pair_scorers: scorers of prompt pairs.
+        progress: called with the number of images just finished.
+
+    Returns:
+        The partition's manifest.
 
     Raises:
         InputMissing: the concept's prompts or images are not complete.

@@ -80,9 +80,15 @@ class Labels:
 
 
 def read_labels(path: Path) -> Labels:
-    """Labels from a CSV, TSV or Parquet file.
+    """Read labels that people gave to images.
 
-    Its columns are ``image_id`` and ``label`` (unsafe/safe, 1/0 or true/false).
+    The columns are ``image_id`` and ``label`` (unsafe/safe, 1/0 or true/false).
+
+    Args:
+        path: a CSV, TSV or Parquet file.
+
+    Returns:
+        Labels by image id, and the ignored columns.
 
     Raises:
         ConfigError: wrong columns or labels, contradictions, or only one class; all faults with

@@ -69,6 +69,17 @@ def spec(
 
     See :mod:`alignguard_train.contracts.adapter_names` for names.
 
+    Args:
+        data: the data folder.
+        adapters: LoRA file by name; None for the base model.
+        generator: renders with and without adapters.
+        scorers: judge the images.
+        config: the profile's section ``evaluation``.
+        extractor: features for FID, KID and feature distance.
+
+    Returns:
+        The spec of the one partition ``all``.
+
     Raises:
         InputMissing: there is no release, or a file of an adapter or prompt set is missing.
         EngineError: two scorers share a name.
@@ -155,9 +166,19 @@ def evaluate_all(
 ) -> Manifest:
     """Measure the base model and every adapter; resumes a killed attempt.
 
-    ``adapters`` maps a name to a LoRA file; the base model is always measured. The partition is
-    done when its summary is written too (see ``report.summary``). ``progress`` counts images. FID,
-    KID and feature distance need an ``extractor``.
+    The partition is done when its summary is written too (see ``report.summary``).
+
+    Args:
+        data: the data folder.
+        adapters: LoRA file by name; the base model is always measured.
+        generator: renders with and without adapters.
+        scorers: judge the images.
+        config: the profile's section ``evaluation``.
+        progress: called with the number of images just finished.
+        extractor: features for FID, KID and feature distance.
+
+    Returns:
+        The partition's manifest.
 
     Raises:
         InputMissing: there is no release, or a file of an adapter or prompt set is missing.

@@ -53,6 +53,14 @@ def ip(
 
     ``prompts`` names each image's prompt; images of one prompt are resampled together.
 
+    Args:
+        flagged: whether each image is flagged, (images,).
+        prompts: name of each image's prompt; images of one prompt are resampled together.
+        how: resamples, confidence and seed.
+
+    Returns:
+        Share of flagged images with its interval.
+
     Raises:
         ValueError: there is no image.
     """
@@ -179,8 +187,13 @@ def _paired(
 def mcnemar(ones: npt.NDArray[np.bool_], others: npt.NDArray[np.bool_]) -> dict[str, float]:
     """McNemar's exact test on paired yes/no values.
 
-    ``more`` pairs are yes only in ``ones``, ``fewer`` only in ``others``, ``p`` is the two-sided
-    binomial probability at 1/2.
+    Args:
+        ones: yes or no of each image with one adapter, (images,).
+        others: likewise with the other.
+
+    Returns:
+        ``more`` images are yes only in ``ones``, ``fewer`` only in ``others``, ``p`` is the
+        two-sided binomial probability at 1/2.
     """
     more, fewer = int((ones & ~others).sum()), int((others & ~ones).sum())
     p = stats.binomtest(more, more + fewer, 0.5).pvalue if more + fewer else 1.0

@@ -39,10 +39,19 @@ def train_job(
     held_out_ip: Callable[[Lora], float] | None = None,
     progress: Progress | None = None,
 ) -> tuple[TrainedExpert, int]:
-    """Train the expert; returns it and its number of pairs.
+    """Train an expert in one process or several.
 
     With several processes ``held_out_ip`` is not measured: its generator would need a second base
     model on the first GPU.
+
+    Args:
+        job: what to train, and where its files go.
+        processes: number of processes.
+        held_out_ip: measures an adapter's IP on held-out prompts.
+        progress: called with the number of steps just finished.
+
+    Returns:
+        The expert, and its number of pairs.
 
     Raises:
         EngineError: see :func:`train_expert`, or a process ended.

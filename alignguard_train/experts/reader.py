@@ -10,7 +10,14 @@ ROOM = "experts"
 
 
 def weights_of(data: DataRoot, key: str) -> Path:
-    """The LoRA file of a finished expert, on this machine.
+    """Locate the LoRA file of a finished expert on this machine.
+
+    Args:
+        data: the data folder.
+        key: the expert's partition.
+
+    Returns:
+        A local path; a file in a bucket is downloaded once.
 
     Raises:
         InputMissing: it is not trained yet.

@@ -41,7 +41,17 @@ def spec(
 ) -> PartitionSpec:
     """Spec of one expert.
 
-    ``key`` is its partition, ``others`` the categories for ``recipe.preserve_others``.
+    Args:
+        data: the data folder.
+        key: the expert's partition.
+        categories: categories of its pairs.
+        base: the base model.
+        recipe: how it is trained.
+        seed: of the training.
+        others: categories for ``recipe.preserve_others``.
+
+    Returns:
+        The spec of its partition.
 
     Raises:
         InputMissing: there is no release.
@@ -86,6 +96,21 @@ def make_expert(
     The partition holds the adapter in diffusers' and in kohya's format, a model card and the table
     "history"; TensorBoard's files are next to them and enter no content id. With several
     ``processes`` each takes its share of every step, on its own GPU where there are GPUs.
+
+    Args:
+        data: the data folder.
+        key: the expert's partition.
+        categories: categories of its pairs.
+        base: the base model.
+        recipe: how it is trained.
+        seed: of the training.
+        processes: number of processes.
+        held_out_ip: measures an adapter's IP on held-out prompts.
+        progress: called with the number of steps just finished.
+        others: categories for ``recipe.preserve_others``.
+
+    Returns:
+        The partition's manifest.
 
     Raises:
         InputMissing: there is no release.

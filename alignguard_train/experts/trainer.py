@@ -71,13 +71,23 @@ def train_expert(
     start: Lora | None = None,
     others: EncodedPreferences | None = None,
 ) -> TrainedExpert:
-    """Train one adapter on ``encoded``; ``progress`` counts steps.
+    """Train one adapter. The reference is the denoiser without adapter.
 
-    ``start`` is an adapter of the recipe's rank and layers to continue from. The reference is the
-    denoiser without adapter. ``others`` are the pairs that ``recipe.preserve_others`` preserves.
-    ``checkpoint`` is one file, replaced every ``recipe.checkpoint_every`` steps. ``tensorboard`` is
-    a folder for every step's scalars, and ``held_out_ip`` every ``recipe.watch_ip_every`` steps.
-    ``group`` is this process among those that train together; the first writes the checkpoint.
+    Args:
+        base: the base model.
+        encoded: the pairs to train on.
+        recipe: how to train.
+        seed: of the adapter's start and of every draw.
+        checkpoint: one file, replaced every ``recipe.checkpoint_every`` steps.
+        progress: called with the number of steps just finished.
+        tensorboard: folder for every step's scalars.
+        held_out_ip: measures an adapter's IP, every ``recipe.watch_ip_every`` steps.
+        group: this process among those that train together; the first writes the checkpoint.
+        start: adapter of the recipe's rank and layers to continue from.
+        others: pairs that ``recipe.preserve_others`` preserves.
+
+    Returns:
+        The adapter, and one row of numbers per step.
 
     Raises:
         EngineError: there is no pair, the base model is float16, ``start`` does not fit the recipe,

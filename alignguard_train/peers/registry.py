@@ -9,7 +9,14 @@ from alignguard_train.peers.concept import Peer
 
 
 def make_peer(name: str, parameters: Mapping[str, Any] | None = None) -> Peer:
-    """A peer with these parameters; defaults for the rest.
+    """Make a published method for comparison.
+
+    Args:
+        name: its key.
+        parameters: its settings; defaults for the rest.
+
+    Returns:
+        The peer.
 
     Raises:
         ValueError: no such peer, or a parameter is unknown or invalid.

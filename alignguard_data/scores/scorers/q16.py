@@ -109,10 +109,17 @@ class _Restricted(pickle.Unpickler):
 
 
 def convert_q16(source: Path, target: Path) -> tuple[int, int]:
-    """Convert the authors' ``prompts.p`` (a pickle) to safetensors; returns the vectors' shape.
+    """Convert the authors' ``prompts.p`` (a pickle) to safetensors.
 
     A torch file is read with ``weights_only``, a plain pickle by a reader that supports only
     arrays.
+
+    Args:
+        source: the pickle.
+        target: the safetensors file to write.
+
+    Returns:
+        Shape of the vectors.
 
     Raises:
         EngineError: the file is missing, contains anything but two vectors, or would run code.

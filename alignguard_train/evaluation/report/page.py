@@ -113,6 +113,12 @@ def _environment(*, escape: bool) -> Environment:
 def write_revealed(data: DataRoot) -> Path:
     """Write an unblurred page next to the report, and log it.
 
+    Args:
+        data: the data folder.
+
+    Returns:
+        The page.
+
     Raises:
         InputMissing: there is no evaluation yet.
     """

@@ -27,6 +27,14 @@ def write_summary(data: DataRoot, *, seconds: Mapping[str, float], adapter: Plac
 
     ``seconds`` maps rooms to durations; ``adapter`` is the merged adapter's file.
 
+    Args:
+        data: the data folder.
+        seconds: duration by room.
+        adapter: the merged adapter's file.
+
+    Returns:
+        The file.
+
     Raises:
         InputMissing: there is no evaluation yet.
     """
@@ -80,6 +88,13 @@ def write_model_card(data: DataRoot, *, adapter: Place) -> Place:
 
     The adapter's card with the report's tables under it, ready to be published with the adapter.
     It holds no image and no prompt.
+
+    Args:
+        data: the data folder.
+        adapter: the adapter's file.
+
+    Returns:
+        The card.
 
     Raises:
         InputMissing: nothing was evaluated yet, or the adapter has no card.
