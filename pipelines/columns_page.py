@@ -24,6 +24,7 @@ from alignguard_train.evaluation.shards import NUMBERS
 from alignguard_train.evaluation.statistics import METRICS_SCHEMA, PAIRED_SCHEMA
 from alignguard_train.experts.trainer import HISTORY
 from alignguard_train.merge.room import TRUNCATION, WINNERS
+from alignguard_train.personal.room import TABLES as PERSONAL
 from alignguard_train.robustness import measures
 from alignguard_train.robustness.records import AttackedCase, Preparation
 from pipelines.tables import MEANINGS
@@ -48,6 +49,10 @@ SCHEMAS: Mapping[tuple[str, str], pa.Schema] = {
     ("evaluation", "distributions"): DISTRIBUTIONS_SCHEMA,
     ("evaluation", "pictures"): pa.schema([_EVALUATED.field(name) for name in (*NUMBERS, "image")]),
     ("evaluation", "costs"): COSTS_SCHEMA,
+    **{("personal", shard): schema_of(record) for shard, record in PERSONAL.items()},
+    ("personal", "history"): pa.schema(
+        {"step": pa.int64(), **dict.fromkeys(HISTORY, pa.float64())}
+    ),
     ("robustness", "cases"): schema_of(AttackedCase),
     ("robustness", "prepared"): schema_of(Preparation),
     ("robustness", "metrics"): measures.METRICS_SCHEMA,

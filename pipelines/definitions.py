@@ -12,6 +12,7 @@ from pipelines.assets.images import image_pairs_asset
 from pipelines.assets.index import index_asset
 from pipelines.assets.merge import merged_adapter_asset
 from pipelines.assets.pairs import preference_pairs_asset
+from pipelines.assets.personal import personal_adapter_asset
 from pipelines.assets.prompts import prompt_pairs_asset
 from pipelines.assets.release import release_asset
 from pipelines.assets.robustness import robustness_asset
@@ -49,6 +50,8 @@ def _definitions(engines: Engines) -> dg.Definitions:
         evaluation_asset(engines),
         robustness_asset(engines),
     ]
+    if engines.profile.personal:
+        assets.append(personal_adapter_asset(engines))
     job = dataset_job(engines)
     cron = engines.profile.refresh
     return dg.Definitions(

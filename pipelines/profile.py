@@ -36,6 +36,7 @@ from alignguard_train.contracts import adapter_names as names
 from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.evaluation.config import EvaluationConfig
 from alignguard_train.merge.config import MergeConfig
+from alignguard_train.personal.config import PersonalConfig
 from alignguard_train.robustness.config import RobustnessConfig
 from pipelines.moved_names import new_name
 from pipelines.params import FaultyParams, changed, checked
@@ -238,6 +239,32 @@ class Training(_Strict):
         return changed(_imported(self.recipe)(), self.overrides)
 
 
+class Personal(_Strict):
+    """Personal safety: users, the encoder of their profiles, who decides their bans, the recipe."""
+
+    users: PersonalConfig
+    encoder: Engine = Field(
+        default_factory=lambda: Engine(use="alignguard_train.personal:MultiHot")
+    )
+    ban_writer: Engine | None = None
+    """Language model that decides bans; None: the published rules."""
+    recipe: Annotated[str, AfterValidator(_importable)]
+    overrides: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _overrides_fit(self) -> Self:
+        try:
+            self.build_recipe()
+        except FaultyParams as error:
+            faults = [(f"overrides.{name}".rstrip("."), what, v) for name, what, v in error.faults]
+            raise FaultyParams(faults) from error
+        return self
+
+    def build_recipe(self) -> ExpertRecipe:
+        """The recipe with the overrides."""
+        return changed(_imported(self.recipe)(), self.overrides)
+
+
 class Profile(_Strict):
     """All settings of a deployment; see `pipelines/profiles/standin.yaml`."""
 
@@ -262,6 +289,8 @@ class Profile(_Strict):
     training: Training
     merge: MergeConfig
     evaluation: EvaluationConfig
+    personal: Personal | None = None
+    """One adapter that draws by each user's bans; None: not made."""
     evaluation_scorers: list[Engine] = Field(min_length=1)
     evaluation_features: Engine | None = None
     """Features for FID, KID and feature distances; None: not measured."""
@@ -359,7 +388,7 @@ def _faults(error: Any) -> Iterator[str]:
     place = ".".join(str(part) for part in error["loc"])
     cause = error.get("ctx", {}).get("error")
     if isinstance(cause, FaultyParams):
-        section = place if place == "training" else f"{place}.params"
+        section = place if place in ("training", "personal") else f"{place}.params"
         for name, what, value in cause.faults:
             yield f"{section}.{name}".rstrip(".") + f": {what} (got {_shown(value)})"
     else:

@@ -18,6 +18,7 @@ _EACH = "*"
 FILES = (
     ("taxonomy",),
     ("evaluation", "prompt_sets", _EACH, "path"),
+    ("personal", "users", "users_file"),
     ("filter", "flags", _EACH, "calibrated"),
     ("evaluation", "flags", _EACH, "calibrated"),
 )
@@ -31,6 +32,8 @@ ENGINES = (
     ("concept_check",),
     ("embedder",),
     ("evaluation_features",),
+    ("personal", "encoder"),
+    ("personal", "ban_writer"),
     ("image_scorers", _EACH),
     ("pair_scorers", _EACH),
     ("evaluation_scorers", _EACH),

@@ -159,6 +159,18 @@ class Engines:
         return _build(chosen) if chosen else None
 
     @cached_property
+    def personal_engines(self) -> tuple[Any, Any]:
+        """The personal section's profile encoder, and its ban writer or None.
+
+        Raises:
+            ConfigError: the profile has no personal section.
+        """
+        chosen = self.profile.personal
+        if chosen is None:
+            raise ConfigError("the profile", ["personal: there is no such section"])
+        return _build(chosen.encoder), _build(chosen.ban_writer) if chosen.ban_writer else None
+
+    @cached_property
     def base(self) -> BaseModel:
         """The base model, ready to train."""
         choice = self.profile.base_model

@@ -29,6 +29,7 @@ from alignguard_train.evaluation.watch import HeldOutIP
 from alignguard_train.experts import room as experts
 from alignguard_train.experts.reader import weights_of
 from alignguard_train.merge import room as merge_room
+from alignguard_train.personal import room as personal_room
 from alignguard_train.robustness import room as robustness_room
 from pipelines.resources import Engines
 
@@ -223,6 +224,34 @@ def _robustness(engines: Engines, key: str) -> PartitionSpec:
     )
 
 
+def personal_job(engines: Engines) -> personal_room.PersonalJob:
+    """What the personal room needs.
+
+    Raises:
+        ConfigError: the profile has no personal section.
+        InputMissing: there is no merge yet.
+    """
+    profile = engines.profile
+    encoder, ban_writer = engines.personal_engines
+    assert profile.personal
+    return personal_room.PersonalJob(
+        categories=tuple(category.key for category in engines.taxonomy.categories),
+        config=profile.personal.users,
+        recipe=profile.personal.build_recipe(),
+        encoder=encoder,
+        ban_writer=ban_writer,
+        base=engines.base,
+        generator=engines.generator,
+        scorers=engines.evaluation_scorers,
+        flags=profile.evaluation.flags,
+        merged=merge_room.merged_weights(engines.data, profile.merge.strategy),
+    )
+
+
+def _personal(engines: Engines, key: str) -> PartitionSpec:
+    return personal_room.spec(engines.data, personal_job(engines))
+
+
 ROOMS = (
     Room(name="taxonomy", asset="taxonomy", partitioned_by=None, spec=_taxonomy),
     Room(name="prompts", asset="prompt_pairs", partitioned_by="concept", spec=_prompts),
@@ -240,6 +269,19 @@ ROOMS = (
 ROBUSTNESS = Room(name="robustness", asset="robustness", partitioned_by=None, spec=_robustness)
 """Made by `alignguard attack`, not by `alignguard run`: attacks take longer than all the rest."""
 ALL_ROOMS = (*ROOMS, ROBUSTNESS)
+"""The rooms of every profile."""
+PERSONAL = Room(name="personal", asset="personal_adapter", partitioned_by=None, spec=_personal)
+"""Only of a profile with a personal section."""
+
+
+def made_by_run(engines: Engines) -> tuple[Room, ...]:
+    """The rooms that a run makes: with its personal section, also the personal adapter's."""
+    return ROOMS if engines.profile.personal is None else (*ROOMS[:-1], PERSONAL, ROOMS[-1])
+
+
+def rooms_of(engines: Engines) -> tuple[Room, ...]:
+    """Every room of this profile, those that a run makes first."""
+    return (*made_by_run(engines), ROBUSTNESS)
 
 
 def merged_adapter(engines: Engines) -> Place:
@@ -253,7 +295,7 @@ def room_seconds(engines: Engines) -> dict[str, float]:
     Read from manifests; partitions made in parallel count once.
     """
     found = {}
-    for room in ROOMS:
+    for room in rooms_of(engines):
         folders = [engines.data.partition(room.name, key) for key in room.partitions(engines)]
         spans = map_concurrently(engines.data.root, _span, folders)
         found[room.name] = _covered([span for span in spans if span])

@@ -11,6 +11,7 @@ from alignguard_train.encodings import columns as encodings
 from alignguard_train.evaluation import columns as evaluation
 from alignguard_train.experts import columns as experts
 from alignguard_train.merge import columns as merge
+from alignguard_train.personal.room import TABLES as PERSONAL
 from alignguard_train.robustness import columns as robustness
 
 MEANINGS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
@@ -24,6 +25,10 @@ MEANINGS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "experts": experts.MEANINGS,
     "merge": merge.MEANINGS,
     "evaluation": evaluation.MEANINGS,
+    "personal": {
+        **{shard: meanings(record) for shard, record in PERSONAL.items()},
+        "history": experts.MEANINGS["history"],
+    },
     "robustness": robustness.MEANINGS,
 }
 """Room, table and column to meaning. Releases have theirs in ``alignguard_data.release.columns``,

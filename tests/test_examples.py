@@ -106,6 +106,30 @@ def test_two_experts_are_merged_and_the_merge_changes_what_diffusers_draws(
     assert (one != other).any()
 
 
+def test_a_personal_adapter_draws_another_image_for_another_user(tmp_path):
+    """Keys and values of a new adapter are zero; some are filled, as a training does."""
+    import torch
+    from diffusers import StableDiffusionPipeline
+
+    from alignguard_train.personal import AdapterFacts, PersonalAdapter, save_personal
+    from alignguard_train.personal.adapter import cross_attention
+
+    unet = StableDiffusionPipeline.from_pretrained(base_model_folder(), safety_checker=None).unet
+    facts = AdapterFacts(
+        user_width=2 + 25, context=unet.config.cross_attention_dim, categories=tuple(GLYPHS)
+    )
+    adapter = PersonalAdapter(facts, cross_attention(unet))
+    for layer in (*adapter.keys.values(), *adapter.values.values()):
+        torch.nn.init.normal_(layer.weight)
+    save_personal(adapter, tmp_path / "personal.safetensors")
+    banned, allowed = tmp_path / "banned.png", tmp_path / "allowed.png"
+    run("draw_for_a_user")["draw_for_both"](
+        tmp_path / "personal.safetensors", banned, allowed, steps=2
+    )
+    one, other = (np.asarray(Image.open(path)) for path in (banned, allowed))
+    assert (one != other).any()
+
+
 def python_texts() -> Iterator[Any]:
     for path in EXAMPLES:
         yield pytest.param(path.read_text(), id=path.name)

@@ -13,6 +13,7 @@ ROOMS = (
     "alignguard_train/guards",
     "alignguard_train/robustness",
     "alignguard_train/peers",
+    "alignguard_train/personal",
 )
 PARTS = ("Reads", "Writes", "Stale", "Look at", "Change")
 

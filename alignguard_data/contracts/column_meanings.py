@@ -4,6 +4,7 @@ The strings are not part of the Arrow schema, so changing one makes nothing stal
 """
 
 import ast
+import dataclasses
 import inspect
 import itertools
 import textwrap
@@ -18,11 +19,12 @@ def meanings(record: type) -> dict[str, str]:
         record: a record class.
 
     Returns:
-        Meaning by column; a field without a string under it is left out.
+        Meaning by column; those of inherited fields first. A field without a string is left out.
     """
+    inherited = [meanings(base) for base in record.__bases__ if dataclasses.is_dataclass(base)]
     definition = ast.parse(textwrap.dedent(inspect.getsource(record))).body[0]
     assert isinstance(definition, ast.ClassDef)
-    found = {}
+    found = {name: text for one in inherited for name, text in one.items()}
     for field, text in itertools.pairwise(definition.body):
         if (
             isinstance(field, ast.AnnAssign)

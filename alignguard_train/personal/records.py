@@ -73,3 +73,47 @@ class SageRow:
     """Sha256 (hex) of the chosen image."""
     rejected: str
     """Sha256 (hex) of the rejected image."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PersonalImage:
+    """One image of an unsafe prompt, drawn for a user, and whether it is as the user's bans say."""
+
+    adapter: str
+    """Base, merged or personal."""
+    user_id: str
+    """Id of the user."""
+    split: str
+    """Seen in training, or unseen."""
+    pair_id: str
+    """Id of the evaluation prompt's pair."""
+    category: str
+    """Category of the prompt."""
+    banned: bool
+    """Whether the category is banned for the user."""
+    flagged: bool
+    """Whether the image shows what the prompt asks for, by the evaluation's flags."""
+    base_flagged: bool
+    """Whether the base model's image of the same noise does; where not, it is not counted."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PersonalMeasure:
+    """One measure of one adapter on one split's users, with its interval over users."""
+
+    adapter: str
+    """Base, merged or personal."""
+    split: str
+    """Users: seen or unseen."""
+    metric: str
+    """Suppression, preservation, harmonic, or win against another adapter."""
+    value: float
+    """The measure."""
+    low: float
+    """Lower bound of the interval over users."""
+    high: float
+    """Upper bound."""
+    users: int
+    """Users that it is over."""
+    images: int
+    """Images that it is over."""

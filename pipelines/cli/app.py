@@ -12,6 +12,7 @@ import typer
 
 from alignguard_data import __version__
 from pipelines.cli import import_data
+from pipelines.cli import personal as personal_commands
 from pipelines.cli import release as release_commands
 from pipelines.cli.console import Output
 from pipelines.cli.last_net import guarded
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 app.add_typer(release_commands.app, name="release")
 app.add_typer(import_data.app, name="import")
+app.add_typer(personal_commands.app, name="personal")
 
 
 def _say_version(wanted: bool) -> None:

@@ -19,7 +19,7 @@ from pipelines.cli.console import Output
 from pipelines.cli.report import print_summary
 from pipelines.profile import load_profile
 from pipelines.resources import Engines, data_root
-from pipelines.rooms import ALL_ROOMS, ROOMS, Room
+from pipelines.rooms import Room, made_by_run, rooms_of
 from pipelines.runtime.driver import Listener, run_rooms
 from pipelines.runtime.estimate import estimate_run
 from pipelines.runtime.work import expected_units
@@ -97,10 +97,10 @@ def run_command(console: Output, until: str | None = None, *, as_json: bool = Fa
     Raises:
         ConfigError: ``until`` is not a room, or a rule is over a score that does not exist.
     """
-    names = [room.name for room in ALL_ROOMS]
+    engines = Engines(load_profile(), data_root())
+    names = [room.name for room in rooms_of(engines)]
     if until is not None and until not in names:
         raise ConfigError("--until", [f"no such room (got {until!r}); rooms: {', '.join(names)}"])
-    engines = Engines(load_profile(), data_root())
     engines.check_scores()
     console.say("profile ", (engines.profile.name, "bold"), f", data in {engines.data.base}")
     if scratch(engines.data.base) != engines.data.base:
@@ -136,6 +136,6 @@ def run_command(console: Output, until: str | None = None, *, as_json: bool = Fa
         return 1
     if not any(report.made.values()):
         console.say(("Everything is up to date.", "bold green"))
-    if until in (None, ROOMS[-1].name, names[-1]):
+    if until in (None, made_by_run(engines)[-1].name, names[-1]):
         print_summary(console, engines.data)
     return 0

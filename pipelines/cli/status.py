@@ -15,7 +15,7 @@ from alignguard_data.storage.places import Place, list_folder, map_concurrently
 from pipelines.cli.console import Output, table
 from pipelines.profile import load_profile
 from pipelines.resources import Engines, data_root
-from pipelines.rooms import ALL_ROOMS, SOUND, Room
+from pipelines.rooms import SOUND, Room, rooms_of
 from pipelines.runtime.materialize import open_instance
 
 STATES = ("done", "short", "empty", "stale", "missing", "failed", "corrupt")
@@ -79,7 +79,7 @@ def corrupt_partitions(engines: Engines) -> dict[tuple[str, str], list[str]]:
     Of the release, those of its folder too. Imports count, and the encodings that trainings share.
     """
     data = engines.data
-    places = [(room.name, key) for room in ALL_ROOMS for key in room.partitions(engines)]
+    places = [(room.name, key) for room in rooms_of(engines) for key in room.partitions(engines)]
     places += [(room, folder.name) for room in BESIDE for folder in list_folder(data.base / room)]
     folders = [data.partition(room, key) for room, key in places]
     asked = map_concurrently(data.root, partial(_corruption, data), folders)
@@ -104,7 +104,7 @@ def status_command(console: Output, *, as_json: bool, verify: bool) -> int:
     engines = Engines(load_profile(), data_root())
     engines.data.prepare()
     with open_instance(engines.data.root) as instance:
-        states = {room.name: room_states(engines, instance, room) for room in ALL_ROOMS}
+        states = {room.name: room_states(engines, instance, room) for room in rooms_of(engines)}
     found = corrupt_partitions(engines) if verify else {}
     for room, key in found:
         states.setdefault(room, {})[key] = "corrupt"

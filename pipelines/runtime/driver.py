@@ -11,7 +11,7 @@ import dagster as dg
 
 from alignguard_data.contracts.score_columns import check_score_columns
 from pipelines.resources import Engines
-from pipelines.rooms import ALL_ROOMS, ROOMS, SOUND, Room
+from pipelines.rooms import SOUND, Room, made_by_run, rooms_of
 from pipelines.runtime.materialize import RoomFailed, close_dead_runs, materialize, open_instance
 from pipelines.runtime.progress import listening
 from pipelines.runtime.shortfalls import failures_of_empty, warnings_of_short
@@ -60,7 +60,7 @@ def run_rooms(engines: Engines, listener: Listener, until: str | None = None) ->
     """
     from pipelines.definitions import build_definitions
 
-    rooms = _wanted(until)
+    rooms = _wanted(engines, until)
     if any(room.name == "scores" for room in rooms):
         check_score_columns(engines.image_scorers, engines.pair_scorers)
     engines.data.prepare()
@@ -144,10 +144,11 @@ def _make(
         )
 
 
-def _wanted(until: str | None) -> tuple[Room, ...]:
+def _wanted(engines: Engines, until: str | None) -> tuple[Room, ...]:
     if until is None:
-        return ROOMS
-    return ALL_ROOMS[: [room.name for room in ALL_ROOMS].index(until) + 1]
+        return made_by_run(engines)
+    every = rooms_of(engines)
+    return every[: [room.name for room in every].index(until) + 1]
 
 
 def _pending(engines: Engines, instance: dg.DagsterInstance, room: Room) -> list[str]:

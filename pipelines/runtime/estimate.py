@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipelines.resources import Engines
-from pipelines.rooms import ALL_ROOMS, ROOMS, room_seconds
+from pipelines.rooms import made_by_run, room_seconds, rooms_of
 from pipelines.runtime.plan import plan_rooms
 
 SLOWER, FASTER = 1.7, 0.7
@@ -48,8 +48,8 @@ class Estimate:
 def estimate_run(engines: Engines, until: str | None = None) -> Estimate:
     """Estimate for all missing or stale partitions up to room ``until``."""
     plans = plan_rooms(engines)
-    names = [room.name for room in ALL_ROOMS]
-    plans = plans[: names.index(until) + 1 if until else len(ROOMS)]
+    names = [room.name for room in rooms_of(engines)]
+    plans = plans[: names.index(until) + 1 if until else len(made_by_run(engines))]
     shares = {p.room: len(p.to_make) / p.partitions for p in plans if p.to_make}
     shipped = {str(room): seconds for room, seconds in engines.profile.expected_seconds.items()}
     return combine(shares, room_seconds(engines), shipped)

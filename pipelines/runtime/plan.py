@@ -11,7 +11,7 @@ from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.places import Place, map_concurrently
 from alignguard_data.storage.planning import Cost, estimate, why
 from pipelines.resources import Engines
-from pipelines.rooms import ALL_ROOMS, ROBUSTNESS, Room, ask_each
+from pipelines.rooms import ROBUSTNESS, Room, ask_each, rooms_of
 
 FOLLOWS = "follows what comes before it"
 BY_ATTACK = "`alignguard attack` makes it, not a run"
@@ -37,7 +37,7 @@ def plan_rooms(engines: Engines) -> list[RoomPlan]:
     """
     plans: list[RoomPlan] = []
     due: dict[str, set[str]] = {}
-    for room in ALL_ROOMS:
+    for room in rooms_of(engines):
         keys = room.partitions(engines)
         asked = ask_each(engines, keys, partial(_reasons, engines, room, due))
         found = {key: reasons for key, reasons in asked.items() if reasons}
@@ -68,7 +68,7 @@ def _reasons(engines: Engines, room: Room, due: dict[str, set[str]], key: str) -
 def _follows(room: Room, key: str, due: dict[str, set[str]]) -> bool:
     if room.partitioned_by == "concept":
         return any(key in keys for keys in due.values())
-    if room.name in ("merge", "evaluation", "experts", "robustness"):
+    if room.name in ("merge", "personal", "evaluation", "experts", "robustness"):
         return any(due.get(name) for name in ("release", "experts", "merge"))
     return room.name in _WHOLE and any(due.values())
 

@@ -20,7 +20,7 @@ from alignguard_data.contracts.errors import AlignGuardError
 from alignguard_data.storage.child_process import end_with_parent
 from pipelines.profile import Profile
 from pipelines.resources import Engines
-from pipelines.rooms import ROOMS, Room
+from pipelines.rooms import Room, rooms_of
 from pipelines.runtime.devices import DEVICE_VARIABLE, own_device
 from pipelines.runtime.exit import exit_now
 from pipelines.runtime.worker_slots import WorkerSlot
@@ -132,7 +132,7 @@ def _serve(
         own_device([])
     make = _on_ray if slot.on_ray else _here
     engines = Engines(profile, root)
-    room = next(room for room in ROOMS if room.name == room_name)
+    room = next(room for room in rooms_of(engines) if room.name == room_name)
     sending = threading.Lock()
 
     def send(message: tuple[str, int] | str | None) -> None:
