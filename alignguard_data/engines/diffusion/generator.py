@@ -104,20 +104,37 @@ class DiffusersImageGenerator:
     def render(
         self, prompts: Sequence[str], seeds: Sequence[int], progress: Progress | None = None
     ) -> Pixels:
-        """One image per prompt, uint8 (len(prompts), height, width, 3), from the noise of its seed.
+        """Render each prompt from the noise of its seed.
+
+        Args:
+            prompts: one per image.
+            seeds: seed of the initial noise, one per prompt.
+            progress: called with the number of images just finished.
+
+        Returns:
+            The images, uint8 (len(prompts), height, width, 3).
 
         Raises:
             EngineError: the checkpoint cannot be loaded, or one image does not fit into memory.
+            ValueError: not one seed per prompt.
         """
         if len(prompts) != len(seeds):
             raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds")
         return self._loaded().render(prompts, seeds, progress)
 
     def render_conditions(self, conditions: "Conditions", seeds: Sequence[int]) -> Pixels:
-        """One image per row of text states, as :meth:`render` draws the text that they encode.
+        """Render text states, as :meth:`render` draws the text that they encode.
+
+        Args:
+            conditions: one row per image.
+            seeds: seed of the initial noise, one per row.
+
+        Returns:
+            The images, uint8 (len(conditions), height, width, 3).
 
         Raises:
             EngineError: as of :meth:`render`.
+            ValueError: not one seed per row.
         """
         if len(conditions) != len(seeds):
             raise ValueError(f"{len(conditions)} rows of text states but {len(seeds)} seeds")

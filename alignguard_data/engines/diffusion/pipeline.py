@@ -169,13 +169,20 @@ class DiffusersPipe:
     def render(
         self, prompts: Sequence[str] | Conditions, seeds: Sequence[int], progress: Progress | None
     ) -> Pixels:
-        """One uint8 image (height, width, 3) per prompt, or per row of text states.
+        """Render each prompt from the noise of its seed; batches run in parallel on a CPU.
 
-        Batches run in parallel on a CPU.
+        Args:
+            prompts: one per image.
+            seeds: seed of the initial noise, one per prompt.
+            progress: called with the number of images just finished.
+
+        Returns:
+            The images, uint8 (len(prompts), height, width, 3).
 
         Raises:
             EngineError: one image does not fit into memory, the device failed, or it lacks the
                 configured attention kernel.
+            RuntimeError: the model failed for another reason.
         """
         while True:
             try:
