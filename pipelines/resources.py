@@ -137,6 +137,7 @@ class Engines:
             "image_scorers": _keys(self.image_scorers),
             "pair_scorers": _keys(self.pair_scorers),
             "evaluation_scorers": _keys(self.evaluation_scorers),
+            "robustness_scorers": _keys(self.attack_scorers),
         }
         if faults := unknown_scores(self.profile, known):
             raise ConfigError(f"profile {self.profile.name}", faults)

@@ -17,13 +17,20 @@ Keys = Mapping[str, Sequence[str]]
 """Scorers' names and the keys of their scores."""
 
 
-def _scores_read(profile: "Profile") -> dict[str, list[ScoreRead]]:
-    """What is read, by the profile's field that lists the scorers to give it."""
-    return {
-        "image_scorers": profile.filter.scores_read(),
-        "pair_scorers": profile.filter.pair_scores_read(),
-        "evaluation_scorers": profile.evaluation.scores_read(),
-    }
+_Reads = list[tuple[tuple[str, ...], list[ScoreRead]]]
+
+
+def _scores_read(profile: "Profile") -> _Reads:
+    """What is read, each with the profile's fields that list the scorers to give it."""
+    coherent = profile.robustness.coherent
+    field = "robustness.coherent"
+    attacked = [ScoreRead(field, coherent.scorer, coherent.key)] if coherent else []
+    return [
+        (("image_scorers",), profile.filter.scores_read()),
+        (("pair_scorers",), profile.filter.pair_scores_read()),
+        (("evaluation_scorers",), profile.evaluation.scores_read()),
+        (("evaluation_scorers", "robustness_scorers"), attacked),
+    ]
 
 
 def unknown_scores(profile: "Profile", known: Mapping[str, Keys]) -> list[str]:
@@ -35,25 +42,30 @@ def unknown_scores(profile: "Profile", known: Mapping[str, Keys]) -> list[str]:
     """
     return [
         fault
-        for field, reads in _scores_read(profile).items()
+        for fields, reads in _scores_read(profile)
         for read in reads
-        if (fault := no_such_score(read, known[field], field))
+        if (fault := no_such_score(read, _together(known, fields), " and ".join(fields)))
     ]
 
 
 def faults_of_stated(profile: "Profile") -> list[str]:
     """The messages of :func:`unknown_scores` that need no scorer built."""
     faults = []
-    for field, reads in _scores_read(profile).items():
-        stated = [_stated(engine.builder) for engine in getattr(profile, field)]
+    for fields, reads in _scores_read(profile):
+        engines = [engine for field in fields for engine in getattr(profile, field)]
+        stated = [_stated(engine.builder) for engine in engines]
         known = dict(one for one in stated if one)
         faults += [
             fault
             for read in reads
             if read.scorer in known or all(stated)  # else another may have that name
-            if (fault := no_such_score(read, known, field))
+            if (fault := no_such_score(read, known, " and ".join(fields)))
         ]
     return faults
+
+
+def _together(known: Mapping[str, Keys], fields: Sequence[str]) -> dict[str, Sequence[str]]:
+    return {name: keys for field in fields for name, keys in known[field].items()}
 
 
 def _stated(scorer: Any) -> tuple[str, tuple[str, ...]] | None:

@@ -45,6 +45,9 @@ READ = {
     "evaluation.clip_score.key: clip gives no 'cosine'; there are score": {
         "evaluation": {"clip_score": {"scorer": "clip", "key": "cosine"}}
     },
+    "robustness.coherent.scorer: evaluation_scorers and robustness_scorers has no 'ghost'": {
+        "robustness": {"coherent": at(Q16, scorer="ghost")}
+    },
     "evaluation.clip_score.scorer: evaluation_scorers has no 'clip'; there are nudenet": {
         "evaluation_scorers": [{"use": "alignguard_data.scores:NudeNetScorer"}],
         "evaluation": {"flags": [at(NUDE)]},
@@ -81,6 +84,9 @@ BUILT = {
         "filter__flags": [{**GLYPHS, "scorer": "ghost"}]
     },
     "filter.flags.0.key: glyphs gives no 'comet'": {"filter__flags": [{**GLYPHS, "key": "comet"}]},
+    "robustness.coherent.key: coherence gives no 'sure'; there are": {
+        "robustness__coherent": {"scorer": "coherence", "key": "sure", "at_least": 0.5}
+    },
     "evaluation.fidelity.key: scene gives no 'right'": {
         "evaluation__fidelity": {"scorer": "scene", "key": "right"}
     },
