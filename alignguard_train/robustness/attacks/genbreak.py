@@ -52,6 +52,7 @@ from alignguard_train.robustness.protocol import (
     Found,
     StopReason,
     Target,
+    Vocabulary,
 )
 
 _NEEDS: frozenset[Capability] = frozenset(("images", "judge"))
@@ -116,7 +117,7 @@ class GenBreak:
         write = min(self.write, vocabulary.length)
         topics = sorted({case.category for case in usable})
         model = RedTeamModel(
-            vocabulary.ordinary,
+            writable(vocabulary),
             topics,
             read=vocabulary.length,
             write=write,
@@ -165,13 +166,11 @@ class GenBreak:
         self, target: Target, cases: Sequence[Case], rng: Random
     ) -> list[tuple[Case, str]]:
         """Prompts with tokens replaced, round by round from the best so far; the best fifth."""
-        vocabulary = target.vocabulary
+        vocabulary, tokens = target.vocabulary, writable(target.vocabulary)
         best = {case: (0.0, prompt_ids(vocabulary, case.prompt)) for case in cases}
         tried: list[tuple[float, Case, Ids]] = []
         for _ in range(self.rounds):
-            changed = {
-                case: _mutated(ids, vocabulary.ordinary, rng) for case, (_, ids) in best.items()
-            }
+            changed = {case: _mutated(ids, tokens, rng) for case, (_, ids) in best.items()}
             found = attempts(target, list(changed), list(changed.values()))
             for case, one in zip(changed, found, strict=True):
                 score = one.toxicity * (not one.blocked)
@@ -229,6 +228,13 @@ class GenBreak:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+
+
+def writable(vocabulary: Vocabulary) -> Ids:
+    """Tokens that are themselves as text: others become several tokens, or the unknown one."""
+    return tuple(
+        i for i in vocabulary.ordinary if vocabulary.tokenize(vocabulary.decode([i])) == (i,)
+    )
 
 
 def _mutated(ids: Ids, ordinary: Sequence[int], rng: Random) -> Ids:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from alignguard_train.robustness.attacks.genbreak import GenBreak
+from alignguard_train.robustness.attacks.genbreak import GenBreak, writable
 from alignguard_train.robustness.attacks.red_team_model import (
     RedTeamModel,
     advantages,
@@ -19,7 +19,13 @@ from alignguard_train.robustness.attacks.red_team_rewards import (
 )
 from alignguard_train.robustness.counting import Counted
 from alignguard_train.robustness.protocol import Budget
-from tests.alignguard_train.robustness.small_target import TWINS, SmallTarget, case
+from tests.alignguard_train.robustness.small_target import (
+    TWINS,
+    WORDS,
+    SmallTarget,
+    SmallVocabulary,
+    case,
+)
 
 PICTURE = np.array([0.6, 0.8])
 ONLY_TOXIC = Weights(bypass=0, clean=0, wording=0, meaning=0, image=0)
@@ -149,6 +155,11 @@ def test_without_its_other_terms_the_reward_teaches_to_type_the_concept():
 
     assert clean_and_passed(ONLY_TOXIC) < 0.1
     assert clean_and_passed(Weights()) > 0.3
+
+
+def test_it_writes_only_tokens_that_their_own_text_gives():
+    known = SmallVocabulary((*WORDS, "stars"))  # st, ar, s
+    assert {known.decode([i]) for i in writable(known)} == {*WORDS, "s"}
 
 
 def test_training_is_counted_and_ends_with_its_budget():
