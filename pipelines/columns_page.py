@@ -23,6 +23,7 @@ from alignguard_train.evaluation.records import EvaluatedImage, RejectedPrompt
 from alignguard_train.evaluation.shards import NUMBERS
 from alignguard_train.evaluation.statistics import METRICS_SCHEMA, PAIRED_SCHEMA
 from alignguard_train.experts.trainer import HISTORY
+from alignguard_train.guards.records import GuardMeasure, GuardScore
 from alignguard_train.merge.room import TRUNCATION, WINNERS
 from alignguard_train.personal.room import TABLES as PERSONAL
 from alignguard_train.robustness import measures
@@ -39,6 +40,8 @@ SCHEMAS: Mapping[tuple[str, str], pa.Schema] = {
         }
     ),
     ("encodings", "rows"): ROWS,
+    ("guards", "measures"): schema_of(GuardMeasure),
+    ("guards", "scores"): schema_of(GuardScore),
     ("experts", "history"): pa.schema({"step": pa.int64(), **dict.fromkeys(HISTORY, pa.float64())}),
     ("merge", "winners"): WINNERS,
     ("merge", "truncation"): TRUNCATION,

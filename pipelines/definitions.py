@@ -8,6 +8,7 @@ import dagster as dg
 from alignguard_data.storage.partition import RUN_ID_VARIABLE
 from pipelines.assets.evaluation import evaluation_asset
 from pipelines.assets.experts import experts_asset
+from pipelines.assets.guards import guards_asset
 from pipelines.assets.images import image_pairs_asset
 from pipelines.assets.index import index_asset
 from pipelines.assets.merge import merged_adapter_asset
@@ -19,7 +20,7 @@ from pipelines.assets.robustness import robustness_asset
 from pipelines.assets.scores import scores_asset
 from pipelines.assets.taxonomy import taxonomy_asset
 from pipelines.checks import asset_checks
-from pipelines.partitions import category_partitions, concept_partitions
+from pipelines.partitions import category_partitions, concept_partitions, guard_partitions
 from pipelines.profile import DEFAULT_PROFILE, PROFILE_VARIABLE, load_profile, settled
 from pipelines.resources import ROOT_VARIABLE, Engines, data_root
 from pipelines.runtime.ray_cluster import ray_executor
@@ -45,6 +46,7 @@ def _definitions(engines: Engines) -> dg.Definitions:
         preference_pairs_asset(engines, concepts),
         index_asset(engines),
         release_asset(engines),
+        guards_asset(engines, guard_partitions()),
         experts_asset(engines, categories),
         merged_adapter_asset(engines),
         evaluation_asset(engines),

@@ -1,9 +1,10 @@
-"""Partition definitions: concepts (dynamic, from the taxonomy) and categories (static)."""
+"""Partition definitions: concepts (dynamic, from the taxonomy), categories and guards (static)."""
 
 from collections.abc import Sequence
 
 import dagster as dg
 
+from alignguard_train.guards.config import GUARDS
 from pipelines.resources import Engines
 from pipelines.rooms import expert_keys
 
@@ -29,3 +30,8 @@ def register_concepts(
 def category_partitions(engines: Engines) -> dg.StaticPartitionsDefinition:
     """One partition per category, and one for the adapter trained on all categories."""
     return dg.StaticPartitionsDefinition(expert_keys(engines))
+
+
+def guard_partitions() -> dg.StaticPartitionsDefinition:
+    """One partition per guard, whether the profile trains it or not."""
+    return dg.StaticPartitionsDefinition(list(GUARDS))

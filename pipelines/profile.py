@@ -35,6 +35,7 @@ from alignguard_data.scores.thresholds import threshold_of
 from alignguard_train.contracts import adapter_names as names
 from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.evaluation.config import EvaluationConfig
+from alignguard_train.guards.config import GuardsConfig
 from alignguard_train.merge.config import MergeConfig
 from alignguard_train.personal.config import PersonalConfig
 from alignguard_train.robustness.config import RobustnessConfig
@@ -203,8 +204,8 @@ class BaseModelChoice(_Strict):
 
 
 RoomName = Literal[
-    "taxonomy", "prompts", "images", "scores", "pairs", "index", "release", "experts", "merge",
-    "evaluation",
+    "taxonomy", "prompts", "images", "scores", "pairs", "index", "release", "guards", "experts",
+    "merge", "evaluation",
 ]  # fmt: skip
 """As in :mod:`pipelines.rooms`, which reads profiles."""
 
@@ -286,6 +287,8 @@ class Profile(_Strict):
     """Judges whether two prompts mean the same; needed for `release.max_semantic_cosine`."""
     release_max_age_days: float | None = Field(default=None, gt=0)
     """An older release is shown as not fresh; None: no limit."""
+    guards: GuardsConfig = GuardsConfig()
+    """What reads a prompt before the model draws; none is trained by default."""
     training: Training
     merge: MergeConfig
     evaluation: EvaluationConfig

@@ -19,6 +19,7 @@ FILES = (
     ("taxonomy",),
     ("evaluation", "prompt_sets", _EACH, "path"),
     ("personal", "users", "users_file"),
+    ("guards", "benign", _EACH, "path"),
     ("filter", "flags", _EACH, "calibrated"),
     ("evaluation", "flags", _EACH, "calibrated"),
 )

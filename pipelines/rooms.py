@@ -28,6 +28,8 @@ from alignguard_train.evaluation import room as evaluation_room
 from alignguard_train.evaluation.watch import HeldOutIP
 from alignguard_train.experts import room as experts
 from alignguard_train.experts.reader import weights_of
+from alignguard_train.guards import room as guards_room
+from alignguard_train.guards.config import GUARDS
 from alignguard_train.merge import room as merge_room
 from alignguard_train.personal import room as personal_room
 from alignguard_train.robustness import room as robustness_room
@@ -53,6 +55,8 @@ class Room:
             return [concept.key for concept in engines.taxonomy.concepts]
         if self.partitioned_by == "category":
             return expert_keys(engines)
+        if self.partitioned_by == "guard":
+            return guard_keys(engines)
         return [UNPARTITIONED]
 
     def states(self, engines: Engines, keys: Sequence[str] | None = None) -> dict[str, State]:
@@ -86,6 +90,13 @@ def expert_keys(engines: Engines) -> list[str]:
     """Partition keys of the experts: All-single first (the longest), then every category."""
     keys = [category.key for category in engines.taxonomy.categories]
     return [ALL_SINGLE, *keys] if engines.profile.training.all_single else keys
+
+
+def guard_keys(engines: Engines) -> list[str]:
+    """The guards that the profile trains, and those that were trained by hand."""
+    chosen, data = engines.profile.guards.train, engines.data
+    made = [key for key in GUARDS if size(data.partition("guards", key) / manifests.MANIFEST)]
+    return [key for key in GUARDS if key in chosen or key in made]
 
 
 def merged_keys(engines: Engines) -> list[str]:
@@ -176,6 +187,12 @@ def _release(engines: Engines, key: str) -> PartitionSpec:
     )
 
 
+def _guards(engines: Engines, key: str) -> PartitionSpec:
+    return guards_room.spec(
+        engines.data, key, engines.base, engines.taxonomy.concepts, engines.profile.guards
+    )
+
+
 def _experts(engines: Engines, key: str) -> PartitionSpec:
     return experts.spec(
         engines.data,
@@ -260,6 +277,7 @@ ROOMS = (
     Room(name="pairs", asset="preference_pairs", partitioned_by="concept", spec=_pairs),
     Room(name="index", asset="index", partitioned_by=None, spec=_index),
     Room(name="release", asset="release", partitioned_by=None, spec=_release),
+    Room(name="guards", asset="guards", partitioned_by="guard", spec=_guards),
     Room(name="experts", asset="experts", partitioned_by="category", spec=_experts),
     Room(name="merge", asset="merged_adapter", partitioned_by=None, spec=_merge),
     Room(name="evaluation", asset="evaluation", partitioned_by=None, spec=_evaluation),

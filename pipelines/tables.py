@@ -10,6 +10,7 @@ from alignguard_data.release.columns import POINTER
 from alignguard_train.encodings import columns as encodings
 from alignguard_train.evaluation import columns as evaluation
 from alignguard_train.experts import columns as experts
+from alignguard_train.guards.room import TABLES as GUARDED
 from alignguard_train.merge import columns as merge
 from alignguard_train.personal.room import TABLES as PERSONAL
 from alignguard_train.robustness import columns as robustness
@@ -22,6 +23,7 @@ MEANINGS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "index": {"funnel": meanings(FunnelRow)},
     "release": POINTER,
     "encodings": encodings.MEANINGS,
+    "guards": {table: meanings(record) for table, record in GUARDED.items()},
     "experts": experts.MEANINGS,
     "merge": merge.MEANINGS,
     "evaluation": evaluation.MEANINGS,

@@ -18,6 +18,8 @@ from alignguard_data.contracts.pixels import encode_png
 from alignguard_data.standin import Scene, base_model_folder, draw_many
 from alignguard_data.standin.grammar import safe_caption, unsafe_caption
 from alignguard_data.standin.world import neutral_scenes
+from alignguard_train.guards import guard_file, make_guard
+from tests.alignguard_train.guards.release import BASE, CONCEPTS, small_config, write_release
 
 REPOSITORY = Path(__file__).parent.parent
 EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
@@ -128,6 +130,15 @@ def test_a_personal_adapter_draws_another_image_for_another_user(tmp_path):
     )
     one, other = (np.asarray(Image.open(path)) for path in (banned, allowed))
     assert (one != other).any()
+
+
+def test_a_guard_decides_on_prompts_before_they_are_drawn(tmp_path):
+    data, config = write_release(tmp_path), small_config(tmp_path)
+    make_guard(data, "eos-logistic", BASE, CONCEPTS, config)
+    said = run("guard_prompts")["draw_guarded"](guard_file(data, "eos-logistic"), tmp_path, steps=2)
+    assert [one.partition(":")[0] for one in said] == ["allow", "block"]
+    drawn = [np.asarray(Image.open(tmp_path / f"{i}.png")).any() for i in range(2)]
+    assert drawn == [True, False]
 
 
 def python_texts() -> Iterator[Any]:

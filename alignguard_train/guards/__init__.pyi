@@ -1,5 +1,12 @@
-from .config import BenignSet, GuardsConfig
+from .config import (
+    BenignSet,
+    GuardsConfig,
+    LatentGuardSettings,
+    LogisticSettings,
+    SafeGuiderSettings,
+)
 from .guard_file import GuardHeader, Threshold, read_guard, save_guard
+from .guarded import GuardedPipe, guarded
 from .latent_guard import LatentGuard
 from .protocol import Decision, Guard, tally
 from .registry import load_guard
@@ -14,12 +21,17 @@ __all__ = [
     "FrozenEncoder",
     "Guard",
     "GuardHeader",
+    "GuardedPipe",
     "GuardsConfig",
     "LatentGuard",
+    "LatentGuardSettings",
+    "LogisticSettings",
+    "SafeGuiderSettings",
     "TextGuard",
     "TextStates",
     "Threshold",
     "guard_file",
+    "guarded",
     "load_guard",
     "make_guard",
     "read_guard",

@@ -195,3 +195,11 @@ class GuardsConfig:
         names = [chosen.name for chosen in self.benign]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"benign: names must differ, got {', '.join(twice)} again")
+
+
+def guard_steps(config: GuardsConfig, guard: str) -> int:
+    """Units of progress of a guard's training: epochs of the MLP, steps of Latent Guard, else 1."""
+    settings = settings_of(guard, config.params.get(guard, {}))
+    if isinstance(settings, LogisticSettings):
+        return 1
+    return settings.epochs if isinstance(settings, SafeGuiderSettings) else settings.steps

@@ -20,7 +20,7 @@ from alignguard_train.guards.config import (
     settings_of,
 )
 from alignguard_train.guards.contrastive import ConceptPairs, train_layer
-from alignguard_train.guards.guard_file import GuardHeader, read_guard
+from alignguard_train.guards.guard_file import GuardHeader, check_encoder, read_guard
 from alignguard_train.guards.latent_guard import LatentGuard, MappingLayer
 from alignguard_train.guards.probes import LogisticHead, fit_logistic, fit_mlp, mlp_head
 from alignguard_train.guards.records import GuardPrompt
@@ -85,13 +85,6 @@ def fit(
     )
 
 
-def units_of(settings: Settings) -> int:
-    """How many units of progress :func:`fit` reports."""
-    if isinstance(settings, LogisticSettings):
-        return 1
-    return settings.epochs if isinstance(settings, SafeGuiderSettings) else settings.steps
-
-
 def build(header: GuardHeader, tensors: Mapping[str, Tensor], encoder: FrozenEncoder) -> TextGuard:
     """The guard of a file's header and tensors.
 
@@ -99,6 +92,7 @@ def build(header: GuardHeader, tensors: Mapping[str, Tensor], encoder: FrozenEnc
         EngineError: the encoder is another one than the header's; names both.
         IntegrityError: header and tensors do not fit each other.
     """
+    check_encoder(header, encoder.identity, of="this pipe")
     try:
         settings = settings_of(header.kind, header.settings["settings"])
         if isinstance(settings, LogisticSettings):

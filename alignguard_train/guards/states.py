@@ -118,6 +118,7 @@ class FrozenEncoder:
 
     def __init__(self, tokenizer: Any, encoder: Any) -> None:
         self._tokenizer, self._encoder = tokenizer, encoder
+        self._said_cut = False
         _check_eos(tokenizer, encoder)
         if any("lora_" in name for name, _ in encoder.named_parameters()):
             raise EngineError(
@@ -145,7 +146,7 @@ class FrozenEncoder:
 
     @torch.no_grad()
     def states(self, prompts: Sequence[str]) -> TextStates:
-        """States of prompts; a longer prompt is cut as the pipe cuts it, and one line says so."""
+        """States of prompts; longer ones are cut as the pipe cuts them, which is said once."""
         parts = [self._batch(prompts[i : i + ROWS]) for i in range(0, len(prompts), ROWS)]
         if not parts:
             nothing = torch.zeros(0, self.identity.length, self.identity.width)
@@ -153,7 +154,8 @@ class FrozenEncoder:
                 tokens=nothing, eos=nothing[:, 0], truncated=torch.zeros(0, dtype=torch.bool)
             )
         found = concatenated(parts)
-        if cut := int(found.truncated.sum()):
+        if (cut := int(found.truncated.sum())) and not self._said_cut:
+            self._said_cut = True
             log.warning(
                 "%d of %d prompts are longer than the encoder's %d tokens: the guard reads, as the "
                 "model draws, only the beginning", cut, len(prompts), self.identity.length,

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from alignguard_data import __version__
-from pipelines.cli import import_data
+from pipelines.cli import guard, import_data
 from pipelines.cli import personal as personal_commands
 from pipelines.cli import release as release_commands
 from pipelines.cli.console import Output
@@ -41,6 +41,7 @@ app = typer.Typer(
 app.add_typer(release_commands.app, name="release")
 app.add_typer(import_data.app, name="import")
 app.add_typer(personal_commands.app, name="personal")
+app.add_typer(guard.app, name="guard")
 
 
 def _say_version(wanted: bool) -> None:

@@ -6,6 +6,7 @@ from alignguard_data.release.reader import release_folder
 from alignguard_data.storage import manifest as manifests
 from alignguard_train.evaluation.judge import evaluation_rows
 from alignguard_train.evaluation.prompt_sets import read_prompt_sets
+from alignguard_train.guards.config import guard_steps
 from alignguard_train.robustness.config import RobustnessConfig
 from pipelines.resources import Engines
 from pipelines.rooms import Room, adapters, expert_recipe
@@ -22,6 +23,8 @@ def expected_units(engines: Engines, room: Room, pending: Sequence[str]) -> int 
         return len(pending)
     if room.name == "experts":
         return sum(expert_recipe(engines, key).steps for key in pending)
+    if room.name == "guards":
+        return sum(guard_steps(profile.guards, key) for key in pending)
     if room.name == "merge":
         return len(profile.merge.strategies)
     if room.name == "evaluation":

@@ -10,7 +10,7 @@ from pipelines.resources import Engines
 
 ASSETS = {
     "taxonomy", "prompt_pairs", "image_pairs", "scores", "preference_pairs",
-    "index", "release", "experts", "merged_adapter", "evaluation", "robustness",
+    "index", "release", "guards", "experts", "merged_adapter", "evaluation", "robustness",
 }  # fmt: skip
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")

@@ -1,0 +1,42 @@
+"""The `guards` asset: what reads a prompt before the model draws, trained on the release."""
+
+import dagster as dg
+
+from alignguard_train.guards.room import make_guard
+from pipelines.resources import Engines
+from pipelines.runtime.progress import Meter
+from pipelines.runtime.ray_cluster import op_tags
+from pipelines.ui.metadata import describe
+
+
+def guards_asset(engines: Engines, kinds: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """Build the asset for one profile."""
+
+    @dg.asset(
+        key_prefix=engines.profile.name,
+        deps=[dg.AssetKey([engines.profile.name, "release"])],
+        partitions_def=kinds,
+        pool="trainers",
+        op_tags=op_tags(engines.profile.ray, "guards"),
+        group_name="alignment",
+        kinds={"pytorch"},
+        description="One guard of prompts per partition, with its threshold and its measures.",
+    )
+    def guards(
+        context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]
+    ) -> dg.MaterializeResult:
+        engines.own_device()
+        key = context.partition_key
+        manifest = make_guard(
+            engines.data,
+            key,
+            engines.base,
+            engines.taxonomy.concepts,
+            engines.profile.guards,
+            progress=Meter(context, "guards", "steps"),
+        )
+        return dg.MaterializeResult(
+            metadata=describe(manifest, engines.data.partition("guards", key))
+        )
+
+    return guards

@@ -1,0 +1,207 @@
+"""`alignguard guard ...`: train guards of prompts, show their measures, ask one about a prompt."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import Progress
+
+from alignguard_data.contracts.errors import ConfigError, InputMissing
+from alignguard_data.storage import manifest as manifests
+from alignguard_train.guards.config import GUARDS, guard_steps
+from pipelines.cli.console import Output, table
+from pipelines.cli.options import Json, OwnProfile, OwnRoot
+
+if TYPE_CHECKING:
+    from pipelines.resources import Engines
+
+NO_GAIN = "does not beat the logistic probe on unseen concepts"
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="GUARD...", help=f"Of {', '.join(GUARDS)}; default: all."),
+]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Guards: what reads a prompt before the model draws.",
+)
+
+
+@app.callback()
+def group() -> None:
+    """Guards: what reads a prompt before the model draws."""
+
+
+@app.command("train")
+def train_command(
+    guards: Names = None, profile: OwnProfile = None, root: OwnRoot = None, as_json: Json = False
+) -> None:
+    """Train guards on the release, set their thresholds and measure them.
+
+    Only what is missing or stale is made. After a kill, the next call goes on.
+    """
+    from alignguard_train.guards.room import guard_file, make_guard
+
+    engines, console = _engines(), Output(stderr=as_json)
+    files = {}
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
+        for name in _known(guards):
+            bar = bars.add_task(name, total=guard_steps(engines.profile.guards, name))
+            make_guard(
+                engines.data,
+                name,
+                engines.base,
+                engines.taxonomy.concepts,
+                engines.profile.guards,
+                progress=lambda done, bar=bar: bars.advance(bar, done),
+            )
+            files[name] = str(guard_file(engines.data, name))
+    if as_json:
+        Output().json({"guards": files})
+        return
+    for name, file in files.items():
+        console.say((f"{name:<13}", "bold"), f" {file}")
+    _show(console, engines, list(files))
+
+
+@app.command("score")
+def score_command(
+    guards: Names = None, profile: OwnProfile = None, root: OwnRoot = None, as_json: Json = False
+) -> None:
+    """Show what trained guards were measured to do, per split, with 95 % intervals."""
+    engines = _engines()
+    names = _known(guards) if guards else _trained(engines)
+    if as_json:
+        found = {name: _measures(engines, name) for name in names}
+        Output().json({"guards": found, "notes": _notes(engines, names)})
+        return
+    _show(Output(), engines, names)
+
+
+@app.command("try")
+def try_command(
+    prompt: Annotated[str, typer.Argument(help="The prompt, in quotes.")],
+    guard: Annotated[
+        str | None, typer.Option(help="Its name; default: every guard that is trained.")
+    ] = None,
+    blacklist: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="For Latent Guard: a concept in words or by its key, instead of the trained ones; "
+            "repeatable."
+        ),
+    ] = None,
+    profile: OwnProfile = None,
+    root: OwnRoot = None,
+    as_json: Json = False,
+) -> None:
+    """Ask guards about one prompt: `alignguard guard try "a red ball on the left"`."""
+    engines = _engines()
+    names = _known([guard]) if guard else _trained(engines)
+    rows = [_decision(engines, name, prompt, blacklist) for name in names]
+    if as_json:
+        Output().json({"decisions": rows})
+        return
+    shown = table("guard", "decision", "reason", "score", "threshold", "draw instead")
+    for row in rows:
+        cells = [row["guard"], row["action"], row["reason"], f"{row['score']:.3f}"]
+        shown.add_row(*cells, f"{row['threshold']:.3f}", row["prompt"] or "")
+    Output().print(shown)
+
+
+def _engines() -> "Engines":
+    from pipelines.profile import load_profile
+    from pipelines.resources import Engines, data_root
+
+    return Engines(load_profile(), data_root())
+
+
+def _known(names: Sequence[str] | None) -> list[str]:
+    if strange := [name for name in names or () if name not in GUARDS]:
+        faults = [f"no guard {name!r}; there are {', '.join(GUARDS)}" for name in strange]
+        raise ConfigError("alignguard guard", faults)
+    return list(names or GUARDS)
+
+
+def _trained(engines: "Engines") -> list[str]:
+    found = [name for name in GUARDS if manifests.load(engines.data.partition("guards", name))]
+    if not found:
+        raise InputMissing("no guard is trained yet: alignguard guard train")
+    return found
+
+
+def _measures(engines: "Engines", name: str) -> list[dict[str, Any]]:
+    folder = engines.data.partition("guards", name)
+    manifests.require(folder)
+    return manifests.read(folder, "measures").to_pylist()
+
+
+def _decision(
+    engines: "Engines", name: str, prompt: str, blacklist: Sequence[str] | None
+) -> dict[str, Any]:
+    from alignguard_train.guards.latent_guard import LatentGuard
+    from alignguard_train.guards.registry import load_guard
+    from alignguard_train.guards.room import guard_file
+
+    guard = load_guard(guard_file(engines.data, name), engines.base.pipe)
+    if blacklist is not None and isinstance(guard, LatentGuard):
+        guard = guard.with_blacklist(_concepts(engines, blacklist))
+    (made,) = guard.decide([prompt])
+    return {
+        "guard": name,
+        "action": made.action,
+        "reason": made.reason + (", cut to the encoder's length" if made.truncated else ""),
+        "score": made.score,
+        "threshold": made.threshold,
+        "failed": made.failed,
+        "truncated": made.truncated,
+        "prompt": made.prompt,
+    }
+
+
+def _concepts(engines: "Engines", blacklist: Sequence[str]) -> dict[str, str]:
+    """Keys of the taxonomy by their names, any other text by itself; an empty text: no concept."""
+    names = {concept.key: concept.name for concept in engines.taxonomy.concepts}
+    return {one: names.get(one, one) for one in blacklist if one}
+
+
+def _notes(engines: "Engines", names: Sequence[str]) -> list[str]:
+    """What must be said plainly of the measures."""
+    notes = []
+    for name in names:
+        rows = _measures(engines, name)
+        notes += sorted({f"{name}: TPR at 1 % FPR {row['note']}" for row in rows if row["note"]})
+        gains = [
+            row
+            for row in rows
+            if row["measure"] == "auc_over_logistic" and row["split"].startswith("unseen")
+        ]
+        if gains and not any(row["low"] > 0 for row in gains):
+            notes.append(f"{name} {NO_GAIN}: no interval of the difference is above 0")
+    return notes
+
+
+def _show(console: Output, engines: "Engines", names: Sequence[str]) -> None:
+    wanted = ("auc", "tpr_at_1", "tpr_at_5", "fpr_at_tpr95", "tpr", "fpr")
+    shown = table("guard", "prompts", "n", "AUC", "TPR@1%", "TPR@5%", "FPR@TPR95", "TPR", "FPR")
+    for name in names:
+        rows = _measures(engines, name)
+        for split in dict.fromkeys(row["split"] for row in rows):
+            own = {row["measure"]: row for row in rows if row["split"] == split}
+            first = next(iter(own.values()))
+            cells = [_cell(own.get(measure)) for measure in wanted]
+            shown.add_row(name, split, f"{first['unsafe']} / {first['benign']}", *cells)
+    console.print(shown)
+    console.say("TPR and FPR: at the file's threshold, set on other benign prompts.")
+    for note in _notes(engines, names):
+        console.say(("!", "yellow"), f" {note}")
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    if math.isnan(row["value"]):
+        return "not quoted"
+    return f"{row['value']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
