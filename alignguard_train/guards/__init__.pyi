@@ -6,7 +6,7 @@ from .config import (
     SafeGuiderSettings,
 )
 from .guard_file import GuardHeader, Threshold, read_guard, save_guard
-from .guarded import GuardedPipe, guarded
+from .guarded_pipe import GuardedPipe, guarded
 from .latent_guard import LatentGuard
 from .protocol import Decision, Guard, tally
 from .registry import load_guard

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from alignguard_data.contracts.errors import EngineError
-from alignguard_train.guards.guarded import guarded
+from alignguard_train.guards.guarded_pipe import guarded
 from alignguard_train.guards.protocol import Decision
 from benchmarks.tiny.diffusion import tiny_pipe, tiny_xl
 
