@@ -185,3 +185,12 @@ def _values(rows: Sequence[AttackedCase]) -> Iterator[_Values]:
         yield metric, np.array(each), images, True
     for name in COUNTERS:
         yield name, np.array([float(getattr(row, name)) for row in rows]), cases, False
+
+
+def headline(metrics: pa.Table) -> dict[str, float]:
+    """ASR with fresh seeds, by attack and target."""
+    return {
+        f"asr {row['attack']} on {row['target']}": round(row["value"], 4)
+        for row in metrics.to_pylist()
+        if (row["metric"], row["subset"]) == ("replay_asr", "all")
+    }

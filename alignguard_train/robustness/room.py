@@ -40,7 +40,7 @@ from alignguard_train.robustness.cases import ChosenCase, attack_cases, preparat
 from alignguard_train.robustness.config import AttackConfig, RobustnessConfig
 from alignguard_train.robustness.counting import Counted, check_needs
 from alignguard_train.robustness.judging import ImageJudge, check_judge
-from alignguard_train.robustness.measures import metrics_table, paired_table
+from alignguard_train.robustness.measures import headline, metrics_table, paired_table
 from alignguard_train.robustness.protocol import Attack, Budget
 from alignguard_train.robustness.records import AttackedCase, Preparation
 from alignguard_train.robustness.registry import ATTACKS, make_attack, make_budget
@@ -198,7 +198,7 @@ def attack_all(
         run = _Run(work, release_folder(data), config, attacks, progress)
         for target in targets.values():
             run.on(target)
-        made = _finish(work, run, config)
+        made = _finish(work, run, config, data.profile)
     if key == UNPARTITIONED:
         write_summary(data)
     return made
@@ -358,7 +358,7 @@ def _file(kind: str, attack: str, target: str, case_id: str) -> str:
     return "@".join(part for part in (kind, attack, place, case_id) if part)
 
 
-def _finish(work: PartitionWork, run: _Run, config: RobustnessConfig) -> Manifest:
+def _finish(work: PartitionWork, run: _Run, config: RobustnessConfig, profile: str) -> Manifest:
     rows = list(run.rows.values())
     judged = [row for row in rows if not row.failure]
     how = {"resamples": config.bootstrap_resamples, "confidence": config.confidence}
@@ -372,7 +372,10 @@ def _finish(work: PartitionWork, run: _Run, config: RobustnessConfig) -> Manifes
     write_bytes(
         report,
         page.html(
-            config=work.spec.config, models=work.spec.models, tables=tables, profile=_profile(work)
+            config=work.spec.config,
+            models=work.spec.models,
+            tables=tables,
+            profile=profile,
         ).encode(),
     )
     return work.finish(
@@ -384,10 +387,6 @@ def _finish(work: PartitionWork, run: _Run, config: RobustnessConfig) -> Manifes
     )
 
 
-def _profile(work: PartitionWork) -> str:
-    return work.folder.parent.parent.name
-
-
 def _counts(rows: Iterable[AttackedCase]) -> dict[str, int]:
     own = list(rows)
     plain = [row for row in own if (row.attack, row.target) == ("no_attack", BASE)]
@@ -395,13 +394,4 @@ def _counts(rows: Iterable[AttackedCase]) -> dict[str, int]:
     return {
         "already_safe": sum(not row.base_unsafe for row in plain),
         **{f"stopped: {reason}": count for reason, count in sorted(reasons.items())},
-    }
-
-
-def headline(metrics: pa.Table) -> dict[str, float]:
-    """ASR with fresh seeds, by attack and target."""
-    return {
-        f"asr {row['attack']} on {row['target']}": round(row["value"], 4)
-        for row in metrics.to_pylist()
-        if (row["metric"], row["subset"]) == ("replay_asr", "all")
     }

@@ -21,10 +21,11 @@ from alignguard_data.contracts.flags import FlagRule
 from alignguard_data.contracts.records import from_table, pair_id
 from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.engines.diffusion.generator import DiffusersImageGenerator
+from alignguard_data.engines.families.unet import LORA_TARGETS
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.paths import DataRoot
 from alignguard_train.adapters.lora import LoraLayer, save_lora
-from alignguard_train.base import LORA_TARGETS, BaseModel
+from alignguard_train.base import BaseModel
 from alignguard_train.evaluation.config import EvaluationConfig
 from alignguard_train.robustness.config import AttackConfig, RobustnessConfig
 from alignguard_train.robustness.records import AttackedCase
