@@ -188,6 +188,23 @@ class PersonalAdapter(nn.Module):
         return PersonalAttention(key, value, self.switch)
 
 
+def check_has_unet(pipe: Any, name: str) -> None:
+    """Refuse a model without UNet, whose attention is joint.
+
+    Args:
+        pipe: the model's.
+        name: the model's.
+
+    Raises:
+        EngineError: the pipe has no UNet.
+    """
+    if getattr(pipe, "unet", None) is None:
+        raise EngineError(
+            f"personal: {name} ({type(pipe).__name__}) has no UNet, and the personal adapter needs "
+            "a UNet's cross-attention: Stable Diffusion 1.5, 2.1 or XL"
+        )
+
+
 def cross_attention(unet: Any) -> dict[str, int]:
     """Width of every ``attn2`` layer by its name."""
     return {

@@ -190,10 +190,11 @@ def _train(
 
     from alignguard_train.encodings.encoder import stream_rows
     from alignguard_train.encodings.room import shared_encodings
-    from alignguard_train.personal.adapter import AdapterFacts
+    from alignguard_train.personal.adapter import AdapterFacts, check_has_unet
     from alignguard_train.personal.profile_encoders import statistics
     from alignguard_train.personal.training import personal_preferences, train_personal
 
+    check_has_unet(job.base.pipe, job.base.model_id)
     known = set(job.categories)
     pair_ids = [
         str(row["pair_id"]) for row in stream_rows(release_folder(data)) if row["category"] in known

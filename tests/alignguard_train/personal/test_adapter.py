@@ -178,6 +178,14 @@ def test_an_adapter_of_another_unet_is_refused(base):
         PersonalAdapter(facts, cross_attention(base.pipe.unet)).attach(base.pipe)
 
 
+def test_a_model_without_a_unet_is_refused():
+    class Transformer:
+        """A pipe of joint attention."""
+
+    with pytest.raises(EngineError, match=r"personal: sd35 .Transformer. has no UNet"):
+        module.check_has_unet(Transformer(), "sd35")
+
+
 def test_a_file_gives_the_same_adapter_and_equal_bytes(base, tmp_path):
     adapter = filled(new(base, encoder="hf_llm", categories=("a", "b"), nobody="zero-profile"))
     adapter.user_mean.fill_(0.25)
