@@ -1,5 +1,6 @@
 """The rehearsal's world: rooms of a profile's sizes with random pixels for images."""
 
+import dataclasses
 import hashlib
 import json
 import random
@@ -135,12 +136,19 @@ class Features:
 
 
 class World:
-    """Rooms under ``root``; each method makes one and returns its number of images."""
+    """Rooms under ``root``; each method makes one and returns its number of images.
 
-    def __init__(self, root: Path, profile: Profile, concepts: int) -> None:
+    ``side`` overrides the pictures' size in pixels.
+    """
+
+    def __init__(
+        self, root: Path, profile: Profile, concepts: int, side: int | None = None
+    ) -> None:
         self.data = DataRoot(root=root, profile=f"rehearsal_{profile.name}")
         self._profile, self._root = profile, root
-        self._noise = Noise(profile.sampling)
+        size = {"height": side, "width": side} if side else {}
+        self._sampling = dataclasses.replace(profile.sampling, **size)
+        self._noise = Noise(self._sampling)
         self.taxonomy = Taxonomy(
             name="plain",
             version="1",
@@ -167,7 +175,7 @@ class World:
     def images(self) -> int:
         """All concepts in one run; a run of the profile takes a hundred."""
         made = render_pairs(
-            self.data, [c.key for c in self.taxonomy.concepts], self._noise, self._profile.sampling
+            self.data, [c.key for c in self.taxonomy.concepts], self._noise, self._sampling
         )
         return sum(manifest.rows for manifest in made.values())
 

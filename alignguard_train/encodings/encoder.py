@@ -2,6 +2,7 @@
 
 import io
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -116,6 +117,16 @@ def stream_rows(release: Place, *, split: str = "train") -> Iterator[dict[str, o
             for batch in file.iter_batches(batch_size=ENCODE_ROWS, columns=list(COLUMNS)):
                 for row in batch.to_pylist():
                     yield {**row, "shard": shard.name}
+
+
+def count_rows(release: Place, *, split: str = "train") -> Counter[str]:
+    """One split's number of rows by category; reads no image.
+
+    Raises:
+        IntegrityError: no shard, or a missing column.
+    """
+    table = dataset(_shards(release, split)).to_table(columns=["category"])
+    return Counter(table["category"].to_pylist())
 
 
 def _shards(release: Place, split: str) -> list[Place]:

@@ -38,6 +38,7 @@ from alignguard_train.encodings.encoder import (
     ENCODED_PIXELS,
     EncodedPreferences,
     Preferences,
+    count_rows,
     encode_mirrored,
     encode_plain,
     images_at_once,
@@ -185,13 +186,15 @@ def _make(data: DataRoot, base: BaseModel, kind: Kind, work: PartitionWork) -> M
         if not (work.partial / name).exists():  # else a killed process completed it
             _save(work.partial / name, _ENCODERS[kind](preferences_of(taken), base))
 
+    left = count_rows(release_folder(data))
     for place, row in enumerate(stream_rows(release_folder(data))):
         category = str(row["category"])
         pending.setdefault(category, []).append({**row, "place": place})
-        if len(pending[category]) >= SHARD_BATCHES * images_at_once(*size_of(pending[category][0])):
+        left[category] -= 1
+        full = SHARD_BATCHES * images_at_once(*size_of(pending[category][0]))
+        # A category's last rows are not held until the end: seven of them are gigabytes.
+        if len(pending[category]) >= full or not left[category]:
             save(category)
-    for category in list(pending):
-        save(category)
     names = sorted({str(row["shard"]) for row in rows})
     if kind == "plain":
         names.append(_EMPTY)

@@ -167,6 +167,20 @@ def test_batches_and_shards_are_bounded_by_pixels(base, data, counted, monkeypat
     assert max(rows.count(shard) for shard in rows) == 3
 
 
+def test_the_last_rows_of_a_category_are_not_held_until_the_end(base, data, monkeypatch):
+    """Row 5 is the last of `b`, row 6 is of `a`."""
+    streamed, written = encodings.stream_rows, []
+
+    def spied(release):
+        for row in streamed(release):
+            written.append([path.name for path in data.root.rglob("b-*.safetensors")])
+            yield row
+
+    monkeypatch.setattr(encodings, "stream_rows", spied)
+    shared_encodings(data, base, ["a", "b"], flip=False)
+    assert written == [[]] * 6 + [["b-00000.safetensors"]]
+
+
 def full_above(base, monkeypatch, images: int) -> None:
     """A device whose memory holds so many images at once."""
     through = base.pipe.vae.encode
