@@ -210,45 +210,9 @@ RoomName = Literal[
 """As in :mod:`pipelines.rooms`, which reads profiles."""
 
 
-class Training(_Strict):
-    """The experts' recipe and this deployment's overrides."""
+class _Recipe(_Strict):
+    """A recipe and this deployment's overrides."""
 
-    recipe: Annotated[str, AfterValidator(_importable)]
-    overrides: dict[str, Any] = Field(default_factory=dict)
-    seed: int = 0
-    all_single: bool = True
-    """Also train one adapter on every category, with the experts' total number of steps."""
-    parallel: int = Field(default=1, ge=1, le=64)
-    """Experts trained in parallel, one process each."""
-    processes: int = Field(default=1, ge=1, le=64)
-    """Processes per expert, one per GPU (on a CPU for tests). Only the last bits of the weights
-    change, so it is not in the fingerprint."""
-
-    @model_validator(mode="after")
-    def _overrides_fit(self) -> Self:
-        try:
-            self.build_recipe()
-        except FaultyParams as error:
-            faults = [
-                (f"overrides.{name}".rstrip("."), what, value) for name, what, value in error.faults
-            ]
-            raise FaultyParams(faults) from error
-        return self
-
-    def build_recipe(self) -> ExpertRecipe:
-        """The expert recipe with the overrides."""
-        return changed(_imported(self.recipe)(), self.overrides)
-
-
-class Personal(_Strict):
-    """Personal safety: users, the encoder of their profiles, who decides their bans, the recipe."""
-
-    users: PersonalConfig
-    encoder: Engine = Field(
-        default_factory=lambda: Engine(use="alignguard_train.personal:MultiHot")
-    )
-    ban_writer: Engine | None = None
-    """Language model that decides bans; None: the published rules."""
     recipe: Annotated[str, AfterValidator(_importable)]
     overrides: dict[str, Any] = Field(default_factory=dict)
 
@@ -264,6 +228,30 @@ class Personal(_Strict):
     def build_recipe(self) -> ExpertRecipe:
         """The recipe with the overrides."""
         return changed(_imported(self.recipe)(), self.overrides)
+
+
+class Training(_Recipe):
+    """The experts' recipe and this deployment's overrides."""
+
+    seed: int = 0
+    all_single: bool = True
+    """Also train one adapter on every category, with the experts' total number of steps."""
+    parallel: int = Field(default=1, ge=1, le=64)
+    """Experts trained in parallel, one process each."""
+    processes: int = Field(default=1, ge=1, le=64)
+    """Processes per expert, one per GPU (on a CPU for tests). Only the last bits of the weights
+    change, so it is not in the fingerprint."""
+
+
+class Personal(_Recipe):
+    """Personal safety: users, the encoder of their profiles, who decides their bans, the recipe."""
+
+    users: PersonalConfig
+    encoder: Engine = Field(
+        default_factory=lambda: Engine(use="alignguard_train.personal:MultiHot")
+    )
+    ban_writer: Engine | None = None
+    """Language model that decides bans; None: the published rules."""
 
 
 class Profile(_Strict):

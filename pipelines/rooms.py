@@ -307,13 +307,14 @@ def merged_adapter(engines: Engines) -> Place:
     return merge_room.merged_file(engines.data, engines.profile.merge.strategy)
 
 
-def room_seconds(engines: Engines) -> dict[str, float]:
+def room_seconds(engines: Engines, rooms: Sequence[Room] | None = None) -> dict[str, float]:
     """Wall-clock seconds in which each room made its current partitions.
 
-    Read from manifests; partitions made in parallel count once.
+    Read from manifests; partitions made in parallel count once. ``rooms``: these; by default all
+    of the profile.
     """
     found = {}
-    for room in rooms_of(engines):
+    for room in rooms or rooms_of(engines):
         folders = [engines.data.partition(room.name, key) for key in room.partitions(engines)]
         spans = map_concurrently(engines.data.root, _span, folders)
         found[room.name] = _covered([span for span in spans if span])

@@ -113,7 +113,7 @@ def test_status_says_done_for_every_partition(undisturbed):
     root, profile, _ = undisturbed
     done = run(root, profile, "status", "--json", "--verify")
     rooms = json.loads(done.stdout)["rooms"]
-    assert len(rooms) == 11
+    assert len(rooms) == 12
     assert {state for keys in rooms.values() for state in keys.values()} == {"done"}
 
 

@@ -5,7 +5,7 @@ import dagster as dg
 from alignguard_train.evaluation.report.summary import write_model_card, write_summary
 from alignguard_train.evaluation.room import evaluate_all
 from pipelines.resources import Engines
-from pipelines.rooms import adapters, merged_adapter, room_seconds
+from pipelines.rooms import adapters, made_by_run, merged_adapter, room_seconds
 from pipelines.runtime.progress import Meter
 from pipelines.runtime.ray_cluster import op_tags
 from pipelines.ui.results import evaluation_metadata
@@ -39,7 +39,9 @@ def evaluation_asset(engines: Engines) -> dg.AssetsDefinition:
         folder = engines.data.partition("evaluation")
         adapter = merged_adapter(engines)
         write_model_card(engines.data, adapter=adapter)
-        write_summary(engines.data, seconds=room_seconds(engines), adapter=adapter)
+        # Attacks come after it: they must not change its summary.
+        seconds = room_seconds(engines, made_by_run(engines))
+        write_summary(engines.data, seconds=seconds, adapter=adapter)
         return dg.MaterializeResult(metadata=evaluation_metadata(manifest, folder))
 
     return evaluation
