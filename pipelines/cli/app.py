@@ -207,7 +207,7 @@ def report(
 def attack(
     preset: Annotated[
         str | None,
-        typer.Option(help="`smoke` (2 cases, to try), `standin` (21) or `paper` (95, published)."),
+        typer.Option(help="Sizes: smoke (2 cases, to try), standin (21) or paper (95, published)."),
     ] = None,
     attacks: Annotated[
         list[str] | None,
