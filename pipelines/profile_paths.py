@@ -38,6 +38,7 @@ ENGINES = (
     ("image_scorers", _EACH),
     ("pair_scorers", _EACH),
     ("evaluation_scorers", _EACH),
+    ("robustness_scorers", _EACH),
 )
 """Fields that hold an engine with its ``params``."""
 

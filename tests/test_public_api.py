@@ -8,6 +8,7 @@ import importlib
 import inspect
 import itertools
 import pkgutil
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -68,6 +69,20 @@ def stub_names(package: str) -> Iterator[str]:
     for node in ast.parse(stub.read_text()).body if stub.exists() else []:
         if isinstance(node, ast.Assign):
             yield from ast.literal_eval(node.value)
+
+
+@pytest.mark.parametrize("package", packages())
+def test_no_public_name_is_also_a_module(package: str):
+    """Importing the module would replace the name by it, whoever does it first."""
+    folder = Path(importlib.import_module(package).__path__[0])
+    stub = folder / "__init__.pyi"
+    text = stub.read_text() if stub.exists() else ""
+    taken = [
+        name
+        for name in stub_names(package)
+        if (folder / f"{name}.py").exists() and not re.search(rf"from \. import .*\b{name}\b", text)
+    ]
+    assert not taken
 
 
 @pytest.mark.parametrize("name", public_names())

@@ -5,7 +5,7 @@ from .config import (
     LogisticSettings,
     SafeGuiderSettings,
 )
-from .guard_file import GuardHeader, Threshold, read_guard, save_guard
+from .files import GuardHeader, Threshold, read_guard, save_guard
 from .guarded_pipe import GuardedPipe, guarded
 from .latent_guard import LatentGuard
 from .protocol import Decision, Guard, tally

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from scipy.stats import binomtest
 
 from alignguard_data.contracts.errors import EngineError
-from alignguard_train.guards.guard_file import Threshold
+from alignguard_train.guards.files import Threshold
 from alignguard_train.guards.splits import text_id
 
 ENOUGH_BENIGN = 300

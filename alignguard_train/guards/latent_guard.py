@@ -17,7 +17,7 @@ from torch.nn.functional import normalize
 
 from alignguard_data.contracts.errors import ConfigError
 from alignguard_train.guards.config import LatentGuardSettings
-from alignguard_train.guards.guard_file import GuardHeader
+from alignguard_train.guards.files import GuardHeader
 from alignguard_train.guards.protocol import EMPTY_BLACKLIST, Decision
 from alignguard_train.guards.states import FrozenEncoder, TextStates
 from alignguard_train.guards.text_guard import TextGuard

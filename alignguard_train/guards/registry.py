@@ -20,7 +20,7 @@ from alignguard_train.guards.config import (
     settings_of,
 )
 from alignguard_train.guards.contrastive import ConceptPairs, train_layer
-from alignguard_train.guards.guard_file import GuardHeader, check_encoder, read_guard
+from alignguard_train.guards.files import GuardHeader, check_encoder, read_guard
 from alignguard_train.guards.latent_guard import LatentGuard, MappingLayer
 from alignguard_train.guards.probes import LogisticHead, fit_logistic, fit_mlp, mlp_head
 from alignguard_train.guards.records import GuardPrompt

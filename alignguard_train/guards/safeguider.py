@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from alignguard_data.contracts.errors import EngineError
 from alignguard_train.guards.config import SafeGuiderSettings
-from alignguard_train.guards.guard_file import GuardHeader
+from alignguard_train.guards.files import GuardHeader
 from alignguard_train.guards.probes import MLPHead, shortened
 from alignguard_train.guards.protocol import REWRITTEN, Decision, failure
 from alignguard_train.guards.states import FrozenEncoder

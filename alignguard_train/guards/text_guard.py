@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from alignguard_data.contracts.errors import EngineError
 from alignguard_data.engines.diffusion.conditions import Pipe
-from alignguard_train.guards.guard_file import GuardHeader, check_encoder
+from alignguard_train.guards.files import GuardHeader, check_encoder
 from alignguard_train.guards.protocol import Decision, by_threshold, failure
 from alignguard_train.guards.states import FrozenEncoder, TextStates
 

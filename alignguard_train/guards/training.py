@@ -15,7 +15,7 @@ from alignguard_data.storage.places import Place
 from alignguard_train.guards.bench import bench_of, measure_bench, score_bench
 from alignguard_train.guards.calibration import calibrated, may_quote
 from alignguard_train.guards.config import GuardsConfig, settings_of
-from alignguard_train.guards.guard_file import GuardHeader, Threshold, read_guard, save_guard
+from alignguard_train.guards.files import GuardHeader, Threshold, read_guard, save_guard
 from alignguard_train.guards.measures import latency
 from alignguard_train.guards.records import GuardMeasure, GuardScore
 from alignguard_train.guards.registry import TrainingSet, build, fit

@@ -7,7 +7,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from alignguard_data.standin.factory import base_model_folder
 from alignguard_train.base import BaseModel
-from alignguard_train.guards.guard_file import GuardHeader, Threshold
+from alignguard_train.guards.files import GuardHeader, Threshold
 from alignguard_train.guards.states import FrozenEncoder
 
 THRESHOLD = Threshold(

@@ -13,7 +13,7 @@ from alignguard_data.storage.paths import DataRoot
 from alignguard_train.base import BaseModel
 from alignguard_train.guards import training
 from alignguard_train.guards.config import BenignSet, GuardsConfig
-from alignguard_train.guards.guard_file import read_guard
+from alignguard_train.guards.files import read_guard
 from alignguard_train.guards.registry import load_guard
 from alignguard_train.guards.room import guard_file, make_guard, spec
 from alignguard_train.guards.source import COLUMNS, EVALUATION_COLUMNS

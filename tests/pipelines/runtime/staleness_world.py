@@ -35,6 +35,7 @@ from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.encodings import room as encodings
 from alignguard_train.evaluation.config import PromptSetConfig
 from alignguard_train.evaluation.report.summary import MODEL_CARD, SUMMARY
+from alignguard_train.guards.config import GuardsConfig
 from alignguard_train.merge.config import MergeConfig
 from pipelines.rooms import ROOMS
 from tests.alignguard_data import tiny_rooms
@@ -115,6 +116,7 @@ class World:
             training=SimpleNamespace(seed=0, all_single=True),
             recipe=lambda: recipe,
             merge=MergeConfig(),
+            guards=GuardsConfig(),
             evaluation=dataclasses.replace(CONFIG, prompts_per_concept=1, prompt_sets=(chosen,)),
         )
         self.engines: Any = SimpleNamespace(

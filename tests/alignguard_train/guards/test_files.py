@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from alignguard_data.contracts.errors import EngineError, IntegrityError
-from alignguard_train.guards.guard_file import HEADER, check_encoder, read_guard, save_guard
+from alignguard_train.guards.files import HEADER, check_encoder, read_guard, save_guard
 from tests.alignguard_train.guards.small import eos_first_encoder, header_for
 
 
