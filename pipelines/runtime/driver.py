@@ -87,7 +87,8 @@ def run_rooms(engines: Engines, listener: Listener, until: str | None = None) ->
             failed = {}  # the runs failed only for these
         report.failures |= failed | failures_of_empty(engines, room, empty)
         report.made[room.name] = made
-        listener.room_ended(room, made, len(due))
+        if room.partitions(engines):  # not of guards, where the profile trains none
+            listener.room_ended(room, made, len(due))
         emptied |= set(empty)
         if failed or (empty and not made):
             break
