@@ -14,6 +14,7 @@ from alignguard_data.contracts.errors import IntegrityError
 from alignguard_data.contracts.protocols import Progress
 from alignguard_data.engines.diffusion.conditions import Pipe
 from alignguard_train.guards.config import (
+    LatentGuardSettings,
     LogisticSettings,
     SafeGuiderSettings,
     Settings,
@@ -25,6 +26,7 @@ from alignguard_train.guards.latent_guard import LatentGuard, MappingLayer
 from alignguard_train.guards.probes import LogisticHead, fit_logistic, fit_mlp, mlp_head
 from alignguard_train.guards.records import GuardPrompt
 from alignguard_train.guards.safeguider import SafeGuider
+from alignguard_train.guards.splits import share_of
 from alignguard_train.guards.states import FrozenEncoder, TextStates
 from alignguard_train.guards.text_guard import TextGuard
 
@@ -73,16 +75,22 @@ def fit(
         found = fit_mlp(training.states.eos, unsafe, settings, seed=seed, progress=progress)
         return Fitted(tensors=found, settings={"settings": own})
     layer = train_layer(_pairs(training), settings, seed=seed, progress=progress)
-    benign = sorted({one.text for one in training.prompts if not one.unsafe})
     return Fitted(
         tensors={name: x.detach() for name, x in layer.state_dict().items()},
         settings={
             "settings": own,
             "blacklist": {key: training.names[key] for key in _concepts(training)},
             "trained_on": _concepts(training),
-            "references": benign[: settings.references] if settings.offsets else [],
+            "references": _references(training, settings, seed),
         },
     )
+
+
+def _references(training: TrainingSet, settings: LatentGuardSettings, seed: int) -> list[str]:
+    texts = {one.text for one in training.prompts if not one.unsafe}
+    # By hash: the first in the alphabet would all begin with the same words.
+    drawn = sorted(texts, key=lambda text: (share_of(text, seed), text))
+    return drawn[: settings.references] if settings.offsets else []
 
 
 def build(header: GuardHeader, tensors: Mapping[str, Tensor], encoder: FrozenEncoder) -> TextGuard:

@@ -7,12 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
     Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 
 from alignguard_data.contracts.errors import ConfigError
@@ -25,7 +20,7 @@ from alignguard_train.robustness.config import AttackConfig, RobustnessConfig
 from alignguard_train.robustness.page import REPORT, metrics_of
 from alignguard_train.robustness.registry import ATTACKS
 from pipelines.cli.console import Output, table
-from pipelines.cli.run import Bars
+from pipelines.cli.run import Bars, bars
 from pipelines.profile import load_profile
 from pipelines.resources import Engines, data_root
 from pipelines.rooms import ROBUSTNESS, attacked_models
@@ -57,7 +52,7 @@ def attack_command(
         f"preset {config.preset}: {len(config.all_attacks)} attacks, {len(config.all_targets)} "
         f"targets, at most {config.number_of_cases} cases, {config.replay_seeds} fresh seeds each"
     )
-    with _bars(console) as progress:
+    with bars(console) as progress:
         if key == UNPARTITIONED:
             failure = run_room(engines, ROBUSTNESS, Bars(console, engines, progress))
         else:
@@ -142,20 +137,6 @@ def list_command(console: Output, *, as_json: bool) -> int:
         given.add_row(name, ", ".join(sorted(capabilities_of(name))))
     console.print(given)
     return 0
-
-
-def _bars(console: Output) -> Progress:
-    return Progress(
-        TextColumn("{task.description:<11}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left", markup=False),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
 
 
 def _beside(engines: Engines, config: RobustnessConfig, key: str, progress: Progress) -> str:

@@ -91,6 +91,21 @@ class Bars(Listener):
         return f" ({', '.join(words)})"
 
 
+def bars(console: Output) -> Progress:
+    """Bars that vanish when they are done; none where there is no terminal."""
+    return Progress(
+        TextColumn("{task.description:<11}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left", markup=False),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
 def run_command(console: Output, until: str | None = None, *, as_json: bool = False) -> int:
     """Run all rooms, or those up to ``until``; returns 0 if all is done, 1 if a partition failed.
 
@@ -108,17 +123,7 @@ def run_command(console: Output, until: str | None = None, *, as_json: bool = Fa
         console.say(f"unfinished work, the index and Dagster's own files in {kept}")
     if expected := estimate_run(engines, until).text:
         console.say(expected)
-    progress = Progress(
-        TextColumn("{task.description:<11}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left", markup=False),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
+    progress = bars(console)
     with progress:
         report = run_rooms(engines, Bars(console, engines, progress), until)
     if as_json:

@@ -6,12 +6,15 @@ direction, its safe twin has not.
 
 import dataclasses
 import itertools
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from alignguard_data.contracts.errors import ConfigError, EngineError
+from alignguard_train.guards import registry
 from alignguard_train.guards.config import LatentGuardSettings
 from alignguard_train.guards.contrastive import ConceptPairs, contrastive_loss, train_layer
 from alignguard_train.guards.latent_guard import (
@@ -265,3 +268,12 @@ def test_an_unseen_concept_is_used_by_its_text_and_said(caplog):
 def test_texts_that_name_no_concept_are_refused(text, says):
     with pytest.raises(ConfigError, match=says):
         guard({"x.a": "a"}).with_blacklist({"k": text})
+
+
+def test_references_are_no_run_of_the_alphabet():
+    texts = [f"{letter} {number}" for letter in "abcdefgh" for number in range(10)]
+    prompts = [SimpleNamespace(text=text, unsafe=False) for text in texts]
+    training: Any = SimpleNamespace(prompts=prompts)
+    drawn = registry._references(training, LatentGuardSettings(references=20), seed=0)
+    assert len(set(drawn)) == 20
+    assert len({text[0] for text in drawn}) >= 6
