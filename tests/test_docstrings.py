@@ -23,6 +23,7 @@ DOCUMENTED = (
     "alignguard_data.audit",
     "alignguard_data.contracts",
     "alignguard_data.costs",
+    "alignguard_data.dedup",
     "alignguard_data.images",
     "alignguard_data.index",
     "alignguard_data.pairs",

@@ -65,6 +65,16 @@ def decide(
     """Which pairs to drop.
 
     Test rows against test rows; train rows against all measured rows, then against train rows.
+
+    Args:
+        edges: near-duplicate edges among all rows.
+        train: pair ids of the train split.
+        test: pair ids of the test split.
+        evaluation: ids of the evaluation prompts, which are never dropped.
+
+    Returns:
+        Leaks by pair id, each of one kind (the first of :data:`LEAK_KINDS` that it has), then
+        duplicates of train and of test.
     """
     of_test = repeats(edges, test)
     held_out = {*test, *evaluation} - {row.pair_id for row in of_test}
@@ -82,7 +92,17 @@ def decide(
 def leaks(
     edges: Iterable[Edge], train: Collection[str], held_out: Collection[str]
 ) -> dict[str, list[DroppedRow]]:
-    """Leaking train rows by kind of leak, each with the nearest measured row."""
+    """Train rows that also occur among measured rows, by kind of leak.
+
+    Args:
+        edges: near-duplicate edges among all rows, in any order.
+        train: pair ids of the train split.
+        held_out: pair ids that are measured: the test split and the evaluation prompts.
+
+    Returns:
+        For each kind of leak, also those without rows, the leaking train rows by pair id, each with
+        the nearest measured row.
+    """
     trained, measured = set(train), set(held_out)
     nearest: dict[tuple[str, str], tuple[Any, DroppedRow]] = {}
     for edge in edges:
@@ -97,7 +117,15 @@ def leaks(
 
 
 def repeats(edges: Iterable[Edge], pairs: Collection[str]) -> list[DroppedRow]:
-    """The pairs that have an edge to a kept pair with a smaller id, by pair id."""
+    """The pairs that have an edge to a kept pair with a smaller id.
+
+    Args:
+        edges: near-duplicate edges, in any order; edges to other rows are ignored.
+        pairs: pair ids within which one of two near-duplicates is dropped.
+
+    Returns:
+        The dropped pairs by pair id, each with its nearest kept pair.
+    """
     among = set(pairs)
     smaller: dict[str, list[Edge]] = defaultdict(list)
     for edge in edges:
@@ -133,7 +161,15 @@ def leak_report(
     For each kind of leak the dropped train rows and the number that remain (None: not tested), then
     the duplicates dropped within a split, and the limits.
 
-    ``concepts`` maps pair id to concept key; ``embedder`` names the embedder that judged meanings.
+    Args:
+        decision: the dropped rows.
+        remaining: number of leaks left after the drop, by kind.
+        limits: the limits that were tested.
+        embedder: name of the embedder that judged meanings, None without a cosine limit.
+        concepts: concept key by pair id.
+
+    Returns:
+        The report as JSON values.
     """
     rows = {kind: list(_shown(decision.leaks, concepts, kind)) for kind in LEAK_KINDS}
     dropped = {
@@ -159,7 +195,14 @@ def leak_report(
 
 
 def leak_kinds(limits: Limits) -> list[str]:
-    """The kinds of leaks that these limits test for."""
+    """The kinds of leaks that these limits test for.
+
+    Args:
+        limits: a limit of None leaves its kind out.
+
+    Returns:
+        Kinds in the order of :data:`LEAK_KINDS`; ``exact`` is always one of them.
+    """
     limit = {
         "near": limits.max_prompt_jaccard,
         "semantic": limits.max_semantic_cosine,

@@ -93,6 +93,11 @@ class NearEdges:
     Edges of a kind are searched again if its limit changed, and vectors are computed again for
     another embedder.
 
+    Args:
+        connection: its tables are created if they are missing.
+        limits: which tests to run, and how close is too close.
+        embedder: needed for a cosine limit only.
+
     Raises:
         ValueError: a cosine limit without an embedder.
     """
@@ -111,7 +116,13 @@ class NearEdges:
         self._forget_other_limits()
 
     def sync(self, parts: Sequence[Part]) -> None:
-        """Add new rows of ``parts``, remove rows that are in none, and find the edges."""
+        """Add new rows of ``parts``, remove rows that are in none, and find the edges.
+
+        A transaction takes at most :data:`ROWS_AT_ONCE` rows; a killed process loses one of them.
+
+        Args:
+            parts: all rows that there are; a part with a known ``content_id`` is not read.
+        """
         self._take(parts)
         connection, limits, embedder = self._connection, self._limits, self._embedder
         self.compared = {"captions": self._extend("captions", partial(equal_captions, connection))}
@@ -135,7 +146,14 @@ class NearEdges:
         return [Edge(*row) for row in found]
 
     def vectors_of(self, texts: Sequence[str]) -> dict[str, Vectors]:
-        """The stored vectors of these unsafe prompts, where there is one."""
+        """The stored vectors of these unsafe prompts.
+
+        Args:
+            texts: prompts, byte for byte as they were stored.
+
+        Returns:
+            Unit vector of shape (width,) by prompt; prompts without a vector are left out.
+        """
         wanted = pa.table({"text": pa.array(sorted(set(texts)), pa.string())})
         with registered(self._connection, "wanted", wanted):
             found = self._connection.execute(

@@ -19,7 +19,14 @@ _RECALL = 0.999  # for pairs at the limit; higher above it
 
 
 def shingles(text: str) -> frozenset[str]:
-    """Runs of three words of the canonical text (the whole text if it is shorter)."""
+    """The text as a set, for the Jaccard index.
+
+    Args:
+        text: a prompt; compared in canonical form.
+
+    Returns:
+        Its runs of three words, or the whole text if it has at most three.
+    """
     found = words(canonical(text))
     if len(found) <= _SHINGLE:
         return frozenset([" ".join(found)])
@@ -28,7 +35,15 @@ def shingles(text: str) -> frozenset[str]:
 
 
 def jaccard(one: frozenset[str], other: frozenset[str]) -> float:
-    """Size of the intersection over size of the union."""
+    """Size of the intersection over size of the union.
+
+    Args:
+        one: a set of shingles.
+        other: another; one of the two may be empty, not both.
+
+    Returns:
+        1 for equal sets, 0 for disjoint ones.
+    """
     return len(one & other) / len(one | other)
 
 
@@ -45,7 +60,15 @@ class PromptIndex:
         self._lsh = MinHashLSH(num_perm=_PERMUTATIONS, params=bands(max_jaccard))
 
     def closest(self, prompt: str) -> tuple[str, float] | None:
-        """Name and Jaccard index of the closest kept prompt, if it is over the limit."""
+        """The kept prompt with the largest Jaccard index over the limit.
+
+        Args:
+            prompt: a prompt that is not in the index.
+
+        Returns:
+            Name and Jaccard index; of equally close prompts the smallest name. None if no prompt is
+            over the limit.
+        """
         mine = shingles(prompt)
         near = [
             (jaccard(mine, self._kept[name]), name)
@@ -56,7 +79,12 @@ class PromptIndex:
         return None if best is None else (best[1], -best[0])
 
     def add(self, name: str, prompt: str) -> None:
-        """Add a prompt under a new name."""
+        """Add a prompt.
+
+        Args:
+            name: not in the index yet.
+            prompt: its text.
+        """
         self._kept[name] = shingles(prompt)
         self._lsh.insert(name, _hash(self._kept[name]))
 
@@ -67,6 +95,12 @@ def bands(jaccard_index: float) -> tuple[int, int]:
     The most selective ones that find a pair of this similarity with probability :data:`_RECALL`. b
     bands of r rows find it with 1 - (1 - s^r)^b (Leskovec, Rajaraman, Ullman: Mining of Massive
     Datasets, section 3.4.2).
+
+    Args:
+        jaccard_index: least similarity s of the pairs to find, in [0, 1].
+
+    Returns:
+        Number of bands and rows of a band; their product is at most the number of permutations.
     """
     for rows in (8, 4, 2):
         count = _PERMUTATIONS // rows
@@ -82,10 +116,17 @@ def _hash(members: Iterable[str]) -> MinHash:
 
 
 def band_keys(prompts: Sequence[str], max_jaccard: float) -> npt.NDArray[np.uint64]:
-    """One key per band, shape (prompts, bands).
+    """Hash keys under which near prompts meet.
 
     Prompts above ``max_jaccard`` share the key of some band with probability of at least
     :data:`_RECALL`; others may.
+
+    Args:
+        prompts: texts.
+        max_jaccard: the similarity from which pairs must be found.
+
+    Returns:
+        One key a band, uint64 (prompts, bands).
     """
     count, rows = bands(max_jaccard)
     sets = [[member.encode() for member in sorted(shingles(prompt))] for prompt in prompts]
@@ -99,10 +140,17 @@ def band_keys(prompts: Sequence[str], max_jaccard: float) -> npt.NDArray[np.uint
 
 
 def piece_keys(hashes: npt.NDArray[np.uint64], max_distance: int) -> npt.NDArray[np.uint64]:
-    """``max_distance + 1`` pieces of each 64-bit hash, shape (hashes, pieces).
+    """Pieces of 64-bit hashes under which near images meet.
 
     Two hashes that differ in at most ``max_distance`` bits have an equal piece, since each bit is
     in one piece.
+
+    Args:
+        hashes: uint64 (images,).
+        max_distance: in bits.
+
+    Returns:
+        The pieces, uint64 (images, max_distance + 1).
     """
     pieces = max_distance + 1
     edges = [64 * i // pieces for i in range(pieces + 1)]
@@ -116,17 +164,36 @@ def piece_keys(hashes: npt.NDArray[np.uint64], max_distance: int) -> npt.NDArray
 
 
 def hash_array(phashes: Sequence[str]) -> npt.NDArray[np.uint64]:
-    """64-bit perceptual hashes in hex as integers."""
+    """Perceptual hashes as integers.
+
+    Args:
+        phashes: 64-bit hashes in hex.
+
+    Returns:
+        uint64 (len(phashes),).
+    """
     return np.array([int(phash, 16) for phash in phashes], dtype=np.uint64)
 
 
 def distances(one: str, others: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
-    """Hamming distance in bits from one perceptual hash to each of ``others``."""
+    """Hamming distances from one perceptual hash.
+
+    Args:
+        one: a 64-bit hash in hex.
+        others: uint64 (images,).
+
+    Returns:
+        Number of differing bits for each of ``others``, uint8 (images,).
+    """
     return np.bitwise_count(others ^ np.uint64(int(one, 16)))
 
 
 class ImageIndex:
-    """Index of kept image pairs; a near-duplicate is near a kept pair on both sides."""
+    """Index of kept image pairs; a near-duplicate is near a kept pair on both sides.
+
+    Args:
+        max_distance: the largest Hamming distance, in bits, of near perceptual hashes.
+    """
 
     def __init__(self, max_distance: int) -> None:
         self._max = max_distance
@@ -135,7 +202,15 @@ class ImageIndex:
         self._safe: list[str] = []
 
     def near(self, unsafe_phash: str, safe_phash: str) -> str | None:
-        """The first kept pair with both distances within the limit."""
+        """The first kept pair with both distances within the limit.
+
+        Args:
+            unsafe_phash: 64-bit hash in hex of the unsafe image.
+            safe_phash: of the safe image.
+
+        Returns:
+            The pair's name, or None.
+        """
         if not self._names:
             return None
         unsafe = distances(unsafe_phash, hash_array(self._unsafe)) <= self._max
@@ -144,7 +219,13 @@ class ImageIndex:
         return self._names[int(both[0])] if both.size else None
 
     def add(self, name: str, unsafe_phash: str, safe_phash: str) -> None:
-        """Add a pair's hashes."""
+        """Add a kept pair.
+
+        Args:
+            name: its pair id.
+            unsafe_phash: 64-bit hash in hex of the unsafe image.
+            safe_phash: of the safe image.
+        """
         self._names.append(name)
         self._unsafe.append(unsafe_phash)
         self._safe.append(safe_phash)

@@ -44,7 +44,13 @@ Vectors = npt.NDArray[np.float32]
 
 @contextmanager
 def registered(connection: Connection, name: str, table: pa.Table) -> Iterator[None]:
-    """Register ``table`` under a name for queries."""
+    """Make a table readable by SQL inside the block.
+
+    Args:
+        connection: the edge store.
+        name: the table's name in queries.
+        table: its rows.
+    """
     connection.register(name, table)
     try:
         yield
@@ -65,7 +71,15 @@ def transaction(connection: Connection) -> Iterator[None]:
 
 
 def equal_captions(connection: Connection, batch: pa.Table) -> pa.Table:
-    """``exact``: equal unsafe prompts; ``caption``: any other two captions are equal."""
+    """Edges ``exact`` (equal unsafe prompts) and ``caption`` (another two captions are equal).
+
+    Args:
+        connection: the edge store; the batch's captions are added to it.
+        batch: new rows.
+
+    Returns:
+        Edges between new rows and all rows with a smaller number, as :data:`EDGES`; ``value`` is 1.
+    """
     numbers = _numbers(batch)
     sides = [[canonical(text) for text in batch[side].to_pylist()] for side in ("unsafe", "safe")]
     new = pa.table(
@@ -88,9 +102,17 @@ def equal_captions(connection: Connection, batch: pa.Table) -> pa.Table:
 
 
 def near_prompts(connection: Connection, batch: pa.Table, max_jaccard: float) -> pa.Table:
-    """Edges of kind ``prompt``: unsafe prompts whose Jaccard index is over the limit.
+    """Edges ``prompt``: unsafe prompts whose Jaccard index is over the limit.
 
     Only prompts with a common MinHash band are compared.
+
+    Args:
+        connection: the edge store; the batch's bands are added to it.
+        batch: new rows.
+        max_jaccard: the largest index of two prompts that are not near, in [0, 1].
+
+    Returns:
+        Edges as :data:`EDGES`; ``value`` is the Jaccard index.
     """
     new = _keyed(batch, band_keys(batch["unsafe"].to_pylist(), max_jaccard))
     candidates = _joined(
@@ -113,9 +135,18 @@ def near_prompts(connection: Connection, batch: pa.Table, max_jaccard: float) ->
 
 
 def near_images(connection: Connection, batch: pa.Table, max_distance: int) -> pa.Table:
-    """``image``: both sides are within the distance; ``value`` is that of the further side.
+    """Edges ``image`` (both sides are near) and ``one_image`` (one is).
 
-    ``one_image``: only the unsafe sides are, or the safe hashes are equal.
+    ``one_image`` means that only the unsafe sides are near, or that the safe hashes are equal.
+
+    Args:
+        connection: the edge store; the batch's hash pieces are added to it.
+        batch: new rows, all with perceptual hashes.
+        max_distance: the largest Hamming distance of near images, in bits.
+
+    Returns:
+        Edges as :data:`EDGES`; ``value`` is a distance in bits: that of the further side for
+        ``image``, that of the near side for ``one_image``.
     """
     unsafe, safe = (batch[f"{side}_phash"].to_numpy() for side in ("unsafe", "safe"))
     # The last piece is the full hash of the safe side.
@@ -143,10 +174,19 @@ def near_images(connection: Connection, batch: pa.Table, max_distance: int) -> p
 def near_meanings(
     connection: Connection, batch: pa.Table, max_cosine: float, embedder: TextEmbedder
 ) -> pa.Table:
-    """``semantic``: unsafe prompts with a cosine over the limit; exhaustive search.
+    """Edges ``semantic``: unsafe prompts with a cosine over the limit; exhaustive search.
 
     A blocked float32 product proposes candidates. Their cosines are computed in float64, pair by
     pair, and rounded, so they depend on neither blocks nor order.
+
+    Args:
+        connection: the edge store; the batch's vectors are added to it.
+        batch: new rows.
+        max_cosine: the largest cosine of two prompts that are not near, in [-1, 1].
+        embedder: gives the vectors that are not stored yet.
+
+    Returns:
+        Edges as :data:`EDGES`; ``value`` is the cosine.
     """
     numbers = _numbers(batch)
     mine = _vectors(connection, batch, embedder)

@@ -35,7 +35,17 @@ def synced_edges(
 ) -> Iterator[tuple[list[Edge], TextEmbedder | None]]:
     """Up-to-date edges among the rows of ``parts``.
 
-    With an embedder that reuses the file's vectors.
+    A damaged file, or one of another version, is replaced.
+
+    Args:
+        file: the DuckDB file.
+        parts: all rows that there are.
+        limits: which tests to run.
+        embedder: needed for a cosine limit only.
+
+    Yields:
+        The sorted edges, and an embedder that reads the file's vectors inside the block (None
+        without ``embedder``).
 
     Raises:
         PartitionBusy: another process has the file open.
@@ -54,7 +64,19 @@ def synced_edges(
 def edges_between(
     parts: Sequence[Part], limits: Limits, embedder: TextEmbedder | None = None
 ) -> list[Edge]:
-    """The same edges computed from the rows in memory, without the file."""
+    """The edges of :func:`synced_edges`, computed in memory without the file.
+
+    Args:
+        parts: all rows.
+        limits: which tests to run.
+        embedder: needed for a cosine limit only.
+
+    Returns:
+        The edges, sorted.
+
+    Raises:
+        ValueError: a cosine limit without an embedder.
+    """
     with duckdb.connect() as connection:
         store = NearEdges(connection, limits, embedder)
         store.sync(parts)
@@ -62,7 +84,12 @@ def edges_between(
 
 
 class RememberingEmbedder:
-    """A ``TextEmbedder`` that calls another one only for texts without a stored vector."""
+    """A ``TextEmbedder`` that calls another one only for texts without a stored vector.
+
+    Args:
+        embedder: the other one; name and version are its own.
+        store: the edge store with the vectors.
+    """
 
     def __init__(self, embedder: TextEmbedder, store: NearEdges) -> None:
         self.name, self.version = embedder.name, embedder.version
