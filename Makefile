@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 # Packages whose docstrings are compared with signatures.
-DOCUMENTED := $(addprefix alignguard_data/, audit contracts costs dedup images index pairs prompts \
+DOCUMENTED := $(addprefix alignguard_data/, audit contracts costs dedup engines images index pairs prompts \
     release safety storage taxonomy) \
   $(addprefix alignguard_train/, adapters contracts merge)
 

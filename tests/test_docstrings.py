@@ -24,6 +24,7 @@ DOCUMENTED = (
     "alignguard_data.contracts",
     "alignguard_data.costs",
     "alignguard_data.dedup",
+    "alignguard_data.engines",
     "alignguard_data.images",
     "alignguard_data.index",
     "alignguard_data.pairs",

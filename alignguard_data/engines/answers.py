@@ -47,6 +47,13 @@ class Answer:
 def read_answer(content: bytes) -> Answer:
     """The first choice of a chat completion.
 
+    Args:
+        content: body of the answer, as it came.
+
+    Returns:
+        Text, finish reason (``stop`` if the server gives none), token counts (0 if not given) and
+        the candidates of the first token. Null and missing fields are empty.
+
     Raises:
         ErrorAnswer: the answer or its first choice is an error.
         NoChat: it is not JSON, or has no choices.

@@ -63,7 +63,17 @@ class ClipModel:
         return network.eval().to(device), processor, tokenizer
 
     def images(self, images: Pixels) -> Vectors:
-        """Embeddings (images, width) of uint8 RGB images (images, height, width, 3)."""
+        """Embed images.
+
+        Args:
+            images: uint8 RGB (images, height, width, 3), at least one.
+
+        Returns:
+            Unit vectors, float32 (images, width).
+
+        Raises:
+            EngineError: the model cannot be loaded.
+        """
         import torch
 
         network, processor, _ = self._loaded
@@ -75,7 +85,17 @@ class ClipModel:
         return np.concatenate(parts)
 
     def texts(self, texts: Sequence[str]) -> Vectors:
-        """Embeddings (texts, width); texts too long for the model are truncated."""
+        """Embed texts.
+
+        Args:
+            texts: at least one; the end of a text that is too long for the model is cut off.
+
+        Returns:
+            Unit vectors, float32 (len(texts), width).
+
+        Raises:
+            EngineError: the model cannot be loaded.
+        """
         import torch
 
         network, _, tokenizer = self._loaded
@@ -96,8 +116,17 @@ class ClipModel:
         return np.concatenate(parts)
 
 
-def pixel_batches(images: Pixels, processor: Any, rows: int) -> "Iterator[Tensor]":
-    """What CLIP's image processor makes of uint8 RGB images, at most ``rows`` at a time."""
+def pixel_batches(images: Pixels, processor: Any, rows: int) -> Iterator["Tensor"]:
+    """What CLIP's image processor makes of images, batch by batch.
+
+    Args:
+        images: uint8 RGB (images, height, width, 3).
+        processor: an image processor of transformers.
+        rows: images of a batch.
+
+    Yields:
+        Float32 (at most rows, 3, side, side), normalised as the processor's config says.
+    """
     for first in range(0, len(images), rows):
         part = list(images[first : first + rows])
         yield processor(images=part, return_tensors="pt")["pixel_values"]

@@ -14,18 +14,16 @@ from alignguard_data.engines.weights import folder_revision
 class ModelSource:
     """A model's name, revision and place, known without loading it.
 
-    Args:
-        model: folder, packed file (GGUF or .zip) or hub id.
-        commit: a hub id's revision; a folder and a file have the hash of their content.
-        field: what the profile calls ``commit``, for the error.
-
     Raises:
         EngineError: a hub id without a revision.
     """
 
     model: str
+    """Folder, packed file (GGUF or .zip) or hub id."""
     commit: str | None = None
+    """A hub id's revision; a folder and a file have the hash of their content."""
     field: str = "revision"
+    """What the profile calls ``commit``, for the error."""
 
     def __post_init__(self) -> None:
         if not self.is_local and not self.commit:

@@ -19,10 +19,16 @@ def pickled_weights(folder: Path) -> list[Path]:
 
 
 def convert_weights(folder: Path) -> list[Path]:
-    """Write a safetensors file for each pickled weight file; returns the new files.
+    """Write a safetensors file for each pickled weight file.
 
     The pickles are read with ``weights_only`` and kept. Tensors that share memory are written
     separately, since safetensors does not support sharing.
+
+    Args:
+        folder: a model folder; subfolders are searched too.
+
+    Returns:
+        The new files, sorted by the pickles' names.
 
     Raises:
         EngineError: there are no pickled weights, or files contain anything but tensors; all are

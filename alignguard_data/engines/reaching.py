@@ -12,7 +12,14 @@ from urllib.request import getproxies, proxy_bypass
 
 
 def url_fault(url: str) -> str | None:
-    """What is wrong with a server's address, or None."""
+    """Check a server's address without connecting.
+
+    Args:
+        url: the address.
+
+    Returns:
+        What is wrong, as the end of a sentence about the address; None if it is an HTTP address.
+    """
     if any(letter.isspace() or not letter.isprintable() for letter in url):
         return "must not contain blanks, line breaks or control characters"
     try:
@@ -26,9 +33,15 @@ def url_fault(url: str) -> str | None:
 
 
 def key_fault(variable: str) -> str | None:
-    """What is wrong with the key in an environment variable, or None; never shows the key.
+    """Check the key in an environment variable; the text never shows it.
 
     A key is sent in a header, so it must be one line of ASCII.
+
+    Args:
+        variable: the variable's name; it may be unset.
+
+    Returns:
+        What is wrong, or None.
     """
     key = os.environ.get(variable, "")
     found = [
@@ -47,7 +60,14 @@ def key_fault(variable: str) -> str | None:
 
 
 def proxy_of(url: str) -> str | None:
-    """The proxy that the environment sets for this address, without its password."""
+    """The proxy that the environment sets for an address.
+
+    Args:
+        url: the address.
+
+    Returns:
+        The proxy without user and password, or None if there is none for this host.
+    """
     place = urlsplit(url)
     proxies = getproxies()
     proxy = proxies.get(place.scheme) or proxies.get("all")
@@ -57,7 +77,16 @@ def proxy_of(url: str) -> str | None:
 
 
 def why_unreachable(error: BaseException, url: str, start: str) -> str:
-    """One line about a failed connection; ``start`` says how to start a server."""
+    """Explain a failed connection by the innermost exception's class.
+
+    Args:
+        error: what the client raised.
+        url: the server's address.
+        start: how to start a server, for an address where nothing listens.
+
+    Returns:
+        One line.
+    """
     place, proxy = urlsplit(url), proxy_of(url)
     cause = _innermost(error)
     said = " ".join(str(getattr(cause, "strerror", None) or cause).split())

@@ -38,19 +38,24 @@ OPTIONS = (
 class ServedModel:
     """Address, time-outs and retries of a served model.
 
-    The config holds the name of the environment variable with the key, never the key.
-
-    ``request_fields``: maps a field of :data:`OPTIONS` to this server's name for it, or to None if
-    the server refuses it.
+    Raises:
+        ValueError: a setting is invalid; all are named.
     """
 
     model: str
+    """Its name on the server."""
     base_url: str = LOCAL
+    """Address up to the version, without ``/chat/completions``."""
     concurrency: int = 16
+    """Most requests in flight."""
     timeout_seconds: float = 120.0
+    """Of one request."""
     max_retries: int = 4
+    """Of time-outs, status 429 and 5xx, with growing pauses."""
     api_key_variable: str = "OPENAI_API_KEY"
+    """Environment variable with the key; the key itself is in no config."""
     request_fields: Mapping[str, str | None] = field(default_factory=dict)
+    """This server's name for a field of :data:`OPTIONS`, or None if it refuses the field."""
 
     def __post_init__(self) -> None:
         faults = [
@@ -93,7 +98,15 @@ class ServedModel:
         return f"-f{hashlib.sha256(fields.encode()).hexdigest()[:8]}"
 
     def ask(self, messages: list[dict[str, Any]], **options: Any) -> Answer:
-        """One chat completion; ``options`` are request fields of :data:`OPTIONS`.
+        """Request one chat completion.
+
+        Args:
+            messages: the chat, each message with ``role`` and ``content``.
+            **options: request fields of :data:`OPTIONS`; those that ``request_fields`` maps to
+                None are not sent.
+
+        Returns:
+            The first choice.
 
         Raises:
             EngineError: the server cannot be reached, hangs, refuses the request, or does not
@@ -171,6 +184,14 @@ def _hint(status: int, fields: Mapping[str, Any]) -> str:
 
 
 def json_schema(name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """The request option that constrains a served model to a JSON schema."""
+    """The request option that constrains a served model to a JSON schema.
+
+    Args:
+        name: of the schema; servers require one.
+        schema: of the reply.
+
+    Returns:
+        The field ``response_format``.
+    """
     held = {"name": name, "schema": schema, "strict": True}
     return {"response_format": {"type": "json_schema", "json_schema": held}}

@@ -16,22 +16,29 @@ Switch = bool | Literal["auto"]
 class Speed:
     """Speed options; ``auto`` takes the device's entry of :data:`DEFAULTS`.
 
-    ``compile`` compiles the UNet, once since batches have one size. ``attention`` picks PyTorch's
-    kernel (``native`` leaves it to PyTorch). ``channels_last`` sets the memory layout of
-    convolution weights. Slicing lowers the VAE's peak memory. These change the last bits at most.
+    Options that change the image enter the model's revision, and ``auto`` never picks them; the
+    others change the last bits at most.
 
-    Two options change the image, so they enter the model's revision and ``auto`` never picks them.
-    ``vae_tiling`` decodes in tiles with blended seams, which saves memory on large images.
-    ``quantization`` ``float8`` stores the UNet's weights in 8 bits and computes in the model's
-    precision; norms and the attention projections, which adapters change, are not quantized.
+    Raises:
+        ValueError: quantized weights cannot be compiled.
     """
 
     compile: Switch = "auto"
+    """Compile the UNet, once since batches have one size."""
     attention: Attention = "auto"
+    """PyTorch's attention kernel; ``native`` leaves the choice to PyTorch."""
     channels_last: Switch = "auto"
+    """Memory layout of convolution weights."""
     vae_slicing: Switch = "auto"
+    """Decode image by image, which lowers the VAE's peak memory."""
     vae_tiling: bool = False
+    """Decode in tiles with blended seams, for large images; changes the image."""
     quantization: Quantization = "none"
+    """``float8`` stores the UNet's weights in 8 bits and computes in the model's precision.
+
+    Norms and the attention projections, which adapters change, are not quantized. This changes the
+    image.
+    """
 
     def __post_init__(self) -> None:
         if self.compile is True and self.quantization != "none":
@@ -90,7 +97,15 @@ DEFAULTS = {
 
 
 def on_device(speed: Speed, device: str) -> Speed:
-    """These options with every ``auto`` resolved; an unknown device type uses the CPU's."""
+    """These options with every ``auto`` resolved.
+
+    Args:
+        speed: the profile's options.
+        device: type of a torch device; an unknown one gets the CPU's defaults.
+
+    Returns:
+        Options without ``auto``; quantized weights are not compiled.
+    """
     line = DEFAULTS.get(device, DEFAULTS["cpu"])
     # 8-bit weights are cast around each forward, which cannot be compiled.
     compiled = line.compile and speed.quantization == "none"

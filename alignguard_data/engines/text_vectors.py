@@ -21,11 +21,25 @@ class TextVectors(ABC):
         """Float64 vectors (len(texts), width) of any length, without gradient."""
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Unit vectors, shape (len(texts), width)."""
+        """Embed texts.
+
+        Args:
+            texts: at least one.
+
+        Returns:
+            Unit vectors, float32 (len(texts), width).
+        """
         return self.unit_vectors(texts).astype(np.float32)
 
     def unit_vectors(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
-        """Float64 unit vectors, before rounding to float32."""
+        """Embed texts before the rounding to float32, for exact differences of cosines.
+
+        Args:
+            texts: at least one.
+
+        Returns:
+            Unit vectors, float64 (len(texts), width).
+        """
         import torch
 
         with torch.inference_mode():

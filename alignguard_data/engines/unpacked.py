@@ -40,6 +40,12 @@ def packed_revision(model: str) -> str:
 def unpacked(model: str) -> Path:
     """The folder for ``from_pretrained``, made atomically at the first call.
 
+    Args:
+        model: path of a GGUF file or a .zip archive.
+
+    Returns:
+        A folder of the user's cache, named by the file's hash.
+
     Raises:
         EngineError: the file cannot be read, or its library is missing.
     """

@@ -13,10 +13,16 @@ _COUNTED = {".safetensors", ".json", ".txt", ".model", ".jinja"}
 
 
 def folder_revision(folder: Path) -> str:
-    """64-bit hash (hex) of all weight and config files of a diffusers folder.
+    """64-bit hash of all weight and config files of a diffusers folder.
 
     Includes the noise schedule and the tokenizer, since they change images as weights do. Cached in
     the process until a size or modification time changes.
+
+    Args:
+        folder: the model; hidden files do not count.
+
+    Returns:
+        16 hex digits.
 
     Raises:
         EngineError: the folder has no safetensors file.
@@ -55,7 +61,13 @@ def _revision(folder: Path, files: Sequence[Path]) -> str:
 
 
 def file_revision(path: Path) -> str:
-    """64-bit hash (hex) of one weight file, cached likewise.
+    """64-bit hash of one weight file, cached likewise.
+
+    Args:
+        path: a safetensors file.
+
+    Returns:
+        16 hex digits.
 
     Raises:
         EngineError: the file is missing or is not a safetensors file.

@@ -16,11 +16,33 @@ Pipe = DiffusionPipeline
 
 @torch.no_grad()
 def encode_texts(pipe: Pipe, prompts: Sequence[str]) -> Conditions:
-    """Encode prompts with the pipe's own encoders."""
+    """Encode prompts with the pipe's own encoders, without gradient.
+
+    Args:
+        pipe: a loaded pipe of a known family.
+        prompts: the end of a prompt that is too long for the tokenizer is cut off.
+
+    Returns:
+        One row a prompt, on the pipe's device.
+
+    Raises:
+        EngineError: the pipe is of no known family.
+    """
     return family_of(pipe).encode(pipe, prompts)
 
 
 @torch.no_grad()
 def encode_unconditional(pipe: Pipe, negative_prompt: str = "") -> Conditions:
-    """The unconditional row of classifier-free guidance; zeros for SDXL if the prompt is empty."""
+    """The row that classifier-free guidance leads away from, without gradient.
+
+    Args:
+        pipe: a loaded pipe of a known family.
+        negative_prompt: what to lead away from; empty for the plain unconditional row.
+
+    Returns:
+        A single row; zeros for SDXL if the prompt is empty and the checkpoint says so.
+
+    Raises:
+        EngineError: the pipe is of no known family.
+    """
     return family_of(pipe).encode_unconditional(pipe, negative_prompt)

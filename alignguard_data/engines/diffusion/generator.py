@@ -31,8 +31,8 @@ class DiffusersImageGenerator:
 
     Args:
         model: folder in diffusers format or hub id.
-        revision: commit of a hub id.
         sampling: steps, guidance, size and batch size.
+        revision: commit of a hub id.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
         dtype: ``auto`` (float16 on a GPU, float32 on a CPU), or a torch dtype's name.
         threads: workers on a CPU; other devices use one.
@@ -142,10 +142,13 @@ class DiffusersImageGenerator:
 
     @contextmanager
     def adapted(self, adapter: Path | None) -> Iterator[None]:
-        """Render with a LoRA file inside the block; None renders the base model.
+        """Render with a LoRA file inside the block.
 
         The adapter is folded into the weights, so rendering is as fast as without it. The exit
         restores the weights bit for bit.
+
+        Args:
+            adapter: a safetensors file in diffusers' format; None renders the base model.
 
         Raises:
             EngineError: the file is not a LoRA for this UNet.
@@ -158,9 +161,10 @@ class DiffusersImageGenerator:
 
     @contextmanager
     def changed(self, change: "Callable[[Pipe], Pipe]") -> Iterator[None]:
-        """Render with the pipe that ``change`` returns for the loaded one, inside the block.
+        """Render with another pipe inside the block; noise and denoising loop stay the same.
 
-        ``change`` must not modify the loaded pipe. Noise and denoising loop stay the same.
+        Args:
+            change: makes that pipe of the loaded one, which it must not modify.
 
         Raises:
             EngineError: ``change`` cannot work with this pipe.
@@ -170,7 +174,15 @@ class DiffusersImageGenerator:
 
     @contextmanager
     def sampled(self, sampling: Sampling) -> Iterator[None]:
-        """Render with other steps, guidance or size inside the block."""
+        """Render with other sampling inside the block.
+
+        Args:
+            sampling: steps, guidance, solver and size; its batch size and negative prompt are not
+                used.
+
+        Raises:
+            EngineError: the checkpoint cannot be loaded.
+        """
         before, self.sampling = self.sampling, sampling
         try:
             with self._loaded().sampled(sampling):

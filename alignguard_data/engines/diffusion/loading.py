@@ -24,6 +24,9 @@ def load_pipeline(
         dtype: ``auto`` or a torch dtype's name.
         vae: another VAE (SDXL's own overflows in float16).
 
+    Returns:
+        The pipe in evaluation mode on the device; the VAE in float32 where its config asks for it.
+
     Raises:
         EngineError: the checkpoint is missing, of another kind, or has no safetensors.
     """

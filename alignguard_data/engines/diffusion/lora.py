@@ -17,7 +17,14 @@ _NAME = "folded"
 
 
 def fold_in(pipe: Pipe, adapter: Path) -> Callable[[], None]:
-    """Add a LoRA's delta to the denoiser's weights; returns a function that restores the old ones.
+    """Add a LoRA's delta to the denoiser's weights.
+
+    Args:
+        pipe: its denoiser is modified.
+        adapter: a safetensors file in diffusers' format.
+
+    Returns:
+        A function that restores the old weights, bit for bit.
 
     Raises:
         EngineError: the file cannot be read, does not fit, or changes more than the denoiser.

@@ -97,6 +97,18 @@ class DiffusersPipe:
     ) -> "DiffusersPipe":
         """Load from safetensors only.
 
+        Args:
+            source: folder or hub id of a pipe of a known family.
+            device: ``auto`` or a torch device.
+            dtype: ``auto`` or a torch dtype's name.
+            threads: workers on a CPU; other devices, and quantized weights, use one.
+            sampling: steps, guidance, size and batch size.
+            vae: another VAE.
+            speed: None is ``auto`` throughout.
+
+        Returns:
+            The loaded pipe, compiled at its first batch if ``speed`` says so.
+
         Raises:
             EngineError: the checkpoint is missing or of another kind.
         """

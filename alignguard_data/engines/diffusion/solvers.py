@@ -14,10 +14,17 @@ from alignguard_data.contracts.sampling import Solver
 
 
 def with_solver(scheduler: Any, solver: Solver) -> Any:
-    """A new sampler for one batch; the pipe's ``scheduler`` is not modified.
+    """A new sampler for one batch.
 
     ``dpm++2m`` is the second order multistep solver of DPM-Solver++ (arXiv 2211.01095) on the
     checkpoint's own betas, prediction type and spacing of steps.
+
+    Args:
+        scheduler: the pipe's, which is not modified.
+        solver: ``checkpoint`` copies the scheduler.
+
+    Returns:
+        A diffusers scheduler without timesteps.
 
     Raises:
         EngineError: the checkpoint's scheduler belongs to another kind of sampling (LCM, a flow).

@@ -9,7 +9,12 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Conditions:
-    """``states`` (rows, tokens, width); ``pooled`` (rows, width), for example SDXL's."""
+    """Encoded prompts, one row each.
+
+    Attributes:
+        states: text states (rows, tokens, width).
+        pooled: pooled states (rows, width), for example SDXL's; None for families without.
+    """
 
     states: Tensor
     pooled: Tensor | None = None
@@ -28,16 +33,28 @@ class Conditions:
         return Conditions(states=self.states.to(device, dtype), pooled=pooled)
 
     def repeat(self, rows: int) -> "Conditions":
-        """Repeat the single row ``rows`` times."""
+        """Repeat the single row.
+
+        Args:
+            rows: how often.
+
+        Returns:
+            ``rows`` equal rows, as a view of this one.
+        """
         return Conditions(
             states=self.states.expand(rows, -1, -1),
             pooled=None if self.pooled is None else self.pooled.expand(rows, -1),
         )
 
     def replaced(self, rows: Tensor, other: "Conditions") -> "Conditions":
-        """Rows of ``other`` where the mask ``rows`` (rows,) is true, else these rows.
+        """Rows of ``other`` where ``rows`` is true, else these rows.
 
-        ``other`` has one row for all, or as many rows as these.
+        Args:
+            rows: a mask, bool (rows,).
+            other: one row for all, or as many rows as these.
+
+        Returns:
+            As many rows as these.
         """
         pooled = self.pooled
         if pooled is not None and other.pooled is not None:

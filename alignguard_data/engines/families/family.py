@@ -36,50 +36,121 @@ class Family(Protocol):
     self_attention_targets: tuple[str, ...]
 
     def recognises(self, pipe: Any) -> bool:
-        """Whether a loaded pipe is of this family."""
+        """Whether a loaded pipe is of this family.
+
+        Args:
+            pipe: a diffusers pipe.
+
+        Returns:
+            True if it has the family's parts; of several such families the first in the registry
+            is the pipe's.
+        """
         ...
 
     def native_size(self, pipe: Any) -> int:
-        """Side in pixels of the square images that the checkpoint was trained on."""
+        """Side of the square images that the checkpoint was trained on.
+
+        Args:
+            pipe: of this family.
+
+        Returns:
+            Pixels.
+        """
         ...
 
     def latent_channels(self, denoiser: Any) -> int:
-        """Channels of latents (rows, channels, h, w), before a denoiser that packs them does so."""
+        """Channels of latents (rows, channels, h, w), before a denoiser that packs them does so.
+
+        Args:
+            denoiser: the pipe's.
+
+        Returns:
+            For example 4 for Stable Diffusion.
+        """
         ...
 
     def latents(self, vae: Any, encoded: Tensor) -> Tensor:
-        """Scaled latents of what the VAE encoded: (encoded - shift) * scale; no shift for UNets."""
+        """Scale what the VAE encoded: (encoded - shift) * scale; no shift for UNets.
+
+        Args:
+            vae: its config has scale and shift.
+            encoded: latents of the VAE (rows, channels, h, w).
+
+        Returns:
+            Latents of the denoiser, of the same shape.
+        """
         ...
 
     def encoded(self, vae: Any, latents: Tensor) -> Tensor:
-        """What the VAE decodes, of scaled latents: latents / scale + shift."""
+        """The inverse of :meth:`latents`: latents / scale + shift.
+
+        Args:
+            vae: its config has scale and shift.
+            latents: of the denoiser (rows, channels, h, w).
+
+        Returns:
+            What the VAE decodes, of the same shape.
+        """
         ...
 
     def encode(self, pipe: Any, prompts: Sequence[str]) -> Conditions:
-        """Conditions of prompts, one row each, from the pipe's own encoders."""
+        """Encode prompts with the pipe's own encoders.
+
+        Args:
+            pipe: of this family.
+            prompts: texts; their order is that of the rows.
+
+        Returns:
+            One row a prompt, on the pipe's device.
+        """
         ...
 
     def encode_unconditional(self, pipe: Any, negative_prompt: str) -> Conditions:
-        """The one row that guidance leads away from; of an empty text what the pipe itself has."""
+        """The row that guidance leads away from.
+
+        Args:
+            pipe: of this family.
+            negative_prompt: of an empty text the row is what the pipe itself has.
+
+        Returns:
+            A single row.
+        """
         ...
 
     def arguments(
         self, denoiser: Any, conditions: Conditions, *, height: int, width: int
     ) -> dict[str, Any]:
-        """Keyword arguments of the denoiser for images of ``height`` x ``width`` pixels."""
+        """Keyword arguments of the denoiser.
+
+        Args:
+            denoiser: the pipe's.
+            conditions: one row an image.
+            height: of the images, in pixels.
+            width: of the images, in pixels.
+
+        Returns:
+            Arguments by name, but for latents and time.
+        """
         ...
 
     def guidance(self, pipe: Any, scale: float, rows: int) -> dict[str, Any] | None:
         """Arguments of a distilled denoiser, which takes the guidance as an input.
 
-        None for a model under classifier-free guidance, which is asked with and without the prompt.
+        Args:
+            pipe: of this family.
+            scale: the guidance scale.
+            rows: images of the batch.
+
+        Returns:
+            Arguments by name, or None for a model under classifier-free guidance, which is asked
+            with and without the prompt.
         """
         ...
 
     def predict(
         self, denoiser: Any, latents: Tensor, t: Tensor, arguments: Mapping[str, Any]
     ) -> Tensor:
-        """The denoiser's prediction, shaped as ``latents`` (rows, channels, h, w).
+        """The denoiser's prediction: noise, v or a flow's velocity, as the checkpoint was trained.
 
         Args:
             denoiser: the pipe's, or one that computes as it does.
@@ -87,11 +158,21 @@ class Family(Protocol):
             t: the scheduler's own time, one or a row each; for a flow sigma times its number of
                 training timesteps.
             arguments: of :meth:`arguments`, and of :meth:`guidance` when rendering.
+
+        Returns:
+            Shaped as ``latents`` (rows, channels, h, w).
         """
         ...
 
     def set_timesteps(
         self, scheduler: Any, steps: int, *, pixels: tuple[int, int], on: Any
     ) -> None:
-        """Set ``steps`` on a scheduler, on device ``on``; a flow may shift them by the size."""
+        """Set the timesteps of a scheduler; a flow may shift them by the size.
+
+        Args:
+            scheduler: of the pipe, or a copy.
+            steps: number of denoising steps.
+            pixels: height and width of the images.
+            on: device of the timesteps.
+        """
         ...

@@ -16,6 +16,12 @@ FAMILIES: tuple[Family, ...] = (StableDiffusionXL(), StableDiffusion21(), Stable
 def family_of(pipe: Any) -> Family:
     """The family of a loaded pipe.
 
+    Args:
+        pipe: a diffusers pipe.
+
+    Returns:
+        The first of :data:`FAMILIES` that recognises it.
+
     Raises:
         EngineError: it is of none.
     """
@@ -37,7 +43,14 @@ def denoisers() -> tuple[str, ...]:
 
 
 def denoiser_of(layers: Iterable[str]) -> str:
-    """Name of the denoiser that has these layers; a UNet for layers of no known block."""
+    """Name of the denoiser that has these layers.
+
+    Args:
+        layers: dotted names of modules, as in an adapter.
+
+    Returns:
+        The family's name for it; ``unet`` for layers of no known block.
+    """
     blocks = {layer.partition(".")[0] for layer in layers}
     for family in FAMILIES:
         if blocks & set(family.blocks):

@@ -28,6 +28,12 @@ def reply_schema(*fields: str) -> dict[str, Any]:
 
     Length bounds compile in xgrammar and in guidance; a pattern with bounds does not compile in
     xgrammar. The schema allows control characters, so the reader of the reply removes them.
+
+    Args:
+        *fields: names of the texts; all are required, no others allowed.
+
+    Returns:
+        The schema as JSON values.
     """
     text = {"type": "string", "minLength": 8, "maxLength": 300}
     return {
@@ -75,7 +81,16 @@ class Variety:
 
 
 def variety(request: WritingRequest, seed: int = 0) -> Variety:
-    """Drawn from concept, request index and seed only, so batching and resuming change nothing."""
+    """Draw what varies between the requests for a concept.
+
+    Args:
+        request: concept and index.
+        seed: of the writer.
+
+    Returns:
+        One choice of each kind; it depends on the arguments only, so batching and resuming change
+        nothing.
+    """
     return Variety(
         **{
             name: choices[number_of(request, seed, name) % len(choices)]
@@ -90,7 +105,16 @@ def request_seed(request: WritingRequest, seed: int = 0) -> int:
 
 
 def number_of(request: WritingRequest, seed: int, what: str) -> int:
-    """64 bits that depend only on concept, index, seed and purpose."""
+    """A pseudorandom number for one purpose.
+
+    Args:
+        request: concept and index.
+        seed: of the writer.
+        what: the purpose; each gets its own number.
+
+    Returns:
+        64 bits, the same in every process.
+    """
     text = f"{request.concept.key}\0{request.index}\0{seed}\0{what}"
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
@@ -114,6 +138,9 @@ class Instruction:
     def text(self) -> str:
         """The template.
 
+        Returns:
+            Jinja source of the packaged file ``<name>.j2``.
+
         Raises:
             EngineError: there is no such instruction.
         """
@@ -136,7 +163,16 @@ class Instruction:
         return environment.from_string(self.text)
 
     def write(self, requests: Sequence[WritingRequest], seed: int, ask: Ask) -> list[Reply]:
-        """One reply per request, in order."""
+        """Write one pair a request.
+
+        Args:
+            requests: concepts and indices.
+            seed: of the writer.
+            ask: calls the engine; here once, with all chats.
+
+        Returns:
+            The engine's replies, one a request, in order.
+        """
         chats = [self.messages(request, seed) for request in requests]
         return ask(chats, [request_seed(request, seed) for request in requests], SCHEMA)
 

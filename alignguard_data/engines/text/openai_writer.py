@@ -18,18 +18,28 @@ from alignguard_data.engines.text.writer import ChatWriter
 class OpenAIWriter(ChatWriter):
     """A ``TextGenerator`` that builds its client at the first request.
 
-    ``served_revision`` names the weights behind ``model``, which the server does not report. For
-    the server's fields see :class:`ServedModel`; at most ``concurrency`` requests are in flight.
+    At most ``concurrency`` requests are in flight.
+
+    Raises:
+        ValueError: a setting is invalid.
     """
 
     model: str
+    """Its name on the server."""
     served_revision: str
+    """The weights behind ``model``, which the server does not report."""
     base_url: str = LOCAL
+    """Address up to the version, without ``/chat/completions``."""
     concurrency: int = 16
+    """Most requests in flight."""
     timeout_seconds: float = 120.0
+    """Of one request."""
     max_retries: int = 4
+    """Of time-outs, status 429 and 5xx, with growing pauses."""
     api_key_variable: str = "OPENAI_API_KEY"
+    """Environment variable with the key; the key itself is in no config."""
     request_fields: Mapping[str, str | None] = field(default_factory=dict)
+    """This server's name for a field of a request, or None if it refuses the field."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

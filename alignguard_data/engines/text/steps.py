@@ -108,7 +108,17 @@ class StepInstruction:
     def messages(
         self, step: Step, request: WritingRequest, seed: int, written: Mapping[str, str]
     ) -> Chat:
-        """The task, the examples as turns, and the question."""
+        """The chat of one step: the task, the examples as turns, and the question.
+
+        Args:
+            step: the step to ask for.
+            request: concept and index, which choose the scene.
+            seed: of the writer.
+            written: prompts of earlier steps, by name.
+
+        Returns:
+            A system message, two messages an example, and the question.
+        """
         chat = [{"role": "system", "content": step.task}]
         for example in step.examples:
             answer = json.dumps({REPLY_FIELD: example.answer}, ensure_ascii=False)
@@ -123,10 +133,19 @@ class StepInstruction:
         return [*chat, {"role": "user", "content": asked}]
 
     def write(self, requests: Sequence[WritingRequest], seed: int, ask: Ask) -> list[Reply]:
-        """One reply per request, in order.
+        """Write one pair a request, step by step.
 
-        A reply is the pair, or the first step's reply without a caption, which the gate rejects
-        with a reason.
+        Args:
+            requests: concepts and indices.
+            seed: of the writer.
+            ask: calls the engine, once a step with the requests that have all earlier steps.
+
+        Returns:
+            One reply a request, in order: the pair, or the first step's reply without a caption,
+            which the gate rejects with a reason.
+
+        Raises:
+            ConfigError: the instruction file cannot be read or has faults.
         """
         written: list[dict[str, str]] = [{} for _ in requests]
         ended: dict[int, Reply] = {}
@@ -156,7 +175,16 @@ AnyInstruction = Instruction | StepInstruction
 
 
 def load_instruction(name: str, min_words: int, max_words: int) -> AnyInstruction:
-    """A packaged instruction by name, or one in steps by the path of its YAML file."""
+    """An instruction for a language model; nothing is read until it is used.
+
+    Args:
+        name: of a packaged instruction, or path of a YAML file with steps.
+        min_words: fewest words of a prompt, as a packaged instruction says it.
+        max_words: most words, likewise; a file with steps says neither.
+
+    Returns:
+        The instruction.
+    """
     if name.endswith((".yaml", ".yml")):
         return StepInstruction(file=Path(name))
     return Instruction(name=name, min_words=min_words, max_words=max_words)

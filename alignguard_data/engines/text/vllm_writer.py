@@ -66,24 +66,27 @@ class VLLMWriter(ChatWriter):
 
     A batch of requests goes to the worker as one; a failed worker is restarted once.
 
-    Args:
-        model: folder or hub id of a chat model, or a GGUF file (converted once).
-        model_revision: commit of a hub id.
-        interpreter: Python of the environment with vLLM, by default :func:`default_interpreter`.
-        engine: further arguments of ``vllm.LLM``, for example ``max_model_len``.
-        environment: further environment variables of the worker.
-        start_seconds: time after which a worker that is not ready counts as hung.
-        reply_seconds: time without a reply after which it counts as hung.
+    Raises:
+        EngineError: a hub id without a revision.
+        ValueError: ``max_tokens`` is not positive.
     """
 
     model: str
+    """Folder or hub id of a chat model, or a GGUF file (converted once)."""
     model_revision: str | None = None
+    """Commit of a hub id."""
     interpreter: str = field(default_factory=default_interpreter)
+    """Python of the environment with vLLM."""
     engine: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of ``vllm.LLM``, for example ``max_model_len``."""
     environment: Mapping[str, str] = field(default_factory=dict)
+    """Further environment variables of the worker."""
     start_seconds: float = 900.0
+    """Time after which a worker that is not ready counts as hung."""
     reply_seconds: float = 900.0
+    """Time without a reply after which it counts as hung."""
     worker: Path = WORKER
+    """The script that the interpreter runs."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -15,27 +15,28 @@ from alignguard_data.engines.text.steps import AnyInstruction, load_instruction
 class ChatWriter(ABC):
     """A ``TextGenerator`` whose subclass sends chats to an engine.
 
-    Attributes:
-        instruction: a shipped instruction's name, or a file with steps.
-        min_words: fewest words of a prompt, as the instruction says it.
-        max_words: most words, likewise.
-        temperature: of sampling.
-        max_tokens: most tokens of a reply.
-        seed: a reply depends on it, the concept and the request's index.
-        schema: constrain the model to the reply's JSON schema.
-        input_tokens: read so far.
-        output_tokens: written so far.
+    Raises:
+        ValueError: ``max_tokens`` is not positive.
     """
 
     instruction: str = "caption_pair_v1"
+    """A shipped instruction's name, or a file with steps."""
     min_words: int = 5
+    """Fewest words of a prompt, as the instruction says it."""
     max_words: int = 28
+    """Most words, likewise."""
     temperature: float = 0.9
+    """Of sampling."""
     max_tokens: int = 200
+    """Most tokens of a reply."""
     seed: int = 0
+    """A reply depends on it, the concept and the request's index."""
     schema: bool = True
+    """Constrain the model to the reply's JSON schema."""
     input_tokens: int = 0
+    """Tokens read so far."""
     output_tokens: int = 0
+    """Tokens written so far."""
 
     def __post_init__(self) -> None:
         if self.max_tokens <= 0:
@@ -52,7 +53,13 @@ class ChatWriter(ABC):
         return f"{weights}+{self._instruction.version}+{sampled}-{held}"
 
     def generate(self, requests: Sequence[WritingRequest]) -> list[Reply]:
-        """One reply per request, in order.
+        """Write one pair a request.
+
+        Args:
+            requests: concepts and indices; a reply depends on its own request only.
+
+        Returns:
+            One reply a request, in order.
 
         Raises:
             EngineError: the engine cannot be reached, fails, or does not answer as it should.
