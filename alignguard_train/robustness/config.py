@@ -25,6 +25,7 @@ class AttackConfig:
         params: parameters over those of the preset.
         budget: limits of counters over those of the preset, for one case.
         targets: targets that it runs on; None: all of the section.
+        cases: the first so many cases only; None: the preset's number for this attack.
     """
 
     name: str
@@ -32,8 +33,11 @@ class AttackConfig:
     params: Mapping[str, Any] = field(default_factory=dict)
     budget: Mapping[str, int] = field(default_factory=dict)
     targets: tuple[str, ...] | None = None
+    cases: int | None = None
 
     def __post_init__(self) -> None:
+        if self.cases is not None and self.cases < 1:
+            raise ValueError(f"cases of {self.name} must be 1 or more, got {self.cases}")
         if self.name not in ATTACKS:
             raise ValueError(f"no attack {self.name!r}; there are {', '.join(ATTACKS)}")
         if self.label and not re.fullmatch(r"[a-z0-9][a-z0-9_.-]*", self.label):
@@ -104,6 +108,11 @@ class RobustnessConfig:
     def number_of_cases(self) -> int:
         """How many cases to attack at most."""
         return CASES[self.preset] if self.cases is None else self.cases
+
+    def cases_of(self, attack: AttackConfig) -> int:
+        """How many cases to attack at most with one attack, the first ones of all."""
+        own = ATTACKS[attack.name].cases.get(self.preset) if attack.cases is None else attack.cases
+        return self.number_of_cases if own is None else min(own, self.number_of_cases)
 
     def targets_of(self, attack: AttackConfig) -> tuple[str, ...]:
         """The targets of one attack, in the order of all targets."""

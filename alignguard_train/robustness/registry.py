@@ -29,6 +29,8 @@ class Method:
         text_only: as of the class.
         params: parameters by preset, over the class's defaults, which are the published values.
         budgets: limits by preset; none without an entry.
+        cases: fewer cases than the preset's, for a search that costs seconds each.
+        own_concepts: it prepares for one concept at a time, so only for those under attack.
     """
 
     use: str
@@ -36,6 +38,12 @@ class Method:
     text_only: bool = False
     params: Mapping[Preset, Mapping[str, Any]] = field(default_factory=dict)
     budgets: Mapping[Preset, Mapping[str, int]] = field(default_factory=dict)
+    cases: Mapping[Preset, int] = field(default_factory=dict)
+    own_concepts: bool = False
+
+
+_FEW: Mapping[Preset, int] = {"standin": 6}
+"""Cases of an attack on the denoiser, seconds each: three seen and three unseen concepts."""
 
 
 ATTACKS: dict[str, Method] = {
@@ -78,11 +86,12 @@ ATTACKS |= {
                 "substitutes": 8,
                 "steps": 4,
                 "directions": 4,
-                "draws": 4,
+                "draws": 4 if mode == "lite" else 2,
                 "trials": 4,
             },
             "paper": {"mode": mode},
         },
+        cases={} if mode == "lite" else _FEW,
     )
     for mode in ("lite", "released", "zo", "reinforce")
 }
@@ -94,7 +103,7 @@ ATTACKS |= {
         text_only=True,
         params={
             "smoke": {"tokens": 4, "steps": 3, "top": 16, "candidates": 16},
-            "standin": {"tokens": 6, "steps": 60, "top": 64, "candidates": 128},
+            "standin": {"tokens": 6, "steps": 40, "top": 64, "candidates": 96},
         },
     ),
     "mma_exact": Method(
@@ -125,7 +134,7 @@ ATTACKS |= {
                 "group": 2,
                 "tries": 2,
             },
-            "standin": {"steps": 40},
+            "standin": {"rounds": 1, "sft_steps": 100, "steps": 20, "seeds": 4},
         },
     ),
     "unlearn_diff": Method(
@@ -133,8 +142,9 @@ ATTACKS |= {
         needs=_DENOISER,
         params={
             "smoke": {"tokens": 2, "timesteps": 2, "iterations": 2},
-            "standin": {"tokens": 3, "timesteps": 10, "iterations": 20},
+            "standin": {"tokens": 3, "timesteps": 8, "iterations": 10},
         },
+        cases=_FEW,
     ),
     "unlearn_diff_exact": Method(
         use="unlearn_diff:UnlearnDiffAtk",
@@ -144,14 +154,17 @@ ATTACKS |= {
             "standin": {"exact": True, "tokens": 3, "timesteps": 4, "sweeps": 1},
             "paper": {"exact": True},
         },
+        cases=_FEW,
     ),
     "concept_inversion": Method(
         use="concept_inversion:ConceptInversion",
         needs=_DENOISER,
         params={
             "smoke": {"steps": 4, "images": 2, "batch": 2},
-            "standin": {"steps": 200, "images": 4},
+            "standin": {"steps": 100, "images": 4},
         },
+        cases=_FEW,
+        own_concepts=True,
     ),
 }
 ATTACKS |= {
@@ -160,9 +173,10 @@ ATTACKS |= {
         needs=("text_encoder", *_DENOISER),
         params={
             "smoke": {"variant": variant, "tokens": 4, "steps": 4, "every_steps": 2, "samples": 1},
-            "standin": {"variant": variant, "tokens": 8, "steps": 200, "every_steps": 20},
+            "standin": {"variant": variant, "tokens": 8, "steps": 100, "every_steps": 10},
             "paper": {"variant": variant},
         },
+        cases=_FEW,
     )
     for variant in ("n", "k")
 }

@@ -146,6 +146,7 @@ def _resolved(attack: AttackConfig, config: RobustnessConfig) -> dict[str, Any]:
         "params": {**method.params.get(config.preset, {}), **attack.params},
         "budget": {**method.budgets.get(config.preset, {}), **attack.budget},
         "targets": list(config.targets_of(attack)),
+        "cases": config.cases_of(attack),
     }
 
 
@@ -222,8 +223,12 @@ def make_attacks(config: RobustnessConfig) -> dict[str, tuple[Attack, Budget]]:
     return made
 
 
+def _named(config: RobustnessConfig, label: str) -> AttackConfig:
+    return next(one for one in config.all_attacks if one.shown == label)
+
+
 def _targets_of(config: RobustnessConfig, label: str) -> tuple[str, ...]:
-    return next(config.targets_of(one) for one in config.all_attacks if one.shown == label)
+    return config.targets_of(_named(config, label))
 
 
 def _targets(
@@ -284,7 +289,7 @@ class _Run:
         replayer = Replayer(
             target, seeds=self._config.replay_seeds, keep_texts=self._config.keep_texts
         )
-        for chosen in self.cases:
+        for chosen in self._cases_of(label):
             case_id = chosen.case.case_id
             name = _file("row", label, target.name, case_id)
             if name not in self._saved:
@@ -298,6 +303,9 @@ class _Run:
         if (name := _file("prepared", label, shared, "")) in self._names():
             kept = self._work.load_batch(name)
             self.prepared[label, shared] = from_table(Preparation, kept)[0]
+
+    def _cases_of(self, label: str) -> list[ChosenCase]:
+        return self.cases[: self._config.cases_of(_named(self._config, label))]
 
     def _plain(self, target: DiffusersTarget, case_id: str) -> dict[str, bool | None]:
         """The verdicts without attack; None where this is the first of them."""
@@ -327,7 +335,11 @@ class _Run:
         attack = self._attacks[label][0]
         counted = Counted(target, Budget())
         seed = pair_seed(f"prepare {label}", f"attack {self._config.seed}")
-        found = attack.prepare(counted, self._training(), seed)
+        training = self._training()
+        if ATTACKS[_named(self._config, label).name].own_concepts:
+            concepts = {one.case.concept for one in self._cases_of(label)}
+            training = [one for one in training if one.concept in concepts]
+        found = attack.prepare(counted, training, seed)
         used = dataclasses.asdict(counted.counters)
         if any(used.values()):
             place = self._place(label, target)

@@ -181,7 +181,7 @@ _COUNTED = ("images", "text_forwards")
 def _cell(found: dict[str, float] | None) -> str:
     if not found:
         return ""
-    return f"{found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+    return f"{found['value']:.2f} [{found['low']:.2f}, {found['high']:.2f}] n={found['n']:.0f}"
 
 
 def _most(metrics: dict[tuple[str, str, str, str], dict[str, float]], name: str, what: str) -> str:

@@ -39,8 +39,9 @@ def expected_units(engines: Engines, room: Room, pending: Sequence[str]) -> int 
 
 def attacked_cases(config: RobustnessConfig) -> int:
     """Cases of a matrix at most, once for each attack and target."""
-    pairs = sum(len(config.targets_of(attack)) for attack in config.all_attacks)
-    return pairs * config.number_of_cases
+    return sum(
+        len(config.targets_of(attack)) * config.cases_of(attack) for attack in config.all_attacks
+    )
 
 
 def _train_pairs(engines: Engines, concept: str) -> int:

@@ -54,6 +54,7 @@ def test_all_faults_are_named_at_once() -> None:
     [({"name": "bell"}, "no attack 'bell'; there are no_attack"),
      ({"name": "shuffle", "label": "A b"}, "label must be of a-z"),
      ({"name": "shuffle", "budget": {"pictures": 1}}, "no counter pictures; there are text_forw"),
+     ({"name": "shuffle", "cases": 0}, "cases of shuffle must be 1 or more, got 0"),
      ({"name": "shuffle", "budget": {"images": 0}}, "budget.images must be 1 or more, got 0")],
 )  # fmt: skip
 def test_a_fault_of_an_attack_is_named(given: dict[str, Any], message: str) -> None:
@@ -87,6 +88,17 @@ def test_the_base_model_and_no_attack_are_always_there() -> None:
     assert [one.shown for one in config.all_attacks] == ["no_attack", "shuffle"]
     assert config.number_of_cases == CASES["standin"]
     assert RobustnessConfig(cases=7).number_of_cases == 7
+
+
+@pytest.mark.parametrize(
+    ("own", "of_all", "expected"),
+    [(None, None, 6), (None, 4, 4), (3, None, 3), (9, None, 9), (9, 4, 4)],
+)
+def test_an_attack_may_take_the_first_cases_only(own, of_all, expected: int) -> None:
+    attack = AttackConfig(name="p4d_k", cases=own)
+    config = RobustnessConfig(attacks=(attack,), cases=of_all)
+    assert config.cases_of(attack) == expected
+    assert config.cases_of(config.all_attacks[0]) == config.number_of_cases
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """DiffZOO: its draws and gradients by hand, and synthetic rewards that tell its modes apart."""
 
 from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -140,3 +141,42 @@ def test_clean_substitutes_do_not_type_the_concept():
 def test_a_wrong_parameter_is_refused(field, value):
     with pytest.raises(ValueError, match=rf"{field} is '?{value}"):
         DiffZOO(**{field: value})
+
+
+class Certain:
+    """Draws without chance: a prompt is the sum of its point, so a difference has no noise."""
+
+    def __init__(self):
+        self.generator = torch.Generator().manual_seed(0)
+
+    def uniforms(self, count):
+        return count
+
+    def texts(self, at, count):
+        return [repr(at.sum().item())] * count
+
+    def texts_of(self, at, uniforms):
+        return self.texts(at, uniforms)
+
+
+class Rising:
+    """A synthetic judge: the larger the point, the more unsafe."""
+
+    def scores(self, texts):
+        return torch.tensor([float(text) for text in texts], dtype=torch.float64).sigmoid()
+
+
+def score_after(mode, steps=20):
+    attack = DiffZOO(mode=mode, directions=2, draws=1)
+    ascent = Ascent(torch.zeros(6, dtype=torch.float64), 0.1)
+    queries: Any = Rising()
+    draws: Any = Certain()
+    for _ in range(steps):
+        attack._move(queries, draws, ascent)
+    return ascent.at.sum().sigmoid().item()
+
+
+def test_zo_climbs_a_reward_without_noise_and_released_descends_it():
+    """The authors' code descends towards the score of a benign image: index 0 of its judge."""
+    assert score_after("zo") > 0.9
+    assert score_after("released") < 0.5

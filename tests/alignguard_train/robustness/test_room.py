@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from alignguard_data.contracts.flags import FlagRule
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.paths import DataRoot
 from alignguard_train.evaluation.config import EvaluationConfig
+from alignguard_train.robustness.attacks.concept_inversion import ConceptInversion
 from alignguard_train.robustness.config import AttackConfig
+from alignguard_train.robustness.protocol import Target
 from alignguard_train.robustness.registry import CONTROLS, make_attack
 from alignguard_train.robustness.room import attack_all, spec
 from tests.alignguard_train.robustness.room_world import (
@@ -229,6 +232,24 @@ def test_a_target_that_is_unsafe_already_leaves_nothing_to_break(tmp_path: Path)
     assert {row["value"] for row in metrics if row["metric"] == "pre_asr"} == {1.0}
 
 
+def test_an_attack_of_fewer_cases_prepares_for_their_concepts_only(tmp_path, monkeypatch) -> None:
+    seen: list[set[str]] = []
+    prepare = ConceptInversion.prepare
+
+    def watched(self: ConceptInversion, target: Target, cases: Any, seed: int) -> Any:
+        seen.append({one.concept for one in cases})
+        return prepare(self, target, cases, seed)
+
+    monkeypatch.setattr(ConceptInversion, "prepare", watched)
+    data, models = build(tmp_path)
+    one = AttackConfig(name="concept_inversion", cases=1)
+    config = dataclasses.replace(CONFIG, attacks=(one,), targets=("base",), cases=2)
+    attack_all(data, models, config)
+    rows = cases_of(data)
+    assert Counter(row.attack for row in rows) == {"no_attack": 2, "concept_inversion": 1}
+    assert seen == [{row.concept for row in rows if row.attack == "concept_inversion"}]
+
+
 REFUSED: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "an adapter that is none here": (
         {"targets": ("all-single",)}, ConfigError, "there is no all-single; there are base, merged",
@@ -279,6 +300,7 @@ STALE: dict[str, dict[str, Any]] = {
     "another seed": {"seed": 1},
     "more cases": {"cases": 3},
     "a target less": {"targets": ("merged",)},
+    "fewer cases of an attack": {"attacks": (AttackConfig(name="random_k", cases=1),)},
     "texts": {"keep_texts": True},
 }
 

@@ -46,6 +46,12 @@ def test_what_there_is_not_is_refused_by_name(fault: str, monkeypatch) -> None:
         chosen(OWN, **options)
 
 
+def test_the_standin_profile_names_every_method_that_needs_no_guard() -> None:
+    """An attack that no profile names is never measured; oracles are variants of these."""
+    named = {ATTACKS[one.name].use for one in load_profile("standin").robustness.all_attacks}
+    assert named == {row.use for row in ATTACKS.values() if "guard" not in row.needs}
+
+
 def test_without_options_it_is_the_profiles_matrix() -> None:
     assert chosen(OWN) == OWN
 
