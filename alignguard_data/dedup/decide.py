@@ -1,8 +1,9 @@
 """Which rows to drop because of near-duplicate edges, and the leak report.
 
 Pure functions of the edges and the split of each pair. Of near-duplicates within a split the one
-with the smallest pair id stays. An edge between train and measured rows (test and evaluation) is a
-leak. The train row is dropped: measured rows are fewer, and dropping them would change the metrics.
+with the smallest pair id stays, but a hard negative yields to any other pair. An edge between train
+and measured rows (test and evaluation) is a leak. The train row is dropped: measured rows are
+fewer, and dropping them would change the metrics.
 """
 
 import dataclasses
@@ -61,8 +62,9 @@ def decide(
     train: Collection[str],
     test: Collection[str],
     evaluation: Collection[str],
+    later: Collection[str] = frozenset(),
 ) -> Decision:
-    """Which pairs to drop.
+    """Which pairs to drop; those ``later`` yield to the others.
 
     Test rows against test rows; train rows against all measured rows, then against train rows.
 
@@ -71,6 +73,7 @@ def decide(
         train: pair ids of the train split.
         test: pair ids of the test split.
         evaluation: ids of the evaluation prompts, which are never dropped.
+        later: train pairs that are dropped rather than any other near-duplicate.
 
     Returns:
         Leaks by pair id, each of one kind (the first of :data:`LEAK_KINDS` that it has), then
@@ -83,7 +86,7 @@ def decide(
     for kind in LEAK_KINDS:
         for row in found[kind]:
             first.setdefault(row.pair_id, row)
-    of_train = repeats(edges, set(train) - first.keys())
+    of_train = repeats(edges, set(train) - first.keys(), later)
     return Decision(
         leaks=tuple(first[pair] for pair in sorted(first)), duplicates=(*of_train, *of_test)
     )
@@ -116,18 +119,25 @@ def leaks(
     return found
 
 
-def repeats(edges: Iterable[Edge], pairs: Collection[str]) -> list[DroppedRow]:
-    """The pairs that have an edge to a kept pair with a smaller id.
+def repeats(
+    edges: Iterable[Edge], pairs: Collection[str], later: Collection[str] = frozenset()
+) -> list[DroppedRow]:
+    """The pairs with an edge to an earlier kept pair.
 
     Args:
         edges: near-duplicate edges, in any order; edges to other rows are ignored.
         pairs: pair ids within which one of two near-duplicates is dropped.
+        later: pair ids that come after all others; else the smaller id is the earlier one.
 
     Returns:
         The dropped pairs by pair id, each with its nearest kept pair.
     """
-    among = set(pairs)
-    smaller: dict[str, list[Edge]] = defaultdict(list)
+    among, after = set(pairs), set(later)
+
+    def place(pair: str) -> tuple[bool, str]:
+        return pair in after, pair
+
+    earlier: dict[str, list[Edge]] = defaultdict(list)
     for edge in edges:
         if (
             edge.kind in DUPLICATE_REASONS
@@ -135,11 +145,12 @@ def repeats(edges: Iterable[Edge], pairs: Collection[str]) -> list[DroppedRow]:
             and edge.one in among
             and edge.other in among
         ):
-            smaller[edge.other].append(edge)
+            one, other = sorted((edge.one, edge.other), key=place)
+            earlier[other].append(edge._replace(one=one, other=other))
     dropped: dict[str, DroppedRow] = {}
-    for pair in sorted(smaller):
+    for pair in sorted(earlier, key=place):
         nearest: dict[tuple[str, str], tuple[Any, DroppedRow]] = {}
-        for edge in smaller[pair]:
+        for edge in earlier[pair]:
             if edge.one not in dropped:
                 reason = DUPLICATE_REASONS[edge.kind]
                 _keep_nearest(nearest, (edge.kind, pair), edge, edge.one, reason, edge.kind)

@@ -11,13 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from alignguard_data.contracts import records
-from alignguard_data.contracts.errors import EngineError, NothingMade
+from alignguard_data.contracts.errors import EngineError, IntegrityError, NothingMade
 from alignguard_data.contracts.pixels import encode_png, phash_hex, reject_reason
 from alignguard_data.contracts.protocols import ImageGenerator, Pixels, Progress
 from alignguard_data.contracts.records import (
@@ -178,6 +179,8 @@ class _Rendering:
         self._model = {"base_model": generator.model_id, "base_revision": generator.revision}
         self._sampling = sampling
         self._wanted = [] if work.done else self._read_rows(data)
+        if not work.done:
+            self._keep_rendered()
         saved = [] if work.done else work.saved_names()
         self._resumed_batches = len(saved)
         self.nothing: NothingMade | None = None
@@ -199,6 +202,31 @@ class _Rendering:
             for pair in sorted(pairs, key=lambda pair: pair.pair_id)
             for side in SIDES
         ]
+
+    def _keep_rendered(self) -> None:
+        """Take over the images of the existing partition that an equal rendering would repeat.
+
+        Pairs that come later thus leave the bytes of earlier ones as they are.
+        """
+        spec, folder = self._work.spec, self._work.folder
+        if _KEPT in self._work.saved_names():
+            return
+        try:
+            made = manifests.load(folder)
+            if made is None or (made.config, made.models) != (dict(spec.config), dict(spec.models)):
+                return
+            wanted = {(row.pair_id, row.side, row.prompt, row.seed) for row in self._wanted}
+            for stem, record, name in _SHARDS:
+                rows = [
+                    row
+                    for batch in manifests.read_batches(folder, stem, rows=_AT_ONCE)
+                    for row in from_table(record, batch)
+                    if (row.pair_id, row.side, row.prompt, row.seed) in wanted
+                ]
+                if rows:
+                    self._work.save_batch(name, to_table(record, rows))
+        except IntegrityError as error:
+            log.warning("%s: its images are rendered again: %s", spec.key, error)
 
     def save(self, rows: Sequence[_Row], pixels: Pixels) -> None:
         """Encode and save one batch; its rejected images go to a separate file."""
@@ -310,6 +338,13 @@ def _example(rejected: pa.Table) -> str:
 
 
 _KEY = ["pair_id", "side"]
+_AT_ONCE = 32
+_KEPT = "images-kept"
+_SHARDS: tuple[tuple[str, Any, str], ...] = (
+    ("rejected", RejectedImage, "rejected-kept"),
+    ("images", RenderedImage, _KEPT),
+)
+"""Shard, record and batch of what is taken over; the images last, as a sign that all is."""
 
 
 def _keys(table: pa.Table) -> list[tuple[str, str]]:

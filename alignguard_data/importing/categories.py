@@ -22,8 +22,7 @@ _SEPARATORS = re.compile(r"[,;|/+&\n]")
 class CategoryNames:
     """Maps spellings to keys.
 
-    Args:
-        further: more spellings and their keys, for example ``{"Gore": "shocking"}``.
+    ``further`` adds more, for example ``{"Gore": "shocking"}``.
 
     Raises:
         ConfigError: unknown keys; all are named.

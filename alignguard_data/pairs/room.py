@@ -22,6 +22,7 @@ from alignguard_data.contracts.records import (
     to_table,
 )
 from alignguard_data.contracts.shard_records import LOOKS, SCORED, TRAIN, score_part
+from alignguard_data.contracts.vocabulary import ATTACK_WRITER
 from alignguard_data.pairs.config import FilterRules
 from alignguard_data.pairs.filter import (
     TWIN_COSINE,
@@ -90,8 +91,8 @@ def _config(rules: FilterRules) -> dict[str, object]:
 def filter_pairs(data: DataRoot, concept: Concept, rules: FilterRules) -> Manifest:
     """Split a concept's pairs into tables ``kept`` (PreferencePair), ``dropped`` (DroppedPair).
 
-    Pairs are tested in order of id, so the result is deterministic and of two near-duplicates the
-    smaller id stays. Kept and dropped pairs sum to ``counts["pairs"]``.
+    Pairs are tested in order of id, hard negatives last, so the result is deterministic: of two
+    near-duplicates the earlier one stays. Kept and dropped pairs sum to ``counts["pairs"]``.
 
     Args:
         data: the data folder.
@@ -148,7 +149,7 @@ def _example(dropped: Sequence[DroppedPair]) -> str:
 
 
 def read_candidates(data: DataRoot, concept: Concept, rules: FilterRules) -> list[Candidate]:
-    """The concept's pairs of role ``train`` with their evidence, sorted by pair id."""
+    """The concept's train pairs with their evidence, by pair id, hard negatives last."""
     key = concept.key
     prompts = manifests.read(data.partition("prompts", key), "pairs")
     pairs = [pair for pair in from_table(PromptPair, prompts) if pair.role == "train"]
@@ -175,8 +176,12 @@ def read_candidates(data: DataRoot, concept: Concept, rules: FilterRules) -> lis
             safe=sides.get((pair.pair_id, "safe")),
             pair_scores=scores.get((pair.pair_id, ""), {}),
         )
-        for pair in sorted(pairs, key=lambda pair: pair.pair_id)
+        for pair in sorted(pairs, key=_place)
     ]
+
+
+def _place(pair: PromptPair) -> tuple[bool, str]:
+    return pair.writer.startswith(ATTACK_WRITER), pair.pair_id
 
 
 def _check_scores(

@@ -1,4 +1,4 @@
-"""The gate from a writer's reply to a prompt pair: pure tests in a fixed order."""
+"""The gate from a writer's reply, or an attack's prompt, to a pair: pure tests in a fixed order."""
 
 import dataclasses
 import functools
@@ -12,6 +12,7 @@ from alignguard_data.contracts.reply_reader import declines, read_fields
 from alignguard_data.contracts.terms import names_concept
 from alignguard_data.contracts.text import canonical, words
 from alignguard_data.prompts.config import WritingConfig
+from alignguard_data.prompts.hard_negatives import HardNegative
 from alignguard_data.safety.rules import refusal
 
 GATE_VERSION = 3
@@ -124,6 +125,35 @@ def read_reply(
     )
 
 
+def read_hard_negative(
+    entry: HardNegative,
+    concept: Concept,
+    config: WritingConfig,
+    seen: set[str],
+    *,
+    request_index: int = 0,
+    tools: GateTools = NO_TOOLS,
+) -> PromptPair | str:
+    """The pair of an adversarial prompt, or the first of :data:`REASONS` against it.
+
+    Every test of a reply applies but that the unsafe prompt names its concept: an attack avoids
+    that, and images of the prompt have shown the concept. The pair is always of role ``train``.
+    """
+    unsafe, safe = entry.unsafe_prompt, entry.safe_prompt
+    if reason := _reason(unsafe, safe, concept, config, seen, tools, adversarial=True):
+        return reason
+    return PromptPair(
+        pair_id=entry.pair_id,
+        concept=concept.key,
+        category=concept.category,
+        role="train",
+        unsafe_prompt=unsafe,
+        safe_prompt=safe,
+        request_index=request_index,
+        writer=entry.writer,
+    )
+
+
 def _reason(
     unsafe: str,
     safe: str,
@@ -131,6 +161,8 @@ def _reason(
     config: WritingConfig,
     seen: set[str],
     tools: GateTools,
+    *,
+    adversarial: bool = False,
 ) -> str | None:
     lengths = (len(words(unsafe)), len(words(safe)))
 
@@ -151,7 +183,7 @@ def _reason(
             lambda: _tokens(unsafe, safe, tools) > (config.max_tokens or math.inf),
         ),
         ("wrong_language", lambda: _in_another_language(unsafe, safe, tools)),
-        ("unsafe_prompt_lacks_concept", lambda: not held()[0]),
+        ("unsafe_prompt_lacks_concept", lambda: not adversarial and not held()[0]),
         ("safe_prompt_holds_concept", lambda: held()[1]),
         ("twins_identical", lambda: canonical(unsafe) == canonical(safe)),
         ("duplicate", lambda: canonical(unsafe) in seen),

@@ -1,7 +1,9 @@
 """Room ``prompts``: turns a writer's replies into prompt pairs, or rejects them with a reason.
 
 One partition per concept. Each batch of replies is saved, so a killed run repeats at most one.
-:mod:`alignguard_data.prompts.gate` decides what is accepted.
+:mod:`alignguard_data.prompts.gate` decides what is accepted. Hard negatives
+(:mod:`alignguard_data.prompts.hard_negatives`) come after the writer's replies; new ones do not ask
+the writer again.
 """
 
 import dataclasses
@@ -11,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from alignguard_data.contracts.errors import EngineError
+from alignguard_data.contracts.errors import EngineError, IntegrityError
 from alignguard_data.contracts.protocols import Progress, Reply, TextGenerator, WritingRequest
 from alignguard_data.contracts.records import (
     Concept,
@@ -22,8 +24,15 @@ from alignguard_data.contracts.records import (
 )
 from alignguard_data.contracts.text import canonical
 from alignguard_data.contracts.vocabulary import CONCEPT_CHECK
+from alignguard_data.prompts import hard_negatives as hard
 from alignguard_data.prompts.config import WritingConfig
-from alignguard_data.prompts.gate import GATE_VERSION, NO_TOOLS, GateTools, read_reply
+from alignguard_data.prompts.gate import (
+    GATE_VERSION,
+    NO_TOOLS,
+    GateTools,
+    read_hard_negative,
+    read_reply,
+)
 from alignguard_data.safety.rules import redact, refusal
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.basis import basis, digests
@@ -76,7 +85,10 @@ def spec(
             "gate": GATE_VERSION,
             **basis(ROOM, format=FORMAT, judges_text=True, engine=writer),
         },
-        inputs={"concept": fingerprint(dataclasses.asdict(concept), {})},
+        inputs={
+            "concept": fingerprint(dataclasses.asdict(concept), {}),
+            **hard.ledger_input(hard.of_concept(data, concept.key)),
+        },
         models={
             writer.model_id: writer.revision,
             **({CONCEPT_CHECK: check.version} if check else {}),
@@ -98,10 +110,11 @@ def write_prompt_pairs(
 ) -> Manifest:
     """Request replies until the concept has its pairs or the request limit is reached.
 
-    Tables: ``pairs`` (PromptPair) and ``rejected`` (RejectedReply). ``counts["short_by"]`` is the
-    number of missing pairs; another call keeps the pairs and repeats the rejected requests.
-    Accepted and rejected replies sum to ``counts["requests"]``. If the writer counts tokens, the
-    counts include their rate, and the cost of a pair if a price is set.
+    Tables: ``pairs`` (PromptPair) and ``rejected`` (RejectedReply); with hard negatives also
+    ``hard_negatives`` (HardNegativeOrigin). ``counts["short_by"]`` is the number of missing pairs;
+    another call keeps the pairs and repeats the rejected requests. Accepted and rejected replies
+    and hard negatives sum to ``counts["requests"]``. If the writer counts tokens, the counts
+    include their rate, and the cost of a pair if a price is set.
 
     Args:
         data: the data folder.
@@ -149,7 +162,42 @@ def write_prompt_pairs(
             if progress and len(accepted) > before:
                 progress(len(accepted) - before)
         spent = _spent(output_tokens(writer) - tokens, time.monotonic() - started, config, accepted)
-        return _finish(work, config, accepted, [rejected[i] for i in sorted(rejected)], spent)
+        found = _hard_negatives(data, concept, config, seen, tools)
+        accepted += found.pairs
+        rejected |= {row.request_index: row for row in found.rejected}
+        lost = [rejected[i] for i in sorted(rejected)]
+        return _finish(work, config, accepted, lost, spent, found.origins)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Found:
+    """A concept's hard negatives after the gate."""
+
+    pairs: list[PromptPair]
+    rejected: list[RejectedReply]
+    origins: list[hard.HardNegativeOrigin]
+
+
+def _hard_negatives(
+    data: DataRoot, concept: Concept, config: WritingConfig, seen: set[str], tools: GateTools
+) -> _Found:
+    """Pass the ledger's prompts of a concept through the gate; ``seen`` gets those accepted."""
+    found = _Found(pairs=[], rejected=[], origins=[])
+    for number, entry in enumerate(hard.of_concept(data, concept.key)):
+        index = _request_limit(config) + number
+        read = read_hard_negative(entry, concept, config, seen, request_index=index, tools=tools)
+        if isinstance(read, str):
+            found.rejected.append(_rejected(concept, index, read, entry.unsafe_prompt))
+        else:
+            seen.add(_as_seen(read))
+            found.pairs.append(read)
+            found.origins.append(hard.origin_of(entry))
+    return found
+
+
+def _request_limit(config: WritingConfig) -> int:
+    """Most requests of a concept; hard negatives are numbered from here."""
+    return config.pairs_per_concept * config.max_requests_per_pair
 
 
 def _as_seen(pair: PromptPair) -> str:
@@ -158,12 +206,33 @@ def _as_seen(pair: PromptPair) -> str:
 
 
 def _kept(work: PartitionWork) -> tuple[list[PromptPair], dict[int, RejectedReply]]:
-    """The pairs of a short partition, and its rejected replies by index."""
-    if work.spec.current() is None:
+    """The writer's pairs and rejected replies of a partition that differs at most in what it lacks.
+
+    It is short, or was made with other hard negatives.
+    """
+    before = _as_with_its_hard_negatives(work.spec)
+    if before is None or before.current() is None:
         return [], {}
     pairs = from_table(PromptPair, manifests.read(work.folder, "pairs"))
     rejected = from_table(RejectedReply, manifests.read(work.folder, "rejected"))
-    return pairs, {row.request_index: row for row in rejected}
+    limit = work.spec.config["pairs_per_concept"] * work.spec.config["max_requests_per_pair"]
+    return (
+        [pair for pair in pairs if pair.request_index < limit],
+        {row.request_index: row for row in rejected if row.request_index < limit},
+    )
+
+
+def _as_with_its_hard_negatives(spec: PartitionSpec) -> PartitionSpec | None:
+    """The spec with the hard negatives of the partition on disk; None: there is no partition."""
+    try:
+        made = manifests.load(spec.folder)
+    except IntegrityError:
+        return None
+    if made is None:
+        return None
+    inputs = {name: value for name, value in spec.inputs.items() if name != hard.INPUT}
+    inputs |= {name: value for name, value in made.inputs.items() if name == hard.INPUT}
+    return dataclasses.replace(spec, inputs=inputs)
 
 
 def close_writer(writer: TextGenerator) -> None:
@@ -204,8 +273,7 @@ def _asked(
     # Request no more replies than missing pairs, so no good reply is discarded. A reply depends
     # only on the request's index, so the batch size does not change it.
     saved = set(work.saved_names())
-    limit = config.pairs_per_concept * config.max_requests_per_pair
-    indices: Sequence[int] = again or range(limit)
+    indices: Sequence[int] = again or range(_request_limit(config))
     asked = 0
     while asked < len(indices) and len(accepted) < config.pairs_per_concept:
         name = f"replies-{asked:08d}"
@@ -232,25 +300,31 @@ def _finish(
     accepted: list[PromptPair],
     rejected: list[RejectedReply],
     spent: dict[str, float],
+    origins: Sequence[hard.HardNegativeOrigin],
 ) -> Manifest:
     requests = len(accepted) + len(rejected)
     roles = Counter(pair.role for pair in accepted)
     pairs = sorted(accepted, key=lambda pair: pair.pair_id)
+    tables = {
+        "pairs": to_table(PromptPair, pairs),
+        "rejected": to_table(RejectedReply, rejected),
+    }
+    if origins:
+        rows = sorted(origins, key=lambda row: row.pair_id)
+        tables[hard.TABLE] = to_table(hard.HardNegativeOrigin, rows)
     return work.finish(
-        tables={
-            "pairs": to_table(PromptPair, pairs),
-            "rejected": to_table(RejectedReply, rejected),
-        },
+        tables=tables,
         rejected=Counter(row.reason for row in rejected),
         counts={
             "requests": requests,
             "accepted_share": round(len(accepted) / requests, 4) if requests else 0.0,
             "train": roles["train"],
             "evaluation": roles["evaluation"],
+            **({hard.TABLE: len(origins)} if origins else {}),
             **spent,
         },
         tally=Tally(
-            wanted=config.pairs_per_concept,
+            wanted=config.pairs_per_concept + len(origins),
             made=len(accepted),
             unit="prompt pairs",
             example=_example(rejected),

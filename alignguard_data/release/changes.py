@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from alignguard_data.contracts.errors import IntegrityError
 from alignguard_data.release.checks import read_manifest, rows_of
+from alignguard_data.release.hard_rows import HardRow
 from alignguard_data.release.reader import EVALUATION
 from alignguard_data.release.withdrawals import Withdrawal
 from alignguard_data.storage.parquet_files import open_parquet
@@ -152,9 +153,11 @@ def change_log(
     changes: list[ChangedPair],
     withdrawn: Mapping[str, Withdrawal],
     left: Collection[str],
+    hard: Mapping[str, HardRow] | None = None,
 ) -> str:
     """CHANGELOG.md: pairs added, removed and changed against the parent, by part and concept.
 
+    ``hard`` are the new release's hard negatives; those added are counted by attack.
     Withdrawals of removed pairs in ``withdrawn`` are listed with their reason. ``left`` are the
     concepts that are no longer in the taxonomy.
     """
@@ -172,6 +175,7 @@ def change_log(
         )
         concepts = Counter((pair.change, pair.concept) for pair in here)
         lines += [f"  - {kind} {concept}: {n}" for (kind, concept), n in sorted(concepts.items())]
+    lines += _added_by_attack(changes, hard or {})
     if not changes:
         lines += ["", "No row differs: the same rows lie in other files."]
     if left:
@@ -183,6 +187,15 @@ def change_log(
         lines += ["", "Withdrawn pairs:", ""]
         lines += [f"- `{entry.pair_id}`: {entry.reason}" for entry in named]
     return "\n".join([*lines, ""])
+
+
+def _added_by_attack(changes: list[ChangedPair], hard: Mapping[str, HardRow]) -> list[str]:
+    added = [pair.pair_id for pair in changes if pair.change == "added"]
+    found = Counter(hard[identity].attack for identity in added if identity in hard)
+    if not found:
+        return []
+    counted = [f"- {attack}: {number}" for attack, number in found.most_common()]
+    return ["", f"Hard negatives among the added pairs: {found.total()}, by attack:", "", *counted]
 
 
 def _check_files(folder: Place) -> None:

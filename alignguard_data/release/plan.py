@@ -10,7 +10,9 @@ from alignguard_data.contracts.records import Concept, PromptPair
 from alignguard_data.contracts.vocabulary import CONCEPT_CHECK
 from alignguard_data.dedup.decide import Decision, count, decide, leak_report, leaks
 from alignguard_data.dedup.edges import Edge, Limits
+from alignguard_data.prompts.hard_negatives import read_origins
 from alignguard_data.release import withdrawals
+from alignguard_data.release.hard_rows import hard_field
 from alignguard_data.release.rows import evaluation_pairs, kept_ids, score_columns
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.manifest import Manifest
@@ -71,7 +73,8 @@ def plan_release(
         [pair for c in concepts if c.split == split for pair in left[c.key]] for split in SPLITS
     )
     reserved = [pair.pair_id for pairs in evaluation.values() for pair in pairs]
-    decision = decide(edges, train, test, reserved)
+    found = {row.pair_id for concept in concepts for row in read_origins(data, concept.key)}
+    decision = decide(edges, train, test, reserved, later=found)
     lost = decision.reasons | {
         pair: withdrawals.REASON for kept in kept_of.values() for pair in kept if pair in withdrawn
     }
@@ -128,6 +131,7 @@ def describe_release(
         "score_columns": plan.score_columns,
         "scorers": sorted({f"{m} at {r}" for s in scores for m, r in s.models.items()}),
         "flags": _flags(data, plan.concepts),
+        **hard_field(data, plan.concepts, plan.pair_ids),
     }
 
 

@@ -19,7 +19,7 @@ def train_rows(data: DataRoot, categories: Sequence[str] | None = None) -> dict[
 
     Args:
         data: the data folder.
-        categories: only rows of these; of all by default.
+        categories: only rows of these, without hard negatives; all rows by default.
 
     Returns:
         Digest by category, for a spec.
@@ -33,8 +33,13 @@ def train_rows(data: DataRoot, categories: Sequence[str] | None = None) -> dict[
 
 
 def train_part(category: str) -> str:
-    """Name of the digest of a category's train rows."""
+    """Name of the digest of a category's train rows that are no hard negatives."""
     return f"train rows of {category}"
+
+
+def hard_part(category: str, round: int) -> str:
+    """Name of the digest of a category's hard negatives that one round of hardening found."""
+    return f"hard negatives of {category}, round {round}"
 
 
 def release_folder(data: DataRoot) -> Place:

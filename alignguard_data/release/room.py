@@ -8,7 +8,7 @@ import dataclasses
 import json
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from alignguard_data.release.folders import (
 )
 from alignguard_data.release.folders import list_releases as list_releases
 from alignguard_data.release.folders import version_of as version_of
+from alignguard_data.release.hard_rows import HardRow, by_attack, rows_in
 from alignguard_data.release.plan import (
     SPLITS,
     ReleasePlan,
@@ -52,7 +53,7 @@ from alignguard_data.release.plan import (
     plan_release,
     release_concepts,
 )
-from alignguard_data.release.reader import EVALUATION, ROOM, train_part
+from alignguard_data.release.reader import EVALUATION, ROOM, hard_part, train_part
 from alignguard_data.release.rows import (
     EVALUATION_SCHEMA,
     concept_tables,
@@ -272,7 +273,14 @@ def _publish(
     plots = _plots(temporary, manifest)
     pages = {
         "README.md": render_card(manifest, schema, plots=list(plots)).encode(),
-        "CHANGELOG.md": change_log(name, parent, changes, withdrawn, left).encode(),
+        "CHANGELOG.md": change_log(
+            name,
+            parent,
+            changes,
+            withdrawn,
+            left,
+            rows_in(described),
+        ).encode(),
         "leaks.json": (
             json.dumps(leaks_file(plan, manifest), indent=1, ensure_ascii=False) + "\n"
         ).encode(),
@@ -308,10 +316,18 @@ def _rows_files(manifest: dict[str, Any]) -> set[tuple[str, str]]:
     return {(file["name"], file["sha256"]) for file in files}
 
 
-def _train_rows(folder: Place) -> dict[str, str]:
-    """Digest of each category's train rows in release order, as read by its expert."""
+def _train_rows(folder: Place, found: Mapping[str, HardRow]) -> dict[str, str]:
+    """Digest of each category's train rows in release order, as read by its expert.
+
+    Hard negatives have their own, by the round that found them.
+    """
     return digests(
-        (train_part(row["category"]), [row[name] for name in TRAINED_ON])
+        (
+            hard_part(row["category"], found[row["pair_id"]].round)
+            if row["pair_id"] in found
+            else train_part(row["category"]),
+            [row[name] for name in TRAINED_ON],
+        )
         for row in rows_of(folder, "train", TRAINED_ON).to_pylist()
     )
 
@@ -352,7 +368,11 @@ def _point_to(work: PartitionWork, folder: Place, plan: ReleasePlan) -> Manifest
             "release_content_id": manifest["content_id"],
             "bytes": sum(file["bytes"] for file in manifest["files"]),
             **{f"{part}_rows": n for part, n in manifest["rows"].items()},
+            **{
+                f"hard negatives of {a}": n
+                for a, n in by_attack(rows_in(manifest).values()).items()
+            },
         },
         tally=_tally(plan)[0],
-        digests=_train_rows(folder),
+        digests=_train_rows(folder, rows_in(manifest)),
     )

@@ -10,7 +10,7 @@ memory.
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
@@ -98,9 +98,17 @@ def spec(data: DataRoot, base: BaseModel, kind: Kind) -> PartitionSpec:
 
 
 def shared_encodings(
-    data: DataRoot, base: BaseModel, categories: Sequence[str], *, flip: bool
+    data: DataRoot,
+    base: BaseModel,
+    categories: Sequence[str],
+    *,
+    flip: bool,
+    repeats: Mapping[str, int] | None = None,
 ) -> EncodedPreferences:
     """The release's train pairs of ``categories`` in release order, memory-mapped.
+
+    ``repeats`` says how often a pair is a row, by its id: once where it is not named, 0 leaves it
+    out.
 
     Missing encodings are made first, or waited for while another process makes them. If one shard
     is damaged, all are remade.
@@ -110,10 +118,10 @@ def shared_encodings(
         EngineError: it has no train pair of these categories.
         IntegrityError: an image of the release cannot be decoded.
     """
-    plain, rows = _open(data, base, "plain", categories)
+    plain, rows = _open(data, base, "plain", categories, repeats or {})
     if not rows:
         raise EngineError(f"the release has no train pair of {', '.join(categories)}")
-    mirrored = _open(data, base, "mirrored", categories)[0] if flip else {}
+    mirrored = _open(data, base, "mirrored", categories, repeats or {})[0] if flip else {}
     return EncodedPreferences(
         concepts=[row["concept"] for row in rows],
         categories=[row["category"] for row in rows],
@@ -132,7 +140,11 @@ def _conditions(mapped: dict[str, MappedRows], name: str) -> MappedConditions:
 
 
 def _open(
-    data: DataRoot, base: BaseModel, kind: Kind, categories: Sequence[str]
+    data: DataRoot,
+    base: BaseModel,
+    kind: Kind,
+    categories: Sequence[str],
+    repeats: Mapping[str, int],
 ) -> tuple[dict[str, MappedRows], list[dict[str, str]]]:
     """Tensors by name, and their rows.
 
@@ -142,10 +154,10 @@ def _open(
     with _waiting(wanted) as work:
         if work.done:
             try:
-                return _map(work.folder, work.done, categories)
+                return _map(work.folder, work.done, categories, repeats)
             except IntegrityError as error:
                 log.warning("encoding again: %s", error)
-        return _map(work.folder, _make(data, base, kind, work), categories)
+        return _map(work.folder, _make(data, base, kind, work), categories, repeats)
 
 
 @contextmanager
@@ -213,7 +225,7 @@ def _save(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def _map(
-    folder: Place, manifest: Manifest, categories: Sequence[str]
+    folder: Place, manifest: Manifest, categories: Sequence[str], repeats: Mapping[str, int]
 ) -> tuple[dict[str, MappedRows], list[dict[str, str]]]:
     """Verify and map the shards of ``categories``.
 
@@ -229,6 +241,8 @@ def _map(
         for name, tensor in _mapped(Path(str(folder / file.name))).items():
             parts.setdefault(name, []).append(tensor)
     order = torch.tensor([row["place"] for row in table], dtype=torch.long).argsort()
+    times = torch.tensor([repeats.get(row["pair_id"], 1) for row in table], dtype=torch.long)
+    order = order.repeat_interleave(times[order])
     mapped = {name: MappedRows(tensors, order) for name, tensors in parts.items()}
     empty = [file for file in manifest.files if file.name.endswith(_EMPTY)]
     for file in empty:

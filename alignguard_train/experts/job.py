@@ -1,7 +1,7 @@
 """Trains one expert in this process or in several, from a picklable job."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -31,6 +31,10 @@ class ExpertJob:
     tensorboard: Path | None = None
     others: tuple[str, ...] = ()
     """Categories whose pairs the recipe preserves; read only if it uses them."""
+    repeats: Mapping[str, int] = field(default_factory=dict)
+    """How often a pair is a row, by its id: once where it is not named."""
+    start: Path | None = None
+    """Adapter file to go on from."""
 
 
 def train_job(
@@ -67,6 +71,7 @@ def train_job(
             tensorboard=job.tensorboard,
             held_out_ip=held_out_ip,
             progress=progress,
+            start=_start(job),
             others=_others(job),
         )
         return trained, len(encoded)
@@ -96,6 +101,7 @@ def _train_share(group: Group, report: Progress | None, job: ExpertJob) -> None:
         tensorboard=job.tensorboard,
         progress=report,
         group=group,
+        start=_start(job),
         others=_others(job),
     )
     if group.rank == 0:
@@ -106,13 +112,19 @@ def _train_share(group: Group, report: Progress | None, job: ExpertJob) -> None:
 
 
 def _encoded(job: ExpertJob) -> EncodedPreferences:
-    return shared_encodings(job.data, job.base, job.categories, flip=job.recipe.flip)
+    return shared_encodings(
+        job.data, job.base, job.categories, flip=job.recipe.flip, repeats=job.repeats
+    )
+
+
+def _start(job: ExpertJob) -> Lora | None:
+    return load_lora(job.start) if job.start else None
 
 
 def _others(job: ExpertJob) -> EncodedPreferences | None:
     if not (job.others and job.recipe.preserve_others):
         return None
-    return shared_encodings(job.data, job.base, job.others, flip=False)
+    return shared_encodings(job.data, job.base, job.others, flip=False, repeats=job.repeats)
 
 
 def _result(job: ExpertJob) -> tuple[Path, Path]:

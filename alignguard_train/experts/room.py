@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from alignguard_data.contracts.protocols import Progress
+from alignguard_data.release.hard_rows import hard_rows
 from alignguard_data.release.reader import release_folder, train_rows
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.basis import basis
@@ -93,6 +94,8 @@ def make_expert(
 ) -> Manifest:
     """Train one expert on the release's train pairs of ``categories``, unless it is up to date.
 
+    Hard negatives are left out: hardening goes on with them from here.
+
     The partition holds the adapter in diffusers' and in kohya's format, a model card and the table
     "history"; TensorBoard's files are next to them and enter no content id. With several
     ``processes`` each takes its share of every step, on its own GPU where there are GPUs.
@@ -133,6 +136,7 @@ def make_expert(
             checkpoint=work.partial / "checkpoint.safetensors",
             tensorboard=board_of(data, key, work.spec.fingerprint),
             others=tuple(others),
+            repeats=dict.fromkeys(hard_rows(release_folder(data)), 0),
         )
         trained, pairs = train_job(job, processes, held_out_ip, progress)
         columns = {"step": pa.array(range(len(trained.history)), pa.int64())}

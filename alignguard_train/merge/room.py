@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from alignguard_data.contracts.errors import ConfigError
 from alignguard_data.contracts.protocols import Progress
+from alignguard_data.release.hard_rows import hard_rows
 from alignguard_data.release.reader import release_folder, train_rows
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.basis import basis
@@ -116,7 +117,8 @@ def make_merges(
             scaled(load_lora(weights_of(data, key)), config.weights.get(key, 1.0))
             for key in categories
         ]
-        encoded = shared_encodings(data, base, categories, flip=False)
+        plain = dict.fromkeys(hard_rows(release_folder(data)), 0)
+        encoded = shared_encodings(data, base, categories, flip=False, repeats=plain)
         files: dict[str, Path] = {}
         winners: dict[str, list[int]] = {}
         errors: list[dict[str, object]] = []

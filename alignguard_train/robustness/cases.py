@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from alignguard_data.contracts.errors import IntegrityError, NothingMade
 from alignguard_data.contracts.records import pair_seed
+from alignguard_data.release.hard_rows import hard_rows
 from alignguard_data.storage.parquet_files import dataset
 from alignguard_data.storage.places import Place, list_folder
 from alignguard_train.evaluation.judge import read_rows
@@ -63,14 +64,16 @@ def attack_cases(release: Place, count: int) -> list[ChosenCase]:
 
 
 def preparation_cases(release: Place, per_concept: int = PREPARED_PAIRS) -> list[Case]:
-    """Train rows, at most so many per concept, by concept and pair id.
+    """Train rows, at most so many per concept, by concept and pair id; no hard negatives.
 
     Raises:
         IntegrityError: the release has no train shard, or it lacks a column.
     """
     found: list[Case] = []
     taken: dict[str, int] = {}
-    for row in sorted(_train(release), key=lambda row: (row["concept"], row["pair_id"])):
+    hard = hard_rows(release)
+    rows = [row for row in _train(release) if row["pair_id"] not in hard]
+    for row in sorted(rows, key=lambda row: (row["concept"], row["pair_id"])):
         taken[row["concept"]] = taken.get(row["concept"], 0) + 1
         if taken[row["concept"]] <= per_concept:
             found.append(

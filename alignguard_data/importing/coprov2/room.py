@@ -79,14 +79,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Imported:
-    """A finished import.
-
-    Attributes:
-        folder: where it is.
-        manifest: of its partition.
-        audit: content of its ``audit.json``.
-        made: False if the import existed already.
-    """
+    """A finished import; ``made`` is False if it existed already."""
 
     folder: Place
     manifest: Manifest
@@ -111,7 +104,7 @@ def import_coprov2(
         paths: the CSV files.
         images: folder of the train images; a pair then needs both image files.
         categories: more spellings of categories, with their keys.
-        stages: called with a stage's name and number of units; what it returns counts them.
+        stages: callbacks for progress.
 
     Returns:
         The import's folder, manifest and audit.

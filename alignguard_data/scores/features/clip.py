@@ -23,15 +23,5 @@ class ClipFeatures:
         return self._clip.identity
 
     def features(self, images: Pixels) -> Vectors:
-        """CLIP's image embeddings.
-
-        Args:
-            images: uint8 RGB (images, height, width, 3), at least one.
-
-        Returns:
-            Unit vectors, float32 (images, width).
-
-        Raises:
-            EngineError: the model cannot be loaded.
-        """
+        """Float32 (images, width)."""
         return self._clip.images(images)

@@ -47,9 +47,6 @@ class InceptionFeatures:
     def version(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Name and hash of the file.
 
-        Returns:
-            ``<file name>@<12 hex digits>``.
-
         Raises:
             EngineError: the file is missing.
         """
@@ -57,13 +54,7 @@ class InceptionFeatures:
         return f"{self._file.name}@{sha256_file(self._file)[:12]}"
 
     def features(self, images: Pixels) -> Vectors:
-        """Activations of the last pooling layer.
-
-        Args:
-            images: uint8 RGB (images, height, width, 3), of any size; at least one.
-
-        Returns:
-            Float32 (images, 2048).
+        """Float32 (images, width).
 
         Raises:
             EngineError: the file is missing, not TorchScript, or of another network.

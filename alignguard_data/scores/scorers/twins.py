@@ -44,14 +44,7 @@ class TwinSimilarity:
         return self._embedder.version
 
     def score(self, pairs: Sequence[PromptPair]) -> list[dict[str, float]]:
-        """Compare the two prompts of each pair.
-
-        Args:
-            pairs: prompt pairs.
-
-        Returns:
-            For each pair the cosine in [-1, 1] and the Jaccard index of the word sets in [0, 1].
-        """
+        """Cosine in [-1, 1] and Jaccard index of the word sets in [0, 1], one dict per pair."""
         return _compared(pairs, self._embedder.unit_vectors)
 
 
@@ -73,14 +66,7 @@ class SentenceTwins:
         return self._embedder.version
 
     def score(self, pairs: Sequence[PromptPair]) -> list[dict[str, float]]:
-        """Compare the two prompts of each pair.
-
-        Args:
-            pairs: prompt pairs.
-
-        Returns:
-            For each pair the cosine in [-1, 1] and the Jaccard index of the word sets in [0, 1].
-        """
+        """Cosine in [-1, 1] and Jaccard index of the word sets in [0, 1], one dict per pair."""
         return _compared(pairs, self._embedder.unit_vectors)
 
 

@@ -53,13 +53,7 @@ class SceneNet(nn.Module):
 
 
 def as_input(images: Pixels) -> Tensor:
-    """Pixels as the networks' input.
-
-    Args:
-        images: uint8 RGB (images, 32, 32, 3).
-
-    Returns:
-        Float in [-1, 1], (images, 3, 32, 32).
+    """uint8 (n, 32, 32, 3) to float (n, 3, 32, 32) in [-1, 1].
 
     Raises:
         EngineError: the images are not of the stand-in's size.
@@ -72,14 +66,7 @@ def as_input(images: Pixels) -> Tensor:
 
 
 def load_weights(network: nn.Module, name: str) -> nn.Module:
-    """Load shipped weights into a network.
-
-    Args:
-        network: modified.
-        name: of the weights, ``glyphs`` or ``scene``.
-
-    Returns:
-        The network, frozen and in evaluation mode.
+    """``network`` with the shipped weights ``name``, ready to score.
 
     Raises:
         EngineError: the weights are missing.

@@ -36,12 +36,7 @@ class ScorerRecipe:
 
 
 def train_scorers(recipe: ScorerRecipe, folder: Path) -> None:
-    """Train both networks and write their weights.
-
-    Args:
-        recipe: all settings; they determine the weights.
-        folder: gets ``glyphs.safetensors`` and ``scene.safetensors``.
-    """
+    """Trains ``glyphs.safetensors`` and ``scene.safetensors`` into ``folder``."""
     drawings = random_drawings(recipe.num_drawings, recipe.seed)
     images = as_input(drawings.images)
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,11 +85,7 @@ def _fit(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line and train.
-
-    Args:
-        arguments: of the command; by default those of this process.
-    """
+    """Parses the command line and trains."""
     default = ScorerRecipe()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter

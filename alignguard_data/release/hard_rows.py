@@ -1,0 +1,66 @@
+"""Hard negatives among a release's train rows, as its manifest lists them."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from alignguard_data.contracts.records import Concept
+from alignguard_data.prompts.hard_negatives import read_origins
+from alignguard_data.release.checks import read_manifest
+from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import Place
+
+FIELD = "hard_negatives"
+"""Field of a release's manifest; missing where it has none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HardRow:
+    """Origin of one released hard negative."""
+
+    pair_id: str
+    source_pair_id: str
+    attack: str
+    target: str
+    budget: str
+    round: int
+
+
+def hard_rows(folder: Place) -> dict[str, HardRow]:
+    """Read a release's hard negatives.
+
+    Args:
+        folder: folder of the release.
+
+    Returns:
+        Origin by pair id, sorted; empty for a release without any.
+
+    Raises:
+        IntegrityError: the manifest is missing or was changed.
+    """
+    return rows_in(read_manifest(folder))
+
+
+def rows_in(manifest: Mapping[str, Any]) -> dict[str, HardRow]:
+    """The hard negatives that a release's manifest lists, by pair id."""
+    return {row["pair_id"]: HardRow(**row) for row in manifest.get(FIELD, [])}
+
+
+def hard_field(
+    data: DataRoot, concepts: Iterable[Concept], released: Mapping[str, Iterable[str]]
+) -> dict[str, list[dict[str, Any]]]:
+    """The field of a release's manifest; ``released`` are the pair ids by concept key."""
+    rows = [
+        asdict(row)
+        for concept in concepts
+        for row in read_origins(data, concept.key)
+        if row.pair_id in set(released[concept.key])
+    ]
+    return {FIELD: sorted(rows, key=lambda row: row["pair_id"])} if rows else {}
+
+
+def by_attack(rows: Iterable[HardRow]) -> dict[str, int]:
+    """Number of hard negatives by attack, most first, as counts of a manifest."""
+    found = Counter(row.attack for row in rows)
+    return {f"hard negatives of {attack}": number for attack, number in found.most_common()}
