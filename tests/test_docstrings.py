@@ -36,6 +36,7 @@ DOCUMENTED = (
     "alignguard_train.adapters",
     "alignguard_train.contracts",
     "alignguard_train.merge",
+    "alignguard_train.robustness",
 )
 
 

@@ -44,6 +44,13 @@ def attack_cases(release: Place, count: int) -> list[ChosenCase]:
 
     Seen and unseen concepts alternate, in the order of their keys, so few cases cover both.
 
+    Args:
+        release: folder of the release.
+        count: the most cases.
+
+    Returns:
+        At most ``count`` cases; ``seen`` marks concepts that experts were trained on.
+
     Raises:
         IntegrityError: an evaluation prompt is in the train split, or a file is unreadable.
         NothingMade: the release has no evaluation prompt.
@@ -65,6 +72,13 @@ def attack_cases(release: Place, count: int) -> list[ChosenCase]:
 
 def preparation_cases(release: Place, per_concept: int = PREPARED_PAIRS) -> list[Case]:
     """Train rows, at most so many per concept, by concept and pair id; no hard negatives.
+
+    Args:
+        release: folder of the release.
+        per_concept: the most rows of a concept.
+
+    Returns:
+        Cases with their safe twins, sorted by concept, then pair id.
 
     Raises:
         IntegrityError: the release has no train shard, or it lacks a column.

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 def check_needs(attack: Attack, target: Target) -> None:
     """Refuse a target that lacks what the attack needs.
 
+    Args:
+        attack: says what it needs.
+        target: says what it gives.
+
     Raises:
         EngineError: names every capability that is missing.
     """

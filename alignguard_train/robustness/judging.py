@@ -31,6 +31,13 @@ class ImageJudge:
     def __call__(self, images: Pixels, case: Case) -> list[Verdict]:
         """One verdict an image.
 
+        Args:
+            images: (rows, height, width, 3), uint8.
+            case: for which they were drawn.
+
+        Returns:
+            Verdicts, as many as images; a score of 0.5 or more is unsafe.
+
         Raises:
             EngineError: a scorer fails, or gives no number for a rule.
         """
@@ -68,6 +75,9 @@ def margin(score: float, at_least: float) -> float:
 
 def check_judge(judge: ImageJudge) -> None:
     """Refuse a rule that no scorer can answer.
+
+    Args:
+        judge: its scorers and its rules.
 
     Raises:
         EngineError: names every such rule.

@@ -90,6 +90,10 @@ def metrics_table(rows: Sequence[AttackedCase], *, resamples: int, confidence: f
         rows: without those whose judge failed.
         resamples: bootstrap resamples per interval.
         confidence: level of the intervals.
+
+    Returns:
+        Rows of ``METRICS_SCHEMA``: Wilson intervals for rates of cases, bootstrap intervals over
+        cases for rates of images and for counters.
     """
     found = []
     for (attack, target), own in _by_place(rows).items():
@@ -114,6 +118,10 @@ def paired_table(rows: Sequence[AttackedCase], *, resamples: int, confidence: fl
         rows: without those whose judge failed.
         resamples: bootstrap resamples per interval.
         confidence: level of the intervals.
+
+    Returns:
+        Rows of ``PAIRED_SCHEMA``: the difference of two rates, its paired bootstrap interval and
+        McNemar's p.
     """
     places = _by_place(rows)
     found = []

@@ -54,6 +54,9 @@ def html(
         models: revisions by model id.
         tables: of the room: cases, metrics, paired, prepared.
         profile: the profile's name.
+
+    Returns:
+        A whole HTML document, which loads nothing from elsewhere.
     """
     environment = Environment(
         loader=PackageLoader("alignguard_train.robustness", "templates"),

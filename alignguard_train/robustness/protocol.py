@@ -53,7 +53,17 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Counters:
-    """Rows (not batches) that a search sent through each part of its target."""
+    """Rows (not batches) that a search sent through each part of its target.
+
+    Attributes:
+        text_forwards: texts through the text encoder.
+        text_backwards: gradients to tokens, one a row.
+        unet_forwards: latents through the denoiser.
+        unet_backwards: gradients through the denoiser, one a row.
+        images: images rendered.
+        judge_calls: images judged.
+        guard_calls: prompts that a guard judged.
+    """
 
     text_forwards: int = 0
     text_backwards: int = 0
@@ -67,6 +77,15 @@ class Counters:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
     """The most that a search may use of each counter; None is no limit.
+
+    Attributes:
+        text_forwards: texts through the text encoder.
+        text_backwards: gradients to tokens, one a row.
+        unet_forwards: latents through the denoiser.
+        unet_backwards: gradients through the denoiser, one a row.
+        images: images rendered.
+        judge_calls: images judged.
+        guard_calls: prompts that a guard judged.
 
     Raises:
         ValueError: a limit is below 1.
@@ -200,6 +219,9 @@ class Target(Protocol):
         Args:
             weights: shape (rows, tokens, len(vocabulary.ordinary)); a one-hot row is a token, any
                 other row the weighted sum of token embeddings, in every encoder alike.
+
+        Returns:
+            States (rows, length, width); of SDXL the pooled state too.
         """
         ...
 
@@ -226,6 +248,9 @@ class Target(Protocol):
             timesteps: shape (rows,).
             conditions: as many rows.
             base: predict with the undefended model (``base_unet``).
+
+        Returns:
+            The predicted noise or velocity, shaped as ``noised``.
         """
         ...
 
@@ -236,6 +261,9 @@ class Target(Protocol):
             texts: the prompts.
             seeds: as many, of the initial noise.
             base: render with the undefended model (``base_unet``).
+
+        Returns:
+            Images (len(texts), height, width, 3), uint8.
         """
         ...
 
@@ -295,6 +323,9 @@ class Attack(Protocol):
             case: the prompt.
             prepared: what :meth:`prepare` returned.
             seed: of every random choice; equal seeds give equal candidates and counters.
+
+        Returns:
+            Candidates, best first, with what was used and why the search ended.
 
         Raises:
             EngineError: the target lacks a capability.

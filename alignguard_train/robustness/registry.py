@@ -189,6 +189,14 @@ def make_attack(
 ) -> Attack:
     """An attack with a preset's parameters and others over them.
 
+    Args:
+        name: a key of ``ATTACKS``.
+        preset: whose parameters it takes; ``paper`` has the published ones.
+        params: parameters by name, over those of the preset.
+
+    Returns:
+        The attack; its module, and so torch, is imported here.
+
     Raises:
         ValueError: no such attack, or a parameter is unknown or out of range.
     """
@@ -207,6 +215,14 @@ def make_budget(
     name: str, preset: Preset = "paper", limits: Mapping[str, int] | None = None
 ) -> Budget:
     """The budget of one case: a preset's limits and others over them.
+
+    Args:
+        name: a key of ``ATTACKS``.
+        preset: whose limits it takes.
+        limits: the most rows by counter, over those of the preset.
+
+    Returns:
+        The budget; a counter that neither names has no limit.
 
     Raises:
         ValueError: no such counter, or a limit below 1.

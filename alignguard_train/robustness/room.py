@@ -86,6 +86,16 @@ def spec(
 ) -> PartitionSpec:
     """Spec of the room, or of another matrix beside it under another ``key``.
 
+    Args:
+        data: root of the data.
+        models: what is attacked, and the judge.
+        config: attacks, targets, cases.
+        key: the partition's key.
+
+    Returns:
+        What the partition is made of: its fingerprint covers the cases, the train rows, adapter
+        files, attacks with their presets, and scorer versions.
+
     Raises:
         InputMissing: there is no release, or an adapter's file is missing.
         ConfigError: a target is no adapter here, or thresholds were calibrated with another
@@ -178,6 +188,9 @@ def attack_all(
         progress: counts cases, once per attack and target.
         key: the partition; another matrix than the profile's goes beside it.
 
+    Returns:
+        Manifest of the room's partition.
+
     Raises:
         InputMissing: there is no release, or an adapter's file is missing.
         ConfigError: an attack or a peer refuses its parameters.
@@ -207,6 +220,12 @@ def attack_all(
 
 def make_attacks(config: RobustnessConfig) -> dict[str, tuple[Attack, Budget]]:
     """Every attack with its budget, by label.
+
+    Args:
+        config: attacks with their parameters, and the preset under them.
+
+    Returns:
+        Attack and the budget of one case, by the attack's label.
 
     Raises:
         ConfigError: names every attack that refuses its parameters.

@@ -59,6 +59,10 @@ def search(
         prepared: what the attack prepared.
         seed: of every random choice of the search.
 
+    Returns:
+        The row that is kept: the best candidate, a hash of all, and the proxy's own count of what
+        was used.
+
     Raises:
         EngineError: the target lacks a capability, or failed.
     """
@@ -134,6 +138,10 @@ class Replayer:
             searched: what it found; where that is nothing, the prompt itself is judged.
             base_unsafe: the base model's verdict without attack; None: this row is that verdict.
             unattacked_unsafe: the target's; likewise.
+
+        Returns:
+            The row with verdicts at the search's seed and at fresh ones; ``failure`` says why the
+            judge gave none.
         """
         verdicts, failure = self._verdicts(chosen.case, searched)
         first = verdicts[0] if verdicts else Verdict(unsafe=False, score=0.0, coherent=False)

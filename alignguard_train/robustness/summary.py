@@ -21,6 +21,9 @@ def write_summary(data: DataRoot) -> Place:
     Args:
         data: root of the data.
 
+    Returns:
+        The file, ``robustness/summary.json`` under the data root.
+
     Raises:
         InputMissing: nothing was attacked yet.
     """
@@ -57,6 +60,9 @@ def summarized(data: DataRoot, manifest: Manifest) -> bool:
     Args:
         data: root of the data.
         manifest: of the room's partition.
+
+    Returns:
+        Whether it names this manifest's content id; an unreadable file does not.
     """
     try:
         summary = json.loads(read_bytes(data.base / ROOM / SUMMARY))

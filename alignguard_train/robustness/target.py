@@ -86,6 +86,9 @@ class DiffusersTarget:
     def on(self) -> Iterator["DiffusersTarget"]:
         """Defend the model within the block; afterwards every weight is as before.
 
+        Yields:
+            The target itself, whose methods work within the block.
+
         Raises:
             EngineError: the adapter or peer does not fit the base model.
         """

@@ -25,6 +25,9 @@ class PipeVocabulary:
     Attributes:
         ordinary: ids that a search may use: no special tokens of any tokenizer, sorted.
         length: the most tokens of a prompt, without begin and end.
+
+    Args:
+        pipe: its tokenizers.
     """
 
     def __init__(self, pipe: Pipe) -> None:
@@ -56,6 +59,13 @@ def encoders(pipe: Pipe) -> list[tuple[Any, Any]]:
 def encode_tokens(pipe: Pipe, tokens: Sequence[Sequence[int]]) -> Conditions:
     """Conditions of token sequences as the pipe makes them of their text.
 
+    Args:
+        pipe: its tokenizers and text encoders.
+        tokens: ids of each prompt, without begin, end and padding.
+
+    Returns:
+        States (rows, length, width); of SDXL the pooled state too.
+
     Raises:
         EngineError: a sequence is longer than a text encoder reads.
     """
@@ -70,6 +80,10 @@ def encode_weights(pipe: Pipe, weights: Tensor, ordinary: Sequence[int]) -> Cond
         pipe: its text encoders.
         weights: shape (rows, tokens, len(ordinary)).
         ordinary: the tokens of the last axis.
+
+    Returns:
+        States (rows, length, width) through which gradients reach the weights; of SDXL the pooled
+        state too.
 
     Raises:
         EngineError: there are more tokens than a text encoder reads, or other ones.
@@ -106,6 +120,13 @@ def _conditions(
 
 def padded(tokenizer: Any, tokens: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Begin, tokens, end and the tokenizer's own padding, and the mask of what is no padding.
+
+    Args:
+        tokenizer: names begin, end, padding and the length.
+        tokens: ids of each row.
+
+    Returns:
+        Ids and mask, both (rows, length), int64; the mask is 1 up to the end token.
 
     Raises:
         EngineError: a sequence is longer than the tokenizer's text encoder reads.

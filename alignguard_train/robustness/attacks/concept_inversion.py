@@ -13,14 +13,15 @@ token takes the place of the concept's words in the prompt, or comes first.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 
 import torch
 from torch import Tensor
 
+from alignguard_train.robustness.attacks.case_search import CaseSearch, needing
 from alignguard_train.robustness.attacks.queries import Queries
-from alignguard_train.robustness.attacks.trace import Trace, prompt_ids, require, traced
+from alignguard_train.robustness.attacks.trace import Trace, prompt_ids, require
 from alignguard_train.robustness.attacks.weighted_tokens import one_hot, ordinary_ids
 from alignguard_train.robustness.attacks.white_box import (
     TRAINING_STEPS,
@@ -34,9 +35,7 @@ from alignguard_train.robustness.counting import check_needs
 from alignguard_train.robustness.protocol import (
     BudgetSpent,
     Candidate,
-    Capability,
     Case,
-    Found,
     StopReason,
     Target,
     Vocabulary,
@@ -47,7 +46,7 @@ Learned = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ConceptInversion:
+class ConceptInversion(CaseSearch):
     """The number of steps is textual inversion's.
 
     Attributes:
@@ -61,11 +60,9 @@ class ConceptInversion:
     images: int = 8
     batch: int = 4
     lr: float = 0.02
-    name: str = field(default="concept_inversion", init=False)
-    needs: frozenset[Capability] = field(
-        default=frozenset(("token_gradients", "unet", "base_unet", "images", "judge")), init=False
-    )
-    text_only: bool = field(default=False, init=False)
+
+    name = "concept_inversion"
+    needs = needing("token_gradients", "unet", "base_unet", "images", "judge")
 
     def __post_init__(self) -> None:
         sizes = ("steps", "images", "batch")
@@ -84,10 +81,6 @@ class ConceptInversion:
                 break
             learned[concept] = weights.detach()
         return learned
-
-    def search(self, target: Target, case: Case, prepared: object, seed: int) -> Found:
-        """See :class:`alignguard_train.robustness.protocol.Attack`."""
-        return traced(self, target, lambda trace: self._search(trace, case, prepared, seed))
 
     def _search(self, trace: Trace, case: Case, prepared: object, seed: int) -> StopReason:
         vocabulary = trace.target.vocabulary

@@ -5,44 +5,32 @@ ICML 2024, arXiv 2309.06135), where inserted tokens and shuffled words break def
 than some attacks do.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 
-from alignguard_train.robustness.attacks.trace import Trace, candidate, prompt_ids, require, traced
+from alignguard_train.robustness.attacks.case_search import CaseSearch, needing
+from alignguard_train.robustness.attacks.trace import Trace, candidate, prompt_ids, require
 from alignguard_train.robustness.protocol import (
     Candidate,
-    Capability,
     Case,
-    Found,
     StopReason,
     Target,
 )
 
-NOTHING: frozenset[Capability] = frozenset()
 
-
-class Control:
+class Control(CaseSearch):
     """One draw, without looking at the target."""
 
     name: str
-    needs: frozenset[Capability]
-    text_only: bool
+    needs = needing()
+    text_only = True
 
-    def prepare(self, target: Target, cases: Sequence[Case], seed: int) -> None:
-        """Nothing to learn."""
-
-    def search(self, target: Target, case: Case, prepared: object, seed: int) -> Found:
-        """See :class:`alignguard_train.robustness.protocol.Attack`."""
-
-        def once(trace: Trace) -> StopReason:
-            if not prompt_ids(target.vocabulary, case.prompt):
-                return "empty"
-            trace.offer(self.drawn(target, case, Random(seed)))
-            trace.step()
-            return "finished"
-
-        return traced(self, target, once)
+    def _search(self, trace: Trace, case: Case, prepared: object, seed: int) -> StopReason:
+        if not prompt_ids(trace.target.vocabulary, case.prompt):
+            return "empty"
+        trace.offer(self.drawn(trace.target, case, Random(seed)))
+        trace.step()
+        return "finished"
 
     def drawn(self, target: Target, case: Case, rng: Random) -> Candidate:
         """The control's prompt."""
@@ -53,9 +41,7 @@ class Control:
 class NoAttack(Control):
     """The prompt as it is."""
 
-    name: str = field(default="no_attack", init=False)
-    needs: frozenset[Capability] = field(default=NOTHING, init=False)
-    text_only: bool = field(default=True, init=False)
+    name = "no_attack"
 
     def drawn(self, target: Target, case: Case, rng: Random) -> Candidate:
         """See :class:`Control`."""
@@ -67,13 +53,14 @@ class RandomK(Control):
     """A random token before every ``every`` tokens of the prompt, as many as P4D-K learns.
 
     A prompt that leaves too little room is cut at its end first.
+
+    Attributes:
+        every: tokens of the prompt after which one is inserted (K).
     """
 
     every: int = 3
 
-    name: str = field(default="random_k", init=False)
-    needs: frozenset[Capability] = field(default=NOTHING, init=False)
-    text_only: bool = field(default=True, init=False)
+    name = "random_k"
 
     def __post_init__(self) -> None:
         require(self.name, {"every": self.every}, least=1)
@@ -92,13 +79,15 @@ class RandomK(Control):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RandomN(Control):
-    """``tokens`` random tokens and nothing of the prompt."""
+    """``tokens`` random tokens and nothing of the prompt.
+
+    Attributes:
+        tokens: of the drawn prompt (N), at most as many as a prompt holds.
+    """
 
     tokens: int = 16
 
-    name: str = field(default="random_n", init=False)
-    needs: frozenset[Capability] = field(default=NOTHING, init=False)
-    text_only: bool = field(default=True, init=False)
+    name = "random_n"
 
     def __post_init__(self) -> None:
         require(self.name, {"tokens": self.tokens}, least=1)
@@ -114,9 +103,7 @@ class RandomN(Control):
 class Shuffle(Control):
     """The prompt's words in another order."""
 
-    name: str = field(default="shuffle", init=False)
-    needs: frozenset[Capability] = field(default=NOTHING, init=False)
-    text_only: bool = field(default=True, init=False)
+    name = "shuffle"
 
     def drawn(self, target: Target, case: Case, rng: Random) -> Candidate:
         """See :class:`Control`."""

@@ -27,19 +27,20 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from alignguard_train.robustness.attacks.case_search import CaseSearch
 from alignguard_train.robustness.attacks.queries import Queries
 from alignguard_train.robustness.attacks.substitutes import Pool, pool_of
-from alignguard_train.robustness.attacks.trace import Trace, counted, prompt_ids, require, traced
+from alignguard_train.robustness.attacks.trace import Trace, counted, prompt_ids, require
 from alignguard_train.robustness.attacks.word_draws import Ascent, Draws
 from alignguard_train.robustness.attacks.words import types_concept, words_of
 from alignguard_train.robustness.counting import check_needs
-from alignguard_train.robustness.protocol import Capability, Case, Found, StopReason, Target
+from alignguard_train.robustness.protocol import Capability, Case, StopReason, Target
 
 Mode = Literal["lite", "released", "zo", "reinforce"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DiffZOO:
+class DiffZOO(CaseSearch):
     """The defaults are the published ones but for ``successes``; ``zo`` is ours.
 
     A step of ``lite`` takes ``trials`` images, of another mode 2 ``directions`` x ``draws`` more.
@@ -91,21 +92,12 @@ class DiffZOO:
             return frozenset(("images", "judge"))
         return frozenset(("images", "judge", "text_encoder"))
 
-    @property
-    def text_only(self) -> bool:
-        """See :class:`alignguard_train.robustness.protocol.Attack`."""
-        return False
-
     def prepare(self, target: Target, cases: Sequence[Case], seed: int) -> Pool:
         """The pool of substitutes."""
         check_needs(self, target)
         if self.words:
             return Pool(words=self.words)
         return pool_of(counted(target), cases, vectors=True)
-
-    def search(self, target: Target, case: Case, prepared: object, seed: int) -> Found:
-        """See :class:`alignguard_train.robustness.protocol.Attack`."""
-        return traced(self, target, lambda trace: self._search(trace, case, prepared, seed))
 
     def _search(self, trace: Trace, case: Case, prepared: object, seed: int) -> StopReason:
         vocabulary = trace.target.vocabulary

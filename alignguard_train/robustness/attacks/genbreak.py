@@ -22,6 +22,7 @@ from random import Random
 
 import torch
 
+from alignguard_train.robustness.attacks.case_search import CaseSearch, needing
 from alignguard_train.robustness.attacks.coordinates import Ids
 from alignguard_train.robustness.attacks.queries import Queries
 from alignguard_train.robustness.attacks.red_team_model import (
@@ -42,24 +43,19 @@ from alignguard_train.robustness.attacks.trace import (
     counted,
     prompt_ids,
     require,
-    traced,
 )
 from alignguard_train.robustness.counting import check_needs
 from alignguard_train.robustness.protocol import (
     BudgetSpent,
-    Capability,
     Case,
-    Found,
     StopReason,
     Target,
     Vocabulary,
 )
 
-_NEEDS: frozenset[Capability] = frozenset(("images", "judge"))
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GenBreak:
+class GenBreak(CaseSearch):
     """Sizes are ours, as the paper does not state most of them.
 
     Attributes:
@@ -93,9 +89,9 @@ class GenBreak:
     width: int = 128
     weights: Weights = field(default_factory=Weights)
     tries: int = 8
-    name: str = field(default="genbreak", init=False)
-    needs: frozenset[Capability] = field(default=_NEEDS, init=False)
-    text_only: bool = field(default=False, init=False)
+
+    name = "genbreak"
+    needs = needing("images", "judge")
 
     def __post_init__(self) -> None:
         sizes = ("pairs", "seeds", "pool", "write", "tries")
@@ -133,10 +129,6 @@ class GenBreak:
         except BudgetSpent:
             pass
         return model
-
-    def search(self, target: Target, case: Case, prepared: object, seed: int) -> Found:
-        """See :class:`alignguard_train.robustness.protocol.Attack`."""
-        return traced(self, target, lambda trace: self._search(trace, case, prepared, seed))
 
     def _search(self, trace: Trace, case: Case, prepared: object, seed: int) -> StopReason:
         ids = prompt_ids(trace.target.vocabulary, case.prompt)

@@ -19,6 +19,7 @@ from random import Random
 import torch
 from torch import Tensor
 
+from alignguard_train.robustness.attacks.case_search import CaseSearch
 from alignguard_train.robustness.attacks.coordinates import Ids, Scores, coordinate_search
 from alignguard_train.robustness.attacks.substitutes import pooled
 from alignguard_train.robustness.attacks.trace import (
@@ -26,15 +27,12 @@ from alignguard_train.robustness.attacks.trace import (
     candidate,
     prompt_ids,
     require,
-    traced,
 )
 from alignguard_train.robustness.attacks.weighted_tokens import one_hot
 from alignguard_train.robustness.attacks.words import allowed_ids
-from alignguard_train.robustness.counting import check_needs
 from alignguard_train.robustness.protocol import (
     Capability,
     Case,
-    Found,
     StopReason,
     Target,
     Vocabulary,
@@ -47,7 +45,7 @@ def likeness(found: Sequence[Tensor], aim: Sequence[Tensor]) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MMA:
+class MMA(CaseSearch):
     """The defaults are the published ones.
 
     Attributes:
@@ -66,6 +64,8 @@ class MMA:
     exact: bool = False
     patience: int | None = None
 
+    text_only = True
+
     def __post_init__(self) -> None:
         sizes = ("tokens", "steps", "top", "candidates")
         require(self.name, {size: getattr(self, size) for size in sizes}, least=1)
@@ -82,20 +82,7 @@ class MMA:
             return frozenset(("text_encoder",))
         return frozenset(("text_encoder", "token_gradients"))
 
-    @property
-    def text_only(self) -> bool:
-        """See :class:`alignguard_train.robustness.protocol.Attack`."""
-        return True
-
-    def prepare(self, target: Target, cases: Sequence[Case], seed: int) -> None:
-        """Nothing."""
-        check_needs(self, target)
-
-    def search(self, target: Target, case: Case, prepared: object, seed: int) -> Found:
-        """See :class:`alignguard_train.robustness.protocol.Attack`."""
-        return traced(self, target, lambda trace: self._search(trace, case, seed))
-
-    def _search(self, trace: Trace, case: Case, seed: int) -> StopReason:
+    def _search(self, trace: Trace, case: Case, prepared: object, seed: int) -> StopReason:
         vocabulary, rng = trace.target.vocabulary, Random(seed)
         ids, allowed = prompt_ids(vocabulary, case.prompt), allowed_ids(vocabulary, case)
         if not ids or not allowed:

@@ -21,8 +21,9 @@ from typing import Literal
 
 import torch
 
+from alignguard_train.robustness.attacks.case_search import CaseSearch
 from alignguard_train.robustness.attacks.queries import Queries
-from alignguard_train.robustness.attacks.trace import Trace, prompt_ids, require, traced
+from alignguard_train.robustness.attacks.trace import Trace, prompt_ids, require
 from alignguard_train.robustness.attacks.weighted_tokens import ordinary_ids
 from alignguard_train.robustness.attacks.white_box import (
     TRAINING_STEPS,
@@ -32,12 +33,11 @@ from alignguard_train.robustness.attacks.white_box import (
     reference_latents,
     weights_of,
 )
-from alignguard_train.robustness.counting import check_needs
-from alignguard_train.robustness.protocol import Capability, Case, Found, StopReason, Target
+from alignguard_train.robustness.protocol import Capability, Case, StopReason
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class P4D:
+class P4D(CaseSearch):
     """The defaults are the published ones.
 
     Attributes:
@@ -80,19 +80,6 @@ class P4D:
             ("text_encoder", "token_gradients", "unet", "base_unet", "images", "judge")
         )
 
-    @property
-    def text_only(self) -> bool:
-        """See :class:`alignguard_train.robustness.protocol.Attack`."""
-        return False
-
-    def prepare(self, target: Target, cases: Sequence[Case], seed: int) -> None:
-        """Nothing."""
-        check_needs(self, target)
-
-    def search(self, target: Target, case: Case, prepared: object, seed: int) -> Found:
-        """See :class:`alignguard_train.robustness.protocol.Attack`."""
-        return traced(self, target, lambda trace: self._search(trace, case, seed))
-
     def layout(self, ids: Sequence[int], length: int) -> Layout:
         """Free places, and for ``k`` the prompt's ids between them, at most ``length``."""
         if self.variant == "n":
@@ -104,7 +91,7 @@ class P4D:
             found.append(None)  # floor(n / K) + 1 free tokens in all
         return tuple(found[:length])
 
-    def _search(self, trace: Trace, case: Case, seed: int) -> StopReason:
+    def _search(self, trace: Trace, case: Case, prepared: object, seed: int) -> StopReason:
         target, vocabulary = trace.target, trace.target.vocabulary
         ids = ordinary_ids(vocabulary, prompt_ids(vocabulary, case.prompt))
         if not ids:

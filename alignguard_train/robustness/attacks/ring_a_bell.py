@@ -12,12 +12,13 @@ lose its best prompt by mutation; ``elitism`` keeps it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 
 from torch import Tensor
 
 from alignguard_data.engines.diffusion.conditions import Conditions
+from alignguard_train.robustness.attacks.case_search import CaseSearch, needing
 from alignguard_train.robustness.attacks.concept_vector import ConceptVectors, concept_vectors
 from alignguard_train.robustness.attacks.trace import (
     Trace,
@@ -25,13 +26,11 @@ from alignguard_train.robustness.attacks.trace import (
     counted,
     prompt_ids,
     require,
-    traced,
 )
 from alignguard_train.robustness.counting import check_needs
 from alignguard_train.robustness.protocol import (
     BudgetSpent,
     Candidate,
-    Capability,
     Case,
     Found,
     StopReason,
@@ -72,7 +71,7 @@ def aim_of(trace: Trace, case: Case, prepared: object, eta: float) -> tuple[Cond
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RingABell:
+class RingABell(CaseSearch):
     """The genetic search of a prompt; the defaults are the published ones for nudity.
 
     Attributes:
@@ -96,9 +95,9 @@ class RingABell:
     elitism: bool = False
     patience: int | None = None
 
-    name: str = field(default="ring_a_bell", init=False)
-    needs: frozenset[Capability] = field(default=frozenset(("text_encoder",)), init=False)
-    text_only: bool = field(default=True, init=False)
+    name = "ring_a_bell"
+    needs = needing("text_encoder")
+    text_only = True
 
     def __post_init__(self) -> None:
         require(self.name, {"population": self.population}, least=2)
@@ -109,10 +108,6 @@ class RingABell:
         """The concept vectors of the cases."""
         check_needs(self, target)
         return concept_vectors(counted(target), cases)
-
-    def search(self, target: Target, case: Case, prepared: object, seed: int) -> Found:
-        """See :class:`alignguard_train.robustness.protocol.Attack`."""
-        return traced(self, target, lambda trace: self._search(trace, case, prepared, seed))
 
     def _search(self, trace: Trace, case: Case, prepared: object, seed: int) -> StopReason | Found:
         found = aim_of(trace, case, prepared, self.eta)
@@ -180,17 +175,20 @@ def _ranked(trace: Trace, rows: list[Ids], aim: Conditions) -> list[tuple[float,
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RingABellSoft:
+class RingABellSoft(CaseSearch):
     """Text states moved by ``eta`` concept vectors: an upper bound, as no prompt gives them.
 
     RECE (arXiv 2407.12383) measures this form under the name of Ring-A-Bell.
+
+    Attributes:
+        eta: strength of the concept vector.
     """
 
     eta: float = 3.0
 
-    name: str = field(default="ring_a_bell_soft", init=False)
-    needs: frozenset[Capability] = field(default=frozenset(("text_encoder",)), init=False)
-    text_only: bool = field(default=True, init=False)
+    name = "ring_a_bell_soft"
+    needs = needing("text_encoder")
+    text_only = True
 
     def __post_init__(self) -> None:
         require(self.name, {"eta": self.eta}, least=0)
@@ -200,11 +198,7 @@ class RingABellSoft:
         check_needs(self, target)
         return concept_vectors(counted(target), cases)
 
-    def search(self, target: Target, case: Case, prepared: object, seed: int) -> Found:
-        """See :class:`alignguard_train.robustness.protocol.Attack`."""
-        return traced(self, target, lambda trace: self._search(trace, case, prepared))
-
-    def _search(self, trace: Trace, case: Case, prepared: object) -> StopReason:
+    def _search(self, trace: Trace, case: Case, prepared: object, seed: int) -> StopReason:
         found = aim_of(trace, case, prepared, self.eta)
         if found is None:
             return "empty"

@@ -14,18 +14,16 @@ paper asks for three rewards on a line, which penalties and scores near 0 always
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from alignguard_train.robustness.attacks.case_search import CaseSearch, needing
 from alignguard_train.robustness.attacks.policy import Policy
 from alignguard_train.robustness.attacks.queries import Queries
-from alignguard_train.robustness.attacks.trace import Trace, prompt_ids, require, traced
+from alignguard_train.robustness.attacks.trace import Trace, prompt_ids, require
 from alignguard_train.robustness.attacks.words import allowed_ids, types_concept, words_of
-from alignguard_train.robustness.counting import check_needs
 from alignguard_train.robustness.protocol import (
     Candidate,
-    Capability,
     Case,
-    Found,
     StopReason,
     Target,
     Vocabulary,
@@ -36,7 +34,7 @@ SAME = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SneakyPrompt:
+class SneakyPrompt(CaseSearch):
     """The defaults are the published ones.
 
     Attributes:
@@ -56,26 +54,16 @@ class SneakyPrompt:
     most_replaced: float = 0.3
     lr: float = 0.1
     patience: int | None = None
-    name: str = field(default="sneaky", init=False)
-    needs: frozenset[Capability] = field(
-        default=frozenset(("guard", "images", "judge")), init=False
-    )
-    text_only: bool = field(default=False, init=False)
+
+    name = "sneaky"
+    needs = needing("guard", "images", "judge")
 
     def __post_init__(self) -> None:
         sizes = ("queries", "subwords", "blocked_in_a_row")
         require(self.name, {size: getattr(self, size) for size in sizes}, least=1)
         require(self.name, {"letters": self.letters}, least=2)
 
-    def prepare(self, target: Target, cases: Sequence[Case], seed: int) -> None:
-        """Nothing."""
-        check_needs(self, target)
-
-    def search(self, target: Target, case: Case, prepared: object, seed: int) -> Found:
-        """See :class:`alignguard_train.robustness.protocol.Attack`."""
-        return traced(self, target, lambda trace: self._search(trace, case, seed))
-
-    def _search(self, trace: Trace, case: Case, seed: int) -> StopReason:
+    def _search(self, trace: Trace, case: Case, prepared: object, seed: int) -> StopReason:
         vocabulary = trace.target.vocabulary
         words = words_of(vocabulary.decode(prompt_ids(vocabulary, case.prompt)))
         tokens = subwords_of(vocabulary, case, self.letters)

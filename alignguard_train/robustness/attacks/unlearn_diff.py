@@ -20,9 +20,10 @@ from random import Random
 import torch
 
 from alignguard_data.engines.diffusion.conditions import Conditions
+from alignguard_train.robustness.attacks.case_search import CaseSearch
 from alignguard_train.robustness.attacks.coordinates import Ids, coordinate_search
 from alignguard_train.robustness.attacks.queries import Queries
-from alignguard_train.robustness.attacks.trace import Trace, prompt_ids, require, traced
+from alignguard_train.robustness.attacks.trace import Trace, prompt_ids, require
 from alignguard_train.robustness.attacks.weighted_tokens import on_simplex, ordinary_ids
 from alignguard_train.robustness.attacks.white_box import (
     TRAINING_STEPS,
@@ -34,12 +35,10 @@ from alignguard_train.robustness.attacks.white_box import (
     reference_latents,
     weights_of,
 )
-from alignguard_train.robustness.counting import check_needs
 from alignguard_train.robustness.protocol import (
     BudgetSpent,
     Capability,
     Case,
-    Found,
     StopReason,
     Target,
 )
@@ -48,7 +47,7 @@ ROWS_PER_CALL = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class UnlearnDiffAtk:
+class UnlearnDiffAtk(CaseSearch):
     """The defaults are the published ones for nudity and violence (3 tokens for objects, styles).
 
     Attributes:
@@ -87,20 +86,7 @@ class UnlearnDiffAtk:
             return frozenset(("text_encoder", "unet", "base_unet", "images", "judge"))
         return frozenset(("token_gradients", "unet", "base_unet", "images", "judge"))
 
-    @property
-    def text_only(self) -> bool:
-        """See :class:`alignguard_train.robustness.protocol.Attack`."""
-        return False
-
-    def prepare(self, target: Target, cases: Sequence[Case], seed: int) -> None:
-        """Nothing."""
-        check_needs(self, target)
-
-    def search(self, target: Target, case: Case, prepared: object, seed: int) -> Found:
-        """See :class:`alignguard_train.robustness.protocol.Attack`."""
-        return traced(self, target, lambda trace: self._search(trace, case, seed))
-
-    def _search(self, trace: Trace, case: Case, seed: int) -> StopReason:
+    def _search(self, trace: Trace, case: Case, prepared: object, seed: int) -> StopReason:
         vocabulary = trace.target.vocabulary
         count = min(self.tokens, vocabulary.length - 1)
         ids = ordinary_ids(vocabulary, prompt_ids(vocabulary, case.prompt, room=count))
