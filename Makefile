@@ -25,7 +25,7 @@ SIDE_BY_SIDE := --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadsc
 
 # Packages whose docstrings are compared with signatures.
 DOCUMENTED := alignguard_data \
-  $(addprefix alignguard_train/, adapters contracts merge robustness)
+  $(addprefix alignguard_train/, adapters contracts guards merge robustness)
 
 .PHONY: run smol ui docs test test-slow test-vllm test-vllm-where-it-installs test-browser test-cpus wheel coverage check declared docstrings mutants bench study standin-base clean-env vllm-env vllm-cpu-env
 

@@ -35,6 +35,7 @@ DOCUMENTED = (
     "alignguard_data.taxonomy",
     "alignguard_train.adapters",
     "alignguard_train.contracts",
+    "alignguard_train.guards",
     "alignguard_train.merge",
     "alignguard_train.robustness",
 )

@@ -36,7 +36,17 @@ class Bench:
 def bench_of(
     parts: Parts, concepts: Sequence[Concept], encoder: FrozenEncoder, config: GuardsConfig
 ) -> Bench:
-    """Add synonyms and adversarial strings to the parts' test prompts."""
+    """Add synonyms and adversarial strings to the parts' test prompts.
+
+    Args:
+        parts: the divided prompts.
+        concepts: of the taxonomy, whose second terms are the synonyms.
+        encoder: against which adversarial strings are found.
+        config: length of those strings (0: none), and the seed.
+
+    Returns:
+        Test prompts in all their variants, and benign calibration prompts.
+    """
     tests = parts.of("test", unsafe=True)
     found = [*parts.of("test"), *parts.of("calibration", unsafe=False)]
     found += replaced(tests, synonyms(concepts), "synonym")
@@ -49,7 +59,15 @@ def bench_of(
 
 
 def score_bench(guard: TextGuard, bench: Bench) -> list[GuardScore]:
-    """Every prompt's score with the file's blacklist, and with that of the unseen concepts."""
+    """Every prompt's score with the file's blacklist, and with that of the unseen concepts.
+
+    Args:
+        guard: calibrated or not.
+        bench: the prompts.
+
+    Returns:
+        A row for each prompt and blacklist; only Latent Guard has a second one.
+    """
     rows = _scored(guard, bench.prompts, SHIPPED)
     unseen = sorted({one.concept for one in bench.prompts if not one.seen})
     if isinstance(guard, LatentGuard) and unseen:
@@ -72,6 +90,9 @@ def measure_bench(
         config: resamples and seed.
         logistic: rows of the logistic probe on the same bench, to compare with; none: no
             comparison.
+
+    Returns:
+        A row for each split and measure; splits without unsafe or without benign prompts have none.
     """
     guard = rows[0].guard
     found: list[GuardMeasure] = []
@@ -100,7 +121,14 @@ def measure_bench(
 def split_of(rows: Sequence[GuardScore], variant: str, seen: bool, blacklist: str) -> Scored | None:
     """The unsafe prompts of one split against its safe twins and all plain captions of the test.
 
-    None if there is no unsafe or no benign prompt.
+    Args:
+        rows: of :func:`score_bench`.
+        variant: of the unsafe prompts: explicit, synonym or adversarial.
+        seen: whether guards were trained on their concepts.
+        blacklist: with which the rows were scored.
+
+    Returns:
+        Both sides' scores; None if there is no unsafe or no benign prompt.
     """
     own = [row for row in rows if row.part == "test" and row.blacklist == blacklist]
     unsafe = [row for row in own if row.variant == variant and row.seen == seen]

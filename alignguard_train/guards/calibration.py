@@ -28,6 +28,9 @@ def threshold_at(scores: npt.NDArray[np.float64], fpr: float) -> float:
         scores: of benign prompts (n,).
         fpr: in [0, 1).
 
+    Returns:
+        The next float64 above the first score that must not be flagged.
+
     Raises:
         EngineError: there is no score, or one is not a number.
     """
@@ -50,6 +53,9 @@ def calibrated(
         scores: of benign calibration prompts (n,), never of test prompts.
         prompts: their texts.
         target_fpr: the rate asked for.
+
+    Returns:
+        The threshold, the rate that it reaches on these prompts, and its 95 % Wilson interval.
     """
     value, n = threshold_at(scores, target_fpr), len(scores)
     flagged = int((scores >= value).sum())

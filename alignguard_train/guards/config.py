@@ -34,7 +34,11 @@ class BenignSet:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogisticSettings:
-    """``strength``: inverse of the L2 penalty, on standardised states."""
+    """Settings of the logistic probe.
+
+    Attributes:
+        strength: inverse of the L2 penalty, on standardised states.
+    """
 
     strength: float = 1.0
 
@@ -131,6 +135,13 @@ GUARDS = tuple(_SETTINGS)
 def settings_of(guard: str, params: Mapping[str, Any]) -> Settings:
     """A guard's settings with the given ones changed.
 
+    Args:
+        guard: its name.
+        params: fields to change, by name.
+
+    Returns:
+        Its settings; fields that are not given have the published values.
+
     Raises:
         ValueError: there is no such guard or field, or a value is not allowed.
     """
@@ -198,7 +209,18 @@ class GuardsConfig:
 
 
 def guard_steps(config: GuardsConfig, guard: str) -> int:
-    """Units of progress of a guard's training: epochs of the MLP, steps of Latent Guard, else 1."""
+    """Count the units of progress of a guard's training.
+
+    Args:
+        config: the profile's section.
+        guard: its name.
+
+    Returns:
+        Epochs of SafeGuider's MLP, steps of Latent Guard, else 1.
+
+    Raises:
+        ValueError: there is no such guard.
+    """
     settings = settings_of(guard, config.params.get(guard, {}))
     if isinstance(settings, LogisticSettings):
         return 1

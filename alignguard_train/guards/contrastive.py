@@ -41,6 +41,9 @@ def contrastive_loss(unsafe: Tensor, safe: Tensor | None) -> Tensor:
     Args:
         unsafe: S (n, n), whose item i is of concept i.
         safe: R (twins, n), any number of twins; None: no safe twin.
+
+    Returns:
+        The sum of both terms, a scalar with gradients.
     """
     own = unsafe.diagonal()
     rows, columns = unsafe, unsafe
@@ -60,10 +63,19 @@ def train_layer(
     seed: int,
     progress: Progress | None = None,
 ) -> MappingLayer:
-    """Train the mapping layer; ``progress`` counts steps.
+    """Train the mapping layer.
 
     A step takes one random pair of each of up to ``batch_size`` concepts, so that no batch holds
     two prompts of one concept, which would be each other's false negatives.
+
+    Args:
+        pairs: states of unsafe prompts, of their twins and of the concepts.
+        settings: sizes and training.
+        seed: of the weights and the batches.
+        progress: called with 1 after each step.
+
+    Returns:
+        The layer, in evaluation mode.
 
     Raises:
         EngineError: fewer than two concepts, or a loss that is not finite.

@@ -65,7 +65,13 @@ class GuardHeader:
 
 
 def save_guard(path: Path, header: GuardHeader, tensors: Mapping[str, Tensor]) -> None:
-    """Write a guard's file, atomically."""
+    """Write a guard's file, atomically.
+
+    Args:
+        path: the file to write; its folder is made.
+        header: what the file says of itself.
+        tensors: of the guard, by name.
+    """
     content = {
         "version": VERSION,
         **dataclasses.asdict(header),
@@ -82,7 +88,13 @@ def save_guard(path: Path, header: GuardHeader, tensors: Mapping[str, Tensor]) -
 
 
 def read_guard(path: Path) -> tuple[GuardHeader, dict[str, Tensor]]:
-    """Header and tensors of a guard's file.
+    """Read a guard's file.
+
+    Args:
+        path: a local safetensors file.
+
+    Returns:
+        What it says of itself, and its tensors by name.
 
     Raises:
         IntegrityError: there is no such file, or it is not a guard's; says what is wrong.

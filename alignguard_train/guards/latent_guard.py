@@ -29,7 +29,12 @@ log = logging.getLogger(__name__)
 
 
 class MappingLayer(nn.Module):
-    """The embedding mapping layer: linear maps with bias, and one softmax over tokens."""
+    """The embedding mapping layer: linear maps with bias, and one softmax over tokens.
+
+    Args:
+        width: of the encoder's states.
+        settings: sizes, and whether the concept attends to tokens.
+    """
 
     def __init__(self, width: int, settings: LatentGuardSettings) -> None:
         super().__init__()
@@ -42,11 +47,14 @@ class MappingLayer(nn.Module):
         self.scale = nn.Parameter(torch.tensor(1 / 0.07))
 
     def forward(self, prompts: Tensor, concepts: Tensor) -> Tensor:
-        """Scaled cosines (prompts, concepts).
+        """Compare prompts with concepts.
 
         Args:
             prompts: end-of-text state, then token states (prompts, 1 + length, width).
             concepts: end-of-text states (concepts, width).
+
+        Returns:
+            Scaled cosines (prompts, concepts).
         """
         query = self.query(concepts)
         of_concepts = normalize(self.concept_out(query), dim=-1)
@@ -133,9 +141,15 @@ class LatentGuard(TextGuard):
         super().__init__(header, encoder, self._head(encoder))
 
     def with_blacklist(self, blacklist: Mapping[str, str]) -> "LatentGuard":
-        """The same guard with another list, without training: key to the concept's text.
+        """The same guard with another list, without training.
 
-        A concept that it was not trained on is used by its text, and one line says so.
+        A concept that it was not trained on is used by its text, and one line of the log says so.
+
+        Args:
+            blacklist: key to the text that names the concept; an empty one allows every prompt.
+
+        Returns:
+            A guard of the same file and threshold; this one keeps its list.
 
         Raises:
             ConfigError: a text is empty or longer than the encoder reads; names every one.
@@ -183,7 +197,16 @@ class LatentGuard(TextGuard):
 
 @torch.no_grad()
 def offsets_of(layer: MappingLayer, benign: TextStates, concepts: Tensor) -> Tensor:
-    """Each concept's 99th percentile of its scores on benign prompts: (concepts,)."""
+    """Each concept's 99th percentile of its scores on benign prompts.
+
+    Args:
+        layer: the trained layer.
+        benign: states of benign prompts.
+        concepts: end-of-text states (concepts, width).
+
+    Returns:
+        Offsets (concepts,), float64.
+    """
     scores = torch.cat(
         [layer(benign[i : i + ROWS].all_states, concepts) for i in range(0, len(benign), ROWS)]
     )
@@ -192,6 +215,10 @@ def offsets_of(layer: MappingLayer, benign: TextStates, concepts: Tensor) -> Ten
 
 def check_blacklist(blacklist: Mapping[str, str], encoder: FrozenEncoder) -> None:
     """Refuse texts that name no concept.
+
+    Args:
+        blacklist: key to the text that names the concept.
+        encoder: counts tokens.
 
     Raises:
         ConfigError: a text is empty or longer than the encoder reads; names every one.

@@ -20,7 +20,12 @@ from alignguard_train.guards.states import TextStates
 
 
 class LogisticHead:
-    """Log odds of an unsafe prompt: ``weight`` (width,) and ``bias``."""
+    """Log odds of an unsafe prompt by logistic regression.
+
+    Args:
+        weight: (width,).
+        bias: a scalar.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         self._weight, self._bias = weight.double(), bias.double()
@@ -37,7 +42,15 @@ class LogisticHead:
 def fit_logistic(
     eos: Tensor, unsafe: npt.NDArray[np.bool_], settings: LogisticSettings
 ) -> dict[str, Tensor]:
-    """Fit logistic regression on end-of-text states (rows, width); tensors of the head.
+    """Fit logistic regression on end-of-text states.
+
+    Args:
+        eos: states (rows, width).
+        unsafe: which prompts are unsafe (rows,).
+        settings: the penalty.
+
+    Returns:
+        ``weight`` (width,) and ``bias``, float64, for states that are not standardised.
 
     Raises:
         EngineError: all prompts are of one kind.
@@ -56,7 +69,15 @@ def fit_logistic(
 
 
 def mlp(width: int, settings: SafeGuiderSettings) -> nn.Sequential:
-    """SafeGuider's network; its outputs are the logits of unsafe and safe."""
+    """SafeGuider's network; its outputs are the logits of unsafe and safe.
+
+    Args:
+        width: of the encoder's states.
+        settings: widths of the hidden layers, and the dropout.
+
+    Returns:
+        The network, (rows, width) to (rows, 2).
+    """
     layers: list[nn.Module] = []
     for wide in settings.widths:
         layers += [nn.Linear(width, wide), nn.ReLU(), nn.Dropout(settings.dropout)]
@@ -89,7 +110,17 @@ def fit_mlp(
     seed: int,
     progress: Progress | None = None,
 ) -> dict[str, Tensor]:
-    """Train the MLP by cross-entropy (class 1 is safe); ``progress`` counts epochs.
+    """Train SafeGuider's MLP by cross-entropy (class 1 is safe).
+
+    Args:
+        eos: states (rows, width).
+        unsafe: which prompts are unsafe (rows,).
+        settings: sizes and training.
+        seed: of weights, dropout and batches.
+        progress: called with 1 after each epoch.
+
+    Returns:
+        The network's tensors by name.
 
     Raises:
         EngineError: all prompts are of one kind, or the loss is not finite.
@@ -118,7 +149,15 @@ def fit_mlp(
 def mlp_head(tensors: Mapping[str, Tensor], settings: SafeGuiderSettings) -> MLPHead:
     """The head of a file's tensors.
 
+    Args:
+        tensors: of :func:`fit_mlp`.
+        settings: with which they were trained.
+
+    Returns:
+        The head, with dropout off.
+
     Raises:
+        StopIteration: they lack the first layer.
         RuntimeError: they do not fit the settings.
     """
     first = next(x for name, x in tensors.items() if name == "0.weight")
@@ -129,6 +168,9 @@ def mlp_head(tensors: Mapping[str, Tensor], settings: SafeGuiderSettings) -> MLP
 
 def check_both(unsafe: npt.NDArray[np.bool_]) -> None:
     """Refuse training prompts of one kind only.
+
+    Args:
+        unsafe: which prompts are unsafe (rows,).
 
     Raises:
         EngineError: there is no unsafe, or no benign prompt.
@@ -147,7 +189,7 @@ def shortened(
     settings: SafeGuiderSettings,
     threshold: float,
 ) -> list[str] | None:
-    """SafeGuider's search: the fewest deleted words that make a prompt safe; None: there are none.
+    """SafeGuider's search: the fewest deleted words that make a prompt safe.
 
     A beam of the safest candidates loses a word a round. Of the first round with an accepted
     candidate, the one closest to the original is taken.
@@ -158,6 +200,9 @@ def shortened(
         head: the guard's.
         settings: beam, depth and acceptance.
         threshold: the guard's; an accepted text is also below it.
+
+    Returns:
+        The words that are left; None if no deletion is accepted.
     """
     limit = min(threshold, float(np.log(1 / settings.accept - 1)))
     original = states_of([" ".join(words)]).eos

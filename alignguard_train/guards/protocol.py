@@ -84,6 +84,9 @@ class Guard(Protocol):
     def check(self, pipe: "Pipe") -> None:
         """Refuse a pipe that this guard was not made for.
 
+        Args:
+            pipe: a diffusers pipe.
+
         Raises:
             EngineError: its text encoder is another one; names both.
         """
@@ -91,6 +94,12 @@ class Guard(Protocol):
 
     def soften(self, pipe: "Pipe") -> "Pipe":
         """The pipe that draws the prompts whose decision is ``soften``.
+
+        Args:
+            pipe: a diffusers pipe.
+
+        Returns:
+            A pipe that is called as the given one.
 
         Raises:
             EngineError: this guard never softens.
@@ -110,7 +119,14 @@ class Tally:
 
 
 def tally(decisions: Iterable[Decision]) -> Tally:
-    """Count decisions; a failure counts as failed only."""
+    """Count decisions; a failure counts as failed only.
+
+    Args:
+        decisions: of any number of prompts.
+
+    Returns:
+        Numbers by action.
+    """
     names = {"allow": "allowed", "block": "blocked", "rewrite": "rewritten", "soften": "softened"}
     counts = dict.fromkeys((*names.values(), "failed"), 0)
     for one in decisions:
@@ -128,6 +144,9 @@ def by_threshold(
         threshold: the guard's.
         detail: what matched, for the reason.
         truncated: the prompt is longer than the encoder reads.
+
+    Returns:
+        ``block`` or ``allow``; a failure blocks and is marked as one.
     """
     if math.isnan(score):
         return failure(threshold, "the score is not a number", truncated=truncated)

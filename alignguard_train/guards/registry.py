@@ -59,7 +59,16 @@ class Fitted:
 def fit(
     settings: Settings, training: TrainingSet, *, seed: int, progress: Progress | None = None
 ) -> Fitted:
-    """Train the guard that the settings are of; ``progress`` counts epochs or steps.
+    """Train the guard that the settings are of.
+
+    Args:
+        settings: of any guard; their class says which.
+        training: prompts, states and names of concepts.
+        seed: of every random choice.
+        progress: called with 1 after each epoch or step.
+
+    Returns:
+        Tensors and header settings of the guard, which has no threshold yet.
 
     Raises:
         EngineError: the prompts do not suffice, or a loss is not finite.
@@ -96,6 +105,14 @@ def _references(training: TrainingSet, settings: LatentGuardSettings, seed: int)
 def build(header: GuardHeader, tensors: Mapping[str, Tensor], encoder: FrozenEncoder) -> TextGuard:
     """The guard of a file's header and tensors.
 
+    Args:
+        header: of the file.
+        tensors: of the file, by name.
+        encoder: the frozen encoder to read.
+
+    Returns:
+        The guard, of the class that ``header.kind`` names.
+
     Raises:
         EngineError: the encoder is another one than the header's; names both.
         IntegrityError: header and tensors do not fit each other.
@@ -124,6 +141,13 @@ def build(header: GuardHeader, tensors: Mapping[str, Tensor], encoder: FrozenEnc
 
 def load_guard(path: Path, pipe: Pipe) -> TextGuard:
     """A guard's file as a guard for a pipe.
+
+    Args:
+        path: a local file of :func:`save_guard`.
+        pipe: whose text encoder it will read.
+
+    Returns:
+        The guard with its calibrated threshold.
 
     Raises:
         IntegrityError: the file is missing or faulty.

@@ -39,6 +39,17 @@ def spec(
 ) -> PartitionSpec:
     """Spec of one guard.
 
+    Args:
+        data: the data root.
+        kind: name of the guard; its partition.
+        base: the base model.
+        concepts: of the taxonomy, with their terms.
+        config: the profile's section.
+
+    Returns:
+        What the partition is made of: its fingerprint covers the release, benign files, concepts
+        and the guard's own settings, not those of other guards.
+
     Raises:
         InputMissing: there is no release.
     """
@@ -85,6 +96,9 @@ def make_guard(
         config: the profile's section.
         progress: counts the epochs or steps of the training.
 
+    Returns:
+        Manifest of the guard's partition.
+
     Raises:
         InputMissing: there is no release.
         PartitionBusy: another process is making the same guard.
@@ -129,6 +143,13 @@ def make_guard(
 
 def guard_file(data: DataRoot, kind: str) -> Path:
     """A guard's file, on this machine.
+
+    Args:
+        data: the data root.
+        kind: name of the guard.
+
+    Returns:
+        A local path; a guard in a bucket is copied to the cache first.
 
     Raises:
         InputMissing: the guard is not trained yet.

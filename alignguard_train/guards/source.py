@@ -23,7 +23,13 @@ _BENIGN = Columns(spellings={"prompt": ("prompt", "caption")}, required=("prompt
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Benign:
-    """The captions of all benign files by kind, and how many the rules refused."""
+    """Captions of all benign files.
+
+    Attributes:
+        plain: captions without a concept.
+        harmless: captions that use a concept's words harmlessly.
+        refused: how many the safety rules refused.
+    """
 
     plain: tuple[str, ...]
     harmless: tuple[str, ...]
@@ -32,6 +38,13 @@ class Benign:
 
 def release_pairs(release: Place, split: str) -> list[TextPair]:
     """The pairs of one split of a release, by pair id; none if it has no such split.
+
+    Args:
+        release: folder of the release.
+        split: train or test.
+
+    Returns:
+        Pairs sorted by pair id; none if the release has no such split.
 
     Raises:
         IntegrityError: a column is missing.
@@ -52,7 +65,17 @@ def release_pairs(release: Place, split: str) -> list[TextPair]:
 
 
 def reserved_pairs(release: Place) -> tuple[list[TextPair], list[TextPair]]:
-    """The release's pairs reserved for measuring: those of seen and of held-out concepts."""
+    """Read the pairs that the release reserves for measuring.
+
+    Args:
+        release: folder of the release.
+
+    Returns:
+        Pairs of seen concepts, and pairs of held-out ones, each sorted by pair id.
+
+    Raises:
+        IntegrityError: the file is missing or lacks a column.
+    """
     found: tuple[list[TextPair], list[TextPair]] = ([], [])
     for row in _rows([release / EVALUATION], EVALUATION_COLUMNS):
         pair = TextPair(
@@ -67,6 +90,12 @@ def reserved_pairs(release: Place) -> tuple[list[TextPair], list[TextPair]]:
 
 def benign_captions(sets: Sequence[BenignSet]) -> Benign:
     """The captions of benign files; those that a rule refuses are left out and counted.
+
+    Args:
+        sets: files with their kinds.
+
+    Returns:
+        Captions by kind, in the order of the files.
 
     Raises:
         ConfigError: a file cannot be read or has no caption; lists every fault.

@@ -40,7 +40,15 @@ class Parts:
     dropped: Mapping[str, int]
 
     def of(self, part: Part, *, unsafe: bool | None = None) -> list[GuardPrompt]:
-        """The prompts of one part; only unsafe or only benign ones if asked."""
+        """The prompts of one part; only unsafe or only benign ones if asked.
+
+        Args:
+            part: train, calibration or test.
+            unsafe: True or False: only these; None: both.
+
+        Returns:
+            Prompts in the order of the division.
+        """
         return [
             one
             for one in self.prompts
@@ -67,7 +75,14 @@ def share_of(name: str, seed: int) -> float:
 
 
 def groups_of(pairs: Sequence[TextPair]) -> dict[str, str]:
-    """Pair id to its group's name: pairs that share a text are in one group."""
+    """Pair id to its group's name: pairs that share a text are in one group.
+
+    Args:
+        pairs: any number.
+
+    Returns:
+        Pair id to its group's name, which is the least id or text id of the group.
+    """
     sets: DisjointSet = DisjointSet()
     for pair in pairs:
         names = (f"pair {pair.pair_id}", text_id(pair.unsafe), text_id(pair.safe))
@@ -103,6 +118,9 @@ def divide(
         concepts: of the taxonomy, with their terms.
         validation_share: share of the train pairs' groups whose twins calibrate.
         seed: of the division.
+
+    Returns:
+        Prompts, each text in one part only, and the number dropped for each reason.
     """
     known = {concept.key: concept for concept in concepts}
     dropped: Counter[str] = Counter()

@@ -88,11 +88,14 @@ def concatenated(parts: Sequence[TextStates]) -> TextStates:
 
 
 def eos_positions(ids: Tensor, eos_id: int) -> Tensor:
-    """Position of the first end-of-text token of each row: (rows,).
+    """Find the first end-of-text token of each row.
 
     Args:
         ids: token ids (rows, length).
         eos_id: the tokenizer's.
+
+    Returns:
+        Positions (rows,), int64.
 
     Raises:
         EngineError: a row has none.
@@ -135,6 +138,12 @@ class FrozenEncoder:
     @classmethod
     def of(cls, pipe: Pipe) -> "FrozenEncoder":
         """The encoder of a pipe; of SDXL's two the first.
+
+        Args:
+            pipe: a diffusers pipe.
+
+        Returns:
+            Its tokenizer and text encoder; of SDXL's two the first.
 
         Raises:
             EngineError: the pipe has none, or it is unsuitable.

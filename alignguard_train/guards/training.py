@@ -52,6 +52,14 @@ class Measured:
 def parts_of(release: Place, concepts: Sequence[Concept], config: GuardsConfig) -> Parts:
     """The release's pairs and the profile's benign captions, divided.
 
+    Args:
+        release: folder of the release.
+        concepts: of the taxonomy, with their terms.
+        config: the profile's section.
+
+    Returns:
+        Prompts by part, and the number dropped for each reason.
+
     Raises:
         ConfigError: a benign file is faulty, or the blacklist names an unknown concept.
         EngineError: the release has no train pair, or its pairs name no known concept.
@@ -84,6 +92,10 @@ def parts_of(release: Place, concepts: Sequence[Concept], config: GuardsConfig) 
 def check_known(config: GuardsConfig, concepts: Sequence[Concept]) -> None:
     """Refuse a blacklist with a concept that the taxonomy does not hold.
 
+    Args:
+        config: the profile's section.
+        concepts: of the taxonomy.
+
     Raises:
         ConfigError: names every unknown one.
     """
@@ -115,6 +127,9 @@ def train_guard(
         source: of the prompts, for the header.
         path: of the file.
         progress: counts epochs or steps.
+
+    Returns:
+        The guard with its calibrated threshold.
 
     Raises:
         EngineError: there is nothing to train on, or no benign prompt to calibrate on.
@@ -161,6 +176,9 @@ def measure_guard(
         concepts: of the taxonomy.
         config: the profile's section.
         probe: the logistic probe, to compare with.
+
+    Returns:
+        Scores of every prompt, numbers of every split, and milliseconds a prompt.
     """
     bench = bench_of(parts, concepts, guard.encoder, config)
     rows = score_bench(guard, bench)

@@ -34,6 +34,9 @@ def replaced(
         prompts: unsafe test prompts.
         words: concept key to its literal term and the text that replaces it.
         variant: what the results are.
+
+    Returns:
+        The changed prompts; those without the literal term are left out.
     """
     found = []
     for one in prompts:
@@ -71,6 +74,10 @@ def adversarial_terms(
         concepts: of the taxonomy; all their terms are forbidden.
         tokens: length of a string.
         seed: of the first string and of the choice of carriers.
+
+    Returns:
+        Concept key to its first term and the string; a concept that no prompt names literally has
+        none.
     """
     words = allowed_words(encoder, concepts)
     found = {}
