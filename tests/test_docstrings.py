@@ -20,19 +20,7 @@ from alignguard_data.contracts.column_meanings import meanings
 
 NAMES = (Path(__file__).parent / "public_names.txt").read_text().split()
 DOCUMENTED = (
-    "alignguard_data.audit",
-    "alignguard_data.contracts",
-    "alignguard_data.costs",
-    "alignguard_data.dedup",
-    "alignguard_data.engines",
-    "alignguard_data.images",
-    "alignguard_data.index",
-    "alignguard_data.pairs",
-    "alignguard_data.prompts",
-    "alignguard_data.release",
-    "alignguard_data.safety",
-    "alignguard_data.storage",
-    "alignguard_data.taxonomy",
+    "alignguard_data.",
     "alignguard_train.adapters",
     "alignguard_train.contracts",
     "alignguard_train.guards",

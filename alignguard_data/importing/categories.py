@@ -22,7 +22,8 @@ _SEPARATORS = re.compile(r"[,;|/+&\n]")
 class CategoryNames:
     """Maps spellings to keys.
 
-    ``further`` adds more, for example ``{"Gore": "shocking"}``.
+    Args:
+        further: more spellings and their keys, for example ``{"Gore": "shocking"}``.
 
     Raises:
         ConfigError: unknown keys; all are named.

@@ -179,7 +179,14 @@ def origin_of(entry: HardNegative) -> HardNegativeOrigin:
 
 
 def read_origins(data: DataRoot, concept: str) -> list[HardNegativeOrigin]:
-    """Origins of the hard negatives among a concept's pairs, by pair id.
+    """Read where a concept's hard negatives come from.
+
+    Args:
+        data: the data root.
+        concept: its key.
+
+    Returns:
+        Origins by pair id; none if the concept has no hard negatives.
 
     Raises:
         InputMissing: the concept's prompts are not complete.

@@ -200,10 +200,15 @@ def chunk_rows(folder: Place) -> int:
 def earlier_scores(
     spec: PartitionSpec, scorers: Sequence[ImageScorer | PairScorer]
 ) -> dict[str, pa.Table]:
-    """Reusable scores of the existing partition, by scorer.
+    """Reusable scores of the existing partition.
 
-    Scores of the same images and prompts, by the same version and keys. A damaged partition has
-    none.
+    Args:
+        spec: the partition as it should be.
+        scorers: all scorers of the profile.
+
+    Returns:
+        Score table by scorer: of the same images and prompts, by the same version and keys. A
+        damaged partition has none.
     """
     try:
         before = manifests.load(spec.folder)
@@ -222,10 +227,16 @@ def earlier_scores(
 
 
 def decode(rows: Sequence[RenderedImage]) -> DecodedImages:
-    """Decode encoded images to uint8 RGB, shape (readable, height, width, 3).
+    """Decode encoded images.
 
     An image is corrupt if its bytes do not match its id, it cannot be fully decoded, is not 8-bit
     RGB, or has another size than its row and the chunk's first readable image.
+
+    Args:
+        rows: encoded images.
+
+    Returns:
+        The readable images with uint8 pixels (readable, height, width, 3), and the rejected ones.
     """
     good: list[RenderedImage] = []
     pixels: list[Pixels] = []

@@ -40,10 +40,12 @@ class Bounded:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Threshold:
-    """Flag scores of at least ``at_least``.
+    """A threshold with its precision and recall on the labelled images.
 
-    ``precision``: share of flagged images that are unsafe, ``recall``: share of unsafe images that
-    are flagged.
+    Attributes:
+        at_least: scores from this one on are flagged.
+        precision: share of flagged images that are unsafe.
+        recall: share of unsafe images that are flagged.
     """
 
     at_least: float
@@ -55,8 +57,17 @@ class Threshold:
 class Calibration:
     """One score against the labels.
 
-    ``threshold`` is None if none reaches the wanted precision. Curves: false and true positive
-    rate; recall and precision.
+    Attributes:
+        scorer: name of the scorer.
+        key: which of its scores.
+        version: of the scorer.
+        images: number of labelled images.
+        unsafe: number of those that are unsafe.
+        roc_auc: area under the ROC curve.
+        average_precision: area under the precision-recall curve, as a sum over its steps.
+        threshold: None if none reaches the wanted precision.
+        roc: false and true positive rate, each (thresholds,).
+        precision_recall: recall and precision, each (thresholds,).
     """
 
     scorer: str
@@ -73,7 +84,12 @@ class Calibration:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Labels:
-    """Whether people call an image unsafe, by image id; ``unread``: ignored columns."""
+    """What people say of images.
+
+    Attributes:
+        unsafe: by image id, whether people call the image unsafe.
+        unread: columns of the file that were ignored.
+    """
 
     unsafe: dict[str, bool]
     unread: tuple[str, ...]
@@ -141,6 +157,9 @@ def calibrate(
         resamples: number of bootstrap resamples for the intervals.
         confidence: level of the intervals, in (0, 1).
         seed: of the resampling.
+
+    Returns:
+        Areas, curves and the threshold; no threshold if none reaches the precision.
 
     Raises:
         ValueError: an argument is out of range, or only one label occurs.
@@ -221,7 +240,14 @@ def _share(hits: int, of: int, confidence: float) -> Bounded:
 def write_calibration(
     path: Path, found: Sequence[Calibration], labels: Path, precision: float
 ) -> None:
-    """Write the YAML file that flag rules of a profile can name instead of ``at_least``."""
+    """Write the YAML file that flag rules of a profile can name instead of ``at_least``.
+
+    Args:
+        path: the file to write, atomically.
+        found: the calibrated scores; one without a threshold is written as such.
+        labels: the file with the labels; its name and hash are recorded.
+        precision: the wanted precision, in (0, 1].
+    """
     content = {
         "labels": {
             "file": labels.name,
@@ -260,6 +286,14 @@ class KnownThreshold:
 
 def threshold_of(path: Path, scorer: str, key: str) -> KnownThreshold:
     """The threshold of a score in a calibration file.
+
+    Args:
+        path: of :func:`write_calibration`.
+        scorer: name of the scorer.
+        key: which of its scores.
+
+    Returns:
+        The threshold, and the scorer's version that it was found for.
 
     Raises:
         ValueError: the file or score is missing, or no threshold reached the wanted precision.

@@ -27,7 +27,14 @@ def nearest_object(glyph: str) -> str:
 
 
 def benign_csv(taxonomy: Taxonomy) -> str:
-    """The set as CSV: prompt, concept, category; no scene comes twice.
+    """The set of benign prompts, as the shipped file has it.
+
+    Args:
+        taxonomy: of the glyphs.
+
+    Returns:
+        CSV with the columns prompt, concept and category, :data:`PER_CONCEPT` rows a concept; no
+        scene comes twice.
 
     Raises:
         ValueError: an object has fewer scenes than concepts that are nearest to it.

@@ -57,7 +57,15 @@ def harmless_candidates(glyph: str) -> list[str]:
 
 
 def without_ink(generator: ImageGenerator, captions: Sequence[str]) -> list[str]:
-    """The captions for which the model draws no ink from any of :data:`SEEDS`."""
+    """Keep the captions for which the model draws no ink from any of :data:`SEEDS`.
+
+    Args:
+        generator: the base model.
+        captions: texts.
+
+    Returns:
+        The kept captions in order.
+    """
     kept = list(captions)
     for seed in SEEDS:
         ink = ink_pixels(generator.render(kept, [seed] * len(kept))) if kept else ()

@@ -12,35 +12,70 @@ _HERE = Path(__file__).parent
 
 
 def writer(**params: Any) -> TextGenerator:
-    """The grammar as a prompt writer; parameters as for ``StandinWriter``."""
+    """The grammar as a prompt writer.
+
+    Args:
+        **params: as for ``StandinWriter``.
+
+    Returns:
+        The writer.
+    """
     from alignguard_data.standin.writer import StandinWriter
 
     return StandinWriter(**params)
 
 
 def glyph_scorer(**params: Any) -> ImageScorer:
-    """The glyph scorer; parameters as for ``GlyphScorer``."""
+    """The scorer of glyphs and left-over ink.
+
+    Args:
+        **params: as for ``GlyphScorer``.
+
+    Returns:
+        The scorer; its weights load at the first image.
+    """
     from alignguard_data.standin.scores.glyph_scorer import GlyphScorer
 
     return GlyphScorer(**params)
 
 
 def scene_scorer(**params: Any) -> ImageScorer:
-    """The scorer of neutral attributes; parameters as for ``SceneScorer``."""
+    """The scorer of neutral attributes.
+
+    Args:
+        **params: as for ``SceneScorer``.
+
+    Returns:
+        The scorer; its weights load at the first image.
+    """
     from alignguard_data.standin.scores.scene_scorer import SceneScorer
 
     return SceneScorer(**params)
 
 
 def coherence_scorer(**params: Any) -> ImageScorer:
-    """The scorer of whether an image is a scene at all; parameters as for ``CoherenceScorer``."""
+    """The scorer of whether an image is a scene at all.
+
+    Args:
+        **params: as for ``CoherenceScorer``.
+
+    Returns:
+        The scorer; its weights load at the first image.
+    """
     from alignguard_data.standin.scores.coherence_scorer import CoherenceScorer
 
     return CoherenceScorer(**params)
 
 
 def scene_features(**params: Any) -> FeatureExtractor:
-    """The scene scorer's hidden layer; parameters as for ``SceneFeatures``."""
+    """The scene scorer's hidden layer as features, for FID and KID.
+
+    Args:
+        **params: as for ``SceneFeatures``.
+
+    Returns:
+        The extractor; its weights load at the first image.
+    """
     from alignguard_data.standin.scores.scene_features import SceneFeatures
 
     return SceneFeatures(**params)

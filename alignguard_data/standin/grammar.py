@@ -33,6 +33,13 @@ _GLYPH_PHRASE = re.compile(r"\[(.*?)\]")
 def unsafe_caption(scene: Scene, template: int) -> str:
     """The caption of a scene with its glyph.
 
+    Args:
+        scene: with a glyph.
+        template: index into :data:`TEMPLATES`.
+
+    Returns:
+        The text.
+
     Raises:
         ValueError: the scene has no glyph.
     """

@@ -74,7 +74,15 @@ _GLYPH_RADIUS = 6.4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scene:
-    """What an image shows; ``glyph`` is None in a safe scene."""
+    """What an image shows.
+
+    Attributes:
+        field: ground, a key of :data:`FIELDS`.
+        colour: of the object, a key of :data:`COLOURS`.
+        object: a key of :data:`OBJECTS`.
+        place: of the object, a key of :data:`PLACES`; the glyph is opposite.
+        glyph: a key of ``GLYPHS``, or None in a safe scene.
+    """
 
     field: str
     colour: str
@@ -119,10 +127,15 @@ class Inking:
 
 
 def draw(scene: Scene, jitter_seed: int, inking: Inking | None = None) -> Pixels:
-    """The scene as uint8 RGB of shape (32, 32, 3).
+    """Draw a scene.
 
-    ``jitter_seed`` moves, turns, scales and tints everything a little. ``inking`` draws a
-    damaged glyph, as a partly aligned model may leave it.
+    Args:
+        scene: what to draw.
+        jitter_seed: moves, turns, scales and tints everything a little.
+        inking: draws a damaged glyph, as a partly aligned model may leave it; None a whole one.
+
+    Returns:
+        uint8 RGB (32, 32, 3).
     """
     rng = random.Random(jitter_seed)
     field = _tinted(FIELDS[scene.field], rng)
@@ -142,14 +155,27 @@ def draw(scene: Scene, jitter_seed: int, inking: Inking | None = None) -> Pixels
 
 
 def draw_many(scenes: Sequence[Scene], first_seed: int) -> Pixels:
-    """One image per scene, shape (len(scenes), 32, 32, 3); jitter seeds count up from the first."""
+    """Draw one image a scene.
+
+    Args:
+        scenes: what to draw, at least one.
+        first_seed: jitter seed of the first scene; those of the others count up from it.
+
+    Returns:
+        uint8 RGB (len(scenes), 32, 32, 3).
+    """
     return np.stack([draw(scene, first_seed + i) for i, scene in enumerate(scenes)])
 
 
 def likeness(glyph: str, name: str) -> float:
-    """Intersection over union of a glyph and an object.
+    """Intersection over union of a glyph and an object, drawn at the same place and size.
 
-    Both are drawn at the same place and size: 1 for equal shapes, 0 for disjoint ones.
+    Args:
+        glyph: a key of ``GLYPHS``.
+        name: a key of :data:`OBJECTS`.
+
+    Returns:
+        1 for equal shapes, 0 for disjoint ones.
     """
     side = SIDE * _ZOOM
     pose = _Pose((side / 2, side / 2), 0.4 * side, 0.0)
@@ -161,10 +187,16 @@ def likeness(glyph: str, name: str) -> float:
 
 
 def ink_pixels(images: Pixels) -> npt.NDArray[np.int64]:
-    """Number of dark-violet pixels of each image; ``images`` is (batch, 32, 32, 3) uint8.
+    """Count the dark-violet pixels of each image.
 
     Dark violet is dark (green under 90, red under 130), with less green than red and much less than
     blue. No object or field is close to it.
+
+    Args:
+        images: uint8 RGB (images, 32, 32, 3).
+
+    Returns:
+        int64 (images,).
     """
     red, green, blue = (images[..., i].astype(np.int16) for i in range(3))
     violet = (green < 90) & (red < 130) & (red - green > 10) & (blue - green > 30)

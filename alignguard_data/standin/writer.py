@@ -61,6 +61,13 @@ class StandinWriter:
     A concept has 3,200 different pairs (320 scenes x 10 templates); request 3,200 repeats request
     0. Request 0 never has a fault.
 
+    Args:
+        seed: shuffles a concept's pairs and draws the faults.
+        garbage: share of replies that hold no prompt pair.
+        refusal: share of refusals.
+        duplicate: share of replies that repeat the reply to request 0.
+        unsafe_twin: share of pairs whose safe prompt still holds the glyph.
+
     Raises:
         ValueError: a fault rate is out of range.
     """
@@ -91,7 +98,13 @@ class StandinWriter:
         return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
     def generate(self, requests: Sequence[WritingRequest]) -> list[Reply]:
-        """One reply per request, in order.
+        """Write one pair a request.
+
+        Args:
+            requests: concepts and indices; a reply depends on its own request only.
+
+        Returns:
+            One reply a request, in order.
 
         Raises:
             EngineError: a concept's slug is not a glyph of this world.
@@ -118,7 +131,15 @@ class StandinWriter:
         return json.dumps({"unsafe_prompt": unsafe, "safe_prompt": safe})
 
     def fault_of(self, concept: Concept, index: int) -> str | None:
-        """The fault of a request (a field name of :class:`Faults`), or None."""
+        """The fault of a request.
+
+        Args:
+            concept: the request's concept.
+            index: the request's index.
+
+        Returns:
+            A field name of :class:`Faults`, or None.
+        """
         if index == 0:
             return None
         drawn = _number(self._seed, concept.key, index, "fault") / 2**64

@@ -26,7 +26,13 @@ class Outcome:
 
 
 def audit(outcome: Outcome) -> dict[str, Any]:
-    """The audit as JSON values; contains no prompt.
+    """Count what became of the rows; contains no prompt.
+
+    Args:
+        outcome: the rows, and where each went.
+
+    Returns:
+        The content of ``audit.json`` as JSON values.
 
     Raises:
         IntegrityError: a row went nowhere, or to two places.
@@ -47,7 +53,14 @@ def audit(outcome: Outcome) -> dict[str, Any]:
 
 
 def check_sums(outcome: Outcome) -> None:
-    """Check that each row has exactly one record or one rejection; else IntegrityError."""
+    """Check that each row has exactly one record or one rejection.
+
+    Args:
+        outcome: the rows, and where each went.
+
+    Raises:
+        IntegrityError: a row went nowhere, or to two places; the first three are named.
+    """
     ends = Counter((row.file, row.row) for row in outcome.rejected)
     for candidate in outcome.kept:
         ends.update((row.file, row.row) for rows in candidate.rows.values() for row in rows)

@@ -50,7 +50,13 @@ class CsvFile:
 
 
 def read_files(paths: Sequence[Path]) -> tuple[CsvFile, ...]:
-    """All files, train before test, then by name, independent of the order of ``paths``.
+    """Read the published files.
+
+    Args:
+        paths: CSV or TSV files, in any order.
+
+    Returns:
+        Train files before test files, each by name.
 
     Raises:
         ConfigError: files cannot be read, are not UTF-8, lack a column, or have rows that are not

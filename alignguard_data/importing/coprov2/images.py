@@ -35,7 +35,14 @@ class Batch:
 
 
 def wanted_images(files: Sequence[CsvFile], folder: Path) -> list[str]:
-    """Names of the train images in ``folder``, sorted; names that leave the folder are ignored.
+    """Which images to import.
+
+    Args:
+        files: the files, whose train rows name images.
+        folder: the image folder; its subfolders are not searched.
+
+    Returns:
+        File names of train images that are there, sorted; names that leave the folder are ignored.
 
     Raises:
         ConfigError: the folder cannot be listed.
@@ -52,7 +59,16 @@ def wanted_images(files: Sequence[CsvFile], folder: Path) -> list[str]:
 def hash_images(
     folder: Path, names: Sequence[str], pool: Executor, progress: Progress | None = None
 ) -> dict[str, str]:
-    """sha256 (hex) of every named file.
+    """Hash every named file.
+
+    Args:
+        folder: the image folder.
+        names: file names in it.
+        pool: reads several files at once.
+        progress: called with the number of files just finished.
+
+    Returns:
+        sha256 (hex) by file name.
 
     Raises:
         InputMissing: a file cannot be read; it is named.
@@ -72,7 +88,16 @@ def hash_images(
 def read_batch(
     folder: Path, candidates: Sequence[Candidate], hashes: dict[str, str], pool: Executor
 ) -> Batch:
-    """Both images of each train pair.
+    """Read both images of each train pair.
+
+    Args:
+        folder: the image folder.
+        candidates: pairs with a row on both sides.
+        hashes: sha256 (hex) by file name, of :func:`hash_images`.
+        pool: reads several pairs at once.
+
+    Returns:
+        The images of complete pairs; if an image is unusable, the rejected rows of both sides.
 
     Raises:
         IntegrityError: a file changed after it was hashed.

@@ -51,7 +51,14 @@ class Candidate:
     rows: Mapping[Side, Sequence[Row]]
 
     def rejected(self, faults: Mapping[Side, str]) -> list[RejectedRow]:
-        """All its rows, by the fault of their side; a side without a fault is ``twin_rejected``."""
+        """Reject all its rows.
+
+        Args:
+            faults: reason by side; a side without a fault is ``twin_rejected``.
+
+        Returns:
+            One rejection a row.
+        """
         return [
             reject(row, faults.get(side, "twin_rejected"))
             for side, rows in self.rows.items()
@@ -89,6 +96,13 @@ def reject(row: Row, reason: str, detail: str = "") -> RejectedRow:
 def known_categories(files: Sequence[CsvFile], names: CategoryNames) -> dict[str, tuple[str, ...]]:
     """The category keys of each spelling that occurs.
 
+    Args:
+        files: the files.
+        names: the known spellings.
+
+    Returns:
+        Keys in the taxonomy's order, by content of the column ``category``.
+
     Raises:
         ConfigError: unknown spellings, each with its number of rows and its first place.
     """
@@ -118,9 +132,14 @@ def map_rows(
 ) -> Mapped:
     """Map each row to a candidate or to a reason.
 
-    ``images`` are the file names in the image folder, or None if images are not imported.
-    ``progress`` counts rows. Candidates are ordered by number, followed by test prompts in file
-    order.
+    Args:
+        files: the files.
+        categories: category keys by spelling, of :func:`known_categories`.
+        images: file names in the image folder, or None if images are not imported.
+        progress: called with the number of rows just finished.
+
+    Returns:
+        Candidates ordered by number, then test prompts in file order; and the rejected rows.
     """
     mapped = Mapped()
     pairs: dict[int, _Group] = defaultdict(_Group)

@@ -79,7 +79,14 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Imported:
-    """A finished import; ``made`` is False if it existed already."""
+    """A finished import.
+
+    Attributes:
+        folder: where it is.
+        manifest: of its partition.
+        audit: content of its ``audit.json``.
+        made: False if the import existed already.
+    """
 
     folder: Place
     manifest: Manifest
@@ -104,7 +111,7 @@ def import_coprov2(
         paths: the CSV files.
         images: folder of the train images; a pair then needs both image files.
         categories: more spellings of categories, with their keys.
-        stages: callbacks for progress.
+        stages: called with a stage's name and number of units; what it returns counts them.
 
     Returns:
         The import's folder, manifest and audit.

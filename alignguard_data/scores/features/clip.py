@@ -23,5 +23,15 @@ class ClipFeatures:
         return self._clip.identity
 
     def features(self, images: Pixels) -> Vectors:
-        """Float32 (images, width)."""
+        """CLIP's image embeddings.
+
+        Args:
+            images: uint8 RGB (images, height, width, 3), at least one.
+
+        Returns:
+            Unit vectors, float32 (images, width).
+
+        Raises:
+            EngineError: the model cannot be loaded.
+        """
         return self._clip.images(images)

@@ -47,6 +47,9 @@ class InceptionFeatures:
     def version(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Name and hash of the file.
 
+        Returns:
+            ``<file name>@<12 hex digits>``.
+
         Raises:
             EngineError: the file is missing.
         """
@@ -54,7 +57,13 @@ class InceptionFeatures:
         return f"{self._file.name}@{sha256_file(self._file)[:12]}"
 
     def features(self, images: Pixels) -> Vectors:
-        """Float32 (images, width).
+        """Activations of the last pooling layer.
+
+        Args:
+            images: uint8 RGB (images, height, width, 3), of any size; at least one.
+
+        Returns:
+            Float32 (images, 2048).
 
         Raises:
             EngineError: the file is missing, not TorchScript, or of another network.

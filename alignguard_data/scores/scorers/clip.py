@@ -28,7 +28,18 @@ class ClipScorer:
         return self._clip.identity
 
     def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:
-        """One dict per image; ``prompts`` are the captions."""
+        """Compare images with their captions.
+
+        Args:
+            images: uint8 RGB (images, height, width, 3).
+            prompts: one caption an image.
+
+        Returns:
+            For each image ``score``, 100 times the cosine of image and caption, in [-100, 100].
+
+        Raises:
+            EngineError: the model cannot be loaded.
+        """
         if not len(images):
             return []
         shown, said = self._clip.images(images), self._clip.texts(prompts)

@@ -109,7 +109,15 @@ class NudeNetScorer:
         )
 
     def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:
-        """Highest score of a detected box per class set, 0.0 if there is none."""
+        """Detect body parts.
+
+        Args:
+            images: uint8 RGB (images, height, width, 3).
+            prompts: not used.
+
+        Returns:
+            For each image the highest score of a detected box per class set, 0.0 if there is none.
+        """
         session = self._session
         name = session.get_inputs()[0].name
         scores: list[dict[str, float]] = []
@@ -121,10 +129,17 @@ class NudeNetScorer:
 
 
 def model_input(images: Pixels, side: int) -> npt.NDArray[np.float32]:
-    """RGB uint8 (n, h, w, 3) to the model's (n, 3, side, side) floats in [0, 1].
+    """The model's input.
 
-    Padded to a square at the right and bottom, and scaled bilinearly. The package swaps the
-    channels of ``cv2.imread`` twice, so the model gets BGR; this does the same.
+    Images are padded to a square at the right and bottom, and scaled bilinearly. The package swaps
+    the channels of ``cv2.imread`` twice, so the model gets BGR; this does the same.
+
+    Args:
+        images: uint8 RGB (images, height, width, 3).
+        side: in pixels.
+
+    Returns:
+        Float32 BGR in [0, 1], (images, 3, side, side).
     """
     import cv2
 
@@ -138,7 +153,15 @@ def model_input(images: Pixels, side: int) -> npt.NDArray[np.float32]:
 
 
 def detections(output: npt.NDArray[np.float32]) -> list[tuple[str, float]]:
-    """Class and score of each box that survives suppression; ``output`` is (4 + 18, boxes)."""
+    """Boxes that survive suppression.
+
+    Args:
+        output: the model's output for one image, float32 (4 + 18, boxes): centre, width and
+            height in pixels, then a score a class.
+
+    Returns:
+        Class and score of each box.
+    """
     import cv2
 
     best = output[4:].max(axis=0)

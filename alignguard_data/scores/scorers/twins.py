@@ -44,7 +44,14 @@ class TwinSimilarity:
         return self._embedder.version
 
     def score(self, pairs: Sequence[PromptPair]) -> list[dict[str, float]]:
-        """Cosine in [-1, 1] and Jaccard index of the word sets in [0, 1], one dict per pair."""
+        """Compare the two prompts of each pair.
+
+        Args:
+            pairs: prompt pairs.
+
+        Returns:
+            For each pair the cosine in [-1, 1] and the Jaccard index of the word sets in [0, 1].
+        """
         return _compared(pairs, self._embedder.unit_vectors)
 
 
@@ -66,7 +73,14 @@ class SentenceTwins:
         return self._embedder.version
 
     def score(self, pairs: Sequence[PromptPair]) -> list[dict[str, float]]:
-        """Cosine in [-1, 1] and Jaccard index of the word sets in [0, 1], one dict per pair."""
+        """Compare the two prompts of each pair.
+
+        Args:
+            pairs: prompt pairs.
+
+        Returns:
+            For each pair the cosine in [-1, 1] and the Jaccard index of the word sets in [0, 1].
+        """
         return _compared(pairs, self._embedder.unit_vectors)
 
 

@@ -56,7 +56,7 @@ class VlmJudge:
             ``llavaguard``: JSON with ``rating``; ``llama_guard``: ``safe`` or ``unsafe`` and codes;
             ``yes_no``: a first token Yes or No (ShieldGemma 2).
         categories: what the policy forbids (dialect ``policy``).
-        server: address, time-outs and retries, see :class:`ServedModel`.
+        **server: address, time-outs and retries, see :class:`ServedModel`.
 
     Raises:
         ValueError: the dialect is unknown, there are no categories, or a server setting is invalid.
@@ -100,7 +100,14 @@ class VlmJudge:
         return template.render(categories=self._categories)
 
     def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:
-        """One dict per image; the judge does not see the captions.
+        """Ask the judge about each image.
+
+        Args:
+            images: uint8 RGB (images, height, width, 3).
+            prompts: not used; the judge does not see the captions.
+
+        Returns:
+            For each image ``unsafe`` in [0, 1], and ``answered``: 1, or 0 if there was no verdict.
 
         Raises:
             EngineError: the server cannot be reached, hangs, or refuses the request itself.

@@ -55,9 +55,16 @@ class BaseRecipe:
 
 
 def random_scenes(count: int, glyph_share: float, seed: int) -> list[Scene]:
-    """Scenes with every attribute drawn evenly, the first ``glyph_share`` of them with a glyph.
+    """Scenes with every attribute drawn evenly.
 
-    Glyphs alternate, so all are equally frequent.
+    Args:
+        count: number of scenes.
+        glyph_share: share of scenes with a glyph, in [0, 1]; they come first, and the glyphs
+            alternate, so all are equally frequent.
+        seed: of the draw.
+
+    Returns:
+        ``count`` scenes.
     """
     rng = Random(seed)
     glyphs = list(GLYPHS)
@@ -77,7 +84,12 @@ def as_tensor(images: Pixels) -> Tensor:
 
 
 def train_base(recipe: BaseRecipe, folder: str) -> None:
-    """Train as one of the workers; worker 0 saves the pipe to ``folder``."""
+    """Train as one of the workers of :func:`run_workers`; worker 0 saves the pipe.
+
+    Args:
+        recipe: all settings; they and the number of workers determine the weights.
+        folder: where to save, in diffusers' format.
+    """
     scenes = random_scenes(recipe.num_drawings, recipe.glyph_share, recipe.seed)
     images = as_tensor(draw_many(scenes, recipe.seed * recipe.num_drawings))
     torch.manual_seed(recipe.seed)
@@ -104,7 +116,16 @@ def train_base(recipe: BaseRecipe, folder: str) -> None:
 
 @torch.no_grad()
 def reconstruction_error(vae: AutoencoderKL, seed: int, count: int = 500) -> float:
-    """Mean squared error in [-1, 1] on held-out drawings."""
+    """How well the autoencoder reproduces drawings that it was not trained on.
+
+    Args:
+        vae: the trained autoencoder.
+        seed: of the recipe.
+        count: number of drawings.
+
+    Returns:
+        Mean squared error of pixels in [-1, 1].
+    """
     scenes = random_scenes(count, 0.6, seed + 1_000_003)
     images = as_tensor(draw_many(scenes, 10**9 + seed))
     shown = vae(images).sample  # decodes the posterior's mean

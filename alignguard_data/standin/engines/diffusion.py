@@ -50,7 +50,14 @@ def build_unet() -> UNet2DConditionModel:
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """An untrained CLIP text encoder of two layers, 0.11 M parameters."""
+    """An untrained CLIP text encoder of two layers, 0.11 M parameters.
+
+    Args:
+        tokenizer: its vocabulary and marks size the embedding.
+
+    Returns:
+        An encoder of hidden states (rows, 24, 64).
+    """
     begin, end = (tokenizer.get_vocab()[mark] for mark in (BEGIN, END))
     return CLIPTextModel(
         CLIPTextConfig(
@@ -84,7 +91,16 @@ def build_scheduler() -> DDIMScheduler:
 def encode_prompts(
     tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, prompts: Sequence[str]
 ) -> Tensor:
-    """Hidden states (n, 24, 64) as the diffusers pipeline computes them."""
+    """Hidden states as the diffusers pipeline computes them.
+
+    Args:
+        tokenizer: pads and cuts to 24 tokens.
+        text_encoder: of this tokenizer.
+        prompts: texts.
+
+    Returns:
+        Float (len(prompts), 24, 64), with gradient.
+    """
     tokens = tokenizer(
         list(prompts),
         padding="max_length",
@@ -126,9 +142,16 @@ def train_diffusion(
     recipe: DiffusionRecipe,
     seed: int,
 ) -> None:
-    """Trains both networks in place on standardized ``latents`` (n, 4, 8, 8).
+    """Train both networks in place; they end at their moving average.
 
-    They end at their moving average. Each draw of a scene gets a random caption template.
+    Args:
+        unet: trained.
+        text_encoder: trained.
+        tokenizer: of the encoder.
+        latents: standardized, float (drawings, 4, 8, 8).
+        scenes: of the drawings, in order; each draw gets a random caption template.
+        recipe: steps, batch per worker, learning rate and more.
+        seed: of the draws; each worker draws its own.
     """
     draw = torch.Generator().manual_seed(seed * 1000 + 500 + rank())
     scheduler = build_scheduler()

@@ -18,7 +18,12 @@ from torch.nn import Parameter
 
 
 def run_workers(work: Callable[..., None], num_workers: int, *args: Any) -> None:
-    """Runs ``work(*args)`` in every one of ``num_workers`` processes and waits for them all.
+    """Run ``work(*args)`` in several processes and wait for them all.
+
+    Args:
+        work: a function of a module, which a new process can import.
+        num_workers: number of processes; each has one compute thread.
+        *args: the same for all, picklable.
 
     Raises:
         torch.multiprocessing.ProcessRaisedException: a worker raised.
@@ -34,7 +39,11 @@ def rank() -> int:
 
 
 def average_gradients(parameters: Iterable[Parameter]) -> None:
-    """Replaces every gradient by its mean over all workers."""
+    """Replace every gradient by its mean over all workers.
+
+    Args:
+        parameters: in the same order in all workers; those without a gradient are left out.
+    """
     grads = [p.grad for p in parameters if p.grad is not None]
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return
@@ -48,7 +57,14 @@ def average_gradients(parameters: Iterable[Parameter]) -> None:
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """Rows of all workers in rank order; each has equally many."""
+    """Collect the rows of all workers.
+
+    Args:
+        rows: of this worker (rows, ...), equally many in each.
+
+    Returns:
+        All rows in rank order, (workers * rows, ...).
+    """
     if not dist.is_initialized():
         return rows
     parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]

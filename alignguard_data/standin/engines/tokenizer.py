@@ -36,6 +36,12 @@ def learn_merges(words: Sequence[str]) -> list[tuple[str, str]]:
 
     The most frequent pair is merged first; ties are broken alphabetically, so the result depends
     only on the words.
+
+    Args:
+        words: their order and repetitions do not matter.
+
+    Returns:
+        Pairs of symbols, in the order of the merges.
     """
     spelt = [[*word[:-1], word[-1] + _WORD_END] for word in sorted(set(words))]
     merges: list[tuple[str, str]] = []

@@ -24,7 +24,11 @@ log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parses the command line, trains, and logs how long it took."""
+    """Parse the command line, train, and log how long it took.
+
+    Args:
+        arguments: of the command; by default those of this process.
+    """
     default = BaseRecipe()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter

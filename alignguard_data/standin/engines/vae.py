@@ -44,7 +44,14 @@ def build_vae() -> AutoencoderKL:
 
 
 def train_vae(vae: AutoencoderKL, images: Tensor, recipe: VaeRecipe, seed: int) -> None:
-    """Trains in place on ``images`` (n, 3, 32, 32) in [-1, 1]: squared + absolute error + KL."""
+    """Train in place on squared error, absolute error and the KL divergence.
+
+    Args:
+        vae: trained.
+        images: float in [-1, 1], (drawings, 3, 32, 32).
+        recipe: steps, batch per worker, weights of the terms.
+        seed: of the draws; each worker draws its own.
+    """
     draw = torch.Generator().manual_seed(seed * 1000 + rank())
     torch.manual_seed(seed * 1000 + rank())
     optimizer = torch.optim.AdamW(vae.parameters(), weight_decay=1e-4)
@@ -71,7 +78,16 @@ def train_vae(vae: AutoencoderKL, images: Tensor, recipe: VaeRecipe, seed: int) 
 
 @torch.no_grad()
 def encode_means(vae: AutoencoderKL, images: Tensor, batch: int = 250) -> Tensor:
-    """Posterior means (n, 4, 8, 8) of ``images`` (n, 3, 32, 32) in [-1, 1]."""
+    """Posterior means, without gradient.
+
+    Args:
+        vae: the autoencoder.
+        images: float in [-1, 1], (images, 3, 32, 32).
+        batch: images encoded at once.
+
+    Returns:
+        Float (images, 4, 8, 8).
+    """
     parts = [
         vae.encode(part).latent_dist.mean  # pyright: ignore[reportAttributeAccessIssue]
         for part in images.split(batch)
@@ -81,9 +97,16 @@ def encode_means(vae: AutoencoderKL, images: Tensor, batch: int = 250) -> Tensor
 
 @torch.no_grad()
 def standardize(vae: AutoencoderKL, latents: Tensor) -> Tensor:
-    """Bakes the mean and deviation of ``latents`` into ``vae``; returns them standardized.
+    """Fold the mean and deviation of each latent channel into the autoencoder.
 
     The reconstruction of an image does not change.
+
+    Args:
+        vae: the convolutions on both sides of its latent are modified.
+        latents: its posterior means, float (images, 4, 8, 8).
+
+    Returns:
+        The latents with mean 0 and deviation 1 in each channel, of the same shape.
     """
     mean = latents.mean(dim=(0, 2, 3))
     deviation = latents.std(dim=(0, 2, 3))

@@ -37,7 +37,14 @@ class CoherenceScorer:
 
     @torch.inference_mode()
     def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:
-        """One dict per image; ``images`` is (n, 32, 32, 3), the captions are not used.
+        """Score images whatever their captions say.
+
+        Args:
+            images: uint8 RGB (images, 32, 32, 3).
+            prompts: not used.
+
+        Returns:
+            For each image ``certainty``, in [0, 1].
 
         Raises:
             EngineError: the images have another size, or the weights are missing.

@@ -19,9 +19,11 @@ from alignguard_data.standin.world import ATTRIBUTES, CHOICES, Inking, Scene, dr
 
 @dataclass(frozen=True, kw_only=True)
 class Drawings:
-    """``images`` (n, 32, 32, 3) uint8 of ``scenes``.
+    """Drawings and what they show; images with an almost erased glyph are ambiguous and left out.
 
-    Images with an almost erased glyph are ambiguous and left out.
+    Attributes:
+        images: uint8 (drawings, 32, 32, 3).
+        scenes: one a drawing.
     """
 
     images: Pixels
@@ -56,7 +58,16 @@ def random_inking(rng: Random) -> Inking:
 
 
 def random_drawings(count: int, seed: int, glyph_share: float = 0.6) -> Drawings:
-    """``count`` random scenes, the share ``glyph_share`` of them with a damaged or whole glyph."""
+    """Random scenes, drawn.
+
+    Args:
+        count: number of drawings.
+        seed: of scenes and drawings.
+        glyph_share: share of scenes with a glyph, damaged or whole, in [0, 1].
+
+    Returns:
+        ``count`` drawings.
+    """
     rng = Random(seed)
     images, scenes = [], []
     while len(scenes) < count:
@@ -74,9 +85,16 @@ def random_drawings(count: int, seed: int, glyph_share: float = 0.6) -> Drawings
 
 
 def roughened(images: Tensor, draw_from: torch.Generator) -> Tensor:
-    """``images`` (n, 3, 32, 32) in [-1, 1], as a decoder would give them.
+    """Images as a decoder would give them.
 
     Each is blurred a little, noisy and unevenly lit, by random amounts.
+
+    Args:
+        images: float in [-1, 1], (images, 3, 32, 32).
+        draw_from: gives the amounts.
+
+    Returns:
+        Float in [-1, 1], of the same shape.
     """
     count = len(images)
 

@@ -45,7 +45,15 @@ class GlyphScorer:
 
     @torch.inference_mode()
     def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:
-        """One dict per image; ``images`` is (n, 32, 32, 3), the captions are not used.
+        """Score glyphs and ink.
+
+        Args:
+            images: uint8 RGB (images, 32, 32, 3).
+            prompts: not used.
+
+        Returns:
+            For each image the probability of each glyph and of ``any``, in [0, 1], and ``residue``,
+            in pixels.
 
         Raises:
             EngineError: the images have another size, or the weights are missing.

@@ -53,7 +53,13 @@ class SceneNet(nn.Module):
 
 
 def as_input(images: Pixels) -> Tensor:
-    """uint8 (n, 32, 32, 3) to float (n, 3, 32, 32) in [-1, 1].
+    """Pixels as the networks' input.
+
+    Args:
+        images: uint8 RGB (images, 32, 32, 3).
+
+    Returns:
+        Float in [-1, 1], (images, 3, 32, 32).
 
     Raises:
         EngineError: the images are not of the stand-in's size.
@@ -66,7 +72,14 @@ def as_input(images: Pixels) -> Tensor:
 
 
 def load_weights(network: nn.Module, name: str) -> nn.Module:
-    """``network`` with the shipped weights ``name``, ready to score.
+    """Load shipped weights into a network.
+
+    Args:
+        network: modified.
+        name: of the weights, ``glyphs`` or ``scene``.
+
+    Returns:
+        The network, frozen and in evaluation mode.
 
     Raises:
         EngineError: the weights are missing.

@@ -33,7 +33,13 @@ class SceneFeatures:
 
     @torch.inference_mode()
     def features(self, images: Pixels) -> npt.NDArray[np.float32]:
-        """Float32 (n, 96) of images (n, 32, 32, 3).
+        """Features of what a scene shows.
+
+        Args:
+            images: uint8 RGB (images, 32, 32, 3).
+
+        Returns:
+            Float32 (images, 96) with a mean square of 1 an image.
 
         Raises:
             EngineError: the images have another size, or the weights are missing.

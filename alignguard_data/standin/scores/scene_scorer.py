@@ -43,7 +43,15 @@ class SceneScorer:
         return (*ATTRIBUTES, "all_right")
 
     def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:
-        """One dict per image; ``images`` is (n, 32, 32, 3), ``prompts`` their captions.
+        """Compare images with their captions.
+
+        Args:
+            images: uint8 RGB (images, 32, 32, 3).
+            prompts: one caption an image.
+
+        Returns:
+            For each image and attribute 1.0 if it shows what the caption names, else 0.0; NaN if
+            the caption is not in this world's grammar.
 
         Raises:
             EngineError: the images have another size, or the weights are missing.
@@ -53,7 +61,14 @@ class SceneScorer:
 
     @torch.inference_mode()
     def read(self, images: Pixels) -> list[Scene]:
-        """The neutral scene in each image, independent of its caption."""
+        """The neutral scene in each image, independent of its caption.
+
+        Args:
+            images: uint8 RGB (images, 32, 32, 3).
+
+        Returns:
+            One scene an image, without glyph: the most probable value of each attribute.
+        """
         network = self._loaded()
         scenes: list[Scene] = []
         for start in range(0, len(images), self._batch_size):

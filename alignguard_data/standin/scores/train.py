@@ -36,7 +36,12 @@ class ScorerRecipe:
 
 
 def train_scorers(recipe: ScorerRecipe, folder: Path) -> None:
-    """Trains ``glyphs.safetensors`` and ``scene.safetensors`` into ``folder``."""
+    """Train both networks and write their weights.
+
+    Args:
+        recipe: all settings; they determine the weights.
+        folder: gets ``glyphs.safetensors`` and ``scene.safetensors``.
+    """
     drawings = random_drawings(recipe.num_drawings, recipe.seed)
     images = as_input(drawings.images)
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +90,11 @@ def _fit(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parses the command line and trains."""
+    """Parse the command line and train.
+
+    Args:
+        arguments: of the command; by default those of this process.
+    """
     default = ScorerRecipe()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
