@@ -6,7 +6,7 @@ from dataclasses import replace
 from alignguard_train.contracts.recipes import standin_expert
 from alignguard_train.merge.config import Strategy
 from research.study.combinations import concepts as combinations
-from research.study.glyph_trials import AMOUNTS, ARMS, FULL
+from research.study.glyph_trials import AMOUNTS, ARMS, FULL, SAFEGUARD
 from research.study.trial import Merged, Options, Trained, Trial
 from research.study.world import PAIRS
 
@@ -28,7 +28,11 @@ def conflicts(seed: int) -> Iterator[Trial]:
     for steps in (FULL // 2, 2 * FULL):
         parts = tuple(Trained(concepts=own, steps=steps, seed=seed) for own in objects)
         single = Trained(concepts=everything, steps=steps * len(parts), seed=seed)
-        adapters: dict[str, Trained | Merged] = {"one expert": parts[0], "All-single": single}
+        adapters: dict[str, Trained | Merged] = {
+            "one expert": parts[0],
+            "All-single": single,
+            "All-single, safeguard": replace(single, recipe=SAFEGUARD),
+        }
         if steps < FULL:  # with more steps the usual rank removes everything
             wide = replace(single, recipe=(("rank", standin_expert().rank * len(parts)),))
             adapters["All-single of the merge's rank"] = wide
