@@ -24,9 +24,9 @@ from rich.console import Console
 
 from alignguard_data.release.reader import release_folder
 from alignguard_train.adapters.lora import Lora, save_lora
+from alignguard_train.contracts.intervals import Bootstrap
 from alignguard_train.contracts.recipes import ExpertRecipe, standin_expert
 from alignguard_train.encodings.encoder import encode, load_preferences
-from alignguard_train.evaluation.intervals import Bootstrap
 from alignguard_train.evaluation.judge import judge
 from alignguard_train.evaluation.records import EvaluationRow
 from alignguard_train.evaluation.statistics import ip

@@ -10,9 +10,9 @@ import numpy as np
 
 from alignguard_data.contracts.protocols import FeatureExtractor, ImageScorer
 from alignguard_train.contracts.adapter_names import BASE
+from alignguard_train.contracts.intervals import Bootstrap, Interval, mean_interval
 from alignguard_train.evaluation.config import EvaluationConfig
 from alignguard_train.evaluation.contenders import Contender, Entrant
-from alignguard_train.evaluation.intervals import Bootstrap, Interval, mean_interval
 from alignguard_train.evaluation.judge import (
     AdaptableGenerator,
     BaseImage,

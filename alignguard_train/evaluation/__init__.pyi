@@ -1,11 +1,20 @@
 from .config import EvaluationConfig, PromptSetConfig, ScoreKey
 from .distributions import fid, kid
-from .intervals import Bootstrap, Interval, paired_difference, tango, wilson
 from .judge import AdaptableGenerator
 from .prompt_sets import PromptSet, read_prompt_sets
 from .records import EvaluatedImage, EvaluationRow, RejectedPrompt
 from .room import evaluate_all, spec
-from .statistics import ip, mcnemar, metrics_table, paired_table
+from .statistics import (
+    Bootstrap,
+    Interval,
+    ip,
+    mcnemar,
+    metrics_table,
+    paired_difference,
+    paired_table,
+    tango,
+    wilson,
+)
 
 __all__ = [
     "AdaptableGenerator",

@@ -12,13 +12,17 @@ import pyarrow.compute as pc
 from scipy import stats
 
 from alignguard_train.contracts.adapter_names import BASE, MERGED
-from alignguard_train.evaluation.config import RELEASE_SET
-from alignguard_train.evaluation.intervals import (
+from alignguard_train.contracts.intervals import (
     Bootstrap,
     Interval,
     mean_interval,
     paired_difference,
 )
+
+# Public names of this package, too.
+from alignguard_train.contracts.intervals import tango as tango
+from alignguard_train.contracts.intervals import wilson as wilson
+from alignguard_train.evaluation.config import RELEASE_SET
 
 SHARES = ("flagged", "residue", "fidelity")
 """Columns of values in [0, 1], whose mean is a share."""

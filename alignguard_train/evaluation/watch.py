@@ -10,8 +10,8 @@ from alignguard_data.contracts import records
 from alignguard_data.contracts.protocols import ImageScorer
 from alignguard_data.release.reader import release_folder
 from alignguard_data.storage.paths import DataRoot
+from alignguard_train.contracts.intervals import Bootstrap
 from alignguard_train.evaluation.config import EvaluationConfig
-from alignguard_train.evaluation.intervals import Bootstrap
 from alignguard_train.evaluation.judge import (
     AdaptableGenerator,
     judge,

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
 
 from alignguard_data.contracts.errors import EngineError
+from alignguard_train.contracts.intervals import wilson
 from alignguard_train.guards.files import Threshold
 from alignguard_train.guards.splits import text_id
 
@@ -55,7 +55,7 @@ def calibrated(
         target_fpr: the rate asked for.
 
     Returns:
-        The threshold, the rate that it reaches on these prompts, and its 95 % Wilson interval.
+        The threshold, the rate that it reaches on these prompts, and its 95 % interval.
     """
     value, n = threshold_at(scores, target_fpr), len(scores)
     flagged = int((scores >= value).sum())
@@ -69,12 +69,6 @@ def calibrated(
         low=low,
         high=high,
     )
-
-
-def wilson(count: int, n: int) -> tuple[float, float]:
-    """95 % interval of Wilson (1927) for the share ``count / n``."""
-    found = binomtest(count, n).proportion_ci(confidence_level=0.95, method="wilson")
-    return float(found.low), float(found.high)
 
 
 def set_id(prompts: Sequence[str]) -> str:

@@ -30,7 +30,7 @@ class Threshold:
         n: how many there were.
         target_fpr: the false-positive rate asked for.
         achieved_fpr: that of the calibration prompts, at most the target.
-        low: lower bound of its 95 % Wilson interval.
+        low: lower bound of its 95 % interval.
         high: upper bound.
     """
 

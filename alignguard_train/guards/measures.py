@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import rankdata
 
-from alignguard_train.guards.calibration import may_quote, threshold_at, wilson
+from alignguard_train.contracts.intervals import wilson
+from alignguard_train.guards.calibration import may_quote, threshold_at
 from alignguard_train.guards.config import GuardsConfig
 from alignguard_train.guards.records import GuardMeasure
 
@@ -149,7 +150,7 @@ def over_refusal(guard: str, split: str, benign: Floats, threshold: float) -> Gu
         threshold: the guard's; a score of this or more is flagged.
 
     Returns:
-        The rate with Wilson's 95 % interval.
+        The rate with its 95 % interval (Wilson's or Clopper and Pearson's).
     """
     flagged = int((benign >= threshold).sum())
     low, high = wilson(flagged, len(benign))

@@ -22,7 +22,7 @@ from alignguard_train.guards.config import GuardsConfig, settings_of
 from alignguard_train.guards.records import GuardMeasure, GuardScore
 
 ROOM = "guards"
-FORMAT = 2
+FORMAT = 3
 """Part of the fingerprint: raise it when a guard of equal inputs changes."""
 FILE = "guard.safetensors"
 TABLES = {"measures": GuardMeasure, "scores": GuardScore}

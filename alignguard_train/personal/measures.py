@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from alignguard_train.evaluation.intervals import Bootstrap, mean_interval
+from alignguard_train.contracts.intervals import Bootstrap, mean_interval
 from alignguard_train.personal.records import PersonalImage, PersonalMeasure
 
 Preferred = Literal["first", "second", "equal"]

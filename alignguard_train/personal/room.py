@@ -153,7 +153,7 @@ def make_personal(data: DataRoot, job: PersonalJob, progress: Progress | None = 
         vectors = job.encoder.encode(users)
         trained = _train(data, job, work, users, rows, vectors, progress)
         images = _draw(data, job, trained.weights, users, vectors, progress)
-        from alignguard_train.evaluation.intervals import Bootstrap
+        from alignguard_train.contracts.intervals import Bootstrap
 
         measures = measured(images, by_flags, Bootstrap(resamples=config.bootstrap_resamples))
         return work.finish(

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from alignguard_train.contracts.adapter_names import BASE
-from alignguard_train.evaluation.intervals import (
+from alignguard_train.contracts.intervals import (
     Bootstrap,
     Interval,
     mean_interval,

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from alignguard_train.evaluation.intervals import (
+from alignguard_train.contracts.intervals import (
     Bootstrap,
     Interval,
     OverTrainings,

@@ -9,8 +9,8 @@ import pytest
 from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.standin.factory import taxonomy_file
 from alignguard_data.taxonomy.parse import load_taxonomy
+from alignguard_train.contracts.intervals import Interval, OverTrainings
 from alignguard_train.contracts.recipes import ExpertRecipe
-from alignguard_train.evaluation.intervals import Interval, OverTrainings
 from research.study import claims, page, peer_lines, results
 from research.study.laboratory import carry_out
 from research.study.reading import Difference, cells, difference

@@ -17,8 +17,8 @@ from alignguard_train.contracts.adapter_names import (
     PEER,
     expert_name,
 )
+from alignguard_train.contracts.intervals import Interval
 from alignguard_train.evaluation.config import RELEASE_SET
-from alignguard_train.evaluation.intervals import Interval
 from alignguard_train.evaluation.records import EvaluationRow
 
 MAX_PAIRS = 16

@@ -15,7 +15,7 @@ from PIL import Image
 
 from alignguard_data.contracts.figures import INK, MUTED, PALETTE, new_figure
 from alignguard_train.contracts.adapter_names import ALL_SINGLE, BASE, EXPERT, MERGE, MERGED, label
-from alignguard_train.evaluation.intervals import Interval
+from alignguard_train.contracts.intervals import Interval
 from alignguard_train.evaluation.report.data import ReportData, Stage
 
 DPI = 130

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from alignguard_train.contracts.adapter_names import BASE, MERGED, label
-from alignguard_train.evaluation.intervals import Interval
+from alignguard_train.contracts.intervals import Interval
 from alignguard_train.evaluation.report.data import ReportData
 
 DASH = "–"

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from alignguard_train.evaluation.intervals import Interval
+from alignguard_train.contracts.intervals import Interval
 from alignguard_train.evaluation.report import plots
 from alignguard_train.evaluation.report.data import ReportData, Stage
 

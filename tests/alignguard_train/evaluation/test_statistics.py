@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from alignguard_train.evaluation.intervals import (
+from alignguard_train.contracts.intervals import (
     Bootstrap,
     mean_interval,
     paired_difference,

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from alignguard_data.contracts.errors import EngineError
 from alignguard_train.guards.calibration import (
@@ -10,7 +11,6 @@ from alignguard_train.guards.calibration import (
     may_quote,
     set_id,
     threshold_at,
-    wilson,
 )
 
 
@@ -41,16 +41,18 @@ def test_the_calibration_says_its_set_size_and_interval():
     texts = [f"caption {i}" for i in range(400)]
     found = calibrated(np.arange(400.0), texts, 0.01)
     assert (found.n, found.target_fpr, found.achieved_fpr) == (400, 0.01, 0.01)
-    # Wilson of 4 of 400 by hand: centre (4 + z²/2) / (400 + z²), z = 1.959964.
-    assert found.low == pytest.approx(0.003895, abs=2e-6)
+    # Of 4 of 400 the wider bounds: Clopper and Pearson's low one, at which 4 or more of 400 have
+    # probability 0.025, and Wilson's high one, by hand from (4 + z²/2) / (400 + z²), z = 1.959964.
+    assert found.low == pytest.approx(0.002731, abs=1e-6)
+    assert binom.sf(3, 400, found.low) == pytest.approx(0.025)
     assert found.high == pytest.approx(0.025427, abs=2e-6)
     assert found.calibration == set_id(texts[::-1]) != set_id(texts[1:])
 
 
-def test_wilson_of_no_prompt_flagged_is_not_zero_wide():
-    low, high = wilson(0, 100)
-    assert low == pytest.approx(0, abs=1e-12)
-    assert high == pytest.approx(0.036994, abs=1e-6)
+def test_the_interval_of_no_prompt_flagged_is_not_zero_wide():
+    found = calibrated(np.arange(100.0), [f"caption {i}" for i in range(100)], 0.001)
+    assert (found.achieved_fpr, found.low) == (0, 0)
+    assert found.high == pytest.approx(0.036994, abs=1e-6)
 
 
 @pytest.mark.parametrize(

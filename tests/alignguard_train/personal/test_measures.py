@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from alignguard_train.evaluation.intervals import Bootstrap
+from alignguard_train.contracts.intervals import Bootstrap
 from alignguard_train.personal.measures import HIDDEN, by_flags, harmonic_mean, measured, wins
 from alignguard_train.personal.records import PersonalImage
 

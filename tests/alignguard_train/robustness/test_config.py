@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from alignguard_data.contracts.flags import FlagRule
-from alignguard_train.evaluation.intervals import tango, wilson
+from alignguard_train.contracts.intervals import tango, wilson
 from alignguard_train.robustness.config import AttackConfig, RobustnessConfig
 from alignguard_train.robustness.measures import metrics_table, paired_table
 from alignguard_train.robustness.records import COUNTERS, AttackedCase

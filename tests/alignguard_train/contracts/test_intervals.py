@@ -11,7 +11,7 @@ import pytest
 from scipy import optimize, stats
 from statsmodels.stats.proportion import proportion_confint
 
-from alignguard_train.evaluation.intervals import (
+from alignguard_train.contracts.intervals import (
     Bootstrap,
     Interval,
     mean_interval,

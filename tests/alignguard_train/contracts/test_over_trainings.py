@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from alignguard_train.evaluation.intervals import (
+from alignguard_train.contracts.intervals import (
     Bootstrap,
     OverTrainings,
     mean_interval,

@@ -31,7 +31,14 @@ add two successes and two failures."""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Interval:
-    """A mean with its interval over ``n`` prompts."""
+    """A mean with its interval.
+
+    Attributes:
+        value: the mean.
+        low: lower bound.
+        high: upper bound.
+        n: prompts that it is over.
+    """
 
     value: float
     low: float
@@ -45,7 +52,13 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bootstrap:
-    """How intervals are made; the text ``seed`` seeds the bootstrap."""
+    """How intervals are made.
+
+    Attributes:
+        resamples: of the prompts, per interval.
+        confidence: level of the interval, in (0, 1).
+        seed: a text, from which the bootstrap's random numbers come.
+    """
 
     resamples: int = 2000
     confidence: float = 0.95
@@ -58,6 +71,14 @@ def wilson(count: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
 
     With at most :data:`FEW` images of one kind it is the wider of Wilson's (1927) and Clopper and
     Pearson's (1934): Wilson's covers a share of 0.2 / n in only 84 of 100 cases.
+
+    Args:
+        count: images that are yes, 0 to n.
+        n: independent images, at least 1.
+        confidence: level, in (0, 1).
+
+    Returns:
+        Lower and upper bound, in [0, 1].
     """
     from statsmodels.stats.proportion import proportion_confint  # brings pandas and patsy
 
@@ -79,10 +100,17 @@ def _bounds(found: Any) -> tuple[float, float]:
 def tango(more: int, fewer: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Bounds of the difference of two shares on the same ``n`` prompts.
 
-    Score method of Tango (Statistics in Medicine 17, 1998, 891-908).
+    Score method of Tango (Statistics in Medicine 17, 1998, 891-908). The interval has a width even
+    if no prompt differs, or all do.
 
-    ``more`` prompts are yes only in the first, ``fewer`` only in the second. The interval has a
-    width even if no prompt differs, or all do.
+    Args:
+        more: prompts that are yes only in the first.
+        fewer: prompts that are yes only in the second.
+        n: prompts, at least 1.
+        confidence: level, in (0, 1).
+
+    Returns:
+        Lower and upper bound of (more - fewer) / n, in [-1, 1].
     """
     z, value = stats.norm.ppf((1 + confidence) / 2), (more - fewer) / n
 
@@ -103,12 +131,21 @@ def tango(more: int, fewer: int, n: int, confidence: float = 0.95) -> tuple[floa
 def mean_interval(
     values: npt.NDArray[np.float64], prompts: Sequence[str], how: Bootstrap, *, share: bool
 ) -> Interval:
-    """Mean of per-prompt means with its interval; ``share``: the values are shares, 0 to 1.
+    """Mean of per-prompt means with its interval.
 
     :func:`wilson` where every prompt has one yes or no. Else a percentile bootstrap over prompts; a
     prompt's images are resampled together. A share's interval is the wider of that and of the same
     with two prompts of 0 and two of 1 added, so it stays open if all agree. Equal unbounded values
     have no width.
+
+    Args:
+        values: of each image (images,).
+        prompts: name of each image's prompt (images,).
+        how: resamples, confidence and seed.
+        share: the values are shares, 0 to 1.
+
+    Returns:
+        The mean over prompts, with ``n`` prompts.
 
     Raises:
         ValueError: ``values`` is empty or differs in length from ``prompts``.
@@ -136,6 +173,16 @@ def paired_difference(
     intervals. :func:`tango` if every prompt has one yes or no of each, else the bootstrap of
     :func:`mean_interval`.
 
+    Args:
+        values: of each image (images,).
+        others: of the same prompts and seeds (images,).
+        prompts: name of each image's prompt (images,).
+        how: resamples, confidence and seed.
+        share: the values are shares, 0 to 1.
+
+    Returns:
+        The mean difference over prompts, with ``n`` prompts.
+
     Raises:
         ValueError: the lengths differ, or there is no image.
     """
@@ -156,8 +203,15 @@ def paired_difference(
 class OverTrainings:
     """A mean over trainings and prompts with its t statistics.
 
-    ``error`` is the standard error with the added prompts. ``value`` is the plain mean, ``centre``
-    the mean with them; an interval covers both, and a claim must hold for both.
+    An interval covers both ``value`` and ``centre``, and a claim must hold for both.
+
+    Attributes:
+        value: the plain mean.
+        centre: the mean with the added prompts.
+        error: standard error with the added prompts.
+        freedom: degrees of freedom of t.
+        kind: share, difference or number.
+        prompts: how many.
     """
 
     value: float
@@ -168,7 +222,14 @@ class OverTrainings:
     prompts: int
 
     def interval(self, confidence: float = 0.95) -> Interval:
-        """Clipped to the range of the kind."""
+        """Interval of the mean, clipped to the range of the kind.
+
+        Args:
+            confidence: level, in (0, 1).
+
+        Returns:
+            ``value`` with centre ± t · error around both means.
+        """
         half = self.error * float(stats.t.ppf((1 + confidence) / 2, self.freedom))
         least, most = {"share": (0, 1), "difference": (-1, 1)}.get(self.kind, (-np.inf, np.inf))
         ends = sorted((self.centre, self.value))
@@ -202,6 +263,13 @@ def over_trainings(table: npt.NDArray[np.float64], kind: Kind) -> OverTrainings:
     a two-way table without replicates, at least the larger of the first two terms. Degrees of
     freedom are Satterthwaite's (1946); with fewer than :data:`ENOUGH` trainings their number less
     one, as they may agree by chance.
+
+    Args:
+        table: values (trainings, prompts).
+        kind: share, difference or number; says which prompts are added.
+
+    Returns:
+        The mean with its standard error and degrees of freedom.
 
     Raises:
         ValueError: fewer than two trainings, or no prompt.
@@ -239,6 +307,14 @@ def two_way_interval(table: npt.NDArray[np.float64], how: Bootstrap, *, kind: Ki
     """Interval of :func:`over_trainings`.
 
     Over prompts only, if there is one training or all trainings agree.
+
+    Args:
+        table: values (trainings, prompts).
+        how: confidence; resamples and seed where only prompts vary.
+        kind: share, difference or number.
+
+    Returns:
+        The mean over trainings and prompts.
 
     Raises:
         ValueError: ``table`` is empty.
