@@ -56,8 +56,8 @@ def tiny_xl(tokenizer: CLIPTokenizer | None = None) -> StableDiffusionXLPipeline
     tokenizer = tokenizer or tiny_tokenizer()
     return StableDiffusionXLPipeline(
         vae=_vae(),
-        text_encoder=CLIPTextModel(_text_config(tokenizer)).eval(),
-        text_encoder_2=CLIPTextModelWithProjection(_text_config(tokenizer)).eval(),
+        text_encoder=CLIPTextModel(text_config(tokenizer)).eval(),
+        text_encoder_2=CLIPTextModelWithProjection(text_config(tokenizer)).eval(),
         tokenizer=tokenizer,
         tokenizer_2=copy.deepcopy(tokenizer),
         unet=_unet(
@@ -75,7 +75,7 @@ def tiny_xl(tokenizer: CLIPTokenizer | None = None) -> StableDiffusionXLPipeline
 def _plain(scheduler: Any, tokenizer: CLIPTokenizer, **unet: Any) -> StableDiffusionPipeline:
     return StableDiffusionPipeline(
         vae=_vae(),
-        text_encoder=CLIPTextModel(_text_config(tokenizer)).eval(),
+        text_encoder=CLIPTextModel(text_config(tokenizer)).eval(),
         tokenizer=tokenizer,
         unet=_unet(cross_attention_dim=WIDTH, **unet),
         scheduler=scheduler,
@@ -95,7 +95,8 @@ def tiny_tokenizer() -> CLIPTokenizer:
     )
 
 
-def _text_config(tokenizer: CLIPTokenizer) -> CLIPTextConfig:
+def text_config(tokenizer: CLIPTokenizer) -> CLIPTextConfig:
+    """Of a tiny CLIP text encoder, which reads :data:`TOKENS` tokens."""
     return CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=WIDTH,

@@ -1,5 +1,7 @@
 """Loads checkpoints of the known families from safetensors only, frozen."""
 
+from typing import Any
+
 import diffusers
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline
@@ -34,8 +36,8 @@ def load_pipeline(
     precision = _best_dtype(where) if dtype == "auto" else getattr(torch, dtype)
     try:
         with no_bars():
-            family = _family(source)
-            arguments = dict(family.loading)
+            family, absent = _family(source)
+            arguments = {**absent, **family.loading}
             if vae:
                 arguments["vae"] = AutoencoderKL.from_pretrained(
                     **vae.arguments, dtype=precision, use_safetensors=True
@@ -45,14 +47,16 @@ def load_pipeline(
             )
     except (OSError, ValueError, TypeError) as error:
         raise EngineError(
-            f"{source.model} cannot be loaded as Stable Diffusion: {error}{_hint(source)}"
+            f"{source.model} cannot be loaded as a diffusion model: {error}{_hint(source)}"
         ) from error
     pipe.to(where)
     if precision == torch.float16 and pipe.vae.config.force_upcast:
         pipe.vae.to(torch.float32)  # it overflows otherwise
     found = family_of(pipe)
+    found.check(pipe)
     for name in (found.denoiser, "vae", *found.text_encoders):
-        getattr(pipe, name).requires_grad_(False).eval()
+        if (part := getattr(pipe, name)) is not None:  # SD3.5 may leave out its T5
+            part.requires_grad_(False).eval()
     return pipe
 
 
@@ -72,14 +76,15 @@ def _hint(source: ModelSource) -> str:
     )
 
 
-def _family(source: ModelSource) -> Family:
-    """A family of the class that a checkpoint's model_index.json names."""
-    found = DiffusionPipeline.load_config(**source.arguments)
-    name = found.get("_class_name") if isinstance(found, dict) else None
-    known = pipe_classes()
+def _family(source: ModelSource) -> tuple[Family, dict[str, None]]:
+    """A family of the class that model_index.json names, and the parts that it leaves out."""
+    loaded = DiffusionPipeline.load_config(**source.arguments)
+    found: dict[str, Any] = loaded if isinstance(loaded, dict) else {}
+    name, known = found.get("_class_name"), pipe_classes()
     if name not in known:
         raise EngineError(f"{source.model} is a {name}; this renders {', '.join(sorted(known))}")
-    return known[name]
+    absent = {part: None for part, kind in found.items() if kind == [None, None]}
+    return known[name], absent
 
 
 def _best_device() -> str:

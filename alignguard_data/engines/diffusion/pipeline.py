@@ -6,6 +6,7 @@ shared weights and with separate noise per row.
 
 import inspect
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,7 @@ from alignguard_data.engines.diffusion.conditions import (
 from alignguard_data.engines.diffusion.loading import load_pipeline
 from alignguard_data.engines.diffusion.lora import fold_in
 from alignguard_data.engines.diffusion.solvers import with_solver
-from alignguard_data.engines.families.registry import family_of
+from alignguard_data.engines.families.registry import check_sampling, family_of
 from alignguard_data.engines.model_source import ModelSource
 from alignguard_data.engines.out_of_memory import is_out_of_memory
 from alignguard_data.engines.speed import Attention, Speed, on_device
@@ -43,8 +44,8 @@ DECODED_PIXELS = 2**22
 """Pixels per VAE decode (16 images of 512x512): it needs far more memory per image than the
 denoiser."""
 
-NOT_QUANTIZED = ("norm", r"\.to_(q|k|v|out)\b")
-"""Layers to leave unquantized: norms are sensitive, and adapters fold into the projections."""
+SENSITIVE = "norm"
+"""Layers that are never quantized."""
 
 _KERNELS = {
     "flash": SDPBackend.FLASH_ATTENTION,
@@ -74,6 +75,7 @@ class DiffusersPipe:
         self._workers = workers
         self._batch_size = sampling.batch_size
         self._family = family_of(pipe)
+        check_sampling(pipe, sampling)
         self._device: torch.device = self._denoiser.device
         self._dtype: torch.dtype = self._denoiser.dtype
         how = on_device(speed or Speed(), self._device.type)
@@ -130,7 +132,7 @@ class DiffusersPipe:
             denoiser.enable_layerwise_casting(
                 storage_dtype=torch.float8_e4m3fn,
                 compute_dtype=denoiser.dtype,
-                skip_modules_pattern=NOT_QUANTIZED,
+                skip_modules_pattern=not_quantized(family_of(pipe).lora_targets),
             )
         return loaded
 
@@ -172,6 +174,7 @@ class DiffusersPipe:
 
         Batch size and negative prompt do not change.
         """
+        check_sampling(self._pipe, sampling)
         before, self._sampling = self._sampling, sampling
         try:
             yield
@@ -327,7 +330,10 @@ class DiffusersPipe:
         scheduler = with_solver(self._pipe.scheduler, self._sampling.solver)
         size, denoiser = self._sampling, self._denoiser
         self._family.set_timesteps(
-            scheduler, size.num_inference_steps, pixels=(size.height, size.width), on=self._device
+            scheduler,
+            size.num_inference_steps,
+            latent=(noise.shape[2], noise.shape[3]),
+            on=self._device,
         )
         extra: dict[str, Any] = {}
         if "generator" in inspect.signature(scheduler.step).parameters:
@@ -359,6 +365,11 @@ class DiffusersPipe:
             log.warning("%d images were not finite", int((~finite).sum()))
             shown = torch.where(finite[:, None, None, None], shown, torch.zeros_like(shown))
         return (shown * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def not_quantized(lora_targets: Sequence[str]) -> tuple[str, ...]:
+    """Patterns of layers to leave unquantized: norms, and those that adapters fold into."""
+    return (SENSITIVE, *(rf"\.{re.escape(name)}$" for name in lora_targets))
 
 
 def _kernel(attention: Attention) -> AbstractContextManager[object]:

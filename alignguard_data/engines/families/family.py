@@ -23,7 +23,10 @@ class Family(Protocol):
         blocks: top-level modules of the denoiser that hold attention.
         text_encoders: the pipe's attributes that encode prompts.
         lora_targets: names of the projections that an adapter changes, as peft matches them.
-        self_attention_targets: those of them that read the image only.
+        self_attention_targets: those of them that read the image only; none for a transformer
+            that attends to text and image at once.
+        flow: whether it is trained by flow matching, so a profile must say how (base_model.flow).
+        latent_multiple: sides of latents must be multiples of it.
     """
 
     name: str
@@ -34,6 +37,8 @@ class Family(Protocol):
     text_encoders: tuple[str, ...]
     lora_targets: tuple[str, ...]
     self_attention_targets: tuple[str, ...]
+    flow: bool
+    latent_multiple: int
 
     def recognises(self, pipe: Any) -> bool:
         """Whether a loaded pipe is of this family.
@@ -44,6 +49,17 @@ class Family(Protocol):
         Returns:
             True if it has the family's parts; of several such families the first in the registry
             is the pipe's.
+        """
+        ...
+
+    def check(self, pipe: Any) -> None:
+        """Refuse a checkpoint that lacks what the family computes with.
+
+        Args:
+            pipe: of this family, just loaded.
+
+        Raises:
+            EngineError: every such fault, by its field and value.
         """
         ...
 
@@ -164,15 +180,28 @@ class Family(Protocol):
         """
         ...
 
+    def dynamic_shift(self, scheduler: Any, latent: tuple[int, int]) -> float | None:
+        """By what factor a flow's scheduler shifts its shares of noise at a size.
+
+        Args:
+            scheduler: of the pipe.
+            latent: height and width of the latents.
+
+        Returns:
+            The factor s of :func:`alignguard_train.contracts.noise.flow_sigma`; None where the size
+            does not matter.
+        """
+        ...
+
     def set_timesteps(
-        self, scheduler: Any, steps: int, *, pixels: tuple[int, int], on: Any
+        self, scheduler: Any, steps: int, *, latent: tuple[int, int], on: Any
     ) -> None:
         """Set the timesteps of a scheduler; a flow may shift them by the size.
 
         Args:
             scheduler: of the pipe, or a copy.
             steps: number of denoising steps.
-            pixels: height and width of the images.
+            latent: height and width of the latents.
             on: device of the timesteps.
         """
         ...

@@ -25,12 +25,17 @@ class UNetFamily:
     text_encoders: tuple[str, ...] = ("text_encoder",)
     lora_targets: tuple[str, ...] = LORA_TARGETS
     self_attention_targets: tuple[str, ...] = SELF_ATTENTION_TARGETS
+    flow: bool = False
+    latent_multiple: int = 1
 
     def recognises(self, pipe: Any) -> bool:
         """A UNet, and exactly this family's text encoders."""
         named = ("text_encoder", "text_encoder_2", "text_encoder_3")
         has = tuple(name for name in named if getattr(pipe, name, None) is not None)
         return getattr(pipe, "unet", None) is not None and has == self.text_encoders
+
+    def check(self, pipe: Any) -> None:
+        """Nothing: the configuration has all of it."""
 
     def native_size(self, pipe: Any) -> int:
         """Of the UNet's configuration: 512 for 1.5, 768 for 2.1, 1024 for XL."""
@@ -79,9 +84,13 @@ class UNetFamily:
         """One forward pass."""
         return denoiser(latents, t, **arguments, return_dict=False)[0]
 
+    def dynamic_shift(self, scheduler: Any, latent: tuple[int, int]) -> float | None:
+        """None: the size does not matter."""
+        return None
+
     def set_timesteps(
-        self, scheduler: Any, steps: int, *, pixels: tuple[int, int], on: Any
+        self, scheduler: Any, steps: int, *, latent: tuple[int, int], on: Any
     ) -> None:
         """The checkpoint's own spacing; the size does not matter."""
-        del pixels
+        del latent
         scheduler.set_timesteps(steps, device=on)

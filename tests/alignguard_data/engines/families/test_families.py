@@ -19,6 +19,7 @@ from alignguard_data.engines.families.registry import (
     pipe_classes,
 )
 from benchmarks.tiny.diffusion import tiny_lcm, tiny_pipe, tiny_xl
+from benchmarks.tiny.flow import tiny_flux, tiny_sd35
 
 ROOT = Path(__file__).parents[4]
 ENCODERS = ("text_encoder", "text_encoder_2")
@@ -40,7 +41,14 @@ def test_a_published_checkpoint_is_of_its_family_and_size(name, size):
 
 
 @pytest.mark.parametrize(
-    ("make", "name"), [(tiny_pipe, "sd15"), (tiny_lcm, "sd15"), (tiny_xl, "sdxl")]
+    ("make", "name"),
+    [
+        (tiny_pipe, "sd15"),
+        (tiny_lcm, "sd15"),
+        (tiny_xl, "sdxl"),
+        (tiny_sd35, "sd35"),
+        (tiny_flux, "flux"),
+    ],
 )
 def test_a_pipe_of_the_real_class_is_of_the_family_of_its_class(make, name):
     pipe = make()
@@ -54,22 +62,26 @@ def test_a_pipe_of_the_real_class_is_of_the_family_of_its_class(make, name):
     "pipe",
     [
         SimpleNamespace(transformer=object(), text_encoder=object()),
+        SimpleNamespace(),
         SimpleNamespace(unet=object()),
         SimpleNamespace(unet=object(), text_encoder_2=object()),
         SimpleNamespace(unet=object(), **dict.fromkeys((*ENCODERS, "text_encoder_3"), object())),
     ],
 )
 def test_a_pipe_of_no_family_is_refused_with_those_there_are(pipe):
-    with pytest.raises(EngineError, match=r"SimpleNamespace is of no known .* sdxl, sd21, sd15"):
+    with pytest.raises(
+        EngineError, match=r"SimpleNamespace is of no known .* sdxl, sd21, sd15, sd35, flux"
+    ):
         encode_texts(pipe, ["a"])
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_decoding_undoes_the_scaling_of_encoding(family):
-    vae = SimpleNamespace(config=SimpleNamespace(scaling_factor=0.18215, shift_factor=None))
+    shift = 0.0609 if family.flow else None
+    vae = SimpleNamespace(config=SimpleNamespace(scaling_factor=0.18215, shift_factor=shift))
     encoded = torch.linspace(-3, 3, 8).reshape(1, 2, 2, 2)
     scaled = family.latents(vae, encoded)
-    assert torch.equal(scaled, encoded * 0.18215)
+    assert torch.equal(scaled, (encoded - (shift or 0.0)) * 0.18215)
     assert torch.allclose(family.encoded(vae, scaled), encoded)
 
 
@@ -89,6 +101,27 @@ def test_targets_are_attention_of_the_families_blocks(make):
     assert own == {name for name in every if ".attn1." in name}
     assert all(name.split(".")[0] in family.blocks for name in every)
     assert denoiser_of(every) == family.denoiser
+
+
+@pytest.mark.parametrize(
+    ("make", "last"),
+    [
+        (lambda: tiny_sd35(dual=True), {"attn2.to_out.0", "attn.to_add_out"}),
+        (tiny_flux, {"ff.net.2", "ff_context.net.0.proj", "attn.to_add_out"}),
+    ],
+    ids=["sd35", "flux"],
+)
+def test_a_transformers_targets_are_its_joint_attention_and_what_the_family_adds(make, last):
+    pipe = make()
+    family = family_of(pipe)
+    pipe.transformer.add_adapter(LoraConfig(r=1, target_modules=list(family.lora_targets)), "a")
+    found = {n.split(".lora_A")[0] for n, _ in pipe.transformer.named_parameters() if "A.a" in n}
+    kinds = {name.split(".", 2)[2] for name in found}
+    assert last <= kinds
+    assert kinds - {"attn.to_q"} <= set(family.lora_targets), "nothing else, by a shared suffix"
+    assert {name.split(".")[0] for name in found} == set(family.blocks)
+    assert denoiser_of(found) == family.denoiser
+    assert not family.self_attention_targets
 
 
 NEUTRAL = [

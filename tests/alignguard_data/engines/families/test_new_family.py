@@ -37,9 +37,16 @@ class WithoutT5:
     text_encoders = ("text_encoder", "text_encoder_2")
     lora_targets = tuple(f"attn.{name}" for name in PROJECTIONS)
     self_attention_targets = lora_targets[:4]
+    flow, latent_multiple = True, 2
 
     def recognises(self, pipe):
         return type(pipe).__name__ == self.pipe_class
+
+    def check(self, pipe):
+        pass
+
+    def dynamic_shift(self, scheduler, latent):
+        return None
 
     def native_size(self, pipe):
         return pipe.transformer.config.sample_size * pipe.vae_scale_factor
@@ -74,7 +81,7 @@ class WithoutT5:
     def predict(self, denoiser, latents, t, arguments):
         return denoiser(latents, timestep=t.expand(len(latents)), **arguments, return_dict=False)[0]
 
-    def set_timesteps(self, scheduler, steps, *, pixels, on):
+    def set_timesteps(self, scheduler, steps, *, latent, on):
         scheduler.set_timesteps(steps, device=on)
 
 
