@@ -1,15 +1,17 @@
 """Hard negatives among a release's train rows, as its manifest lists them."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from alignguard_data.contracts.errors import IntegrityError
 from alignguard_data.contracts.records import Concept
 from alignguard_data.prompts.hard_negatives import read_origins
-from alignguard_data.release.checks import read_manifest
+from alignguard_data.storage.manifest import MANIFEST
 from alignguard_data.storage.paths import DataRoot
-from alignguard_data.storage.places import Place
+from alignguard_data.storage.places import Place, read_bytes
 
 FIELD = "hard_negatives"
 """Field of a release's manifest; missing where it has none."""
@@ -34,12 +36,18 @@ def hard_rows(folder: Place) -> dict[str, HardRow]:
         folder: folder of the release.
 
     Returns:
-        Origin by pair id, sorted; empty for a release without any.
+        Origin by pair id, sorted; empty for a release without any, or without a manifest.
 
     Raises:
-        IntegrityError: the manifest is missing or was changed.
+        IntegrityError: the manifest is not JSON. Its seal is not checked.
     """
-    return rows_in(read_manifest(folder))
+    path = folder / MANIFEST
+    try:
+        return rows_in(json.loads(read_bytes(path)))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(f"{path} is not a release manifest: {error!r}") from error
 
 
 def rows_in(manifest: Mapping[str, Any]) -> dict[str, HardRow]:
