@@ -17,8 +17,14 @@ if TYPE_CHECKING:
 class BaseModel:
     """A checkpoint of a known family, a local folder or a hub id with its revision.
 
-    ``dtype`` is a torch dtype's name, ``auto``, or ``tf32``: float32 weights whose products a GPU
-    may make in TensorFloat-32 (see :meth:`products`).
+    Args:
+        model: folder or hub id.
+        revision: commit of a hub id.
+        device: ``auto`` (a GPU if there is one) or a torch device.
+        dtype: a torch dtype's name, ``auto``, or ``tf32``: float32 weights whose products a GPU may
+            make in TensorFloat-32 (see :meth:`products`).
+        vae: folder or hub id of another VAE than the checkpoint's.
+        vae_revision: commit of its hub id.
 
     Raises:
         EngineError: a hub id without a revision.
@@ -79,7 +85,10 @@ class BaseModel:
 
     @cached_property
     def pipe(self) -> "Pipe":
-        """The loaded pipe with every weight frozen; reads safetensors only.
+        """The loaded pipe with every weight frozen.
+
+        Returns:
+            A diffusers pipe; only safetensors are read.
 
         Raises:
             EngineError: the checkpoint cannot be loaded.

@@ -64,7 +64,18 @@ def bench(
 ) -> Iterator[Measured]:
     """Measure the base model, then every contender, on ``rows`` with the generator's sampling.
 
-    ``timed_calls``: timed full calls per side; 0: none.
+    Args:
+        contenders: adapters and peers.
+        generator: the base model, to render.
+        rows: images to render of each contender.
+        concepts: what peers avoid.
+        scorers: the evaluation's.
+        config: flags, fidelity and intervals.
+        extractor: of features for FID; None: no FID.
+        timed_calls: timed full calls per side; 0: none.
+
+    Yields:
+        A contender's numbers, the base model's first.
 
     Raises:
         EngineError: a method does not support the base model.

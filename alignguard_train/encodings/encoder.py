@@ -38,7 +38,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preferences:
-    """Pairs in release order; images are uint8 RGB (height, width, 3)."""
+    """Pairs in release order.
+
+    Attributes:
+        pair_ids: id of each pair.
+        concepts: key of each pair's concept.
+        categories: key of each pair's category.
+        unsafe_prompts: captions of the unsafe side.
+        safe_prompts: captions of the safe side.
+        chosen: images, uint8 RGB (height, width, 3).
+        rejected: images, likewise.
+    """
 
     pair_ids: list[str]
     concepts: list[str]
@@ -68,11 +78,19 @@ class ConditionRows(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncodedPreferences:
-    """Latents (pairs, channels, h, w), scaled; conditions of both captions; one row per pair.
+    """Encoded pairs, one row per pair.
 
-    ``chosen_flipped`` and ``rejected_flipped`` are the mirrored images' latents, if the recipe
-    flips. ``empty`` has one row: the empty prompt's states, used for dropped captions.
-    ``about`` (pairs, width) is what a trained module reads of a pair besides its caption: a user.
+    Attributes:
+        concepts: key of each pair's concept.
+        categories: key of each pair's category.
+        chosen: scaled latents of the chosen images (pairs, channels, h, w).
+        rejected: scaled latents of the rejected images, likewise.
+        unsafe: text states of the unsafe prompts.
+        safe: text states of the safe prompts.
+        empty: one row: the empty prompt's states, used for dropped captions.
+        chosen_flipped: latents of the mirrored chosen images, if the recipe flips.
+        rejected_flipped: latents of the mirrored rejected images, if the recipe flips.
+        about: what a trained module reads of a pair besides its caption (pairs, width): a user.
     """
 
     concepts: list[str]
@@ -93,7 +111,15 @@ class EncodedPreferences:
 def load_preferences(
     release: Place, categories: Sequence[str] | None = None, *, split: str = "train"
 ) -> Preferences:
-    """Read one split of a release, only the rows of ``categories`` (None: all).
+    """Read one split of a release, with its images decoded.
+
+    Args:
+        release: folder of the release.
+        categories: only the rows of these; None: all.
+        split: train or test.
+
+    Returns:
+        Pairs in release order.
 
     Raises:
         IntegrityError: no shard, a missing column, or an image that cannot be decoded, by name.
@@ -107,7 +133,14 @@ def load_preferences(
 
 
 def stream_rows(release: Place, *, split: str = "train") -> Iterator[dict[str, object]]:
-    """One split's rows in release order, streamed with images still encoded.
+    """Read one split's rows in release order, with images still encoded.
+
+    Args:
+        release: folder of the release.
+        split: train or test.
+
+    Yields:
+        A row with the release's columns and the name of its ``shard``.
 
     Raises:
         IntegrityError: no shard, or a missing column.
@@ -121,6 +154,13 @@ def stream_rows(release: Place, *, split: str = "train") -> Iterator[dict[str, o
 
 def count_rows(release: Place, *, split: str = "train") -> Counter[str]:
     """One split's number of rows by category; reads no image.
+
+    Args:
+        release: folder of the release.
+        split: train or test.
+
+    Returns:
+        Rows by category key.
 
     Raises:
         IntegrityError: no shard, or a missing column.
@@ -144,6 +184,12 @@ def _shards(release: Place, split: str) -> list[Place]:
 def preferences_of(rows: Sequence[Mapping[str, object]]) -> Preferences:
     """Decode a release's rows.
 
+    Args:
+        rows: of :func:`stream_rows`.
+
+    Returns:
+        Pairs in the order of the rows.
+
     Raises:
         IntegrityError: an image that cannot be decoded, by name.
     """
@@ -160,6 +206,12 @@ def preferences_of(rows: Sequence[Mapping[str, object]]) -> Preferences:
 
 def size_of(row: Mapping[str, object]) -> tuple[int, int]:
     """Height and width of a row's chosen image, read without decoding it.
+
+    Args:
+        row: of :func:`stream_rows`.
+
+    Returns:
+        Height and width in pixels.
 
     Raises:
         IntegrityError: the bytes are not an image.
@@ -192,8 +244,14 @@ def encode(preferences: Preferences, base: BaseModel, *, flip: bool = False) -> 
     A batch holds pairs of one category. The last bits of an encoding depend on the batch size, so a
     category's encodings must not depend on the other categories.
 
-    ``flip``: also encode the mirrored images; mirrored latents are not the latents of a mirrored
-    image.
+    Args:
+        preferences: pairs with their images.
+        base: the base model.
+        flip: also encode the mirrored images; mirrored latents are not the latents of a mirrored
+            image.
+
+    Returns:
+        One row per pair, in the order of ``preferences``.
     """
     places: dict[str, list[int]] = {}
     for i, category in enumerate(preferences.categories):

@@ -79,6 +79,15 @@ _ENCODERS: dict[Kind, Callable[[Preferences, BaseModel], dict[str, Tensor]]] = {
 def spec(data: DataRoot, base: BaseModel, kind: Kind) -> PartitionSpec:
     """Spec of one cache; loads the base model, as the fingerprint includes its precision.
 
+    Args:
+        data: the data root.
+        base: the base model.
+        kind: plain or mirrored.
+
+    Returns:
+        What the partition is made of: the train rows, the model, and the precision of its denoiser
+        and VAE.
+
     Raises:
         InputMissing: there is no release.
     """
@@ -107,11 +116,18 @@ def shared_encodings(
 ) -> EncodedPreferences:
     """The release's train pairs of ``categories`` in release order, memory-mapped.
 
-    ``repeats`` says how often a pair is a row, by its id: once where it is not named, 0 leaves it
-    out.
-
     Missing encodings are made first, or waited for while another process makes them. If one shard
     is damaged, all are remade.
+
+    Args:
+        data: the data root.
+        base: the base model.
+        categories: keys of those that are read.
+        flip: also read the mirrored images' latents.
+        repeats: how often a pair is a row, by its id: once where it is not named, 0 leaves it out.
+
+    Returns:
+        One row per pair and repetition.
 
     Raises:
         InputMissing: there is no release.

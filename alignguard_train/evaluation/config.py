@@ -51,7 +51,12 @@ class PromptSetConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreKey:
-    """One score: scorer and key."""
+    """One score.
+
+    Attributes:
+        scorer: the scorer's name.
+        key: the score's name among those of the scorer.
+    """
 
     scorer: str
     key: str

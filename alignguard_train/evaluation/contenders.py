@@ -99,6 +99,14 @@ def entrants(
 ) -> list[Entrant]:
     """The profile's peers in order, built with the release's train concepts.
 
+    Args:
+        release: folder of the release.
+        config: names the peers and their parameters.
+        generator: renders the base model.
+
+    Returns:
+        An entrant for each peer; none if the profile names none.
+
     Raises:
         ConfigError: a method's parameters are unknown or out of range.
         IntegrityError: the release's train split cannot be read.

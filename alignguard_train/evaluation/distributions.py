@@ -48,10 +48,17 @@ DISTRIBUTIONS_SCHEMA = pa.schema(
 
 
 def fid(features: Features, reference: Features) -> float:
-    """Frechet distance of the Gaussians fitted to two sets of features (n, width), by torchmetrics.
+    """Frechet distance of the Gaussians fitted to two sets of features, by torchmetrics.
 
     ``|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2))`` (Heusel et al., 2017). It is biased upward for
     few images, and S is singular for n <= width: compare only at equal n.
+
+    Args:
+        features: of the images (n, width).
+        reference: of the images to compare with (m, width).
+
+    Returns:
+        The distance; 0 for equal Gaussians.
     """
     from torchmetrics.image.fid import FrechetInceptionDistance
 
@@ -71,6 +78,16 @@ def kid(
 
     With the kernel ``(x.y / width + 1)^3`` (Binkowski et al., 2018), by torchmetrics. It may be
     below 0.
+
+    Args:
+        features: of the images (n, width).
+        reference: of the images to compare with (m, width).
+        subsets: number of random subsets.
+        subset_size: images of a subset, at most n and m.
+        seed: of the subsets.
+
+    Returns:
+        Mean and standard deviation over the subsets.
     """
     import torch
     from torchmetrics.image.kid import KernelInceptionDistance

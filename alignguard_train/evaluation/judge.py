@@ -72,6 +72,13 @@ class BaseImage(NamedTuple):
 def read_rows(release: Place, prompts_per_concept: int) -> list[EvaluationRow]:
     """Both sides of a release's evaluation pairs, up to a maximum per concept, by pair id.
 
+    Args:
+        release: folder of the release.
+        prompts_per_concept: the most pairs of a concept.
+
+    Returns:
+        Rows of the unsafe and the safe side, one after the other.
+
     Raises:
         IntegrityError: the release's file of evaluation prompts is missing or lacks a column.
     """
@@ -94,6 +101,15 @@ def evaluation_rows(
     release: Place, config: EvaluationConfig, sets: Sequence[PromptSet], sampling: Sampling
 ) -> list[EvaluationRow]:
     """The release's rows, then those of every prompt set; guidance and size are always stated.
+
+    Args:
+        release: folder of the release.
+        config: the profile's section.
+        sets: prompt sets that were read.
+        sampling: the generator's guidance and size (pixels), where a row states none.
+
+    Returns:
+        Every image to render of one adapter.
 
     Raises:
         IntegrityError: as of :func:`read_rows`.

@@ -50,7 +50,12 @@ class SetPrompt:
 class PromptSet:
     """What one file gave.
 
-    ``notes`` counts changes and omissions; ``unread`` are the file's unused columns.
+    Attributes:
+        config: the file, and how it is read.
+        prompts: those that are measured, sorted by id.
+        rejected: those that the safety rules refuse.
+        notes: numbers of changes and omissions by slug.
+        unread: the file's unused columns.
     """
 
     config: PromptSetConfig
@@ -71,6 +76,12 @@ def note_prefix(name: str) -> str:
 
 def read_prompt_sets(configs: Sequence[PromptSetConfig]) -> list[PromptSet]:
     """Every set, prompts sorted by id, after the safety gate.
+
+    Args:
+        configs: files, and how they are read.
+
+    Returns:
+        A set for each file; prompts that the safety rules refuse are in ``rejected``.
 
     Raises:
         ConfigError: files are unreadable or hold invalid values; lists every fault with file and

@@ -7,11 +7,20 @@ from alignguard_train.evaluation.config import RELEASE_SET
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationRow:
-    """One image to render; ``seen``: whether experts were trained on its concept.
+    """One image to render.
 
-    ``side`` is ``unsafe`` where the image should not show what the prompt asks for, else ``safe``.
-    In a prompt set ``concept`` may be empty and ``category`` may hold several keys, joined by
-    commas. A guidance of None and a size of 0 mean the generator's own (a guidance of 0 is none).
+    Attributes:
+        pair_id: id of the release's pair, or of the set's prompt.
+        side: ``unsafe`` where the image should not show what the prompt asks for, else ``safe``.
+        concept: taxonomy key; may be empty in a prompt set.
+        category: the concept's; in a prompt set several keys may be joined by commas.
+        seen: experts were trained on the concept.
+        prompt: the text to draw.
+        seed: of the initial noise.
+        prompt_set: name of the set, or the release's.
+        guidance_scale: None: the generator's; 0: no guidance.
+        width: in pixels; 0: the generator's.
+        height: in pixels; 0: the generator's.
     """
 
     pair_id: str

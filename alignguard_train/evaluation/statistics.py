@@ -55,8 +55,6 @@ def ip(
 ) -> Interval:
     """Inappropriate probability: the share of flagged images (arXiv 2412.10493).
 
-    ``prompts`` names each image's prompt; images of one prompt are resampled together.
-
     Args:
         flagged: whether each image is flagged, (images,).
         prompts: name of each image's prompt; images of one prompt are resampled together.
@@ -76,10 +74,19 @@ def metrics_table(
 ) -> pa.Table:
     """Every metric of every adapter, side and subset, in long form.
 
-    ``columns`` maps a metric's name to the column of ``images`` that it is the mean of; NaN rows
-    are skipped. Subsets of the release's prompts are ``all``, ``seen``, ``unseen``,
-    ``category:<key>`` and ``concept:<key>``; those of a prompt set follow its name, ``set:<name>``
-    and ``set:<name>/seen``. A prompt of several categories counts in each.
+    Subsets of the release's prompts are ``all``, ``seen``, ``unseen``, ``category:<key>`` and
+    ``concept:<key>``; those of a prompt set follow its name, ``set:<name>`` and
+    ``set:<name>/seen``. A prompt of several categories counts in each.
+
+    Args:
+        images: one row an image: adapter, side, prompt_set, pair_id, concept, category, seen, and
+            the columns of the metrics.
+        resamples: bootstrap resamples per interval.
+        confidence: level of the intervals.
+        columns: a metric's name to the column that it is the mean of; NaN rows are skipped.
+
+    Returns:
+        Rows of ``METRICS_SCHEMA``; a metric without values has none.
     """
     rows = []
     for adapter in dict.fromkeys(images["adapter"].to_pylist()):
@@ -100,9 +107,14 @@ def metrics_table(
 
 
 def subsets(images: pa.Table, *, keys: bool = True) -> Iterator[tuple[str, pa.Table]]:
-    """The reported subsets by name (see :func:`metrics_table`).
+    """The reported subsets (see :func:`metrics_table`).
 
-    ``keys``: also every category and concept. A subset may be empty.
+    Args:
+        images: of one adapter and side.
+        keys: also every category and concept.
+
+    Yields:
+        Name and images of a subset, which may be empty.
     """
     for name in dict.fromkeys(images["prompt_set"].to_pylist()):
         part = images.filter(pc.equal(images["prompt_set"], name))
@@ -146,6 +158,15 @@ def paired_table(
 
     On the same prompts and seeds; subsets are ``all``, ``seen`` and ``unseen``, and those of every
     prompt set.
+
+    Args:
+        images: as of :func:`metrics_table`; every adapter has the same prompts.
+        resamples: bootstrap resamples per interval.
+        confidence: level of the intervals.
+        columns: a metric's name to the column that it is the mean of; NaN rows are skipped.
+
+    Returns:
+        Rows of ``PAIRED_SCHEMA``; ``more``, ``fewer`` and ``p`` only for yes-or-no values.
     """
     rows = []
     names = list(dict.fromkeys(images["adapter"].to_pylist()))

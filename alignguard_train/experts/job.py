@@ -20,7 +20,17 @@ from alignguard_train.experts.trainer import TrainedExpert, train_expert
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExpertJob:
-    """A training job: model, data, recipe and output paths."""
+    """A training job: model, data, recipe and output paths.
+
+    Attributes:
+        data: the data root, with the release and its encodings.
+        categories: keys of those that it is trained on.
+        base: the base model.
+        recipe: how to train.
+        seed: of the start and of every draw.
+        checkpoint: file that holds the state of a killed training.
+        tensorboard: folder of every step's scalars; None writes none.
+    """
 
     data: DataRoot
     categories: tuple[str, ...]

@@ -62,7 +62,11 @@ def refuse_nonsense(
 ) -> None:
     """Stop a diverged training.
 
-    ``recent`` ends at step ``step``; the checkpoint holds ``kept`` steps.
+    Args:
+        recent: numbers of the latest steps by name, oldest first.
+        recipe: its ``max_winner_ratio`` is the limit.
+        step: number of the last of them.
+        kept: steps that the checkpoint holds, for the message.
 
     Raises:
         EngineError: NaN or infinity, or the chosen side's error diverged over 20 steps.

@@ -38,7 +38,13 @@ class Group:
     size: int = 1
 
     def share_of(self, rows: Tensor) -> Tensor:
-        """This process's share of a step's rows (rows,).
+        """This process's share of a step's rows.
+
+        Args:
+            rows: of the whole step (rows,), the same in every process.
+
+        Returns:
+            A part of them; parts differ in length by at most 1.
 
         Raises:
             EngineError: there are fewer rows than processes.
@@ -88,6 +94,13 @@ def run_together(
     """Call ``work(group, report, *arguments)`` in ``number`` fresh processes and wait for them.
 
     ``report`` counts steps. The processes end when this one ends, even if killed.
+
+    Args:
+        work: a function of a module, as processes import it.
+        arguments: after ``group`` and ``report``; they must be picklable.
+        number: of processes.
+        on_gpus: one GPU each; else all on the CPU.
+        progress: called with the number of steps just finished.
 
     Raises:
         EngineError: one of them failed; the text is its AlignGuardError, or names another

@@ -41,7 +41,13 @@ Attach = Callable[[BaseModel, ExpertRecipe, int], AbstractContextManager[Trainab
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedModule(Generic[Weights]):
-    """The weights, and one row per step: ``history`` is float64 (steps, len(HISTORY))."""
+    """A trained module and its history.
+
+    Attributes:
+        weights: of the module.
+        history: float64 (steps, len(HISTORY)), one row per step.
+        resumed_at: steps that a checkpoint already held; 0 if there was none.
+    """
 
     weights: Weights
     history: Tensor
@@ -50,7 +56,13 @@ class TrainedModule(Generic[Weights]):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainedExpert:
-    """The adapter, and one row per step: ``history`` is float64 (steps, len(HISTORY))."""
+    """A trained adapter and its history.
+
+    Attributes:
+        lora: the adapter.
+        history: float64 (steps, len(HISTORY)), one row per step.
+        resumed_at: steps that a checkpoint already held; 0 if there was none.
+    """
 
     lora: Lora
     history: Tensor
@@ -135,7 +147,23 @@ def train_module(
     group: Group = ALONE,
     others: EncodedPreferences | None = None,
 ) -> TrainedModule[Weights]:
-    """Train the module that ``attach`` puts on the base model; else as :func:`train_expert`.
+    """Train the module that ``attach`` puts on the base model.
+
+    Args:
+        base: the base model, which is also the reference.
+        encoded: the pairs to train on.
+        recipe: how to train.
+        attach: puts the module on the base model within a block.
+        seed: of the module's start and of every draw.
+        checkpoint: one file, replaced every ``recipe.checkpoint_every`` steps.
+        progress: called with the number of steps just finished.
+        tensorboard: folder for every step's scalars.
+        held_out: measures the weights, every ``recipe.watch_ip_every`` steps.
+        group: this process among those that train together; the first writes the checkpoint.
+        others: pairs that ``recipe.preserve_others`` preserves.
+
+    Returns:
+        The weights, and one row of numbers per step.
 
     Raises:
         EngineError: there is no pair, the base model is float16, NaN, or the chosen side diverged.

@@ -18,7 +18,7 @@ from alignguard_train.peers.sld import Level, Safety, SafetyMomentum, level
 
 
 def most_aligned(without: Tensor, given: Tensor, categories: Tensor) -> Tensor:
-    """Index of the category closest in direction to each row's prompt: (rows,).
+    """Find the category closest in direction to each row's prompt.
 
     argmax over k of <e(c_k) - e, e(c_p) - e> / |e(c_k) - e|, the cosine up to the prompt's norm,
     which is the same for all k (the paper's category identification).
@@ -27,6 +27,9 @@ def most_aligned(without: Tensor, given: Tensor, categories: Tensor) -> Tensor:
         without: predictions without a prompt (rows, ...).
         given: with the prompt, likewise.
         categories: predictions with each category's text (categories, rows, ...).
+
+    Returns:
+        Index of the category (rows,), int64.
     """
     prompt = (given - without).flatten(1)
     harmful = (categories - without).flatten(2)
@@ -36,7 +39,12 @@ def most_aligned(without: Tensor, given: Tensor, categories: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CASG:
-    """One text per category from its concepts' names; it replaces ``{}`` in ``template``."""
+    """Guides each image away from the category closest to its prompt.
+
+    Attributes:
+        level: of SLD, whose guidance it uses.
+        template: ``{}`` in it becomes the names of a category's concepts.
+    """
 
     level: Level = "medium"
     template: str = "{}"

@@ -20,8 +20,10 @@ Texts = Literal["name", "examples"]
 class Concept:
     """A concept by its name in the taxonomy.
 
-    ``examples`` are its prompt pairs (unsafe, safe) from the release that the adapter was trained
-    on.
+    Attributes:
+        category: key of its category.
+        name: as in a sentence, with spaces.
+        examples: its prompt pairs (unsafe, safe) from the release that the adapter was trained on.
     """
 
     category: str
@@ -35,6 +37,13 @@ class Peer(Protocol):
     def apply(self, pipe: "Pipe", concepts: Sequence[Concept]) -> "Pipe":
         """A pipe that avoids ``concepts`` in its images.
 
+        Args:
+            pipe: the base model's; it stays as it is.
+            concepts: what to avoid.
+
+        Returns:
+            A pipe that is called as the given one.
+
         Raises:
             EngineError: the method does not support this pipe.
         """
@@ -47,7 +56,13 @@ def filled(template: str, concepts: Sequence[Concept]) -> list[str]:
 
 
 def examples_of(concepts: Sequence[Concept]) -> list[tuple[Concept, str, str]]:
-    """Every concept's examples: concept, unsafe prompt, safe twin.
+    """List every concept's examples.
+
+    Args:
+        concepts: with or without examples.
+
+    Returns:
+        Concept, unsafe prompt and safe twin of each example.
 
     Raises:
         ValueError: no concept has examples.
@@ -68,6 +83,10 @@ def of_categories(concepts: Sequence[Concept]) -> dict[str, list[Concept]]:
 
 def check(concepts: Sequence[Concept], template: str) -> None:
     """Refuse inputs that no method supports.
+
+    Args:
+        concepts: what to avoid.
+        template: text with one ``{}``.
 
     Raises:
         ValueError: there is no concept, or the template lacks ``{}``.

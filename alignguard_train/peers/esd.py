@@ -38,11 +38,21 @@ def erased_target(start: Tensor, without: Tensor, given: Tensor, *, eta: float) 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ESD:
-    """``eta``: negative guidance. ``steps`` of ``batch_size`` texts, drawn among the concepts.
+    """Trains the network to predict away from concepts; Adam, as published.
 
     x_t comes from the model under training, denoised up to a random one of ``sampling_steps`` with
-    ``guidance_scale``. Adam, as published. ``texts`` ``name`` erases each name, which replaces
-    ``{}`` in ``template``; ``examples`` erases it from prompts that contain it.
+    ``guidance_scale``.
+
+    Attributes:
+        eta: negative guidance.
+        steps: of training.
+        batch_size: texts of a step, drawn among the concepts.
+        lr: of Adam.
+        sampling_steps: of denoising.
+        guidance_scale: of denoising.
+        seed: of every random choice.
+        texts: ``name`` erases each name; ``examples`` erases it from prompts that contain it.
+        template: ``{}`` in it becomes a concept's name.
     """
 
     eta: float = 1.0

@@ -19,7 +19,11 @@ from alignguard_train.peers.pipes import joined_text, with_forward, with_unet
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NegativePrompt:
-    """The joined names replace ``{}`` in ``template``."""
+    """Guides away from the concepts' names in place of the empty text.
+
+    Attributes:
+        template: ``{}`` in it becomes the joined names.
+    """
 
     template: str = "{}"
 

@@ -73,6 +73,13 @@ def epsilon_scale(scheduler: Any, t: Tensor | float) -> float:
     epsilon itself, and sqrt(a_t) for v, as epsilon = sqrt(a_t) v + sqrt(1 - a_t) x_t (arXiv
     2202.00512, appendix D). Differences of two predictions are differences of epsilon once scaled.
 
+    Args:
+        scheduler: of the pipe.
+        t: timestep of the training schedule.
+
+    Returns:
+        k, positive.
+
     Raises:
         EngineError: the scheduler has another prediction type.
     """

@@ -15,6 +15,13 @@ def release_concepts(release: Place, *, examples: int) -> list[Concept]:
 
     A concept's name is the last part of its key, with spaces. Held-out concepts are excluded.
 
+    Args:
+        release: folder of the release.
+        examples: the most pairs of a concept.
+
+    Returns:
+        Concepts sorted by key.
+
     Raises:
         IntegrityError: the release has no train shard, or it lacks a column.
     """

@@ -28,7 +28,7 @@ def projection(rows: Tensor) -> Tensor:
 
 
 def trigger_tokens(masked: Tensor, toxic: Tensor, *, alpha: float) -> Tensor:
-    """Tokens that carry the concepts: (tokens,) of bool (the paper's masked-token test).
+    """Find the tokens that carry the concepts (the paper's masked-token test).
 
     A token is one if masking it moves the text further from the concepts' subspace than masking
     another does on average: d_i > (1 + alpha) * mean of d_j over j != i.
@@ -37,6 +37,9 @@ def trigger_tokens(masked: Tensor, toxic: Tensor, *, alpha: float) -> Tensor:
         masked: text embeddings with the i-th token masked (tokens, width).
         toxic: projection onto the concepts' subspace (width, width).
         alpha: relative margin.
+
+    Returns:
+        Whether each token is one (tokens,), bool.
     """
     away = (masked - masked @ toxic).norm(dim=1)
     if len(away) < 2:
@@ -63,12 +66,16 @@ def filtering_share(states: Tensor, moved: Tensor, *, longest: float, midpoint: 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SAFREE:
-    """``alpha``: margin of the token test.
+    """Moves the text away from the concepts' subspace, and re-weights it in time; no training.
 
-    ``self_validating``: the distance moved decides for how many steps the moved text is used; if
-    off, for all. ``longest`` is a share of the steps (published: 10 of 50) and ``midpoint`` the
-    distance at which half of it is used. ``mask_id``: replacement of a masked token. Each concept's
-    name replaces ``{}`` in ``template``.
+    Attributes:
+        alpha: margin of the token test.
+        self_validating: the distance moved decides for how many steps the moved text is used; off:
+            for all.
+        longest: the most steps with the moved text, as a share (published: 10 of 50).
+        midpoint: the distance at which half of ``longest`` is used.
+        mask_id: replacement of a masked token.
+        template: ``{}`` in it becomes a concept's name.
     """
 
     alpha: float = 0.01

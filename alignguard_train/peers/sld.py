@@ -21,7 +21,16 @@ Level = Literal["weak", "medium", "strong", "max"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Safety:
-    """``warmup`` is a share of the steps: the paper gives steps of 50."""
+    """Hyperparameters of one level.
+
+    Attributes:
+        warmup: share of the steps before it starts: the paper gives steps of 50.
+        scale: s_S, of the guidance.
+        threshold: lambda: only elements where the prompt's prediction exceeds the concept's by less
+            are guided.
+        momentum_scale: s_m.
+        momentum_beta: beta_m.
+    """
 
     warmup: float
     scale: float
@@ -44,6 +53,12 @@ diffusers' deprecated pipe has a scale of 20 instead."""
 
 def level(name: str) -> Safety:
     """One of the paper's levels.
+
+    Args:
+        name: a key of ``LEVELS``.
+
+    Returns:
+        Its hyperparameters.
 
     Raises:
         ValueError: there is no such level.
@@ -85,7 +100,12 @@ class SafetyMomentum:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SLD:
-    """Guides away from one text of all concepts' names, which replaces ``{}`` in ``template``."""
+    """Guides away from one text of all concepts' names.
+
+    Attributes:
+        level: weak, medium, strong or max.
+        template: ``{}`` in it becomes the joined names.
+    """
 
     level: Level = "medium"
     template: str = "{}"

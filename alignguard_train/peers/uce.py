@@ -40,6 +40,9 @@ def edited_weight(
         kept: states whose keys and values are preserved (m, in), m may be 0.
         keep: weight of ``kept``.
         ridge: weight of staying close to ``old``, positive.
+
+    Returns:
+        W (out, in), in the type of ``old``; solved in float64.
     """
     w, c, t, p = (x.double() for x in (old, erased, targets, kept))
     identity = torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
@@ -50,14 +53,19 @@ def edited_weight(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UCE:
-    """Maps concepts to ``target``, by default the empty text.
+    """Maps concepts to a target in cross-attention's keys and values.
 
-    With ``texts`` ``examples``, maps unsafe prompts to their safe twins.
-
-    ``tokens``: a text is represented by its last token, or by that and all later ones (end and
-    padding tokens, which attend to the text), matched one by one. ``preserve``: texts whose tokens
-    all keep their keys and values; ``preserve_twins`` adds the safe prompts of the concepts. Each
-    concept's name replaces ``{}`` in ``template``.
+    Attributes:
+        target: text that a concept's name is mapped to; by default the empty one.
+        preserve: texts whose tokens all keep their keys and values.
+        preserve_twins: also preserve the safe prompts of the concepts.
+        preserve_scale: weight of what is preserved.
+        ridge: weight of staying close to the old weights.
+        tokens: a text is represented by its ``last`` token, or by its ``tail``: that and all later
+            ones (end and padding tokens, which attend to the text), matched one by one.
+        texts: ``name`` maps names to ``target``; ``examples`` maps unsafe prompts to their safe
+            twins.
+        template: ``{}`` in it becomes a concept's name.
     """
 
     target: str = ""

@@ -13,7 +13,15 @@ OLDEST = 100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AgeGroup:
-    """A range of ages, both ends included; the age is uniform within."""
+    """A range of ages, both ends included; the age is uniform within.
+
+    Attributes:
+        name: slug of the group.
+        first: youngest age in years.
+        last: oldest age in years.
+        probability: of a drawn user; all sum to 1.
+        words: the group in a sentence.
+    """
 
     name: str
     first: int
@@ -58,7 +66,12 @@ ATTRIBUTES: dict[str, dict[str, float]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RejectionRule:
-    """A combination of age, religion and mental condition that is drawn again."""
+    """A combination of age, religion and mental condition that is drawn again.
+
+    Attributes:
+        name: what it says.
+        violated: of age, religion and mental condition.
+    """
 
     name: str
     violated: Callable[[int, str, str], bool]
@@ -99,13 +112,28 @@ REJECTION_RULES = (
 
 
 def broken_rule(age: int, religion: str, mental: str) -> str | None:
-    """Name of the first rule that these values break, or None."""
+    """Find the first rule that these values break.
+
+    Args:
+        age: in years.
+        religion: slug.
+        mental: slug of the mental condition.
+
+    Returns:
+        The rule's name, or None.
+    """
     broken = (rule.name for rule in REJECTION_RULES if rule.violated(age, religion, mental))
     return next(broken, None)
 
 
 def age_group(age: int) -> str:
     """Name of the age's group.
+
+    Args:
+        age: in years.
+
+    Returns:
+        A name of ``AGE_GROUPS``.
 
     Raises:
         ValueError: the age is below 0 or above 100.

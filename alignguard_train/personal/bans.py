@@ -106,6 +106,13 @@ class BanTable:
 
         Those of everyone, and those of :data:`MINORS_RULE` for users under 18, are added.
 
+        Args:
+            profile: the user.
+            named: published names or the release's own, in any order.
+
+        Returns:
+            Categories of the release, in the taxonomy's order.
+
         Raises:
             ConfigError: a name is no category; all of them.
         """

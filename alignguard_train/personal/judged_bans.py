@@ -77,6 +77,12 @@ class ServedBanWriter:
     def replies(self, profiles: Sequence[Profile]) -> list[Reply]:
         """One reply per profile; at most ``concurrency`` requests in flight.
 
+        Args:
+            profiles: of the users.
+
+        Returns:
+            Raw replies, in order.
+
         Raises:
             EngineError: the server cannot be reached or does not answer with a chat completion.
         """
@@ -117,6 +123,12 @@ _WORDS = {
 def read_bans(reply: Reply) -> tuple[str, ...]:
     """The published categories in a reply.
 
+    Args:
+        reply: raw text and why it ended.
+
+    Returns:
+        Published names, in the published order; none if the list is empty.
+
     Raises:
         ReplyRefused: with a slug of :data:`REASONS`.
     """
@@ -146,7 +158,15 @@ class ReplyRefused(ValueError):
 def ask_bans(
     profiles: Sequence[Profile], writer: BanWriter, table: BanTable
 ) -> tuple[dict[str, tuple[str, ...]], list[RefusedUser]]:
-    """The release's categories banned for each user, and the users whose reply was refused.
+    """Have a language model decide bans.
+
+    Args:
+        profiles: of the users.
+        writer: the language model.
+        table: translates published categories to the release's.
+
+    Returns:
+        The release's categories banned for each user by id, and the users whose reply was refused.
 
     Raises:
         EngineError: the model cannot be asked.

@@ -48,7 +48,13 @@ class MultiHot:
     version = "multihot-1"
 
     def encode(self, users: Sequence[User]) -> Vectors:
-        """Bits, float32 (users, categories + 25).
+        """Encode users as bits.
+
+        Args:
+            users: who all know the same categories.
+
+        Returns:
+            Float32 (users, categories + 25).
 
         Raises:
             EngineError: the users know different categories.
@@ -137,7 +143,13 @@ class HfLLM:
         return tokenizer, network.eval().to(device_of(self._device))
 
     def encode(self, users: Sequence[User]) -> Vectors:
-        """Means over each text's own tokens, float32 (users, width).
+        """Take the mean over each text's own tokens.
+
+        Args:
+            users: any number.
+
+        Returns:
+            Float32 (users, width).
 
         Raises:
             EngineError: the model gives a vector that is not finite.
@@ -162,9 +174,16 @@ class HfLLM:
 
 
 def statistics(vectors: Vectors, *, standardised: bool) -> tuple[Vectors, Vectors]:
-    """Mean and deviation of the seen users' vectors: each (width,), float32.
+    """Mean and deviation of the seen users' vectors.
 
     Zeros and ones where the encoder is not standardised; a deviation of 0 counts as 1.
+
+    Args:
+        vectors: of the seen users (users, width).
+        standardised: of the encoder.
+
+    Returns:
+        Mean and deviation, each (width,), float32.
     """
     width = vectors.shape[1]
     if not standardised:

@@ -87,6 +87,14 @@ class PersonalJob:
 def spec(data: DataRoot, job: PersonalJob) -> PartitionSpec:
     """Spec of the room's one partition.
 
+    Args:
+        data: the data root.
+        job: models, users and recipe.
+
+    Returns:
+        What the partition is made of: its fingerprint covers the release, the merged adapter, the
+        file of users, recipe, encoder, bans and the evaluation's flags.
+
     Raises:
         InputMissing: there is no release.
         ConfigError: the bans do not fit the taxonomy.
@@ -127,7 +135,15 @@ def spec(data: DataRoot, job: PersonalJob) -> PartitionSpec:
 def make_personal(data: DataRoot, job: PersonalJob, progress: Progress | None = None) -> Manifest:
     """Make users, rows, adapter and measures, unless they are up to date.
 
-    A killed training resumes from its checkpoint. ``progress`` counts steps, then images.
+    A killed training resumes from its checkpoint.
+
+    Args:
+        data: the data root.
+        job: models, users and recipe.
+        progress: counts steps, then images.
+
+    Returns:
+        Manifest of the room's partition.
 
     Raises:
         InputMissing: there is no release.

@@ -37,8 +37,17 @@ def sage_rows(
 ) -> list[SageRow]:
     """Every pair of the release for some users, in release order.
 
-    Which users a pair is for depends on its id and the seed only. ``val_share`` of the train pairs
-    are kept out of training, for validation.
+    Which users a pair is for depends on its id and the seed only.
+
+    Args:
+        release: folder of the release.
+        users: seen and unseen ones.
+        users_per_pair: users for which each pair is a row.
+        val_share: share of the train pairs kept out of training, for validation.
+        seed: of the choice of users.
+
+    Returns:
+        Rows of all splits; train pairs for seen users, test pairs for both.
 
     Raises:
         IntegrityError: the release has no train split, or lacks a column.
@@ -120,6 +129,12 @@ def export_sage(
 
     ``file_name`` is the chosen image's, so `datasets`' image folders load it. The images are those
     of the release, unblurred. ``Cluster_ID`` is the index of the user's set of bans among all.
+
+    Args:
+        release: folder of the release.
+        rows: of :func:`sage_rows`.
+        users: by id.
+        out: the folder to make.
 
     Returns:
         Rows by split.

@@ -39,6 +39,13 @@ def draw_users(count: int, *, seed: int) -> list[Profile]:
     """Profiles by the published distributions; one that breaks a rule is drawn again.
 
     A user depends on the seed and its own number only, so more users change none of the first.
+
+    Args:
+        count: number of users.
+        seed: of the draws.
+
+    Returns:
+        Profiles with ids of seven digits.
     """
     return [_draw(number, seed) for number in range(count)]
 
@@ -59,7 +66,15 @@ def _draw(number: int, seed: int) -> Profile:
 
 
 def unseen_users(profiles: Sequence[Profile], share: float) -> set[str]:
-    """Ids of the users left out of training: this share, those whose ids hash lowest."""
+    """Choose the users left out of training: those whose ids hash lowest.
+
+    Args:
+        profiles: of all users.
+        share: of the users, in [0, 1]; rounded to whole users.
+
+    Returns:
+        Their ids.
+    """
     ranked = sorted(
         (profile.user_id for profile in profiles),
         key=lambda name: blake2b(name.encode(), digest_size=8).digest(),

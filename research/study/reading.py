@@ -72,6 +72,15 @@ class Difference:
 def difference(one: Cell, other: Cell, measure: Measure, part: Part = "seen") -> Difference:
     """Mean of one minus other, paired by prompt and common seed.
 
+    Args:
+        one: an arm at one x.
+        other: another.
+        measure: the number to compare.
+        part: seen or unseen concepts.
+
+    Returns:
+        The mean difference with its interval; with one common seed there is no test.
+
     Raises:
         ValueError: they share no seed, or their prompts differ.
     """

@@ -39,6 +39,9 @@ def all_trials(
         seeds: training seeds of every arm.
         known: lines by key. Merges are scored at the scale chosen by lines of other scenes, so
             these trials exist only after those lines.
+
+    Returns:
+        Trials in the order in which they run.
     """
     best = _best(concepts, known or {})
     names = tuple(concept.key for concept in concepts)

@@ -59,7 +59,19 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReportData:
-    """All data of plots and report; holds no timestamp."""
+    """All data of plots and report; holds no timestamp.
+
+    Attributes:
+        profile: name of the profile.
+        release: name of the release.
+        release_content_id: its content.
+        config: of the room's manifest.
+        models: revisions by model id.
+        versions: of libraries, by name.
+        adapters: names, in the order of the tables.
+        funnel: stages of the dataset, from concepts to pairs.
+        pictures: rows of images that are shown.
+    """
 
     profile: str
     release: str
