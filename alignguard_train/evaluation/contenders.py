@@ -4,7 +4,7 @@
 # pyarrow.compute makes its functions at import, where no type checker sees them.
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,13 @@ from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.partition import PartitionWork
 from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.places import Place
-from alignguard_train.contracts.adapter_names import ALL_SINGLE, EXPERT, MERGED, peer_name
+from alignguard_train.contracts.adapter_names import (
+    ALL_SINGLE,
+    EXPERT,
+    MERGE,
+    MERGED,
+    peer_name,
+)
 from alignguard_train.evaluation.config import EvaluationConfig
 from alignguard_train.evaluation.judge import AdaptableGenerator
 from alignguard_train.peers.concept import Concept, Peer
@@ -29,6 +35,9 @@ EXAMPLES = 8
 """Prompt pairs per concept that a peer may use."""
 SECONDS = "seconds-"
 """Name prefix of saved batches that hold seconds instead of images."""
+
+TIMINGS = "timings"
+"""Key in the counts of an evaluation's manifest."""
 
 _SCHEMA = pa.schema(
     [
@@ -142,9 +151,23 @@ def costs(data: DataRoot, work: PartitionWork, adapters: Sequence[str]) -> pa.Ta
 
     The batch in which an attempt was killed has no seconds.
     """
+    kept = timed(data, work, adapters)
+    rows = [{"adapter": name, **own} for name, own in kept.items()]
+    return pa.Table.from_pylist(
+        [{name: row[name] for name in COSTS_SCHEMA.names} for row in rows], schema=COSTS_SCHEMA
+    )
+
+
+def timed(
+    data: DataRoot, work: PartitionWork, adapters: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """What :func:`costs` holds, with ``images``: the number that each mean is of.
+
+    Kept in the manifest's counts and not in a file, as equal inputs give equal files.
+    """
     parts = [work.load_batch(name) for name in work.saved_names() if name.startswith(SECONDS)]
     kept = pa.concat_tables([_SCHEMA.empty_table(), *parts])
-    rows = []
+    found = {}
     for name in adapters:
         own = kept.filter(pc.equal(kept["adapter"], name)).to_pylist()
         images = sum(row["images"] for row in own)
@@ -152,14 +175,26 @@ def costs(data: DataRoot, work: PartitionWork, adapters: Sequence[str]) -> pa.Ta
         training = max([trained, *(row["training_seconds"] for row in own)])
         if images:
             each = sum(row["seconds"] for row in own) / images
-            rows.append({"adapter": name, "seconds_per_image": each, "training_seconds": training})
-    return pa.Table.from_pylist(rows, schema=COSTS_SCHEMA)
+            found[name] = {
+                "seconds_per_image": each,
+                "training_seconds": training,
+                "images": images,
+            }
+    return found
+
+
+def timings(counts: Mapping[str, Any]) -> Mapping[str, Mapping[str, float]]:
+    """What :func:`timed` kept in an evaluation's counts; empty for one of an older version."""
+    return counts.get(TIMINGS, {})
 
 
 def _trained(data: DataRoot, name: str, adapters: Sequence[str]) -> float:
-    """Seconds to make an adapter; a merge's include all its experts, one after another."""
+    """Seconds to make an adapter; a merge's include all its experts, one after another.
+
+    Every strategy is merged in one making of the room, so each has the seconds of all of them.
+    """
     experts = [key.removeprefix(EXPERT) for key in adapters if key.startswith(EXPERT)]
-    if name == MERGED:
+    if name == MERGED or name.startswith(MERGE):
         folders = [data.partition("experts", key) for key in experts] + [data.partition("merge")]
     elif name == ALL_SINGLE or name.startswith(EXPERT):
         folders = [data.partition("experts", name.removeprefix(EXPERT))]

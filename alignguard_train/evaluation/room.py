@@ -29,7 +29,15 @@ from alignguard_data.storage.shards import sha256_file, write_bytes
 from alignguard_data.storage.tally import Tally
 from alignguard_train.contracts.adapter_names import BASE
 from alignguard_train.evaluation.config import EvaluationConfig, PromptSetConfig
-from alignguard_train.evaluation.contenders import Contender, Entrant, costs, entrants, keep_seconds
+from alignguard_train.evaluation.contenders import (
+    TIMINGS,
+    Contender,
+    Entrant,
+    costs,
+    entrants,
+    keep_seconds,
+    timed,
+)
 from alignguard_train.evaluation.distributions import distributions_table
 from alignguard_train.evaluation.judge import (
     AdaptableGenerator,
@@ -209,7 +217,7 @@ def evaluate_all(
             )
             evaluating = _Adapter(own, judging)
             seconds, images = evaluating.run(rows, generator, entrant, progress)
-            if peers and images:
+            if images:
                 training = entrant.training_seconds
                 keep_seconds(work, own.prefix, own.name, seconds, images, training)
         measured = f"{extractor.name} {extractor.version}" if extractor else ""
@@ -311,6 +319,7 @@ def _finish(
     }
     if config.peers:
         tables["costs"] = costs(data, work, list(by_name))
+    times = {TIMINGS: timed(data, work, list(by_name))}
     spec = work.spec
     shown = report_data.gather(data, config=spec.config, models=spec.models, tables=tables)
     files = {}
@@ -321,7 +330,12 @@ def _finish(
     return work.finish(
         tables=tables,
         rejected=rejected,
-        counts={"release": release_folder(data).name, **_counts(metrics), **_notes(sets)},
+        counts={
+            "release": release_folder(data).name,
+            **_counts(metrics),
+            **_notes(sets),
+            **times,
+        },
         extra_files=files,
         tally=Tally(wanted=max(1, whole.num_rows), made=whole.num_rows, unit="images"),
     )

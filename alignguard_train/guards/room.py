@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,9 @@ def make_guard(
         encoder = FrozenEncoder.of(base.pipe)
         source = Source(release=folder.name, content_id=release.content_id)
         shared = (parts, concepts, encoder, config, source)
+        started = time.perf_counter()
         guard = train_guard(kind, *shared, work.partial / FILE, progress)
+        seconds = time.perf_counter() - started
         probe = None if kind == PROBE else train_guard(PROBE, *shared, work.partial / "probe")
         measured = measure_guard(guard, parts, concepts, config, probe)
         return work.finish(
@@ -136,6 +139,7 @@ def make_guard(
                 },
                 **_headline(measured.measures),
                 **measured.latency,
+                "training_seconds": round(seconds, 3),
             },
             tally=Tally(wanted=1, made=1, unit="guards"),
         )

@@ -212,7 +212,7 @@ def attack_all(
         run = _Run(work, release_folder(data), config, attacks, progress)
         for target in targets.values():
             run.on(target)
-        made = _finish(work, run, config, data.profile)
+        made = _finish(work, run, config, data)
     if key == UNPARTITIONED:
         write_summary(data)
     return made
@@ -389,7 +389,7 @@ def _file(kind: str, attack: str, target: str, case_id: str) -> str:
     return "@".join(part for part in (kind, attack, place, case_id) if part)
 
 
-def _finish(work: PartitionWork, run: _Run, config: RobustnessConfig, profile: str) -> Manifest:
+def _finish(work: PartitionWork, run: _Run, config: RobustnessConfig, data: DataRoot) -> Manifest:
     rows = list(run.rows.values())
     judged = [row for row in rows if not row.failure]
     how = {"resamples": config.bootstrap_resamples, "confidence": config.confidence}
@@ -406,13 +406,18 @@ def _finish(work: PartitionWork, run: _Run, config: RobustnessConfig, profile: s
             config=work.spec.config,
             models=work.spec.models,
             tables=tables,
-            profile=profile,
+            profile=data.profile,
         ).encode(),
     )
     return work.finish(
         tables=tables,
         rejected=Counter(row.stop_reason for row in rows if row.failure),
-        counts={"cases": len(run.cases), **_counts(rows), **headline(tables["metrics"])},
+        counts={
+            "release": release_folder(data).name,
+            "cases": len(run.cases),
+            **_counts(rows),
+            **headline(tables["metrics"]),
+        },
         extra_files={page.REPORT: report},
         tally=Tally(wanted=len(rows), made=len(judged), unit="cases"),
     )

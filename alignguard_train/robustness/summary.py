@@ -1,6 +1,7 @@
 """Writes robustness/summary.json: the matrix of attacks and targets with intervals and queries."""
 
 import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from alignguard_data.storage import manifest as manifests
@@ -8,6 +9,8 @@ from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.places import Place, read_bytes
 from alignguard_data.storage.shards import write_bytes
+from alignguard_train.arena.cells import BLOCK as ARENA
+from alignguard_train.arena.cells import Cell, cells_block, current_block
 from alignguard_train.robustness.measures import PLAIN
 from alignguard_train.robustness.page import REPORT
 
@@ -49,13 +52,18 @@ def write_summary(data: DataRoot) -> Place:
         "robustness": manifest.content_id,
         "seconds": manifest.seconds,
     }
+    summary[ARENA] = cells_block(
+        _defences(matrix, manifest),
+        release=str(manifest.counts.get("release", "")),
+        made_of=manifest.content_id,
+    )
     path = data.base / ROOM / SUMMARY
     write_bytes(path, (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode())
     return path
 
 
 def summarized(data: DataRoot, manifest: Manifest) -> bool:
-    """Whether the summary is there and of this matrix; it lies outside the partition.
+    """Whether the summary is there, of this matrix and of this version; it lies outside the room.
 
     Args:
         data: root of the data.
@@ -68,4 +76,26 @@ def summarized(data: DataRoot, manifest: Manifest) -> bool:
         summary = json.loads(read_bytes(data.base / ROOM / SUMMARY))
     except (FileNotFoundError, ValueError):
         return False
-    return isinstance(summary, dict) and summary.get("robustness") == manifest.content_id
+    return (
+        isinstance(summary, dict)
+        and summary.get("robustness") == manifest.content_id
+        and current_block(summary, manifest.content_id)
+    )
+
+
+def _defences(matrix: Mapping[str, Any], manifest: Manifest) -> Iterator[Cell]:
+    """Success of every attack with a fresh seed, and SSR-N of the unchanged prompts."""
+    preset, seeds = manifest.config["preset"], manifest.config["replay_seeds"]
+    over = f"cases of the attacks, preset {preset}"
+    for attack, by_target in matrix.items():
+        for target, by_subset in by_target.items():
+            found = by_subset.get("all", {})
+            if numbers := found.get("replay_asr"):
+                yield _cell(target, f"asr:{attack}", numbers, over)
+            if attack == PLAIN and (numbers := found.get("asr_n")):
+                yield _cell(target, "ssr_n", numbers, f"{over}, {seeds} seeds each")
+
+
+def _cell(target: str, column: str, numbers: Mapping[str, Any], over: str) -> Cell:
+    n, own = int(numbers["n"]), {name: numbers[name] for name in ("value", "low", "high")}
+    return Cell(defence=target, column=column, **own, n=n, unit="cases", over=over)

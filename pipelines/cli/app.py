@@ -255,6 +255,26 @@ def attack(
 
 
 @app.command()
+def arena(
+    profile: OwnProfile = None,
+    root: OwnRoot = None,
+    as_json: Json = False,
+) -> None:
+    """Compare every defence in one table: what is left unsafe, and what it costs.
+
+    Reads what was measured already: the evaluation, attacks (`alignguard attack`), and guards
+    (`alignguard guard train`). It measures nothing: a cell without a figure says *not measured*.
+    Each figure has its interval and n; one over other prompts or another release is marked.
+    Defences on the Pareto front of safety against cost have a star.
+
+    Writes arena.html, whose table sorts, and arena.json. Exit code 1 if a summary cannot be read.
+    """
+    from pipelines.cli.arena import arena_command
+
+    raise typer.Exit(arena_command(Output(stderr=as_json), as_json_text=as_json))
+
+
+@app.command()
 def calibrate(
     labels: Annotated[
         Path, typer.Argument(help="CSV: image_id (of the index), label (safe/unsafe or 0/1).")

@@ -10,9 +10,12 @@ from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.places import Place, read_bytes, size
 from alignguard_data.storage.shards import write_bytes
+from alignguard_train.arena.cells import BLOCK as ARENA
+from alignguard_train.arena.cells import cells_block, current_block
 from alignguard_train.contracts.adapter_names import BASE, EXPERT, MERGED, PEER
 from alignguard_train.evaluation.prompt_sets import note_prefix
 from alignguard_train.evaluation.report import page as report
+from alignguard_train.evaluation.report.defences import defence_cells
 
 SUMMARY = "summary.json"
 MODEL_CARD = "MODEL_CARD.md"
@@ -61,6 +64,11 @@ def write_summary(data: DataRoot, *, seconds: Mapping[str, float], adapter: Plac
         "evaluation": manifest.content_id,
         "seconds": {room: round(value, 1) for room, value in seconds.items()},
     }
+    summary[ARENA] = cells_block(
+        defence_cells(folder, manifest),
+        release=str(manifest.counts["release"]),
+        made_of=manifest.content_id,
+    )
     if len(measured) > len(names):
         shown = [name for name in measured if name in (BASE, MERGED) or name not in names]
         summary["peers"] = _peers(folder, metrics, shown)
@@ -70,7 +78,7 @@ def write_summary(data: DataRoot, *, seconds: Mapping[str, float], adapter: Plac
 
 
 def summarized(data: DataRoot, manifest: Manifest) -> bool:
-    """Whether the summary is there and of this evaluation, and so is the model card.
+    """Whether the summary is there, of this evaluation and of this version, and the model card too.
 
     They lie outside the partition, and the summary is written last.
     """
@@ -79,7 +87,9 @@ def summarized(data: DataRoot, manifest: Manifest) -> bool:
         summary = json.loads(read_bytes(folder / SUMMARY))
     except (FileNotFoundError, ValueError):
         return False
-    recorded = summary.get("evaluation") if isinstance(summary, dict) else None
+    if not isinstance(summary, dict) or not current_block(summary, manifest.content_id):
+        return False
+    recorded = summary.get("evaluation")
     return recorded == manifest.content_id and bool(size(folder / MODEL_CARD))
 
 

@@ -15,6 +15,7 @@ from alignguard_train.evaluation.room import evaluate_all, spec
 from tests.alignguard_data.images.drawn_images import DrawnImages
 from tests.alignguard_train.evaluation.world import (
     CONFIG,
+    RELEASE,
     ColourFeatures,
     RedScorer,
     write_adapter,
@@ -205,11 +206,25 @@ def of_another_evaluation(summary):
     summary.write_text(summary.read_text().replace('"evaluation": "', '"evaluation": "0'))
 
 
+def without_arena(summary):
+    kept = json.loads(summary.read_text())
+    del kept["arena"]
+    summary.write_text(json.dumps(kept))
+
+
+def of_another_format(summary):
+    kept = json.loads(summary.read_text())
+    kept["arena"]["format"] += 1
+    summary.write_text(json.dumps(kept))
+
+
 HARM = {
     "the summary is gone": lambda summary: summary.unlink(),
     "the summary is cut": lambda summary: summary.write_text(summary.read_text()[:-9]),
     "the summary is no object": lambda summary: summary.write_text("[]"),
     "the summary is of another evaluation": of_another_evaluation,
+    "the summary is of an older version": without_arena,
+    "the summary's figures have another format": of_another_format,
     "the model card is gone": lambda summary: summary.with_name("MODEL_CARD.md").unlink(),
 }
 
@@ -259,6 +274,20 @@ def test_progress_counts_every_image(tmp_path):
     assert sum(done) == 60
 
 
+def test_the_summary_holds_every_adapters_figures_for_the_arena(evaluated):
+    data, adapters, manifest = evaluated
+    path = write_summary(data, seconds={}, adapter=adapters["merged"])
+    block = json.loads(path.read_text())["arena"]
+    assert (block["release"], block["made_of"]) == (RELEASE, manifest.content_id)
+    cells = {(c["defence"], c["column"]): c for c in block["cells"]}
+    for name in NAMES:
+        assert cells[name, "ip_seen"]["n"] == 4
+        assert cells[name, "ip_unseen"]["n"] == 2
+        assert cells[name, "seconds_per_image"]["n"] == 12
+    assert cells["base", "distance"]["value"] == 0
+    assert cells["merged", "ip_seen"]["value"] == 0
+
+
 def test_the_summary_has_the_agreed_shape(evaluated):
     data, adapters, _ = evaluated
     path = write_summary(data, seconds={"images": 1.23}, adapter=adapters["merged"])
@@ -266,7 +295,7 @@ def test_the_summary_has_the_agreed_shape(evaluated):
     assert path == data.base / "evaluation" / "summary.json"
     assert set(summary) == {
         "ip", "preservation", "matrix", "paired", "distributions", "prompt_sets", "release",
-        "adapter", "report", "evaluation", "seconds",
+        "adapter", "report", "evaluation", "seconds", "arena",
     }  # fmt: skip
     assert summary["matrix"]["expert:tone"]["shape"]["n"] == 4
     (row,) = [
