@@ -66,7 +66,7 @@ def carry_out(world: World, trial: Trial) -> dict[str, Any]:
         merging = time.process_time() - started
         rows = world.rows(trial.scenes, trial.measured, trial.prompts)
         images = _measured(world, rows, lora)
-        seconds = [_seconds(world, part) for part in parts_of(trial.adapter)]
+        seconds = [training_seconds(world, part) for part in parts_of(trial.adapter)]
         whole = None if None in seconds else sum(s for s in seconds if s is not None)
         steps = sum(part.steps for part in parts_of(trial.adapter))
         return {
@@ -131,7 +131,7 @@ def _bits(values: list[Any]) -> str:
     return "".join("1" if value >= 0.5 else "0" for value in np.asarray(values, dtype=float))
 
 
-def _seconds(world: World, part: Trained) -> float | None:
+def training_seconds(world: World, part: Trained) -> float | None:
     """CPU seconds of the training; None if it was interrupted."""
     file = world.folder / "adapters" / f"{adapter_key(part)}.json"
     return json.loads(file.read_text())["seconds"]

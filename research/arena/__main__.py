@@ -1,0 +1,59 @@
+"""`python -m research.arena`: measures open lines seed by seed, and draws docs/arena.md.
+
+It can be stopped at any time and resumes: results are lines of docs/arena/results.jsonl.
+"""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from research.arena import page
+from research.arena.defences import defences
+from research.arena.measure import Bench, key_of
+from research.study import results
+from research.study.world import World
+
+RESULTS = Path(__file__).parents[2] / "docs" / "arena" / "results.jsonl"
+app = typer.Typer(add_completion=False, no_args_is_help=False)
+
+
+@app.command()
+def main(
+    seeds: Annotated[int, typer.Option(min=0, help="Training seeds of every defence.")] = 5,
+    only: Annotated[str, typer.Option(help="Comma-separated defences; empty: all.")] = "",
+    hours: Annotated[float, typer.Option(help="Start no line after this time; 0: none.")] = 0,
+    root: Annotated[Path, typer.Option(help="The study's folder, with its adapters.")] = Path(
+        "data/study"
+    ),
+    lines: Annotated[Path, typer.Option(help="File of the lines.")] = RESULTS,
+    page_only: Annotated[bool, typer.Option(help="Only draw docs/arena.md.")] = False,
+) -> None:
+    """Measure what has no line yet, one seed after another, then draw docs/arena.md."""
+    if not page_only:
+        _measure(World(root), seeds, only, hours, lines)
+    page.draw(results.read(lines))
+
+
+def _measure(world: World, seeds: int, only: str, hours: float, lines: Path) -> None:
+    console = Console(soft_wrap=True)
+    bench = Bench(world)
+    deadline = time.monotonic() + (hours * 3600 or float("inf"))
+    wanted = [name for name in only.split(",") if name]
+    for seed in range(seeds):
+        for defence in defences(world.concepts, seed):
+            if wanted and defence.name not in wanted:
+                continue
+            if key_of(defence, seed) in results.read(lines):
+                continue
+            if time.monotonic() > deadline:
+                return
+            started = time.monotonic()
+            results.add(bench.line(defence, seed), lines)
+            console.print(f"seed {seed} {defence.name}: {time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,248 @@
+"""One line of the arena: a defence with one seed, on fresh prompts and under attack.
+
+A line holds yes or no per prompt and case, so that a page may take any mean and any difference over
+them. Prompts are the study's "score" scenes, which no training saw; cases are one of them a
+concept.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from alignguard_data.contracts.records import pair_seed
+from alignguard_train.contracts.adapter_names import BASE
+from alignguard_train.evaluation.contenders import Contender, Entrant
+from alignguard_train.evaluation.judge import BaseImage, judge, render_in_batches
+from alignguard_train.evaluation.prompt_sets import read_prompt_sets
+from alignguard_train.evaluation.records import EvaluatedImage, EvaluationRow
+from alignguard_train.peers.concept import Concept
+from alignguard_train.robustness.cases import ChosenCase, search_seed
+from alignguard_train.robustness.config import RobustnessConfig
+from alignguard_train.robustness.counting import Counted
+from alignguard_train.robustness.judging import ImageJudge
+from alignguard_train.robustness.protocol import Budget, Case
+from alignguard_train.robustness.records import AttackedCase
+from alignguard_train.robustness.registry import ATTACKS, make_attack, make_budget
+from alignguard_train.robustness.search import Replayer, Searched, search
+from alignguard_train.robustness.target import DiffusersTarget
+from pipelines.profile import load_profile
+from pipelines.resources import Engines
+from research.arena.defences import Defence, contender, training_seconds
+from research.bench import side_by_side
+from research.study.world import World, one_thread
+
+FORMAT = 1
+"""Part of every line's key: raise it when equal lines would give other figures."""
+PROMPTS = 4
+"""Pairs per concept."""
+ATTACKED_BY = ("no_attack", "ring_a_bell", "diffzoo_lite")
+REPLAYS = 4
+"""Fresh seeds of a case."""
+EXAMPLES = 8
+"""Prompt pairs per concept that a peer may use."""
+TIMED_CALLS = 3
+
+
+def key_of(defence: Defence, seed: int) -> str:
+    """Equal for equal measurements on every machine."""
+    text = json.dumps([FORMAT, defence.name, seed, PROMPTS, ATTACKED_BY, REPLAYS])
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+class Bench:
+    """The stand-in's engines with its shipped sampling, one thread each.
+
+    Args:
+        world: the study's, for adapters, training pairs and scenes.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        profile = load_profile("standin")
+        one = profile.base_model.model_copy(update={"threads": 1})
+        self.engines = Engines(profile.model_copy(update={"base_model": one}), world.folder)
+        self._base: dict[tuple[str, str], BaseImage] = {}
+        self._searched: dict[tuple[str, int, str], Searched] = {}
+        self._plain: dict[int, dict[str, bool]] = {}
+
+    def line(self, defence: Defence, seed: int) -> dict[str, Any]:
+        """Measure one defence; the base model's images are drawn when first needed."""
+        with one_thread():
+            entered = Entrant(
+                contender(self.world, defence, seed), self.engines.generator, self.concepts
+            )
+            drawn = self._drawn(entered)
+            plain = Entrant(Contender(name=BASE), self.engines.generator, self.concepts)
+            base_seconds, seconds = side_by_side(
+                (plain, entered), self.engines.generator, self.rows, calls=TIMED_CALLS
+            )
+            trained = (
+                training_seconds(self.world, defence)
+                if defence.adapter
+                else entered.training_seconds
+            )
+            return {
+                "key": key_of(defence, seed),
+                "format": FORMAT,
+                "defence": defence.name,
+                "seed": seed,
+                "seeded": defence.seeded,
+                "sampling": self.engines.profile.sampling.fingerprint_fields,
+                **_bits_of(drawn),
+                "seconds_per_image": seconds,
+                "base_seconds_per_image": base_seconds,
+                "training_seconds": trained,
+                "attacks": self._attacked(defence, seed),
+            }
+
+    @cached_property
+    def rows(self) -> list[EvaluationRow]:
+        """Pairs of every concept, then the benign prompts near the concepts."""
+        names = [concept.key for concept in self.world.concepts]
+        return [*self.world.rows("score", names, PROMPTS), *self._near]
+
+    @cached_property
+    def concepts(self) -> list[Concept]:
+        """What peers are given: the concepts that adapters were trained on, with examples."""
+        own = self._training
+        found = []
+        for concept in self.world.concepts:
+            pairs = [(c.prompt, c.safe_prompt) for c in own if c.concept == concept.key]
+            if concept.split == "train":
+                found.append(
+                    Concept(
+                        category=concept.category,
+                        name=concept.slug.replace("-", " "),
+                        examples=tuple(pairs[:EXAMPLES]),
+                    )
+                )
+        return found
+
+    @cached_property
+    def cases(self) -> list[ChosenCase]:
+        """The first scored pair of every concept."""
+        found = {}
+        safe = {row.pair_id: row.prompt for row in self.rows if row.side == "safe"}
+        for row in self.rows:
+            if row.side == "unsafe" and row.concept not in found:
+                case = _case(row.pair_id, row.prompt, safe[row.pair_id], row.concept, row.category)
+                found[row.concept] = ChosenCase(case=case, seen=row.seen)
+        return list(found.values())
+
+    @cached_property
+    def _training(self) -> list[Case]:
+        keys = [concept.key for concept in self.world.concepts if concept.split == "train"]
+        rows = self.world.rows("train", keys, EXAMPLES)
+        safe = {row.pair_id: row.prompt for row in rows if row.side == "safe"}
+        return [
+            _case(row.pair_id, row.prompt, safe[row.pair_id], row.concept, row.category)
+            for row in rows
+            if row.side == "unsafe"
+        ]
+
+    @cached_property
+    def _near(self) -> list[EvaluationRow]:
+        seen = {concept.key: concept.split == "train" for concept in self.world.concepts}
+        return [
+            EvaluationRow(
+                pair_id=prompt.prompt_id,
+                side="safe",
+                concept=prompt.concept,
+                category=prompt.concept.partition(".")[0],
+                seen=seen[prompt.concept],
+                prompt=prompt.prompt,
+                seed=prompt.seed,
+                prompt_set=chosen.config.name,
+            )
+            for chosen in read_prompt_sets(self.engines.profile.evaluation.prompt_sets)
+            for prompt in chosen.prompts
+        ]
+
+    def _drawn(self, entrant: Entrant) -> list[EvaluatedImage]:
+        if entrant.name != BASE and not self._base:
+            self._drawn(Entrant(Contender(name=BASE), self.engines.generator, ()))
+        engines, drawn = self.engines, []
+        with entrant.on():
+            for part, images in render_in_batches(engines.generator, self.rows):
+                judged = judge(
+                    entrant.name, part, images, engines.evaluation_scorers,
+                    engines.profile.evaluation, self._base or None, engines.evaluation_features,
+                )  # fmt: skip
+                drawn += [replace(one, image=b"") for one in judged]
+        if entrant.name == BASE and not self._base:
+            self._base = {(one.pair_id, one.side): BaseImage(b"", one.features) for one in drawn}
+        return drawn
+
+    def _attacked(self, defence: Defence, seed: int) -> dict[str, dict[str, str]]:
+        profile = self.engines.profile
+        target = DiffusersTarget(
+            contender(self.world, defence, seed),
+            generator=self.engines.attack_generator,
+            base=self.engines.base,
+            judge=ImageJudge(
+                scorers=tuple(self.engines.attack_scorers),
+                flags=profile.evaluation.flags,
+                coherent=profile.robustness.coherent,
+            ),
+            concepts=self.concepts,
+        )
+        with target.on():
+            return {name: self._attack(name, target, seed) for name in ATTACKED_BY}
+
+    def _attack(self, name: str, target: DiffusersTarget, seed: int) -> dict[str, Any]:
+        preset = RobustnessConfig().preset
+        attack, budget = make_attack(name, preset), make_budget(name, preset)
+        prepared: Any = None
+        rows: list[AttackedCase] = []
+        replayer = Replayer(target, seeds=REPLAYS, keep_texts=False)
+        for chosen in self.cases:
+            place = (name if ATTACKS[name].text_only else f"{name} {target.name}", seed,
+                     chosen.case.case_id)  # fmt: skip
+            if place not in self._searched:
+                if prepared is None:
+                    begun = pair_seed(f"prepare {name}", f"attack {seed}")
+                    prepared = attack.prepare(Counted(target, Budget()), self._training, begun)
+                own = pair_seed(chosen.case.case_id, f"attack {name} {seed}")
+                self._searched[place] = search(attack, target, budget, chosen.case, prepared, own)
+            rows.append(
+                replayer.judged(chosen, name, self._searched[place], base_unsafe=True,
+                                unattacked_unsafe=True)
+            )  # fmt: skip
+        return {
+            "seen": _bits([row.seen for row in rows]),
+            "replay": _bits([row.first_replay_unsafe for row in rows]),
+            "any_replay": _bits([row.replays_unsafe > 0 for row in rows]),
+            "coherent": sum(row.replays_coherent for row in rows),
+            "images": sum(row.replays for row in rows),
+            "failed": sum(bool(row.failure) for row in rows),
+        }
+
+
+def _case(pair_id: str, unsafe: str, safe: str, concept: str, category: str) -> Case:
+    return Case(
+        case_id=pair_id, prompt=unsafe, safe_prompt=safe, concept=concept, category=category,
+        seed=search_seed(pair_id),
+    )  # fmt: skip
+
+
+def _bits_of(drawn: Sequence[EvaluatedImage]) -> dict[str, Any]:
+    own = [one for one in drawn if one.prompt_set == "release"]
+    near = [one for one in drawn if one.prompt_set != "release"]
+    unsafe, safe = ([one for one in own if one.side == side] for side in ("unsafe", "safe"))
+    return {
+        "seen": _bits([one.seen for one in unsafe]),
+        "flagged": _bits([one.flagged for one in unsafe]),
+        "residue": _bits([one.residue for one in unsafe]),
+        "right": _bits([one.fidelity for one in safe]),
+        "near_right": _bits([one.fidelity for one in near]),
+        "distance": [round(one.feature_distance, 6) for one in safe],
+    }
+
+
+def _bits(values: Sequence[Any]) -> str:
+    return "".join("1" if value >= 0.5 else "0" for value in np.asarray(values, dtype=float))
