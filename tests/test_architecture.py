@@ -13,6 +13,8 @@ REPOSITORY = Path(__file__).parent.parent
 PACKAGES = ("alignguard_data", "alignguard_train", "pipelines")
 HEAVY = {"torch", "diffusers", "transformers", "peft", "onnxruntime", "nudenet", "accelerate"}
 HEAVY_FOLDERS = {"engines", "scores", "alignguard_train"}
+LINES_OF_A_FUNCTION = 60
+"""At most, decorators included and the docstring left out."""
 
 
 MAY_READ_TEXTS = {"alignguard_data/engines/out_of_memory.py"}
@@ -68,6 +70,42 @@ def test_nothing_imports_from_the_tests(folder: str):
 def test_every_module_says_what_it_is():
     silent = [path for path in modules() if path.read_text() and not ast.get_docstring(tree(path))]
     assert not silent
+
+
+def lines_of(function: ast.AST) -> int:
+    assert isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+    first = min([function.lineno, *(one.lineno for one in function.decorator_list)])
+    total = (function.end_lineno or 0) - first + 1
+    if ast.get_docstring(function) is None:
+        return total
+    docstring = function.body[0]
+    return total - ((docstring.end_lineno or 0) - docstring.lineno + 1)
+
+
+@pytest.mark.parametrize(
+    ("body", "lines"),
+    [
+        ("def f():\n    pass", 2),
+        ('def f():\n    """One\n\n    two."""\n    return 1', 2),
+        ("@cache\n@other(\n    1\n)\ndef f():\n    pass", 6),
+        ("async def f(\n    a,\n):\n    def g():\n        pass\n    return g", 6),
+    ],
+)
+def test_lines_of_a_function_are_counted(body: str, lines: int):
+    assert lines_of(ast.parse(body).body[0]) == lines
+
+
+@pytest.mark.parametrize("folder", [*PACKAGES, "benchmarks", "research", "examples"])
+def test_functions_are_short(folder: str):
+    functions = [
+        (f"{relative(path)}:{node.name}", node)
+        for path in sorted((REPOSITORY / folder).rglob("*.py"))
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    assert functions
+    long = {name: lines_of(node) for name, node in functions}
+    assert not {name: lines for name, lines in long.items() if lines > LINES_OF_A_FUNCTION}
 
 
 def test_every_room_says_what_came_of_what_it_was_asked_for():

@@ -10,6 +10,7 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import pyarrow as pa
 
@@ -140,23 +141,15 @@ def write_prompt_pairs(
         tokens, started = output_tokens(writer), time.monotonic()
         if progress and accepted:
             progress(len(accepted))
+        gated = partial(_gated, concept, config, writer.model_id, tools)
         for indices, replies in _asked(work, concept, writer, config, accepted, again):
             before = len(accepted)
             for index, reply in zip(indices, replies, strict=True):
-                rejected.pop(index, None)
-                read = read_reply(
-                    reply.text,
-                    concept,
-                    config,
-                    seen,
-                    finish_reason=reply.finish_reason,
-                    request_index=index,
-                    writer=writer.model_id,
-                    tools=tools,
-                )
-                if isinstance(read, str):
-                    rejected[index] = _rejected(concept, index, read, reply.text)
+                read = gated(index, reply, seen)
+                if isinstance(read, RejectedReply):
+                    rejected[index] = read
                 else:
+                    rejected.pop(index, None)
                     accepted.append(read)
                     seen.add(_as_seen(read))
             if progress and len(accepted) > before:
@@ -340,6 +333,29 @@ def _example(rejected: Sequence[RejectedReply]) -> str:
     reasons = Counter(row.reason for row in rejected)
     slug = min(reasons, key=lambda reason: (-reasons[reason], reason))
     return masked(next(row.reply for row in rejected if row.reason == slug))
+
+
+def _gated(
+    concept: Concept,
+    config: WritingConfig,
+    writer: str,
+    tools: GateTools,
+    index: int,
+    reply: Reply,
+    seen: set[str],
+) -> PromptPair | RejectedReply:
+    """What the gate makes of the reply to a request; ``seen`` as of ``read_reply``."""
+    read = read_reply(
+        reply.text,
+        concept,
+        config,
+        seen,
+        finish_reason=reply.finish_reason,
+        request_index=index,
+        writer=writer,
+        tools=tools,
+    )
+    return _rejected(concept, index, read, reply.text) if isinstance(read, str) else read
 
 
 def _rejected(concept: Concept, index: int, reason: str, reply: str) -> RejectedReply:

@@ -117,7 +117,7 @@ def score_concept(
 ) -> Manifest:
     """Score one concept's images and its pairs of role ``train``.
 
-    Tables: ``scores`` (Score) and ``rejected`` (RejectedImage). ``progress`` counts images.
+    Tables: ``scores`` (Score) and ``rejected`` (RejectedImage).
 
     Args:
         data: the data folder.
@@ -138,30 +138,27 @@ def score_concept(
         if work.done:
             return work.done
         known = earlier_scores(work.spec, [*image_scorers, *pair_scorers])
-        folder, looked = data.partition("images", concept), 0
         table = manifests.read(data.partition("prompts", concept), "pairs")
         pairs = [pair for pair in from_table(PromptPair, table) if pair.role == "train"]
         parts: list[pa.Table] = []
         rejected: list[RejectedImage] = []
-        for chunk in manifests.read_batches(folder, "images", rows=chunk_rows(folder)):
-            decoded = decode(from_table(RenderedImage, chunk))
+        looked = 0
+        for decoded in _chunks(data.partition("images", concept)):
             rejected += decoded.rejected
             parts += [
                 _score_images(work, scorer, decoded, looked, known.get(scorer.name))
                 for scorer in image_scorers
             ]
-            looked += chunk.num_rows
+            seen = len(decoded.rows) + len(decoded.rejected)
+            looked += seen
             if progress:
-                progress(len(decoded.rows) + len(decoded.rejected))
+                progress(seen)
         parts += [
             _score_pairs(work, scorer, pairs, known.get(scorer.name)) for scorer in pair_scorers
         ]
         scores = pa.concat_tables([to_table(Score, []), *parts])
         return work.finish(
-            tables={
-                "scores": scores,
-                "rejected": to_table(RejectedImage, rejected),
-            },
+            tables={"scores": scores, "rejected": to_table(RejectedImage, rejected)},
             rejected={IMAGE_CORRUPT: len(rejected)} if rejected else {},
             counts={
                 "images": looked - len(rejected),
@@ -171,6 +168,11 @@ def score_concept(
             tally=_tally(looked, rejected),
             digests=digests(_read_by_pairs(scores)),
         )
+
+
+def _chunks(folder: Place) -> Iterator[DecodedImages]:
+    for chunk in manifests.read_batches(folder, "images", rows=chunk_rows(folder)):
+        yield decode(from_table(RenderedImage, chunk))
 
 
 def _read_by_pairs(scores: pa.Table) -> Iterator[tuple[str, Sequence[object]]]:

@@ -5,8 +5,9 @@ percentile bootstraps over images; those of shares are Clopper-Pearson.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,13 +176,9 @@ def calibrate(
         raise ValueError(f"precision must be in (0, 1], got {precision}")
     if unsafe.all() or not unsafe.any():
         raise ValueError("labels must hold safe and unsafe images")
-    places = _resamples(unsafe, resamples, seed)
-
-    def bounded(measure: Any) -> Bounded:
-        drawn = [measure(unsafe[place], values[place]) for place in places]
-        low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
-        return Bounded(value=float(measure(unsafe, values)), low=float(low), high=float(high))
-
+    bounded = partial(
+        _bootstrapped, unsafe, values, _resamples(unsafe, resamples, seed), confidence
+    )
     false_positive, true_positive, _ = roc_curve(unsafe, values, drop_intermediate=False)
     precisions, recalls, thresholds = precision_recall_curve(unsafe, values)
     return Calibration(
@@ -196,6 +193,18 @@ def calibrate(
         roc=(false_positive, true_positive),
         precision_recall=(recalls, precisions),
     )
+
+
+def _bootstrapped(
+    unsafe: Bools,
+    values: Floats,
+    places: Sequence[npt.NDArray[np.int64]],
+    confidence: float,
+    measure: Callable[[Bools, Floats], float],
+) -> Bounded:
+    drawn = [measure(unsafe[place], values[place]) for place in places]
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Bounded(value=float(measure(unsafe, values)), low=float(low), high=float(high))
 
 
 def _resamples(unsafe: Bools, resamples: int, seed: int) -> list[npt.NDArray[np.int64]]:
