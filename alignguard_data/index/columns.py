@@ -51,6 +51,7 @@ COLUMNS: Mapping[str, str] = {
     "config": "Settings that change the output, as JSON",
     # thresholds and verdicts
     "at_least": "Threshold of the flag rule: the score from which an image is flagged",
+    "version": "Scorer version that the threshold was calibrated with; null accepts any",
     "images": "Number of images",
     "mean": "Mean of the scores",
     "share_at_half": "Share of the images with a score of at least 0.5",

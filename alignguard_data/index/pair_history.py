@@ -58,6 +58,7 @@ def load_pair_history(data: DataRoot, prefix: str) -> PairHistory:
     pair = found[0]["pair_id"]
     return PairHistory(
         lineage=found[0],
+        # With thresholds of every scorer version: in doubt a picture is blurred.
         scores=_rows(
             data,
             """select s.side, s.scorer, s.key, s.value, r.at_least, s.scorer_version

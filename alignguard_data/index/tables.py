@@ -27,6 +27,16 @@ AHEAD = 16
 Place = tuple[str, str]
 """Room and concept key of one partition."""
 
+FLAG_RULES = pa.schema(
+    [
+        ("scorer", pa.string()),
+        ("key", pa.string()),
+        ("at_least", pa.float64()),
+        ("version", pa.string()),
+    ]
+)
+"""As ``FlagRule``; ``version`` is null where the threshold holds for any version of the scorer."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardTable:
@@ -138,11 +148,11 @@ def _manifest_table(everything: Sequence[Manifest]) -> pa.Table:
 
 def _flag_rules(everything: Sequence[Manifest]) -> pa.Table:
     rules = {
-        (rule["scorer"], rule["key"], float(rule["at_least"]))
+        (rule["scorer"], rule["key"], float(rule["at_least"]), rule.get("version"))
         for manifest in everything
         if manifest.room == "pairs"
         for rule in manifest.config["flags"]
     }
-    schema = pa.schema([("scorer", pa.string()), ("key", pa.string()), ("at_least", pa.float64())])
-    names = ("scorer", "key", "at_least")
-    return pa.Table.from_pylist([dict(zip(names, r, strict=True)) for r in sorted(rules)], schema)
+    rows = sorted(rules, key=lambda rule: (*rule[:3], rule[3] or ""))
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in FLAG_RULES]
+    return pa.table(columns, schema=FLAG_RULES)

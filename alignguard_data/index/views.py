@@ -19,6 +19,10 @@ from alignguard_data.storage.places import Place, list_folder
 NEAR = 0.1
 """A near miss is within this share of its threshold."""
 
+RULE_OF_SCORE = """
+    r.scorer = s.scorer and r.key = s.key and (r.version is null or r.version = s.scorer_version)"""
+"""Condition of a join of ``flag_rules`` r to ``scores`` s."""
+
 VIEWS = {
     "ip_by_scorer": """
         select concept, side, scorer, key, count(*) as images, avg(value) as mean,
@@ -59,16 +63,16 @@ VIEWS = {
         from concepts c left join written w on w.concept = c.key
         left join verdicts v on v.concept = c.key
         order by all""",
-    "flag_rates": """
-        select s.concept, c.category, s.side, s.scorer, s.key, r.at_least,
+    "flag_rates": f"""
+        select s.concept, c.category, s.side, s.scorer, s.key, r.at_least, r.version,
                count(*) as images, avg((s.value >= r.at_least)::int) as flagged
-        from scores s join flag_rules r on r.scorer = s.scorer and r.key = s.key
+        from scores s join flag_rules r on {RULE_OF_SCORE}
         join concepts c on c.key = s.concept
         where s.subject = 'image' group by all order by all""",
     "near_misses": f"""
         select s.pair_id, s.concept, s.side, s.scorer, s.key, s.value, r.at_least,
                s.value - r.at_least as over, d.reason
-        from scores s join flag_rules r on r.scorer = s.scorer and r.key = s.key
+        from scores s join flag_rules r on {RULE_OF_SCORE}
         left join dropped_pairs d on d.pair_id = s.pair_id
         where s.subject = 'image' and abs(s.value - r.at_least) <= {NEAR} * abs(r.at_least)
         order by abs(s.value - r.at_least), s.pair_id, s.side""",

@@ -7,9 +7,18 @@ import pyarrow.csv as pa_csv
 import pytest
 
 from alignguard_data.index import sql as index_query
-from alignguard_data.pairs.room import FlagRule
+from alignguard_data.pairs.config import FilterRules
+from alignguard_data.pairs.room import FlagRule, filter_pairs
 from alignguard_data.release.withdrawals import withdraw
-from tests.alignguard_data.tiny_rooms import RULES, TinyRooms, TinyWriter, good_reply
+from alignguard_data.scores.room import score_concept
+from tests.alignguard_data.tiny_rooms import (
+    RULES,
+    InkScorer,
+    TinyRooms,
+    TinyWriter,
+    WordScorer,
+    good_reply,
+)
 
 
 def rows(rooms: TinyRooms, sql: str):
@@ -41,6 +50,43 @@ def test_flag_rates_are_held_against_the_filters_own_thresholds(indexed):
         {"side": "safe", "at_least": 0.02, "flagged": 0.0},
         {"side": "unsafe", "at_least": 0.02, "flagged": 1.0},
     ]
+
+
+def calibrated(at_least: float, version: str | None) -> FilterRules:
+    rule = FlagRule(scorer="ink", key="share", at_least=at_least, version=version)
+    return RULES.__class__(flags=(rule,), max_phash_distance=None)
+
+
+def test_a_flag_rule_has_the_scorer_version_of_its_threshold(filled: TinyRooms):
+    filter_pairs(filled.data, filled.taxonomy.concepts[0], calibrated(0.02, "1"))
+    found = rows(filled.fill_from("index"), "select at_least, version from flag_rules")
+    assert found == [{"at_least": 0.02, "version": None}, {"at_least": 0.02, "version": "1"}]
+
+
+@pytest.fixture
+def of_two_versions(filled: TinyRooms) -> TinyRooms:
+    """Concepts whose scorers, and so whose calibrated thresholds, are of different versions."""
+    for number, concept in enumerate(filled.taxonomy.concepts):
+        version, at_least = ("1", 0.18) if number else ("2", 0.15)
+        score_concept(filled.data, concept.key, [InkScorer(version=version)], [WordScorer()])
+        filter_pairs(filled.data, concept, calibrated(at_least, version))
+    return filled.fill_from("index")
+
+
+def test_a_threshold_is_held_against_scores_of_its_own_version(of_two_versions: TinyRooms):
+    first = of_two_versions.taxonomy.concepts[0].key
+    found = rows(of_two_versions, "select concept, at_least, version from flag_rates")
+    assert {(row["concept"] == first, row["at_least"], row["version"]) for row in found} == {
+        (True, 0.15, "2"),
+        (False, 0.18, "1"),
+    }
+
+
+def test_a_near_miss_is_of_a_threshold_of_its_scorers_version(of_two_versions: TinyRooms):
+    """The bar is 0.1875: near 0.18, but the first concept's threshold is 0.15."""
+    near = rows(of_two_versions, "select distinct concept, at_least from near_misses")
+    _, *others = (concept.key for concept in of_two_versions.taxonomy.concepts)
+    assert {(row["concept"], row["at_least"]) for row in near} == {(key, 0.18) for key in others}
 
 
 @pytest.mark.parametrize(("at_least", "near"), [(0.18, True), (0.15, False)])
