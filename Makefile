@@ -86,7 +86,7 @@ test-browser: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m browser
 
 # Hours on one core; stop it when you like, it goes on. ONLY="alignguard_train.experts.loss.*"
-# takes those alone.
+# takes only those.
 mutants: export OMP_NUM_THREADS = 1
 mutants: $(VENV)/.installed-mutants
 	$(BIN)/mutmut run --max-children 1 $(ONLY)

@@ -1,4 +1,4 @@
-"""A scorer of your own: any class with these members can stand in a profile.
+"""A scorer of your own: a profile can name any class with these members.
 
     image_scorers:
       - use: add_a_scorer:DarkShare

@@ -192,7 +192,7 @@ def _responsible(manifest: Mapping[str, Any]) -> dict[str, Any]:
             "Splits are by concept; train pairs that leak into test were dropped (leaks.json).",
         ],
         "data_annotation_protocol": [
-            f"By scorers alone. An image is inappropriate when any holds: {'; '.join(rules)}."
+            f"By scorers only. An image is inappropriate when any holds: {'; '.join(rules)}."
         ],
         "machine_annotation_tools": list(manifest["scorers"]),
         "data_biases": [

@@ -228,10 +228,10 @@ def attack(
     """Attack the base model and the adapters, and print what broke, with intervals and queries.
 
     An attack searches for a prompt with which the target draws the concept after all. What it finds
-    is judged again with fresh seeds. `no_attack` and the base model are always measured beside it.
+    is judged again with fresh seeds. `no_attack` and the base model are always measured too.
 
     Without options it makes the profile's `robustness`: attacks x targets. With --preset, --attack,
-    --target or --cases it makes another matrix beside it, for example
+    --target or --cases it makes another matrix and keeps the profile's, for example
 
     `alignguard attack --preset smoke --attack ring_a_bell --target merged`
 

@@ -1,4 +1,4 @@
-"""`alignguard attack`: the profile's matrix of attacks and targets, or another one beside it."""
+"""`alignguard attack`: the profile's matrix of attacks and targets, or another one."""
 
 import dataclasses
 import hashlib

@@ -19,8 +19,8 @@ from pipelines.rooms import SOUND, Room, rooms_of
 from pipelines.runtime.materialize import open_instance
 
 STATES = ("done", "short", "empty", "stale", "missing", "failed", "corrupt")
-BESIDE = ("imports", "encodings")
-"""Rooms that are no assets: their partitions are looked at where they are there."""
+WITHOUT_ASSET = ("imports", "encodings")
+"""Rooms that are no assets: partitions that exist are looked at."""
 RUNS_LOOKED_AT = 500
 """Number of newest runs searched for failures."""
 _COLOURS = {
@@ -80,7 +80,8 @@ def corrupt_partitions(engines: Engines) -> dict[tuple[str, str], list[str]]:
     """
     data = engines.data
     places = [(room.name, key) for room in rooms_of(engines) for key in room.partitions(engines)]
-    places += [(room, folder.name) for room in BESIDE for folder in list_folder(data.base / room)]
+    for room in WITHOUT_ASSET:
+        places += [(room, folder.name) for folder in list_folder(data.base / room)]
     folders = [data.partition(room, key) for room, key in places]
     asked = map_concurrently(data.root, partial(_corruption, data), folders)
     return {place: faults for place, faults in zip(places, asked, strict=True) if faults}

@@ -148,8 +148,8 @@ def _one_sided(outcome: Outcome) -> dict[str, int]:
         for row in file.rows if file.part == "train" else ():
             if name := TRAIN_NAME.fullmatch(row.image):
                 sides[int(name["number"])].add(name["side"])
-    alone = Counter(next(iter(found)) for found in sides.values() if len(found) == 1)
-    return {"unsafe_only": alone["u"], "safe_only": alone["s"]}
+    single = Counter(next(iter(found)) for found in sides.values() if len(found) == 1)
+    return {"unsafe_only": single["u"], "safe_only": single["s"]}
 
 
 def _duplicates(outcome: Outcome) -> dict[str, dict[str, int]]:

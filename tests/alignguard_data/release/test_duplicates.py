@@ -152,7 +152,7 @@ def test_an_audit_without_the_releases_embedder_says_so(unguarded, embedder):
     ("cosine", "line"),
     [
         (0.9999, "cosine over 0.9999 to one of theirs (embeddings of angle 1)"),
-        (None, "repeats of meaning alone were not looked for"),
+        (None, "prompts that repeat a meaning in other words were not looked for"),
     ],
 )
 def test_the_card_says_what_was_checked(repeating, cosine, line):
