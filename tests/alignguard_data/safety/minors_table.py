@@ -489,6 +489,12 @@ a woman (14 second row)
 looks 14 second from left
 turning 14 second from left
 under 14 second row
+under 16 second graders
+under 16-second graders
+under 16 second cousins
+under 16-second cousins
+under 16 second team
+under 16, second delay
 """)
 
 DISGUISED = _lines("""
@@ -744,6 +750,13 @@ under 16 metre wall
 under 16 in tall
 under 10%
 under 5 minutes
+under 16 minute walk
+under 16-minute walk
+under 17 hour shift
+under 17-hour shift
+under 16 day trip
+under 17 month lease
+under 16 seconds delay
 under 12 inches
 below 10 degrees
 below 3 windows
