@@ -15,6 +15,7 @@ from alignguard_data.contracts.protocols import (
     TextEmbedder,
     TextGenerator,
 )
+from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.engines.diffusion.generator import DiffusersImageGenerator
 from alignguard_data.engines.language import LanguageIdentifier
 from alignguard_data.engines.tokens import TokenCounter
@@ -82,27 +83,20 @@ class Engines:
     @cached_property
     def generator(self) -> DiffusersImageGenerator:
         """The base model, ready to render."""
-        choice = self.profile.base_model
-        return DiffusersImageGenerator(
-            model=resolve_model(choice.model),
-            revision=choice.revision,
-            sampling=self.profile.sampling,
-            device=self._device,
-            dtype=choice.dtype,
-            threads=choice.threads,
-            vae=resolve_model(choice.vae) if choice.vae else None,
-            vae_revision=choice.vae_revision,
-            speed=choice.speed,
-        )
+        return self._generator(self.profile.sampling)
 
     @cached_property
     def attack_generator(self) -> DiffusersImageGenerator:
         """The base model for attacks, which ask for a few images at a time."""
-        choice, few = self.profile.base_model, self.profile.robustness.batch_size
+        few = self.profile.robustness.batch_size
+        return self._generator(dataclasses.replace(self.profile.sampling, batch_size=few))
+
+    def _generator(self, sampling: Sampling) -> DiffusersImageGenerator:
+        choice = self.profile.base_model
         return DiffusersImageGenerator(
             model=resolve_model(choice.model),
             revision=choice.revision,
-            sampling=dataclasses.replace(self.profile.sampling, batch_size=few),
+            sampling=sampling,
             device=self._device,
             dtype=choice.dtype,
             threads=choice.threads,

@@ -5,10 +5,10 @@ import dagster as dg
 from alignguard_data.storage import manifest as manifests
 from alignguard_train.evaluation.report.plots import training_curves
 from alignguard_train.experts.room import TENSORBOARD, board_of, make_expert
+from pipelines.assets.on_release import on_release
 from pipelines.resources import Engines
 from pipelines.rooms import expert_categories, expert_recipe, held_out_ip, other_categories
 from pipelines.runtime.progress import Meter
-from pipelines.runtime.ray_cluster import op_tags
 from pipelines.ui.columns import file_columns
 from pipelines.ui.metadata import describe, pictures
 
@@ -16,14 +16,10 @@ from pipelines.ui.metadata import describe, pictures
 def experts_asset(engines: Engines, categories: dg.PartitionsDefinition) -> dg.AssetsDefinition:
     """Build the asset for one profile."""
 
-    @dg.asset(
-        key_prefix=engines.profile.name,
-        deps=[dg.AssetKey([engines.profile.name, "release"])],
-        partitions_def=categories,
-        pool="trainers",
-        op_tags=op_tags(engines.profile.ray, "experts"),
-        group_name="alignment",
-        kinds={"pytorch"},
+    @on_release(
+        engines,
+        categories,
+        room="experts",
         description="One LoRA expert per category (and `all-single`, trained on all of them).",
     )
     def experts(

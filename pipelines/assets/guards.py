@@ -3,23 +3,19 @@
 import dagster as dg
 
 from alignguard_train.guards.room import make_guard
+from pipelines.assets.on_release import on_release
 from pipelines.resources import Engines
 from pipelines.runtime.progress import Meter
-from pipelines.runtime.ray_cluster import op_tags
 from pipelines.ui.metadata import describe
 
 
 def guards_asset(engines: Engines, kinds: dg.PartitionsDefinition) -> dg.AssetsDefinition:
     """Build the asset for one profile."""
 
-    @dg.asset(
-        key_prefix=engines.profile.name,
-        deps=[dg.AssetKey([engines.profile.name, "release"])],
-        partitions_def=kinds,
-        pool="trainers",
-        op_tags=op_tags(engines.profile.ray, "guards"),
-        group_name="alignment",
-        kinds={"pytorch"},
+    @on_release(
+        engines,
+        kinds,
+        room="guards",
         description="One guard of prompts per partition, with its threshold and its measures.",
     )
     def guards(
