@@ -32,12 +32,16 @@ IMAGES = ["adapter", "prompt_set", "side", "seen", "prompt", "flagged", "fidelit
 def guard_sources(
     data: DataRoot, evaluation: Source | None, states: Mapping[str, str] | None = None
 ) -> list[Source]:
-    """One source per trained guard; none without an evaluation to compute it from.
+    """One source per trained guard.
 
     Args:
         data: the data root.
         evaluation: of the evaluation room; its base model has the images behind the guard.
         states: of guards by name, as of :func:`alignguard_train.arena.sources.read_sources`.
+
+    Returns:
+        Sources by the guard's name, one with its fault if it cannot be read; none without an
+        evaluation to compute them from.
     """
     if evaluation is None or evaluation.fault:
         return []

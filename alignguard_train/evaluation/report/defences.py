@@ -28,6 +28,9 @@ def defence_cells(folder: Place, manifest: Manifest) -> list[Cell]:
     Args:
         folder: the partition.
         manifest: its manifest.
+
+    Returns:
+        One cell a figure; feature distances instead of pixel distances where there are both.
     """
     found = [
         _cell(row["adapter"], column, row, over)
