@@ -94,15 +94,7 @@ def spec(
         ConfigError: thresholds were calibrated with another scorer version.
     """
     _check_scorers(scorers, config)
-    inputs = _prompts_read(data, config)
-    for name, path in adapters.items():
-        if path is not None and not path.is_file():
-            raise InputMissing(f"adapter {name} does not exist yet: {path}")
-        inputs[f"adapter {name}"] = file_revision(path) if path else ""
-    for chosen in config.prompt_sets:
-        if not Path(chosen.path).is_file():
-            raise InputMissing(f"prompt set {chosen.name} does not exist: {chosen.path}")
-        inputs[f"prompt set {chosen.name}"] = sha256_file(Path(chosen.path))
+    inputs = {**_prompts_read(data, config), **_files_read(adapters, config)}
     settings = dataclasses.asdict(config)
     if not config.peers:
         del settings["peers"], settings["peer_params"]
@@ -142,6 +134,20 @@ def _prompts_read(data: DataRoot, config: EvaluationConfig) -> dict[str, str]:
         raise InputMissing(str(error)) from error
     found = digests((PROMPTS, dataclasses.astuple(row)) for row in rows)
     return {PROMPTS: found.get(PROMPTS, ""), **(train_rows(data) if config.peers else {})}
+
+
+def _files_read(adapters: Mapping[str, Path | None], config: EvaluationConfig) -> dict[str, str]:
+    """Revisions of adapter files, empty for the base model, and hashes of prompt sets."""
+    found: dict[str, str] = {}
+    for name, path in adapters.items():
+        if path is not None and not path.is_file():
+            raise InputMissing(f"adapter {name} does not exist yet: {path}")
+        found[f"adapter {name}"] = file_revision(path) if path else ""
+    for chosen in config.prompt_sets:
+        if not Path(chosen.path).is_file():
+            raise InputMissing(f"prompt set {chosen.name} does not exist: {chosen.path}")
+        found[f"prompt set {chosen.name}"] = sha256_file(Path(chosen.path))
+    return found
 
 
 def _check_scorers(scorers: Sequence[ImageScorer], config: EvaluationConfig) -> None:

@@ -24,6 +24,7 @@ from alignguard_train.experts.reader import ROOM
 
 if TYPE_CHECKING:
     from alignguard_train.adapters.lora import Lora
+    from alignguard_train.experts.trainer import TrainedExpert
 
 TENSORBOARD = "tensorboard"
 FORMAT = 3
@@ -94,11 +95,10 @@ def make_expert(
 ) -> Manifest:
     """Train one expert on the release's train pairs of ``categories``, unless it is up to date.
 
-    Hard negatives are left out: hardening goes on with them from here.
-
-    The partition holds the adapter in diffusers' and in kohya's format, a model card and the table
-    "history"; TensorBoard's files are next to them and enter no content id. With several
-    ``processes`` each takes its share of every step, on its own GPU where there are GPUs.
+    Hard negatives are left out: hardening goes on with them from here. The partition holds the
+    adapter in diffusers' and in kohya's format, a model card and the table "history"; TensorBoard's
+    files are next to them and enter no content id. With several ``processes`` each takes its share
+    of every step, on its own GPU where there are GPUs.
 
     Args:
         data: the data folder.
@@ -125,7 +125,6 @@ def make_expert(
         if work.done:
             return work.done
         from alignguard_train.experts.job import ExpertJob, train_job
-        from alignguard_train.experts.trainer import HISTORY
 
         job = ExpertJob(
             data=data,
@@ -139,22 +138,31 @@ def make_expert(
             repeats=dict.fromkeys(hard_rows(release_folder(data)), 0),
         )
         trained, pairs = train_job(job, processes, held_out_ip, progress)
-        columns = {"step": pa.array(range(len(trained.history)), pa.int64())}
-        for i, name in enumerate(HISTORY):
-            columns[name] = pa.array(trained.history[:, i].numpy())
-        last = dict(zip(HISTORY, trained.history[-10:].mean(dim=0).tolist(), strict=True))
-        return work.finish(
-            tables={"history": pa.table(columns)},
-            extra_files=_files(data, work, trained.lora, base),
-            counts={
-                "release": release_folder(data).name,
-                "release_content_id": manifests.require(data.partition("release")).content_id,
-                "pairs": pairs,
-                "resumed_at_step": trained.resumed_at,
-                **{f"last {name}": round(value, 5) for name, value in last.items()},
-            },
-            tally=Tally(wanted=pairs, made=pairs, unit="pairs"),
-        )
+        return _finish(data, work, trained, pairs, base)
+
+
+def _finish(
+    data: DataRoot, work: PartitionWork, trained: "TrainedExpert", pairs: int, base: BaseModel
+) -> Manifest:
+    """Write adapter, card and history; the counts have the means of the last ten steps."""
+    from alignguard_train.experts.trainer import HISTORY
+
+    columns = {"step": pa.array(range(len(trained.history)), pa.int64())}
+    for i, name in enumerate(HISTORY):
+        columns[name] = pa.array(trained.history[:, i].numpy())
+    last = dict(zip(HISTORY, trained.history[-10:].mean(dim=0).tolist(), strict=True))
+    return work.finish(
+        tables={"history": pa.table(columns)},
+        extra_files=_files(data, work, trained.lora, base),
+        counts={
+            "release": release_folder(data).name,
+            "release_content_id": manifests.require(data.partition("release")).content_id,
+            "pairs": pairs,
+            "resumed_at_step": trained.resumed_at,
+            **{f"last {name}": round(value, 5) for name, value in last.items()},
+        },
+        tally=Tally(wanted=pairs, made=pairs, unit="pairs"),
+    )
 
 
 def _files(data: DataRoot, work: PartitionWork, lora: "Lora", base: BaseModel) -> dict[str, Path]:

@@ -168,13 +168,7 @@ def train_module(
     Raises:
         EngineError: there is no pair, the base model is float16, NaN, or the chosen side diverged.
     """
-    if not len(encoded):
-        raise EngineError("no pair to train on: the release has none of this category")
-    if next(base.denoiser.parameters()).dtype == torch.float16:
-        raise EngineError(
-            "training in float16 needs a gradient scaler, which is not supported: use tf32, "
-            "bfloat16 or float32"
-        )
+    _check_trainable(base, encoded)
     first = group.rank == 0
     with base.products(), attach(base, recipe, seed) as adapter:
         optimizer = _optimizer(list(adapter.parameters.values()), recipe)
@@ -204,6 +198,16 @@ def train_module(
             weights=adapter.weights(),
             history=torch.tensor(history, dtype=torch.float64),
             resumed_at=resumed_at,
+        )
+
+
+def _check_trainable(base: BaseModel, encoded: EncodedPreferences) -> None:
+    if not len(encoded):
+        raise EngineError("no pair to train on: the release has none of this category")
+    if next(base.denoiser.parameters()).dtype == torch.float16:
+        raise EngineError(
+            "training in float16 needs a gradient scaler, which is not supported: use tf32, "
+            "bfloat16 or float32"
         )
 
 

@@ -5,7 +5,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignguard_data.contracts.protocols import Progress
 from alignguard_data.contracts.records import Concept, to_table
@@ -21,6 +21,10 @@ from alignguard_data.storage.tally import Tally
 from alignguard_train.base import BaseModel
 from alignguard_train.guards.config import GuardsConfig, settings_of
 from alignguard_train.guards.records import GuardMeasure, GuardScore
+
+if TYPE_CHECKING:
+    from alignguard_train.guards.files import GuardHeader
+    from alignguard_train.guards.training import Measured
 
 ROOM = "guards"
 FORMAT = 3
@@ -130,17 +134,7 @@ def make_guard(
             },
             extra_files={FILE: work.partial / FILE},
             rejected=parts.dropped,
-            counts={
-                "release": source.release,
-                "release_content_id": source.content_id,
-                **{
-                    f"threshold {name}": value
-                    for name, value in dataclasses.asdict(guard.header.threshold).items()
-                },
-                **_headline(measured.measures),
-                **measured.latency,
-                "training_seconds": round(seconds, 3),
-            },
+            counts={**_counts(guard.header, measured), "training_seconds": round(seconds, 3)},
             tally=Tally(wanted=1, made=1, unit="guards"),
         )
 
@@ -163,9 +157,17 @@ def guard_file(data: DataRoot, kind: str) -> Path:
     return cached_copy(folder / file.name, file.bytes)
 
 
-def _headline(measures: Sequence[GuardMeasure]) -> dict[str, float]:
-    """The areas of all splits, for the partition's counts."""
-    return {f"auc {one.split}": round(one.value, 4) for one in measures if one.measure == "auc"}
+def _counts(header: "GuardHeader", measured: "Measured") -> dict[str, Any]:
+    """The release, the threshold with its calibration, the areas of all splits, and the latency."""
+    threshold = dataclasses.asdict(header.threshold)
+    areas = [one for one in measured.measures if one.measure == "auc"]
+    return {
+        "release": header.release,
+        "release_content_id": header.release_content_id,
+        **{f"threshold {name}": value for name, value in threshold.items()},
+        **{f"auc {one.split}": round(one.value, 4) for one in areas},
+        **measured.latency,
+    }
 
 
 def _digest(concepts: Sequence[Concept]) -> str:

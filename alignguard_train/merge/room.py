@@ -4,7 +4,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -109,14 +109,10 @@ def make_merges(
     with open_partition(spec(data, categories, base, config)) as work:
         if work.done:
             return work.done
-        from alignguard_train.adapters.lora import load_lora, scaled
         from alignguard_train.encodings.room import shared_encodings
 
         hashes = _verified_experts(data, categories)
-        experts = [
-            scaled(load_lora(weights_of(data, key)), config.weights.get(key, 1.0))
-            for key in categories
-        ]
+        experts = _scaled_experts(data, categories, config)
         plain = dict.fromkeys(hard_rows(release_folder(data)), 0)
         encoded = shared_encodings(data, base, categories, flip=False, repeats=plain)
         files: dict[str, Path] = {}
@@ -138,15 +134,34 @@ def make_merges(
                 "truncation": pa.Table.from_pylist(errors, schema=TRUNCATION),
             },
             extra_files=files,
-            counts={
-                "release": release_folder(data).name,
-                "release_content_id": manifests.require(data.partition("release")).content_id,
-                "strategy": config.strategy,
-                "calibration": _calibration(encoded, categories, config),
-                **_shares(table, categories),
-            },
+            counts=_counts(data, encoded, categories, config, table),
             tally=Tally(wanted=len(config.strategies), made=len(config.strategies), unit="merges"),
         )
+
+
+def _scaled_experts(data: DataRoot, categories: Sequence[str], config: MergeConfig) -> "list[Lora]":
+    """Each category's expert times its weight."""
+    from alignguard_train.adapters.lora import load_lora, scaled
+
+    return [
+        scaled(load_lora(weights_of(data, key)), config.weights.get(key, 1.0)) for key in categories
+    ]
+
+
+def _counts(
+    data: DataRoot,
+    encoded: "EncodedPreferences",
+    categories: Sequence[str],
+    config: MergeConfig,
+    winners: pa.Table,
+) -> dict[str, Any]:
+    return {
+        "release": release_folder(data).name,
+        "release_content_id": manifests.require(data.partition("release")).content_id,
+        "strategy": config.strategy,
+        "calibration": _calibration(encoded, categories, config),
+        **_shares(winners, categories),
+    }
 
 
 def merge_by(

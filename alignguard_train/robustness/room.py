@@ -104,22 +104,7 @@ def spec(
     """
     _check_targets(models, config)
     check_judge(models.judge(config))
-    release = release_folder(data)
-    inputs: dict[str, str] = {}
-    try:
-        cases = attack_cases(release, config.number_of_cases)
-    except IntegrityError as error:
-        raise InputMissing(str(error)) from error
-    except NothingMade:
-        cases = []  # the room says so when it is made
-    inputs |= digests(("cases", dataclasses.astuple(one)) for one in cases)
-    inputs |= train_rows(data)
-    for name in config.all_targets:
-        path = models.adapters.get(name)
-        if path is not None and not path.is_file():
-            raise InputMissing(f"adapter {name} does not exist yet: {path}")
-        if path is not None:
-            inputs[f"adapter {name}"] = file_revision(path)
+    inputs = _inputs(data, models, config)
     generator, evaluation = models.generator, models.evaluation
     peers = [name.removeprefix(PEER) for name in config.all_targets if name.startswith(PEER)]
     return PartitionSpec(
@@ -145,6 +130,24 @@ def spec(
         },
         promises=partial(summarized, data) if key == UNPARTITIONED else None,
     )
+
+
+def _inputs(data: DataRoot, models: Models, config: RobustnessConfig) -> dict[str, str]:
+    """Digests of the cases and the train rows, and revisions of the adapters' files."""
+    try:
+        cases = attack_cases(release_folder(data), config.number_of_cases)
+    except IntegrityError as error:
+        raise InputMissing(str(error)) from error
+    except NothingMade:
+        cases = []  # the room says so when it is made
+    found = digests(("cases", dataclasses.astuple(one)) for one in cases) | train_rows(data)
+    for name in config.all_targets:
+        path = models.adapters.get(name)
+        if path is not None and not path.is_file():
+            raise InputMissing(f"adapter {name} does not exist yet: {path}")
+        if path is not None:
+            found[f"adapter {name}"] = file_revision(path)
+    return found
 
 
 def _resolved(attack: AttackConfig, config: RobustnessConfig) -> dict[str, Any]:
