@@ -37,7 +37,7 @@ def draw_for_both(adapter: Path, banned: Path, allowed: Path, *, steps: int = 20
         one = user(personal.facts.categories, bans=path is banned)
         drawn = pipe(
             prompt_embeds=personal.with_user(text, torch.tensor(MultiHot().encode([one])[0])),
-            negative_prompt_embeds=personal.with_nobody(nothing),
+            negative_prompt_embeds=personal.without_user(nothing),
             num_inference_steps=steps, height=32, width=32,
             generator=torch.Generator().manual_seed(0),
         )  # fmt: skip

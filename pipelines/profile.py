@@ -332,6 +332,10 @@ def settled(name_or_path: str) -> str:
     return str(profile_path(name_or_path)) if is_file else name_or_path
 
 
+RENAMED = {"personal.users.nobody": "personal.users.unconditional"}
+"""Settings by their old names; a profile with one is refused with the new name."""
+
+
 def load_profile(name_or_path: str | None = None) -> Profile:
     """The profile by name or path, else the one that ``ALIGNGUARD_PROFILE`` names.
 
@@ -382,6 +386,8 @@ def _faults(error: Any) -> Iterator[str]:
         section = place if place in ("training", "personal") else f"{place}.params"
         for name, what, value in cause.faults:
             yield f"{section}.{name}".rstrip(".") + f": {what} (got {_shown(value)})"
+    elif place in RENAMED:
+        yield f"{place}: is called {RENAMED[place]} now (got {_shown(error.get('input'))})"
     else:
         yield f"{place}: {error['msg']} (got {_shown(error.get('input'))})"
 

@@ -25,8 +25,9 @@ WEIGHTS = "personal_adapter.safetensors"
 KIND = "alignguard personal adapter 1"
 USER_TOKENS = 2
 _HEADER = "personal"
+_OLD_UNCONDITIONAL = "nobody"  # in the headers of older files
 
-Nobody = Literal["base", "zero-profile"]
+Unconditional = Literal["base", "zero-profile"]
 """What the unconditional branch of guidance gets: no user tokens' effect (``base``), or the tokens
 of a vector of zeros, as published (``zero-profile``)."""
 
@@ -41,7 +42,7 @@ class AdapterFacts:
         encoder: name of the profile encoder.
         encoder_version: its version.
         categories: that a ban may have, in the encoder's order.
-        nobody: see :data:`Nobody`.
+        unconditional: see :data:`Unconditional`.
         base_model: name and revision of the model that it was trained on.
     """
 
@@ -50,7 +51,7 @@ class AdapterFacts:
     encoder: str = "multihot"
     encoder_version: str = ""
     categories: tuple[str, ...] = ()
-    nobody: Nobody = "base"
+    unconditional: Unconditional = "base"
     base_model: str = ""
 
 
@@ -122,7 +123,7 @@ class PersonalAdapter(nn.Module):
         found = self.tokens(vectors.reshape(-1, vectors.shape[-1])).to(states)
         return torch.cat([states, found.expand(len(states), -1, -1)], dim=1)
 
-    def with_nobody(self, states: Tensor) -> Tensor:
+    def without_user(self, states: Tensor) -> Tensor:
         """Text states of the unconditional branch, as many tokens as with a user.
 
         Args:
@@ -131,7 +132,7 @@ class PersonalAdapter(nn.Module):
         Returns:
             (rows, tokens + 3, context), in the states' type.
         """
-        if self.facts.nobody == "base":  # K_u 0 = V_u 0 = 0: exactly no effect
+        if self.facts.unconditional == "base":  # K_u 0 = V_u 0 = 0: exactly no effect
             found = states.new_zeros(1, self.switch.tokens, self.facts.context)
         else:
             found = self._tokens(self.null.new_zeros(1, self.facts.user_width)).to(states)
@@ -260,6 +261,8 @@ def load_personal(path: Path) -> PersonalAdapter:
         raise IntegrityError(f"{path} is not a personal adapter (its header has no {KIND!r})")
     layers = facts.pop("layers")
     facts["categories"] = tuple(facts["categories"])
+    if _OLD_UNCONDITIONAL in facts:
+        facts["unconditional"] = facts.pop(_OLD_UNCONDITIONAL)
     adapter = PersonalAdapter(AdapterFacts(**facts), layers)
     try:
         adapter.load_state_dict(tensors)

@@ -20,7 +20,8 @@ class PersonalConfig:
         unseen_share: share of the users left out of training.
         users_per_pair: users for which each pair is a row.
         val_share: share of the train pairs left out of training, for validation.
-        nobody: what the unconditional branch gets: ``base``, or ``zero-profile`` as published.
+        unconditional: what the unconditional branch of guidance gets: the ``base`` model's text
+            states, or the tokens of a ``zero-profile``, as published.
         users_measured: maximum users measured of each split.
         prompts_measured: maximum unsafe prompts for each user, every category's in turn.
         seed: of users, rows and training.
@@ -33,7 +34,7 @@ class PersonalConfig:
     unseen_share: float = 0.2
     users_per_pair: int = 8
     val_share: float = 0.05
-    nobody: Literal["base", "zero-profile"] = "base"
+    unconditional: Literal["base", "zero-profile"] = "base"
     users_measured: int = 10
     prompts_measured: int = 54
     seed: int = 42

@@ -55,7 +55,7 @@ def _forward(
         half = len(encoder_hidden_states) // 2 if guided else 0
         parts = [adapter.with_user(encoder_hidden_states[half:], vector)]
         if half:
-            parts.insert(0, adapter.with_nobody(encoder_hidden_states[:half]))
+            parts.insert(0, adapter.without_user(encoder_hidden_states[:half]))
         return plain(*args, encoder_hidden_states=torch.cat(parts), **kwargs)
 
     return forward

@@ -105,6 +105,7 @@ def spec(data: DataRoot, job: PersonalJob) -> PartitionSpec:
         recipe.pop(name)  # change no weight of a personal adapter
     settings = dataclasses.asdict(job.config)
     file = settings.pop("users_file")
+    settings["nobody"] = settings.pop("unconditional")  # its name in fingerprints so far
     writer = job.ban_writer
     return PartitionSpec(
         folder=data.partition(ROOM),
@@ -227,7 +228,7 @@ def _train(
         encoder=job.encoder.name,
         encoder_version=job.encoder.version,
         categories=job.categories,
-        nobody=job.config.nobody,
+        unconditional=job.config.unconditional,
         base_model=f"{job.base.model_id}@{job.base.revision}",
     )
     seen = vectors[[user.split == "seen" for user in users]]

@@ -71,6 +71,10 @@ def test_a_file_of_users_lies_beside_the_profile(tmp_path):
         ({"users": SECTION["users"] | {"users": 1}}, "users must be at least 2, got 1"),
         ({"users": {"users": 4}}, "personal.users.categories"),
         ({"colour": 1}, "personal.colour"),
+        (
+            {"users": SECTION["users"] | {"nobody": "base"}},
+            "personal.users.nobody: is called personal.users.unconditional now (got 'base')",
+        ),
         ({"encoder": {"use": "alignguard_train.personal:HfLLM"}}, "model: is needed"),
     ],
 )

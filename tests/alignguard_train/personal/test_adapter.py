@@ -140,14 +140,16 @@ def test_the_text_branch_is_diffusers_own_attention_plus_the_users(base):
     assert torch.allclose(found, layer.to_out[0](summed), atol=1e-5)
 
 
-@pytest.mark.parametrize("nobody", ["base", "zero-profile"])
-def test_the_unconditional_branch_has_as_many_tokens_and_is_the_base_model_if_asked(base, nobody):
-    adapter, plain = filled(new(base, nobody=nobody)), predicted(base)
+@pytest.mark.parametrize("unconditional", ["base", "zero-profile"])
+def test_the_unconditional_branch_has_as_many_tokens_and_is_the_base_model_if_asked(
+    base, unconditional
+):
+    adapter, plain = filled(new(base, unconditional=unconditional)), predicted(base)
     states = encode_prompts(PROMPTS, base).states
-    given = adapter.with_nobody(states)
+    given = adapter.without_user(states)
     assert given.shape == adapter.with_user(states, vectors()).shape
     with adapter.attached(base.pipe):
-        assert torch.equal(predicted(base, given), plain) == (nobody == "base")
+        assert torch.equal(predicted(base, given), plain) == (unconditional == "base")
 
 
 @pytest.mark.parametrize(
@@ -186,8 +188,20 @@ def test_a_model_without_a_unet_is_refused():
         module.check_has_unet(Transformer(), "sd35")
 
 
+def test_a_file_with_the_setting_s_older_name_is_read(base, tmp_path):
+    save_personal(new(base, unconditional="zero-profile"), tmp_path / "new")
+    content = (tmp_path / "new").read_bytes()
+    # The names differ in length, so spaces keep the header's size.
+    old = content.replace(b'\\"unconditional\\": ', b'\\"nobody\\":        ')
+    assert old != content
+    (tmp_path / "old").write_bytes(old)
+    assert load_personal(tmp_path / "old").facts.unconditional == "zero-profile"
+
+
 def test_a_file_gives_the_same_adapter_and_equal_bytes(base, tmp_path):
-    adapter = filled(new(base, encoder="hf_llm", categories=("a", "b"), nobody="zero-profile"))
+    adapter = filled(
+        new(base, encoder="hf_llm", categories=("a", "b"), unconditional="zero-profile")
+    )
     adapter.user_mean.fill_(0.25)
     adapter.user_deviation.fill_(3.0)
     for name in ("one", "two"):

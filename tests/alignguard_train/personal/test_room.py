@@ -110,7 +110,7 @@ def test_the_loaded_pipe_is_as_before(data, job):
     [
         {"recipe": dataclasses.replace(RECIPE, lr=0.5)},
         {"config": {"seed": 7}},
-        {"config": {"nobody": "zero-profile"}},
+        {"config": {"unconditional": "zero-profile"}},
         {"config": {"always_banned": ("angular",)}},
         {"flags": [FlagRule(scorer="bright", key="any", at_least=0.9)]},
     ],
