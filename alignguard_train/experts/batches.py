@@ -12,7 +12,7 @@ from alignguard_train.base import BaseModel
 from alignguard_train.contracts.noise import seeded
 from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.encodings.encoder import EncodedPreferences
-from alignguard_train.experts.processes import ALONE, Group
+from alignguard_train.experts.processes import ONE_PROCESS, Group
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,7 +44,7 @@ def draw(
     recipe: ExpertRecipe,
     seed: int,
     step: int,
-    group: Group = ALONE,
+    group: Group = ONE_PROCESS,
     others: EncodedPreferences | None = None,
 ) -> Iterator[PairRows]:
     """This process's micro-batches of the step.

@@ -74,7 +74,7 @@ class Group:
         return dict(zip(values, joined, strict=True))
 
 
-ALONE = Group()
+ONE_PROCESS = Group()
 
 
 def _summed(values: Tensor) -> Tensor:

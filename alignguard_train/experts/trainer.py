@@ -26,7 +26,7 @@ from alignguard_train.experts.batches import draw
 from alignguard_train.experts.checkpoint import keep, restore
 from alignguard_train.experts.monitor import RUNAWAY_STEPS, ran_away, refuse_nonsense, scalars
 from alignguard_train.experts.objective import objective
-from alignguard_train.experts.processes import ALONE, Group
+from alignguard_train.experts.processes import ONE_PROCESS, Group
 
 HISTORY = (
     "loss", "dpo", "preservation", "margin", "implicit_accuracy",
@@ -79,7 +79,7 @@ def train_expert(
     progress: Progress | None = None,
     tensorboard: Path | None = None,
     held_out_ip: Callable[[Lora], float] | None = None,
-    group: Group = ALONE,
+    group: Group = ONE_PROCESS,
     start: Lora | None = None,
     others: EncodedPreferences | None = None,
 ) -> TrainedExpert:
@@ -144,7 +144,7 @@ def train_module(
     progress: Progress | None = None,
     tensorboard: Path | None = None,
     held_out: Callable[[Weights], float] | None = None,
-    group: Group = ALONE,
+    group: Group = ONE_PROCESS,
     others: EncodedPreferences | None = None,
 ) -> TrainedModule[Weights]:
     """Train the module that ``attach`` puts on the base model.

@@ -162,7 +162,7 @@ def settings_of(guard: str, params: Mapping[str, Any]) -> Settings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GuardsConfig:
-    """Which guards to train beside the adapter, and how their thresholds are chosen.
+    """Which guards to train in addition to the adapter, and how their thresholds are chosen.
 
     Attributes:
         train: names of guards; none by default.

@@ -162,7 +162,7 @@ def _merged(plain: Any, soft: Any, softened: list[bool]) -> Any:
 
 
 def _marked(output: Any, decisions: list[Decision]) -> Any:
-    """The output with blocked rows emptied, and the decisions beside them."""
+    """The output with blocked rows emptied, and the decisions."""
     name = _field(output)
     rows = getattr(output, name)
     each = len(rows) // len(decisions)

@@ -2,7 +2,7 @@
 
 As in Latent Guard's bench: the literal term of a prompt is replaced, prompts without the literal
 term are left out, and the safe side is the same. The adversarial string is found against the text
-encoder alone: it is about the guard's input, and says nothing about what the model draws of it.
+encoder only: it is about the guard's input, and says nothing about what the model draws of it.
 """
 
 import dataclasses

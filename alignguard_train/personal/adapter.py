@@ -34,7 +34,7 @@ of a vector of zeros, as published (``zero-profile``)."""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AdapterFacts:
-    """What a file says beside the weights.
+    """What a file says besides the weights.
 
     Attributes:
         user_width: of a user's vector.

@@ -189,6 +189,6 @@ def statistics(vectors: Vectors, *, standardised: bool) -> tuple[Vectors, Vector
     if not standardised:
         return np.zeros(width, np.float32), np.ones(width, np.float32)
     deviation = vectors.astype(np.float64).std(axis=0)
-    # A value that all seen users share tells nothing; rounding must not blow it up.
+    # A value that all seen users share carries no information; rounding must not blow it up.
     deviation[deviation < 1e-6] = 1.0
     return vectors.astype(np.float64).mean(axis=0).astype(np.float32), deviation.astype(np.float32)

@@ -57,7 +57,7 @@ TABLES = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class PersonalJob:
-    """What the room needs beside the release.
+    """What the room needs in addition to the release.
 
     Attributes:
         categories: the taxonomy's, in order.

@@ -111,7 +111,7 @@ def metrics_table(rows: Sequence[AttackedCase], *, resamples: int, confidence: f
 def paired_table(rows: Sequence[AttackedCase], *, resamples: int, confidence: float) -> pa.Table:
     """Differences on the same cases: a target against the base model, an attack against none.
 
-    McNemar's exact test beside each: ``more`` cases are broken only in the first, ``fewer`` only
+    Each has McNemar's exact test: ``more`` cases are broken only in the first, ``fewer`` only
     in the other.
 
     Args:

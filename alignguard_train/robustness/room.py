@@ -84,7 +84,7 @@ class Models:
 def spec(
     data: DataRoot, models: Models, config: RobustnessConfig, key: str = UNPARTITIONED
 ) -> PartitionSpec:
-    """Spec of the room, or of another matrix beside it under another ``key``.
+    """Spec of the room, or of another matrix under another ``key``.
 
     Args:
         data: root of the data.
@@ -189,7 +189,7 @@ def attack_all(
         models: what is attacked, and the judge.
         config: attacks, targets, cases.
         progress: counts cases, once per attack and target.
-        key: the partition; another matrix than the profile's goes beside it.
+        key: the partition; another matrix than the profile's has a key of its own.
 
     Returns:
         Manifest of the room's partition.

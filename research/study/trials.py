@@ -15,7 +15,7 @@ from research.study.reading import cells
 from research.study.trial import Trial
 
 EXPERIMENTS = {
-    "base": "the base model alone",
+    "base": "the base model without an adapter",
     "merging": "experts and their merges against All-single, at equal training steps",
     "conflicts": "categories that want the opposite of each other",
     "later": "a category that comes later",
