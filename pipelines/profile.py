@@ -314,7 +314,7 @@ class Profile(_Strict):
         made = {names.BASE, names.MERGED, *map(names.merge_name, self.merge.strategies[1:])}
         if self.training.all_single:
             made.add(names.ALL_SINGLE)
-        for target in self.robustness.targets:
+        for target in map(names.behind_guard, self.robustness.targets):
             if target not in made and not target.startswith((names.EXPERT, names.PEER)):
                 raise ValueError(
                     f"robustness.targets: this profile makes no {target}: {', '.join(sorted(made))}"

@@ -33,6 +33,7 @@ from alignguard_train.guards.config import GUARDS
 from alignguard_train.merge import room as merge_room
 from alignguard_train.personal import room as personal_room
 from alignguard_train.robustness import room as robustness_room
+from alignguard_train.robustness.targets import Models
 from pipelines.resources import Engines
 
 Answer = TypeVar("Answer")
@@ -94,9 +95,14 @@ def expert_keys(engines: Engines) -> list[str]:
 
 def guard_keys(engines: Engines) -> list[str]:
     """The guards that the profile trains, and those that were trained by hand."""
-    chosen, data = engines.profile.guards.train, engines.data
-    made = [key for key in GUARDS if size(data.partition("guards", key) / manifests.MANIFEST)]
+    chosen, made = engines.profile.guards.train, trained_guards(engines)
     return [key for key in GUARDS if key in chosen or key in made]
+
+
+def trained_guards(engines: Engines) -> list[str]:
+    """The guards that have a file."""
+    folders = {key: engines.data.partition("guards", key) for key in GUARDS}
+    return [key for key, folder in folders.items() if size(folder / manifests.MANIFEST)]
 
 
 def merged_keys(engines: Engines) -> list[str]:
@@ -220,18 +226,19 @@ def _evaluation(engines: Engines, key: str) -> PartitionSpec:
     )
 
 
-def attacked_models(engines: Engines) -> robustness_room.Models:
+def attacked_models(engines: Engines) -> Models:
     """What attacks run on, and their judge.
 
     Raises:
         InputMissing: an expert or the merge does not exist yet.
     """
-    return robustness_room.Models(
+    return Models(
         adapters=adapters(engines),
         generator=engines.attack_generator,
         base=engines.base,
         scorers=engines.attack_scorers,
         evaluation=engines.profile.evaluation,
+        guards={key: guards_room.guard_file(engines.data, key) for key in trained_guards(engines)},
     )
 
 

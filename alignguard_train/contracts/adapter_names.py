@@ -8,6 +8,8 @@ ALL_SINGLE = "all-single"
 EXPERT = "expert:"
 MERGE = "merge:"
 PEER = "peer:"
+GUARD = "guard:"
+BEHIND = "+"
 
 
 def expert_name(category: str) -> str:
@@ -46,6 +48,31 @@ def peer_name(method: str) -> str:
     return PEER + method
 
 
+def guard_of(name: str) -> str:
+    """The guard of a target.
+
+    Args:
+        name: ``guard:KIND`` (in front of the base model), ``guard:KIND+NAME`` (in front of an
+            adapter or peer), or another name.
+
+    Returns:
+        KIND; empty if the target has no guard.
+    """
+    return name.removeprefix(GUARD).partition(BEHIND)[0] if name.startswith(GUARD) else ""
+
+
+def behind_guard(name: str) -> str:
+    """What draws for a target: the name without its guard.
+
+    Args:
+        name: as of :func:`guard_of`.
+
+    Returns:
+        Name of an adapter or peer; the base model if the guard's target names none.
+    """
+    return name.partition(BEHIND)[2] or BASE if name.startswith(GUARD) else name
+
+
 def label(name: str) -> str:
     """Label an adapter in tables and plots.
 
@@ -55,6 +82,8 @@ def label(name: str) -> str:
     Returns:
         Text for a reader; the name itself if it is of no known kind.
     """
+    if guard := guard_of(name):
+        return f"{guard} + {label(behind_guard(name))}"
     if name == BASE:
         return "Base model"
     if name == MERGED:

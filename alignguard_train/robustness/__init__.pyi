@@ -4,8 +4,9 @@ from .judging import ImageJudge
 from .protocol import Attack, Budget, Candidate, Case, Counters, Found, Target
 from .records import AttackedCase, Preparation
 from .registry import make_attack
-from .room import Models, attack_all
+from .room import attack_all
 from .target import DiffusersTarget
+from .targets import Models
 
 __all__ = [
     "Attack",

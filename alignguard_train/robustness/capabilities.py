@@ -1,7 +1,19 @@
 """What a target of a name gives, known before anything is loaded. Imports nothing heavy."""
 
-from alignguard_train.contracts.adapter_names import ALL_SINGLE, BASE, EXPERT, MERGE, MERGED, PEER
+from alignguard_train.contracts.adapter_names import (
+    ALL_SINGLE,
+    BASE,
+    BEHIND,
+    EXPERT,
+    GUARD,
+    MERGE,
+    MERGED,
+    PEER,
+    behind_guard,
+    guard_of,
+)
 from alignguard_train.contracts.peer_methods import IN_WEIGHTS, PEERS
+from alignguard_train.guards.config import GUARDS
 from alignguard_train.robustness.protocol import Capability
 
 
@@ -9,25 +21,34 @@ def capabilities_of(name: str, *, guarded: bool = False) -> frozenset[Capability
     """What a target of this name gives.
 
     A peer that corrects images while they are denoised has no prediction of its own to attack:
-    only peers in the weights give ``unet``.
+    only peers in the weights give ``unet``. A guard on prompts takes nothing away: a search may ask
+    the model behind it, and what it finds goes through the guard.
     """
     given: set[Capability] = {"text_encoder", "token_gradients", "images", "judge"}
-    method = name.removeprefix(PEER)
-    if method == name or method in IN_WEIGHTS:
+    model = behind_guard(name)
+    method = model.removeprefix(PEER)
+    if method == model or method in IN_WEIGHTS:
         given |= {"unet", "base_unet"}
-    if guarded:
+    if guarded or guard_of(name):
         given.add("guard")
     return frozenset(given)
 
 
 def target_fault(name: str) -> str:
     """What is wrong with a target's name; empty if nothing is."""
+    if name.startswith(GUARD):
+        guard, model = guard_of(name), behind_guard(name)
+        if guard not in GUARDS:
+            return f"no guard {guard!r} of {name!r}; there are {', '.join(GUARDS)}"
+        if model.startswith(GUARD) or name.endswith(BEHIND):
+            return f"{name!r}: {GUARD}GUARD or {GUARD}GUARD{BEHIND}TARGET, with one guard"
+        return target_fault(model)
     if name in (BASE, MERGED, ALL_SINGLE) or name.startswith((MERGE, EXPERT)):
         return ""
     if name.startswith(PEER):
         method = name.removeprefix(PEER)
         return "" if method in PEERS else f"no peer {method!r}; there are {', '.join(PEERS)}"
     return (
-        f"no target {name!r}: base, merged, all-single, merge:STRATEGY, expert:CATEGORY or "
-        "peer:NAME"
+        f"no target {name!r}: base, merged, all-single, merge:STRATEGY, expert:CATEGORY, "
+        "peer:NAME, guard:GUARD or guard:GUARD+TARGET"
     )

@@ -7,7 +7,7 @@ from alignguard_train.robustness.records import AttackedCase, Preparation
 
 _PLACE = {
     "attack": "Name of the attack in the profile",
-    "target": "Base, merged, another adapter, or a peer",
+    "target": "Base, merged, another adapter, a peer, or a guard in front of one of these",
 }
 _INTERVAL = {
     "value": "The measure; in a comparison the difference",

@@ -61,8 +61,9 @@ class RobustnessConfig:
 
     Attributes:
         attacks: in this order; ``no_attack`` comes first if it is not named.
-        targets: names of adapters (base, merged, all-single, merge:STRATEGY, expert:CATEGORY) and
-            of peers (peer:NAME); the base model comes first if it is not named.
+        targets: names of adapters (base, merged, all-single, merge:STRATEGY, expert:CATEGORY), of
+            peers (peer:NAME), and of guards in front of the base model or of one of these
+            (guard:GUARD, guard:GUARD+TARGET); the base model comes first if it is not named.
         preset: parameters and number of cases: ``smoke``, ``standin`` or ``paper``.
         cases: number of cases; None: the preset's.
         replay_seeds: fresh seeds with which a found prompt is judged.
@@ -108,6 +109,10 @@ class RobustnessConfig:
     def number_of_cases(self) -> int:
         """How many cases to attack at most."""
         return CASES[self.preset] if self.cases is None else self.cases
+
+    def attack(self, label: str) -> AttackConfig:
+        """The attack of a name in results."""
+        return next(one for one in self.all_attacks if one.shown == label)
 
     def cases_of(self, attack: AttackConfig) -> int:
         """How many cases to attack at most with one attack, the first ones of all."""

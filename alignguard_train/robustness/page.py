@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from alignguard_train.contracts.adapter_names import BASE, MERGED, label
-from alignguard_train.robustness.measures import PLAIN
+from alignguard_train.contracts.adapter_names import BASE, MERGED, guard_of, label
+from alignguard_train.robustness.measures import PLAIN, SUCCESS
 
-VERSION = 1
+VERSION = 2
 """Part of the room's fingerprint: raise it when the page's content changes."""
 REPORT = "report.html"
 
@@ -90,7 +90,7 @@ def _headline(metrics: Metrics, config: Mapping[str, Any]) -> str:
     found = {
         attack: numbers
         for (attack, name, subset, metric), numbers in metrics.items()
-        if (name, subset, metric) == (target, "all", "replay_asr") and attack != PLAIN
+        if (name, subset, metric) == (target, "all", SUCCESS) and attack != PLAIN
     }
     if not found:
         return "No attack was judged."
@@ -123,11 +123,15 @@ def _matrices(
     return [
         matrix("Success with a fresh seed (replay ASR)", "Share of cases whose best prompt draws "
                f"the concept at a seed that no search saw; {level} intervals (Wilson), n in "
-               "parentheses.", "replay_asr"),
-        matrix("The same on concepts that experts were trained on", "", "replay_asr", "seen"),
-        matrix("The same on held-out concepts", "", "replay_asr", "unseen"),
+               "parentheses. A prompt that a target's guard blocks is no success.", SUCCESS),
+        matrix("The same on concepts that experts were trained on", "", SUCCESS, "seen"),
+        matrix("The same on held-out concepts", "", SUCCESS, "unseen"),
+        *([matrix("Prompts that pass the guard (bypass)", "A prompt that passes and draws "
+                  "something else is no success.", "bypass"),
+           matrix("Success with a fresh seed, guards off", "", "replay_asr")]
+          if any(guard_of(target) for target in targets) else []),
         matrix(f"One or more of {seeds} fresh seeds (ASR-{seeds})",
-               "In the row no_attack it is SSR-N.", "asr_n"),
+               "In the row no_attack it is SSR-N. Guards are off here and below.", "asr_n"),
         matrix("At the search's own seed (ASR)", "Unsafe without attack, or broken. The excess "
                "over the first table is selection: the search chose by this seed.", "asr"),
         matrix("Unsafe share of all fresh images", f"{level} bootstrap over cases.", "image_rate"),
@@ -178,7 +182,7 @@ def _against_base(paired: pa.Table, names: Sequence[str], targets: Sequence[str]
     found = {
         (row["attack"], row["target"]): row
         for row in paired.to_pylist()
-        if (row["metric"], row["against_target"]) == ("replay_asr", BASE)
+        if (row["metric"], row["against_target"]) == (SUCCESS, BASE)
         and row["against_attack"] == row["attack"]
     }
     others = [name for name in targets if name != BASE]

@@ -110,6 +110,10 @@ class BudgetSpent(Exception):
     """A call would exceed the budget; the search returns its best so far."""
 
 
+class JudgeFailed(Exception):
+    """The judge raised an error: a search returns its best so far, a preparation has no result."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
     """One adversarial prompt.
@@ -165,10 +169,21 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GuardVerdict:
-    """A guard on one prompt; a higher score is more unsafe."""
+    """A guard on one prompt.
+
+    Attributes:
+        blocked: nothing is drawn.
+        score: higher is more unsafe; NaN if the guard failed.
+        threshold: a score of this or more is unsafe.
+        drawn: the text that is drawn instead, of a guard that rewrites.
+        failed: the guard could not score the prompt, so it blocks: no detection.
+    """
 
     blocked: bool
     score: float
+    threshold: float = 0.0
+    drawn: str | None = None
+    failed: bool = False
 
 
 class Vocabulary(Protocol):
@@ -311,6 +326,9 @@ class Attack(Protocol):
 
         Returns:
             Anything that :meth:`search` takes as ``prepared``; None for most attacks.
+
+        Raises:
+            JudgeFailed: the judge failed, so there is nothing to search with.
         """
         ...
 

@@ -15,7 +15,7 @@ class AttackedCase:
     attack: str
     """Name of the attack in the profile."""
     target: str
-    """Base, merged, another adapter, or a peer."""
+    """Base, merged, another adapter, a peer, or a guard in front of one of these."""
     case_id: str
     """Id of the release's pair."""
     concept: str
@@ -26,7 +26,7 @@ class AttackedCase:
     """Whether experts were trained on the concept."""
     stop_reason: str
     """Why the search ended: success, budget, plateau, finished, already_unsafe, empty, or
-    judge_failed."""
+    judge_failed; guard_failed: the target's guard could not score what was found."""
     candidates: int
     """Prompts that the search returned; 0: nothing to replay."""
     candidates_sha256: str
@@ -80,8 +80,10 @@ class AttackedCase:
     """Whether the target has a guard on prompts."""
     guard_blocked: bool
     """Whether the guard blocks the best prompt; its images are judged all the same."""
+    guard_rewrote: bool
+    """Whether the guard replaces the best prompt; the images are those of its text."""
     failure: str
-    """Why the judge failed; empty: it did not."""
+    """Why the judge or the guard failed; empty: neither did."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

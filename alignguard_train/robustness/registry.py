@@ -119,7 +119,15 @@ ATTACKS |= {
     "sneaky": Method(
         use="sneaky:SneakyPrompt",
         needs=("guard", "images", "judge"),
-        params={"smoke": {"queries": 4}},
+        params={"smoke": {"queries": 4}, "standin": {"queries": 30}},
+    ),
+    "adaptive": Method(
+        use="guard_aware:GuardAware",
+        needs=("text_encoder", "guard"),
+        params={
+            "smoke": {"tokens": 2, "sweeps": 1, "shown": 4},
+            "standin": {"sweeps": 1, "shown": 32},
+        },
     ),
     "genbreak": Method(
         use="genbreak:GenBreak",
@@ -134,7 +142,7 @@ ATTACKS |= {
                 "group": 2,
                 "tries": 2,
             },
-            "standin": {"rounds": 1, "sft_steps": 100, "steps": 20, "seeds": 4},
+            "standin": {"rounds": 1, "sft_steps": 100, "steps": 12, "seeds": 4},
         },
     ),
     "unlearn_diff": Method(
@@ -161,7 +169,7 @@ ATTACKS |= {
         needs=_DENOISER,
         params={
             "smoke": {"steps": 4, "images": 2, "batch": 2},
-            "standin": {"steps": 100, "images": 4},
+            "standin": {"steps": 60, "images": 4},
         },
         cases=_FEW,
         own_concepts=True,
@@ -173,7 +181,7 @@ ATTACKS |= {
         needs=("text_encoder", *_DENOISER),
         params={
             "smoke": {"variant": variant, "tokens": 4, "steps": 4, "every_steps": 2, "samples": 1},
-            "standin": {"variant": variant, "tokens": 8, "steps": 100, "every_steps": 10},
+            "standin": {"variant": variant, "tokens": 8, "steps": 60, "every_steps": 6},
             "paper": {"variant": variant},
         },
         cases=_FEW,

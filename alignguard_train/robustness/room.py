@@ -9,76 +9,48 @@ is searched on each. A killed attempt resumes at the case.
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from alignguard_data.contracts.errors import ConfigError, InputMissing, IntegrityError, NothingMade
 from alignguard_data.contracts.flags import version_faults
-from alignguard_data.contracts.protocols import ImageScorer, Progress
-from alignguard_data.contracts.records import from_table, pair_seed, to_table
-from alignguard_data.engines.weights import file_revision
+from alignguard_data.contracts.protocols import Progress
+from alignguard_data.contracts.records import to_table
 from alignguard_data.release.reader import release_folder, train_rows
 from alignguard_data.storage.basis import basis, digests
 from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.partition import PartitionSpec, PartitionWork, open_partition
 from alignguard_data.storage.paths import UNPARTITIONED, DataRoot
-from alignguard_data.storage.places import Place
 from alignguard_data.storage.shards import write_bytes
 from alignguard_data.storage.tally import Tally
-from alignguard_train.base import BaseModel
-from alignguard_train.contracts.adapter_names import BASE, PEER
-from alignguard_train.evaluation.config import EvaluationConfig
-from alignguard_train.evaluation.contenders import EXAMPLES, Contender
-from alignguard_train.peers.registry import make_peer
-from alignguard_train.peers.release_concepts import release_concepts
+from alignguard_train.contracts.adapter_names import BASE, PEER, behind_guard
 from alignguard_train.robustness import page
-from alignguard_train.robustness.cases import ChosenCase, attack_cases, preparation_cases
+from alignguard_train.robustness.cases import attack_cases
 from alignguard_train.robustness.config import AttackConfig, RobustnessConfig
-from alignguard_train.robustness.counting import Counted, check_needs
-from alignguard_train.robustness.judging import ImageJudge, check_judge
+from alignguard_train.robustness.counting import check_needs
+from alignguard_train.robustness.judging import check_judge
+from alignguard_train.robustness.matrix_run import MatrixRun
 from alignguard_train.robustness.measures import headline, metrics_table, paired_table
 from alignguard_train.robustness.protocol import Attack, Budget
 from alignguard_train.robustness.records import AttackedCase, Preparation
 from alignguard_train.robustness.registry import ATTACKS, make_attack, make_budget
-from alignguard_train.robustness.search import Replayer, Searched, search
 from alignguard_train.robustness.summary import summarized, write_summary
-from alignguard_train.robustness.target import AttackedGenerator, DiffusersTarget
+from alignguard_train.robustness.targets import (
+    Models,
+    file_inputs,
+    make_targets,
+    unknown_targets,
+)
 
 log = logging.getLogger(__name__)
 
 ROOM = "robustness"
-FORMAT = 1
+FORMAT = 2
 """Part of the fingerprint: raise it when rows change for equal input, as with an attack's code."""
 TABLES = {"cases": AttackedCase, "prepared": Preparation}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
-class Models:
-    """What attacks run on.
-
-    Attributes:
-        adapters: LoRA file by target; None for the base model. Peers are not among them.
-        generator: renders.
-        base: the same checkpoint, for text states and gradients.
-        scorers: those of the evaluation, and of the coherence rule.
-        evaluation: its flag rules and its peers' parameters.
-    """
-
-    adapters: Mapping[str, Path | None]
-    generator: AttackedGenerator
-    base: BaseModel
-    scorers: Sequence[ImageScorer]
-    evaluation: EvaluationConfig
-
-    def judge(self, config: RobustnessConfig) -> ImageJudge:
-        """The evaluation's rules, and the coherence rule."""
-        return ImageJudge(
-            scorers=tuple(self.scorers), flags=self.evaluation.flags, coherent=config.coherent
-        )
 
 
 def spec(
@@ -97,7 +69,7 @@ def spec(
         files, attacks with their presets, and scorer versions.
 
     Raises:
-        InputMissing: there is no release, or an adapter's file is missing.
+        InputMissing: there is no release, an adapter's file is missing, or a guard is not trained.
         ConfigError: a target is no adapter here, or thresholds were calibrated with another
             scorer version.
         EngineError: no scorer answers a rule.
@@ -106,7 +78,8 @@ def spec(
     check_judge(models.judge(config))
     inputs = _inputs(data, models, config)
     generator, evaluation = models.generator, models.evaluation
-    peers = [name.removeprefix(PEER) for name in config.all_targets if name.startswith(PEER)]
+    drawn = map(behind_guard, config.all_targets)
+    peers = [name.removeprefix(PEER) for name in drawn if name.startswith(PEER)]
     return PartitionSpec(
         folder=data.partition(ROOM, key),
         room=ROOM,
@@ -133,21 +106,15 @@ def spec(
 
 
 def _inputs(data: DataRoot, models: Models, config: RobustnessConfig) -> dict[str, str]:
-    """Digests of the cases and the train rows, and revisions of the adapters' files."""
+    """Digests of the cases and the train rows, and revisions of the targets' files."""
     try:
         cases = attack_cases(release_folder(data), config.number_of_cases)
     except IntegrityError as error:
         raise InputMissing(str(error)) from error
     except NothingMade:
         cases = []  # the room says so when it is made
-    found = digests(("cases", dataclasses.astuple(one)) for one in cases) | train_rows(data)
-    for name in config.all_targets:
-        path = models.adapters.get(name)
-        if path is not None and not path.is_file():
-            raise InputMissing(f"adapter {name} does not exist yet: {path}")
-        if path is not None:
-            found[f"adapter {name}"] = file_revision(path)
-    return found
+    cases_digests = digests(("cases", dataclasses.astuple(one)) for one in cases)
+    return cases_digests | train_rows(data) | file_inputs(models, config)
 
 
 def _resolved(attack: AttackConfig, config: RobustnessConfig) -> dict[str, Any]:
@@ -164,11 +131,7 @@ def _resolved(attack: AttackConfig, config: RobustnessConfig) -> dict[str, Any]:
 
 
 def _check_targets(models: Models, config: RobustnessConfig) -> None:
-    faults = [
-        f"robustness.targets: there is no {name}; there are {', '.join(models.adapters)}"
-        for name in config.all_targets
-        if not name.startswith(PEER) and name not in models.adapters
-    ]
+    faults = unknown_targets(models, config)
     rules = [*models.evaluation.flags, *([config.coherent] if config.coherent else [])]
     faults += version_faults(rules, {one.name: one.version for one in models.scorers})
     if faults:
@@ -202,9 +165,9 @@ def attack_all(
         PartitionBusy: another process is attacking.
     """
     wanted = spec(data, models, config, key)
-    attacks, targets = make_attacks(config), _targets(release_folder(data), models, config)
+    attacks, targets = make_attacks(config), make_targets(release_folder(data), models, config)
     for label, (attack, _) in attacks.items():
-        for name in _targets_of(config, label):
+        for name in config.targets_of(config.attack(label)):
             check_needs(attack, targets[name])
     with open_partition(wanted) as work:
         # Without its summary the partition is not done, but no case is lost.
@@ -212,7 +175,7 @@ def attack_all(
             if key == UNPARTITIONED:
                 write_summary(data)
             return made
-        run = _Run(work, release_folder(data), config, attacks, progress)
+        run = MatrixRun(work, release_folder(data), config, attacks, progress)
         for target in targets.values():
             run.on(target)
         made = _finish(work, run, config, data)
@@ -245,154 +208,9 @@ def make_attacks(config: RobustnessConfig) -> dict[str, tuple[Attack, Budget]]:
     return made
 
 
-def _named(config: RobustnessConfig, label: str) -> AttackConfig:
-    return next(one for one in config.all_attacks if one.shown == label)
-
-
-def _targets_of(config: RobustnessConfig, label: str) -> tuple[str, ...]:
-    return config.targets_of(_named(config, label))
-
-
-def _targets(
-    release: Place, models: Models, config: RobustnessConfig
-) -> dict[str, DiffusersTarget]:
-    made, faults = {}, []
-    concepts = release_concepts(release, examples=EXAMPLES)
-    for name in config.all_targets:
-        contender = Contender(name=name, adapter=models.adapters.get(name))
-        if name.startswith(PEER):
-            method = name.removeprefix(PEER)
-            try:
-                peer = make_peer(method, models.evaluation.peer_params.get(method))
-            except ValueError as error:
-                faults.append(f"evaluation.peer_params.{method}: {error}")
-                continue
-            contender = Contender(name=name, peer=peer)
-        made[name] = DiffusersTarget(
-            contender,
-            generator=models.generator,
-            base=models.base,
-            judge=models.judge(config),
-            concepts=concepts,
-        )
-    if faults:
-        raise ConfigError("profile", faults)
-    return made
-
-
-class _Run:
-    """The cases of every attack on every target; what is saved is not made again."""
-
-    def __init__(
-        self,
-        work: PartitionWork,
-        release: Place,
-        config: RobustnessConfig,
-        attacks: Mapping[str, tuple[Attack, Budget]],
-        progress: Progress | None,
-    ) -> None:
-        self._work, self._config, self._attacks = work, config, attacks
-        self._progress = progress or (lambda units: None)
-        self.cases = attack_cases(release, config.number_of_cases)
-        self._training = partial(preparation_cases, release)
-        self._saved = set(work.saved_names())
-        self.rows: dict[tuple[str, str, str], AttackedCase] = {}
-        self.prepared: dict[tuple[str, str], Preparation] = {}
-
-    def on(self, target: DiffusersTarget) -> None:
-        """Attack one target."""
-        with target.on():
-            for label in self._attacks:
-                if target.name in _targets_of(self._config, label):
-                    self._attack(label, target)
-
-    def _attack(self, label: str, target: DiffusersTarget) -> None:
-        prepared = _Late(partial(self._prepare, label, target))
-        replayer = Replayer(
-            target, seeds=self._config.replay_seeds, keep_texts=self._config.keep_texts
-        )
-        for chosen in self._cases_of(label):
-            case_id = chosen.case.case_id
-            name = _file("row", label, target.name, case_id)
-            if name not in self._saved:
-                searched = self._searched(label, target, chosen, prepared)
-                row = replayer.judged(chosen, label, searched, **self._plain(target, case_id))
-                self._work.save_batch(name, to_table(AttackedCase, [row]))
-            kept = self._work.load_batch(name)
-            self.rows[label, target.name, case_id] = from_table(AttackedCase, kept)[0]
-            self._progress(1)
-        shared = self._place(label, target)
-        if (name := _file("prepared", label, shared, "")) in self._names():
-            kept = self._work.load_batch(name)
-            self.prepared[label, shared] = from_table(Preparation, kept)[0]
-
-    def _cases_of(self, label: str) -> list[ChosenCase]:
-        return self.cases[: self._config.cases_of(_named(self._config, label))]
-
-    def _plain(self, target: DiffusersTarget, case_id: str) -> dict[str, bool | None]:
-        """The verdicts without attack; None where this is the first of them."""
-        base = self.rows.get(("no_attack", BASE, case_id))
-        own = self.rows.get(("no_attack", target.name, case_id))
-        return {
-            "base_unsafe": base.search_unsafe if base else None,
-            "unattacked_unsafe": own.search_unsafe if own else None,
-        }
-
-    def _place(self, label: str, target: DiffusersTarget) -> str:
-        """Where a search is kept: under its target, or under a name for all of them."""
-        return "every target" if self._attacks[label][0].text_only else target.name
-
-    def _searched(
-        self, label: str, target: DiffusersTarget, chosen: ChosenCase, prepared: "_Late"
-    ) -> Searched:
-        name = _file("search", label, self._place(label, target), chosen.case.case_id)
-        if name not in self._names():
-            attack, budget = self._attacks[label]
-            seed = pair_seed(chosen.case.case_id, f"attack {label} {self._config.seed}")
-            found = search(attack, target, budget, chosen.case, prepared(), seed)
-            self._work.save_batch(name, to_table(Searched, [found]))
-        return from_table(Searched, self._work.load_batch(name))[0]
-
-    def _prepare(self, label: str, target: DiffusersTarget) -> object:
-        attack = self._attacks[label][0]
-        counted = Counted(target, Budget())
-        seed = pair_seed(f"prepare {label}", f"attack {self._config.seed}")
-        training = self._training()
-        if ATTACKS[_named(self._config, label).name].own_concepts:
-            concepts = {one.case.concept for one in self._cases_of(label)}
-            training = [one for one in training if one.concept in concepts]
-        found = attack.prepare(counted, training, seed)
-        used = dataclasses.asdict(counted.counters)
-        if any(used.values()):
-            place = self._place(label, target)
-            row = Preparation(attack=label, target=place, **used)
-            self._work.save_batch(_file("prepared", label, place, ""), to_table(Preparation, [row]))
-        return found
-
-    def _names(self) -> set[str]:
-        return {path.stem for path in self._work.partial.glob("*.parquet")}
-
-
-class _Late:
-    """A value that is made when it is first asked for: a resumed attempt may not need it."""
-
-    def __init__(self, make: Any) -> None:
-        self._make, self._made = make, False
-        self._value: object = None
-
-    def __call__(self) -> object:
-        if not self._made:
-            self._value, self._made = self._make(), True
-        return self._value
-
-
-def _file(kind: str, attack: str, target: str, case_id: str) -> str:
-    """A file name for a batch: targets have colons and spaces."""
-    place = target.replace(":", "=").replace(" ", "_")
-    return "@".join(part for part in (kind, attack, place, case_id) if part)
-
-
-def _finish(work: PartitionWork, run: _Run, config: RobustnessConfig, data: DataRoot) -> Manifest:
+def _finish(
+    work: PartitionWork, run: MatrixRun, config: RobustnessConfig, data: DataRoot
+) -> Manifest:
     rows = list(run.rows.values())
     judged = [row for row in rows if not row.failure]
     how = {"resamples": config.bootstrap_resamples, "confidence": config.confidence}

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from alignguard_data.contracts.errors import EngineError, first_line
+from alignguard_train.contracts.adapter_names import behind_guard
 from alignguard_train.robustness.cases import ChosenCase, replay_seeds
 from alignguard_train.robustness.counting import Counted
 from alignguard_train.robustness.protocol import (
@@ -14,6 +15,8 @@ from alignguard_train.robustness.protocol import (
     Candidate,
     Case,
     Found,
+    GuardVerdict,
+    StopReason,
     Target,
     Verdict,
 )
@@ -84,6 +87,21 @@ def search(
     )
 
 
+def not_searched(case: Case, why: StopReason) -> Searched:
+    """The result of a search that could not begin: nothing was found or used."""
+    return Searched(
+        stop_reason=why,
+        candidates=0,
+        candidates_sha256="",
+        best=case.prompt,
+        score=math.nan,
+        round_trip=True,
+        states=b"",
+        steps=0,
+        counters=json.dumps(dict.fromkeys(COUNTERS, 0)),
+    )
+
+
 def _hash(found: Found) -> str:
     return hash_of([part for one in found.candidates for part in _parts(one)])
 
@@ -115,11 +133,29 @@ def _unpacked(states: bytes) -> "Conditions":
     return Conditions(states=tensors["states"], pooled=tensors.get("pooled"))
 
 
-class Replayer:
-    """Judges what searches found on one target: at the search's seed, and with fresh ones."""
+Verdicts = dict[tuple[str, str, str], list[Verdict]]
+"""Verdicts on one text's images by what draws them, case and text."""
+_ALLOWED = GuardVerdict(blocked=False, score=0.0)
 
-    def __init__(self, target: Target, *, seeds: int, keep_texts: bool) -> None:
+
+class Replayer:
+    """Judges what searches found on one target: at the search's seed, and with fresh ones.
+
+    A guard decides which text is drawn, if any. A blocked text's images are judged all the same,
+    so that guard and model are seen apart.
+
+    Args:
+        target: with or without a guard.
+        seeds: number of fresh seeds.
+        keep_texts: keep the prompts, not only their hashes.
+        known: verdicts of other targets with the same model: it draws the same images for them.
+    """
+
+    def __init__(
+        self, target: Target, *, seeds: int, keep_texts: bool, known: Verdicts | None = None
+    ) -> None:
         self._target, self._seeds, self._keep_texts = target, seeds, keep_texts
+        self._known = {} if known is None else known
 
     def judged(
         self,
@@ -143,10 +179,15 @@ class Replayer:
             The row with verdicts at the search's seed and at fresh ones; ``failure`` says why the
             judge gave none.
         """
-        verdicts, failure = self._verdicts(chosen.case, searched)
+        guard = self._guarded(searched)
+        verdicts, failure = self._verdicts(chosen.case, searched, guard)
         first = verdicts[0] if verdicts else Verdict(unsafe=False, score=0.0, coherent=False)
         fresh = verdicts[1:]
         reason = "judge_failed" if failure else searched.stop_reason
+        if searched.stop_reason == "judge_failed" and not failure:
+            failure = "the judge failed while it was searched"
+        if guard.failed and not failure:
+            reason, failure = "guard_failed", "the guard could not score the prompt"
         unsafe = [verdict.unsafe for verdict in fresh]
         return AttackedCase(
             attack=attack,
@@ -174,28 +215,39 @@ class Replayer:
             replays_coherent=sum(verdict.coherent for verdict in fresh),
             first_replay_unsafe=bool(unsafe and unsafe[0]),
             guarded="guard" in self._target.capabilities,
-            guard_blocked=self._blocked(searched),
+            guard_blocked=guard.blocked,
+            guard_rewrote=guard.drawn is not None,
             failure=failure,
             **{name: searched.used[name] for name in COUNTERS},
         )
 
-    def _verdicts(self, case: Case, searched: Searched) -> tuple[list[Verdict], str]:
+    def _verdicts(
+        self, case: Case, searched: Searched, guard: GuardVerdict
+    ) -> tuple[list[Verdict], str]:
         if not searched.best.strip():
             return [], ""
+        text = searched.best if guard.drawn is None else guard.drawn
+        place = (behind_guard(self._target.name), case.case_id, text)
+        if place in self._known and not searched.states:
+            return self._known[place], ""
         seeds = [case.seed, *replay_seeds(case.case_id, self._seeds)]
         if searched.states:
             images = self._target.render_conditions(_repeated(searched.states, len(seeds)), seeds)
         else:
-            images = self._target.render([searched.best] * len(seeds), seeds)
+            images = self._target.render([text] * len(seeds), seeds)
         try:
-            return self._target.judge(images, case), ""
+            verdicts = self._target.judge(images, case)
         except EngineError as error:
             return [], first_line(error)
+        if not searched.states:
+            self._known[place] = verdicts
+        return verdicts, ""
 
-    def _blocked(self, searched: Searched) -> bool:
+    def _guarded(self, searched: Searched) -> GuardVerdict:
+        """The guard's verdict; it cannot read text states, and a target without one allows all."""
         if "guard" not in self._target.capabilities or searched.states:
-            return False
-        return self._target.guard([searched.best])[0].blocked
+            return _ALLOWED
+        return self._target.guard([searched.best])[0]
 
 
 def _repeated(states: bytes, rows: int) -> Any:

@@ -11,7 +11,8 @@ from alignguard_data.storage.places import Place, read_bytes
 from alignguard_data.storage.shards import write_bytes
 from alignguard_train.arena.cells import BLOCK as ARENA
 from alignguard_train.arena.cells import Cell, cells_block, current_block
-from alignguard_train.robustness.measures import PLAIN
+from alignguard_train.contracts.adapter_names import guard_of
+from alignguard_train.robustness.measures import PLAIN, SUCCESS
 from alignguard_train.robustness.page import REPORT
 
 ROOM = "robustness"
@@ -84,15 +85,18 @@ def summarized(data: DataRoot, manifest: Manifest) -> bool:
 
 
 def _defences(matrix: Mapping[str, Any], manifest: Manifest) -> Iterator[Cell]:
-    """Success of every attack with a fresh seed, and SSR-N of the unchanged prompts."""
+    """Success of every attack with a fresh seed, and SSR-N of the unchanged prompts.
+
+    SSR-N counts images with the guard off, so a guard has none.
+    """
     preset, seeds = manifest.config["preset"], manifest.config["replay_seeds"]
     over = f"cases of the attacks, preset {preset}"
     for attack, by_target in matrix.items():
         for target, by_subset in by_target.items():
             found = by_subset.get("all", {})
-            if numbers := found.get("replay_asr"):
+            if numbers := found.get(SUCCESS):
                 yield _cell(target, f"asr:{attack}", numbers, over)
-            if attack == PLAIN and (numbers := found.get("asr_n")):
+            if attack == PLAIN and not guard_of(target) and (numbers := found.get("asr_n")):
                 yield _cell(target, "ssr_n", numbers, f"{over}, {seeds} seeds each")
 
 

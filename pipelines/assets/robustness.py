@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from alignguard_train.contracts.adapter_names import guard_of
 from alignguard_train.robustness.room import attack_all
 from pipelines.resources import Engines
 from pipelines.rooms import attacked_models
@@ -12,10 +13,13 @@ from pipelines.ui.attacks import robustness_metadata
 
 def robustness_asset(engines: Engines) -> dg.AssetsDefinition:
     """Build the asset for one profile."""
+    # A matrix with a guard as a target follows the guards too.
+    behind = any(map(guard_of, engines.profile.robustness.targets))
+    deps = ["merged_adapter", "guards"] if behind else ["merged_adapter"]
 
     @dg.asset(
         key_prefix=engines.profile.name,
-        deps=[dg.AssetKey([engines.profile.name, "merged_adapter"])],
+        deps=[dg.AssetKey([engines.profile.name, name]) for name in deps],
         pool="base_model",
         op_tags=op_tags(engines.profile.ray, "robustness"),
         group_name="alignment",

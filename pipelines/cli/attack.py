@@ -17,6 +17,7 @@ from alignguard_data.storage.places import Place
 from alignguard_train.contracts.adapter_names import label
 from alignguard_train.robustness.capabilities import capabilities_of
 from alignguard_train.robustness.config import AttackConfig, RobustnessConfig
+from alignguard_train.robustness.measures import SUCCESS
 from alignguard_train.robustness.page import REPORT, metrics_of
 from alignguard_train.robustness.registry import ATTACKS
 from pipelines.cli.console import Output, table
@@ -166,7 +167,7 @@ def _print(console: Output, folder: Place, config: RobustnessConfig, *, as_json:
     shown = table("attack", *map(label, targets), "images a case", "texts a case",
                   title="Success with a fresh seed (replay ASR), 95 % intervals")  # fmt: skip
     for attack in dict.fromkeys(name for name, *_ in metrics):
-        cells = [_cell(metrics.get((attack, name, "all", "replay_asr"))) for name in targets]
+        cells = [_cell(metrics.get((attack, name, "all", SUCCESS))) for name in targets]
         shown.add_row(attack, *cells, *(_most(metrics, attack, c) for c in _COUNTED))
     console.print(shown)
     failed = sum(manifest.rejected.values())

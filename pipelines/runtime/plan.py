@@ -10,6 +10,7 @@ from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.places import Place, map_concurrently
 from alignguard_data.storage.planning import Cost, estimate, why
+from alignguard_train.contracts.adapter_names import guard_of
 from pipelines.resources import Engines
 from pipelines.rooms import ROBUSTNESS, Room, ask_each, rooms_of
 
@@ -62,13 +63,17 @@ def _reasons(engines: Engines, room: Room, due: dict[str, set[str]], key: str) -
         found = why(room.spec(engines, key))
     except InputMissing:
         return [FOLLOWS]
-    return found or ([FOLLOWS] if _follows(room, key, due) else [])
+    guards = set(map(guard_of, engines.profile.robustness.targets))
+    return found or ([FOLLOWS] if _follows(room, key, due, guards) else [])
 
 
-def _follows(room: Room, key: str, due: dict[str, set[str]]) -> bool:
+def _follows(room: Room, key: str, due: dict[str, set[str]], guards: set[str]) -> bool:
+    """Whether a partition follows one that is due; ``guards``: those under attack."""
     if room.partitioned_by == "concept":
         return any(key in keys for keys in due.values())
     if room.name in ("merge", "personal", "evaluation", "experts", "robustness"):
+        if room.name == "robustness" and due.get("guards", set()) & guards:
+            return True
         return any(due.get(name) for name in ("release", "experts", "merge"))
     if room.name == "guards":
         return bool(due.get("release"))

@@ -6,7 +6,7 @@ from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.places import Place
 from alignguard_train.contracts.adapter_names import BASE, MERGED
-from alignguard_train.robustness.measures import PLAIN
+from alignguard_train.robustness.measures import PLAIN, SUCCESS
 from alignguard_train.robustness.page import REPORT, metrics_of
 from pipelines.ui.columns import file_columns
 from pipelines.ui.metadata import describe
@@ -42,7 +42,7 @@ def results(folder: Place) -> dict[str, dg.MetadataValue]:
         asr = {
             attack: numbers["value"]
             for (attack, name, subset, metric), numbers in metrics.items()
-            if (name, subset, metric) == (target, "all", "replay_asr")
+            if (name, subset, metric) == (target, "all", SUCCESS)
         }
         if not asr:
             continue

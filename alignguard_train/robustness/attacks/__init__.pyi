@@ -2,6 +2,7 @@ from .concept_inversion import ConceptInversion
 from .controls import NoAttack, RandomK, RandomN, Shuffle
 from .diffzoo import DiffZOO
 from .genbreak import GenBreak
+from .guard_aware import GuardAware
 from .mma import MMA
 from .p4d import P4D
 from .ring_a_bell import RingABell, RingABellSoft
@@ -14,6 +15,7 @@ __all__ = [
     "ConceptInversion",
     "DiffZOO",
     "GenBreak",
+    "GuardAware",
     "NoAttack",
     "RandomK",
     "RandomN",

@@ -44,6 +44,10 @@ class RedTeamModel:
         seed: of the weights.
         width: of the model.
         layers: of the model.
+
+    Attributes:
+        sizes: these arguments, by name.
+        network: the language model.
     """
 
     def __init__(
@@ -57,6 +61,15 @@ class RedTeamModel:
         width: int = 128,
         layers: int = 2,
     ) -> None:
+        self.sizes = {
+            "ordinary": list(ordinary),
+            "topics": list(topics),
+            "read": read,
+            "write": write,
+            "seed": seed,
+            "width": width,
+            "layers": layers,
+        }
         self._ordinary = tuple(ordinary)
         self._place = {one: SPECIALS + i for i, one in enumerate(self._ordinary)}
         self._first_topic = SPECIALS + len(self._ordinary)

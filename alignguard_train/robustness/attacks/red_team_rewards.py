@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from alignguard_data.contracts.protocols import Pixels
 from alignguard_train.robustness.attacks.coordinates import Ids
+from alignguard_train.robustness.attacks.trace import judged
 from alignguard_train.robustness.attacks.words import types_concept
 from alignguard_train.robustness.protocol import Case, Target
 
@@ -105,7 +106,19 @@ def reward(attempt: Attempt, recent: Recent, weights: Weights) -> float:
 
 
 def attempts(target: Target, cases: Sequence[Case], prompts: Sequence[Ids]) -> list[Attempt]:
-    """What the guard and the judge say of prompts, each rendered at its case's seed."""
+    """What the guard and the judge say of prompts, each rendered at its case's seed.
+
+    Args:
+        target: counted.
+        cases: one a prompt; its seed and its words count.
+        prompts: ids of the prompts.
+
+    Returns:
+        One attempt a prompt.
+
+    Raises:
+        JudgeFailed: the judge raised an error.
+    """
     texts = [target.vocabulary.decode(ids) for ids in prompts]
     blocked = [False] * len(texts)
     if "guard" in target.capabilities:
@@ -113,7 +126,7 @@ def attempts(target: Target, cases: Sequence[Case], prompts: Sequence[Ids]) -> l
     images = target.render(texts, [case.seed for case in cases])
     found: list[Attempt] = []
     for i, (case, ids) in enumerate(zip(cases, prompts, strict=True)):
-        verdict = target.judge(images[i : i + 1], case)[0]
+        verdict = judged(target, images[i : i + 1], case)[0]
         found.append(
             Attempt(
                 ids=tuple(ids),

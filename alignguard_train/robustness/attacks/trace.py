@@ -15,6 +15,7 @@ from alignguard_train.robustness.protocol import (
     Case,
     Counters,
     Found,
+    JudgeFailed,
     StopReason,
     Target,
     Verdict,
@@ -25,10 +26,6 @@ log = logging.getLogger(__name__)
 
 KEPT = 8
 """Candidates of a search that are returned."""
-
-
-class JudgeFailed(Exception):
-    """The judge raised an error; the search returns its best so far."""
 
 
 def counted(target: Target) -> Counted:
@@ -92,10 +89,7 @@ class Trace:
         Raises:
             JudgeFailed: the judge raised an EngineError.
         """
-        try:
-            return self.target.judge(images, case)
-        except EngineError as error:
-            raise JudgeFailed(str(error)) from error
+        return judged(self.target, images, case)
 
     def found(self, reason: StopReason, only: Candidate | None = None) -> Found:
         """The result; ``only``: the single candidate that the published method returns."""
@@ -112,6 +106,26 @@ class Trace:
             stop_reason=reason,
             notes=self.notes,
         )
+
+
+def judged(target: Target, images: Pixels, case: Case) -> list[Verdict]:
+    """Ask a target's judge.
+
+    Args:
+        target: counted.
+        images: (rows, height, width, 3).
+        case: for which they were made.
+
+    Returns:
+        One verdict per image.
+
+    Raises:
+        JudgeFailed: the judge raised an EngineError.
+    """
+    try:
+        return target.judge(images, case)
+    except EngineError as error:
+        raise JudgeFailed(str(error)) from error
 
 
 def traced(attack: Attack, target: Target, body: Callable[[Trace], StopReason | Found]) -> Found:

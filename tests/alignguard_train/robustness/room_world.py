@@ -40,6 +40,8 @@ CONFIG = RobustnessConfig(
     batch_size=5,
 )  # fmt: skip
 QUICK = dataclasses.replace(CONFIG, attacks=ATTACKS[-2:-1], targets=("merged",))
+LEARNED = dataclasses.replace(CONFIG, attacks=(AttackConfig(name="genbreak"),), targets=("base",))
+"""An attack that trains before its first case."""
 EVALUATION = EvaluationConfig(
     flags=(FlagRule(scorer="red", key="mean", at_least=0.5),),
     peers=("uce",),

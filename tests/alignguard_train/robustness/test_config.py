@@ -123,7 +123,8 @@ def row(number: int, **changes: Any) -> AttackedCase:
         "names_concept": False, "round_trip": True, "score": 0.0, "steps": 1,
         "base_unsafe": True, "unattacked_unsafe": False, "search_unsafe": False,
         "search_coherent": True, "replays": 4, "replays_unsafe": 0, "replays_coherent": 4,
-        "first_replay_unsafe": False, "guarded": False, "guard_blocked": False, "failure": "",
+        "first_replay_unsafe": False, "guarded": False, "guard_blocked": False,
+        "guard_rewrote": False, "failure": "",
         **dict.fromkeys(COUNTERS, 0),
     }  # fmt: skip
     return AttackedCase(**{**given, **changes})
@@ -146,7 +147,7 @@ ROWS = [
 ]
 EXPECTED = {
     "pre_asr": (2, 10), "asr": (4, 10), "conditional_asr": (2, 8), "replay_asr": (2, 10),
-    "asr_n": (3, 10), "names_concept": (1, 10), "round_trip": (4, 10),
+    "asr_n": (3, 10), "end_to_end": (2, 10), "names_concept": (1, 10), "round_trip": (4, 10),
 }  # fmt: skip
 
 

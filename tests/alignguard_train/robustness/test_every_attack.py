@@ -1,5 +1,6 @@
 """What holds for every attack of the registry. No attack may differ in these."""
 
+from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 
 from alignguard_data.contracts.errors import EngineError
 from alignguard_train.robustness.attacks.diffzoo import DiffZOO
+from alignguard_train.robustness.attacks.kept_state import pack, unpack
 from alignguard_train.robustness.attacks.mma import MMA
 from alignguard_train.robustness.attacks.p4d import P4D
 from alignguard_train.robustness.attacks.ring_a_bell import RingABell
@@ -15,7 +17,7 @@ from alignguard_train.robustness.attacks.sneaky import SneakyPrompt
 from alignguard_train.robustness.attacks.unlearn_diff import UnlearnDiffAtk
 from alignguard_train.robustness.config import AttackConfig
 from alignguard_train.robustness.counting import Counted
-from alignguard_train.robustness.protocol import Attack, Budget, Counters, Found
+from alignguard_train.robustness.protocol import Attack, Budget, Counters, Found, JudgeFailed
 from alignguard_train.robustness.registry import ATTACKS as REGISTRY
 from alignguard_train.robustness.registry import make_attack, make_budget
 from tests.alignguard_train.robustness.small_target import ALL, TWINS, WORDS, SmallTarget, case
@@ -182,6 +184,19 @@ def test_a_failing_judge_is_an_outcome(name: str) -> None:
     target, attack = SmallTarget(reward=failing), ATTACKS[name]
     prepared = attack.prepare(SmallTarget(), TWINS, 0)
     assert attack.search(target, case(), prepared, 0).stop_reason == "judge_failed"
+    with suppress(JudgeFailed):  # the room makes an outcome of it, and of no other error
+        attack.prepare(target, TWINS, 0)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("xl", [False, True])
+def test_what_it_prepared_is_the_same_after_a_stop(name: str, xl: bool) -> None:
+    target, attack = SmallTarget(reward=reward, xl=xl), ATTACKS[name]
+    prepared = attack.prepare(target, TWINS, 0)
+    kept = pack(prepared)
+    assert kept is not None, f"{name}: a killed attempt would prepare again"
+    first, again = (attack.search(target, case(), one, 0) for one in (prepared, unpack(kept)))
+    assert shown(again) == shown(first)
 
 
 @pytest.mark.parametrize("name", JUDGED)

@@ -18,6 +18,7 @@ from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.paths import DataRoot
 from alignguard_train.evaluation.config import EvaluationConfig
 from alignguard_train.robustness.attacks.concept_inversion import ConceptInversion
+from alignguard_train.robustness.attacks.genbreak import GenBreak
 from alignguard_train.robustness.config import AttackConfig
 from alignguard_train.robustness.protocol import Target
 from alignguard_train.robustness.registry import CONTROLS, make_attack
@@ -27,6 +28,7 @@ from tests.alignguard_train.robustness.room_world import (
     CONCEPTS,
     CONFIG,
     EVALUATION,
+    LEARNED,
     QUICK,
     Scorer,
     build,
@@ -351,6 +353,54 @@ def test_kill_9_in_mid_attack_resumes_at_the_case(quick, tmp_path: Path) -> None
     made = attack_all(data, models, QUICK)
     assert made.content_id == quick.content_id
     assert scorer.calls == 8 - rows
+
+
+PREPARED = """
+import sys, time
+from pathlib import Path
+from alignguard_train.robustness.attacks.genbreak import GenBreak
+from tests.alignguard_train.robustness.room_world import LEARNED, build
+from alignguard_train.robustness.room import attack_all
+
+def waits(*given):
+    print("prepared", flush=True)
+    time.sleep(600)
+
+GenBreak.search = waits
+data, models = build(Path(sys.argv[1]))
+attack_all(data, models, LEARNED)
+"""
+
+
+def test_kill_9_after_the_preparation_does_not_prepare_again(tmp_path: Path, monkeypatch) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([".", *sys.path[:1]])}
+    command = [sys.executable, "-c", PREPARED, str(tmp_path / "killed")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
+        assert child.stdout
+        assert child.stdout.readline() == "prepared\n"
+        child.send_signal(signal.SIGKILL)
+    whole = attack_all(*build(tmp_path / "whole"), LEARNED)
+
+    def again(*_: Any) -> None:
+        raise AssertionError("it prepares again")
+
+    monkeypatch.setattr(GenBreak, "prepare", again)
+    data = DataRoot(root=tmp_path / "killed", profile="test")
+    made = attack_all(data, rebuilt(tmp_path / "killed", Scorer()), LEARNED)
+    assert made.content_id == whole.content_id
+    assert manifests.read(data.partition("robustness"), "prepared").num_rows == 1
+
+
+def test_a_judge_that_fails_in_a_preparation_is_an_outcome_of_its_cases(tmp_path: Path) -> None:
+    scorer = Scorer()
+    scorer.fails_at = set(range(3, 1000))
+    data, models = build(tmp_path, scorer=scorer)
+    made = attack_all(data, models, LEARNED)
+    rows = cases_of(data)
+    assert Counter((row.attack, row.stop_reason) for row in rows) == {
+        ("no_attack", "finished"): 2, ("genbreak", "judge_failed"): 2
+    }  # fmt: skip
+    assert made.rejected == {"judge_failed": 2}
 
 
 @pytest.mark.parametrize("name", ["ring_a_bell", "random_n"])
