@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import duckdb
@@ -15,6 +14,7 @@ from alignguard_data.dedup import store as edges_file
 from alignguard_data.dedup.edges import Limits
 from alignguard_data.dedup.store import edges_between, synced_edges
 from tests.alignguard_data.dedup.near_rows import PHASHES, AngleEmbedder, part, row
+from tests.alignguard_data.held_file import held
 
 LIMITS = Limits(max_prompt_jaccard=0.3, max_phash_distance=4, max_semantic_cosine=0.99)
 ROWS = [
@@ -124,22 +124,8 @@ def test_an_engine_that_fails_leaves_a_sound_file(file, expected):
 def test_a_file_that_another_process_has_open_is_busy_and_not_removed(file, read_only):
     synced(file)
     before = file.read_bytes()
-    code = (
-        f"import duckdb; c = duckdb.connect({str(file)!r}, read_only={read_only}); "
-        "print('open', flush=True); input()"
-    )
-    holder = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert holder.stdout
-    assert holder.stdin
-    holder.stdout.readline()
-    try:
-        with pytest.raises(PartitionBusy, match=str(file)):
-            synced(file)
-    finally:
-        with suppress(BrokenPipeError):
-            holder.communicate(b"\n")
+    with held(file, read_only=read_only), pytest.raises(PartitionBusy, match=str(file)):
+        synced(file)
     assert file.read_bytes() == before
 
 

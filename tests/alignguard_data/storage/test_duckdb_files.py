@@ -1,9 +1,5 @@
 """Causes of a DuckDB failure are found from the file, not from DuckDB's texts."""
 
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -11,6 +7,7 @@ import pytest
 
 from alignguard_data.contracts.errors import PartitionBusy, StorageError
 from alignguard_data.storage.duckdb_files import connect, is_sound
+from tests.alignguard_data.held_file import held
 
 
 @pytest.fixture
@@ -21,24 +18,6 @@ def file(tmp_path) -> Path:
         connection.execute('create schema "o s"')
         connection.execute('create table "o s"."a b" as select 1 i')
     return path
-
-
-@contextmanager
-def held(file: Path, *, read_only: bool) -> Iterator[None]:
-    """Another process has it open until the block ends."""
-    code = (
-        f"import duckdb; c = duckdb.connect({str(file)!r}, read_only={read_only}); "
-        "print('open', flush=True); input()"
-    )
-    holder = subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert holder.stdout
-    assert holder.stdout.readline() == b"open\n"
-    try:
-        yield
-    finally:
-        holder.communicate(b"\n")
 
 
 @pytest.mark.parametrize(
