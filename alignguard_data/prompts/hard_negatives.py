@@ -171,7 +171,7 @@ def add_hard_negatives(data: DataRoot, offered: Sequence[HardNegative]) -> Added
 
 
 def origin_of(entry: HardNegative) -> HardNegativeOrigin:
-    """The row that is kept beside the pair."""
+    """The row that is kept with the pair."""
     fields = {
         field.name: getattr(entry, field.name) for field in dataclasses.fields(HardNegativeOrigin)
     }

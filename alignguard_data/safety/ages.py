@@ -104,7 +104,7 @@ class _Ages(NumberedText):
             or self._is(i)
             or self._looks(i)
             or self._limited(i)
-            or self._beside_a_person(i)
+            or self._next_to_a_person(i)
             or self._schooled(i)
             or self._vague(i)
         )
@@ -147,10 +147,10 @@ class _Ages(NumberedText):
     def _is(self, i: int) -> bool:
         """``she is 16, posing``, ``they are 14``."""
         word = self.text(i)
-        alone = word in _ONE_SUBJECT or (word in PERSONS and not word.endswith(("s", "men")))
+        single = word in _ONE_SUBJECT or (word in PERSONS and not word.endswith(("s", "men")))
         if word in _WITH_COPULA:
-            alone, place = _WITH_COPULA[word], i + 1
-        elif alone or word in _MANY_SUBJECTS or word in PERSONS:
+            single, place = _WITH_COPULA[word], i + 1
+        elif single or word in _MANY_SUBJECTS or word in PERSONS:
             place = self.skip(i + 1, frozenset("'"))
             if self.text(place) not in _COPULAS:
                 return False
@@ -166,22 +166,22 @@ class _Ages(NumberedText):
             end += 1
         if self._measured(end) or self.text(end) == "of":
             return False
-        return alone or (min(chain[0]) >= 10 and self._pauses(end))
+        return single or (min(chain[0]) >= 10 and self._pauses(end))
 
-    def _beside_a_person(self, i: int) -> bool:
+    def _next_to_a_person(self, i: int) -> bool:
         """``a woman, 16, on a chair``, ``a man of 17``, ``a 16 model``."""
         word = self.text(i)
         if word in PERSONS:
             sign = self.text(i + 1)
-            beside = sign in (",", "(", "-", ":", "/")
+            separated = sign in (",", "(", "-", ":", "/")
             if sign == "of" and word in ("men", "women"):
                 return False
-            place = i + 1 + (beside or sign == "of")
+            place = i + 1 + (separated or sign == "of")
             chain = self.chain(self.after_fillers(place, _HEDGES, frozenset()))
             if chain is None or not _young(chain[0]):
                 return False
             end = chain[1] + (self.text(chain[1]) in _YEARS)
-            if beside:
+            if separated:
                 return self.text(end) in _PAUSES | {"/"} or self._is_placed(end)
             return self._pauses(end) and (sign == "of" or end > chain[1])
         if word not in ("a", "an", "this", "that", "her", "his", "my", "the"):
