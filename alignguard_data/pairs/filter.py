@@ -53,7 +53,11 @@ class Drop(NamedTuple):
 
 
 class KeptPairs:
-    """The pairs kept so far, indexed for the near-duplicate tests."""
+    """The pairs kept so far, indexed for the near-duplicate tests.
+
+    Args:
+        rules: without a limit its test and index are left out.
+    """
 
     def __init__(self, rules: FilterRules) -> None:
         jaccard, distance = rules.max_prompt_jaccard, rules.max_phash_distance
@@ -61,7 +65,14 @@ class KeptPairs:
         self._images = None if distance is None else ImageIndex(distance)
 
     def drop(self, candidate: Candidate) -> Drop | None:
-        """The near-duplicate drop of a candidate, prompts tested before images, or None."""
+        """Test a candidate against the kept pairs, prompts before images.
+
+        Args:
+            candidate: not yet kept.
+
+        Returns:
+            The drop with the kept pair that it repeats, or None.
+        """
         if self._prompts and (found := self._prompts.closest(candidate.pair.unsafe_prompt)):
             return Drop("near_duplicate_prompt", f"of {found[0]}, Jaccard {found[1]:.3f}")
         if self._images and candidate.unsafe and candidate.safe:
@@ -80,9 +91,15 @@ class KeptPairs:
 
 
 def drop_reason(candidate: Candidate, rules: FilterRules, kept: KeptPairs) -> Drop | None:
-    """Why a pair is dropped, or None if it is kept.
+    """Why a pair is dropped; the tests run in the order of :data:`REASONS`.
 
-    The tests run in the order of :data:`REASONS`. ``kept`` is not modified.
+    Args:
+        candidate: the pair with its images' hashes and scores.
+        rules: thresholds and limits.
+        kept: the pairs kept so far, not modified.
+
+    Returns:
+        The first reason, or None if the pair is kept.
     """
     unsafe, safe, pair = candidate.unsafe, candidate.safe, candidate.pair
     if unsafe is None or safe is None:

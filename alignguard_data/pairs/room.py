@@ -149,7 +149,19 @@ def _example(dropped: Sequence[DroppedPair]) -> str:
 
 
 def read_candidates(data: DataRoot, concept: Concept, rules: FilterRules) -> list[Candidate]:
-    """The concept's train pairs with their evidence, by pair id, hard negatives last."""
+    """The concept's train pairs with their evidence.
+
+    Args:
+        data: the data folder.
+        concept: the concept.
+        rules: the scores that they read must be there.
+
+    Returns:
+        By pair id, hard negatives last; a side without a scored image is None.
+
+    Raises:
+        InputMissing: an input is not complete, or lacks a score that a rule needs.
+    """
     key = concept.key
     prompts = manifests.read(data.partition("prompts", key), "pairs")
     pairs = [pair for pair in from_table(PromptPair, prompts) if pair.role == "train"]

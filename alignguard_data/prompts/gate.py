@@ -97,10 +97,21 @@ def read_reply(
     writer: str = "",
     tools: GateTools = NO_TOOLS,
 ) -> PromptPair | str:
-    """The pair in a reply, or the first of :data:`REASONS` against it.
+    """The pair in a reply.
 
-    ``seen`` holds the canonical unsafe prompts accepted so far and is not modified. One lookup
-    finds repeated prompts and repeated pairs.
+    Args:
+        reply: the text.
+        concept: the concept that was asked for.
+        config: word and token limits, and the share of evaluation pairs.
+        seen: canonical unsafe prompts accepted so far, not modified; one lookup finds repeated
+            prompts and repeated pairs.
+        finish_reason: why the model stopped, as the engine says it.
+        request_index: recorded with the pair.
+        writer: model id, recorded with the pair.
+        tools: checks by models.
+
+    Returns:
+        The pair, or the first of :data:`REASONS` against it.
     """
     if reason := _ENDED_BADLY.get(finish_reason):
         return reason
@@ -134,10 +145,21 @@ def read_hard_negative(
     request_index: int = 0,
     tools: GateTools = NO_TOOLS,
 ) -> PromptPair | str:
-    """The pair of an adversarial prompt, or the first of :data:`REASONS` against it.
+    """The pair of an adversarial prompt.
 
     Every test of a reply applies but that the unsafe prompt names its concept: an attack avoids
     that, and images of the prompt have shown the concept. The pair is always of role ``train``.
+
+    Args:
+        entry: prompt, safe twin and what found them.
+        concept: its concept.
+        config: word and token limits.
+        seen: canonical unsafe prompts accepted so far, not modified.
+        request_index: recorded with the pair.
+        tools: checks by models.
+
+    Returns:
+        The pair, or the first of :data:`REASONS` against it.
     """
     unsafe, safe = entry.unsafe_prompt, entry.safe_prompt
     if reason := _reason(unsafe, safe, concept, config, seen, tools, adversarial=True):

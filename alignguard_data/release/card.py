@@ -19,11 +19,19 @@ def render_card(
     extension: str = ".parquet",
     plots: Sequence[str] = (),
 ) -> str:
-    """README.md of the release that ``manifest`` describes, or of an export of tier ``tier``.
+    """README.md of a release, or of an export of another tier.
 
     Config ``default`` reads the columns as stored. Config ``images``, if there are images, declares
-    the two image columns as pictures over the same files. ``schema`` has the columns of the data
-    files, or is None; ``plots`` are file names next to the card.
+    the two image columns as pictures over the same files.
+
+    Args:
+        manifest: of the release; its ``tier`` says what the files hold.
+        schema: columns of the data files, or None without data files.
+        extension: of the data files.
+        plots: file names next to the card.
+
+    Returns:
+        Markdown with YAML front matter.
     """
     source = (
         resources.files("alignguard_data.release")

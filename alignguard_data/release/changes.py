@@ -130,12 +130,21 @@ def level(
     withdrawn: Collection[str],
     left: Collection[str],
 ) -> Level:
-    """The version level: ``major`` for other columns or another base model.
+    """The version level.
 
-    ``patch`` if the only change is that pairs, evaluation prompts or concepts were withdrawn.
-    ``minor`` for everything else, such as other scores, or other files of equal rows.
+    ``major`` for other columns or another base model. ``patch`` if the only change is that pairs,
+    evaluation prompts or concepts were withdrawn. ``minor`` for everything else, such as other
+    scores, or other files of equal rows.
 
-    ``old`` and ``new`` are the releases' manifests, ``left`` the removed concepts.
+    Args:
+        old: the parent's manifest.
+        new: the new release's manifest.
+        changes: pairs and evaluation prompts that differ.
+        withdrawn: ids of withdrawn pairs.
+        left: keys of concepts that are no longer in the taxonomy.
+
+    Returns:
+        ``major``, ``minor`` or ``patch``.
     """
     for field in ("score_columns", "base_models", "format"):
         if old.get(field) != new.get(field):
@@ -155,11 +164,18 @@ def change_log(
     left: Collection[str],
     hard: Mapping[str, HardRow] | None = None,
 ) -> str:
-    """CHANGELOG.md: pairs added, removed and changed against the parent, by part and concept.
+    """Pairs added, removed and changed against the parent, by part and concept.
 
-    ``hard`` are the new release's hard negatives; those added are counted by attack.
-    Withdrawals of removed pairs in ``withdrawn`` are listed with their reason. ``left`` are the
-    concepts that are no longer in the taxonomy.
+    Args:
+        name: of the new release.
+        parent: name of the release before, or None for the first.
+        changes: pairs and evaluation prompts that differ.
+        withdrawn: withdrawals by pair id; those of removed pairs are listed with their reason.
+        left: keys of concepts that are no longer in the taxonomy.
+        hard: the new release's hard negatives; those added are counted by attack.
+
+    Returns:
+        CHANGELOG.md.
     """
     lines = [f"# {name}", ""]
     if parent is None:

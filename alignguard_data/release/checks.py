@@ -154,7 +154,16 @@ def _columns(shard: Place, columns: Sequence[str]) -> pa.Table:
 
 
 def audited_limits(manifest: dict[str, Any], embedder: TextEmbedder | None) -> Limits:
-    """The limits of a release; the semantic one only if ``embedder`` is the one that it used."""
+    """The limits that a release is checked with.
+
+    Args:
+        manifest: of the release.
+        embedder: the one at hand, if any.
+
+    Returns:
+        Its own limits; that of meanings only if ``embedder`` is the one that the release used, and
+        with :data:`COSINE_TOLERANCE` added.
+    """
     stored = manifest.get("limits") or {"max_phash_distance": manifest.get("max_phash_distance")}
     limits = Limits(**stored)
     cosine, made_with = limits.max_semantic_cosine, manifest.get("embedder")

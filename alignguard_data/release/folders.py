@@ -122,9 +122,15 @@ def rename_into_place(temporary: Path, final: Place) -> Place:
 
 
 def next_name(data: DataRoot, content_id: str, level: str) -> tuple[str, str | None]:
-    """Folder name and parent: the next version, or the version that this content already had.
+    """The next version, or the version that this content already had.
 
-    ``level`` is ``major``, ``minor`` or ``patch``: the number to increment.
+    Args:
+        data: the data folder.
+        content_id: of the new release's files.
+        level: the number to increment: ``major``, ``minor`` or ``patch``.
+
+    Returns:
+        Name of the folder, and of the parent release (None for the first).
     """
     pointed = manifests.load(data.partition("release"))
     latest = latest_release(data)

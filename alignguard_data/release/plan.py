@@ -56,9 +56,19 @@ def plan_release(
     edges: Sequence[Edge],
     withdrawn: Collection[str] = frozenset(),
 ) -> ReleasePlan:
-    """Choose the rows: all kept pairs but withdrawn ones and duplicates.
+    """Choose the rows: all kept pairs but withdrawn ones, leaks and duplicates.
 
-    ``edges`` (of all kept pairs and evaluation prompts) say which rows are too close.
+    Args:
+        data: the data folder.
+        taxonomy: its concepts, each in one split.
+        edges: among all kept pairs and evaluation prompts, which rows are too close.
+        withdrawn: ids of pairs that are left out.
+
+    Returns:
+        The rows by concept, and what was left out with its reason.
+
+    Raises:
+        InputMissing: an input is not complete.
     """
     concepts = release_concepts(taxonomy)
     kept_of = {concept.key: kept_ids(data, concept) for concept in concepts}
@@ -96,7 +106,17 @@ def plan_release(
 def describe_release(
     data: DataRoot, taxonomy: Taxonomy, plan: ReleasePlan, files: Sequence[ShardFile]
 ) -> dict[str, Any]:
-    """The fields of the release manifest that depend on its rows and inputs."""
+    """The fields of the release manifest that depend on its rows and inputs.
+
+    Args:
+        data: the data folder.
+        taxonomy: its concepts.
+        plan: the chosen rows.
+        files: the written data files.
+
+    Returns:
+        JSON values; the same for the same rows, whenever they are written.
+    """
     rows: dict[str, Counter[str]] = {c.key: Counter() for c in taxonomy.categories}
     for concept in plan.concepts:
         rows[concept.category][concept.split] += len(plan.pair_ids[concept.key])
@@ -136,7 +156,15 @@ def describe_release(
 
 
 def leaks_file(plan: ReleasePlan, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Content of ``leaks.json``; remaining leaks are counted in the released rows."""
+    """Content of ``leaks.json``; remaining leaks are counted in the released rows.
+
+    Args:
+        plan: the chosen rows.
+        manifest: of the release, with its limits.
+
+    Returns:
+        JSON values.
+    """
     released = {
         split: [p for c in plan.concepts if c.split == split for p in plan.pair_ids[c.key]]
         for split in SPLITS

@@ -49,7 +49,15 @@ MAX_PANELS = 12
 
 
 def card_plots(folder: Path, manifest: Mapping[str, Any]) -> dict[str, bytes]:
-    """PNG by file name for the release whose data files are in ``folder``."""
+    """The card's plots.
+
+    Args:
+        folder: of the release, with its data files.
+        manifest: of the release.
+
+    Returns:
+        PNG by file name; no plot of scores for a release without scores.
+    """
     plots = {
         "plots/pairs.png": pairs_plot(manifest["by_category"]),
         "plots/funnel.png": funnel_plot(manifest["funnel"]),
@@ -119,8 +127,14 @@ def scores_plot(
     """One panel per score: histograms of the safe and the unsafe side, and the threshold.
 
     At most ``MAX_PANELS``: scores with a threshold, then pair scores, then those whose sides differ
-    most. ``counts``: column to counts (``BINS``) and bin edges (``BINS + 1``), see
-    :func:`count_scores`; ``flags``: the rules ``scorer``, ``key``, ``at_least``.
+    most.
+
+    Args:
+        counts: by column, counts (``BINS``) and bin edges (``BINS + 1``), of :func:`count_scores`.
+        flags: rules with ``scorer``, ``key`` and ``at_least``.
+
+    Returns:
+        A PNG.
     """
     limits = {score_column(f["scorer"], f["key"], "safe"): f["at_least"] for f in flags}
     every = list(dict.fromkeys(_safe_column(name, counts) for name in counts))
@@ -154,9 +168,15 @@ def scores_plot(
 def count_scores(
     files: Sequence[Path], columns: Sequence[str]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Counts and bin edges of each score column, with one batch of rows in memory at a time.
+    """Histograms of score columns, with one batch of rows in memory at a time.
 
-    Both sides of a score share their edges: [0, 1] if all values are in it, else their range.
+    Args:
+        files: the data files; they are read twice.
+        columns: names of score columns.
+
+    Returns:
+        By column, counts (``BINS``) and bin edges (``BINS + 1``). Both sides of a score share their
+        edges: [0, 1] if all values are in it, else their range.
     """
     ranges = {name: (math.inf, -math.inf) for name in columns}
     for name, values in _batches(files, columns):

@@ -50,7 +50,16 @@ def score_columns(data: DataRoot, concepts: Iterable[Concept]) -> list[str]:
 def release_parts(data: DataRoot, concepts: Iterable[Concept]) -> list[Part]:
     """Input of the duplicate search.
 
-    The kept pairs and evaluation prompts of each concept, read only if their partitions changed.
+    Args:
+        data: the data folder.
+        concepts: of the release.
+
+    Returns:
+        Two parts a concept, its kept pairs and its evaluation prompts; the search reads a part only
+        if its partitions changed.
+
+    Raises:
+        InputMissing: a partition is not complete.
     """
     parts = []
     for concept in concepts:
