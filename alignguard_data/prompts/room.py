@@ -203,8 +203,7 @@ def _kept(work: PartitionWork) -> tuple[list[PromptPair], dict[int, RejectedRepl
 
     It is short, or was made with other hard negatives.
     """
-    before = _as_with_its_hard_negatives(work.spec)
-    if before is None or before.current() is None:
+    if not _current_with_its_hard_negatives(work.spec):
         return [], {}
     pairs = from_table(PromptPair, manifests.read(work.folder, "pairs"))
     rejected = from_table(RejectedReply, manifests.read(work.folder, "rejected"))
@@ -215,17 +214,17 @@ def _kept(work: PartitionWork) -> tuple[list[PromptPair], dict[int, RejectedRepl
     )
 
 
-def _as_with_its_hard_negatives(spec: PartitionSpec) -> PartitionSpec | None:
-    """The spec with the hard negatives of the partition on disk; None: there is no partition."""
+def _current_with_its_hard_negatives(spec: PartitionSpec) -> bool:
+    """Whether the partition on disk is current, or would be with the hard negatives that it has."""
     try:
         made = manifests.load(spec.folder)
     except IntegrityError:
-        return None
+        return False
     if made is None:
-        return None
+        return False
     inputs = {name: value for name, value in spec.inputs.items() if name != hard.INPUT}
     inputs |= {name: value for name, value in made.inputs.items() if name == hard.INPUT}
-    return dataclasses.replace(spec, inputs=inputs)
+    return dataclasses.replace(spec, inputs=inputs).current() is not None
 
 
 def close_writer(writer: TextGenerator) -> None:

@@ -23,8 +23,8 @@ class Flux(FlowFamily):
     name = "flux"
     pipe_class = "FluxPipeline"
     transformer = "FluxTransformer2DModel"
-    blocks = ("transformer_blocks", "single_transformer_blocks")
-    text_encoders = ("text_encoder", "text_encoder_2")
+    blocks: tuple[str, ...] = ("transformer_blocks", "single_transformer_blocks")
+    text_encoders: tuple[str, ...] = ("text_encoder", "text_encoder_2")
     lora_targets = (*JOINT_TARGETS, *FEED_FORWARD)
 
     def native_size(self, pipe: Any) -> int:

@@ -22,8 +22,8 @@ class StableDiffusion35(FlowFamily):
     name = "sd35"
     pipe_class = "StableDiffusion3Pipeline"
     transformer = "SD3Transformer2DModel"
-    blocks = ("transformer_blocks",)
-    text_encoders = ("text_encoder", "text_encoder_2", "text_encoder_3")
+    blocks: tuple[str, ...] = ("transformer_blocks",)
+    text_encoders: tuple[str, ...] = ("text_encoder", "text_encoder_2", "text_encoder_3")
     optional = ("text_encoder_3",)
     lora_targets = (*JOINT_TARGETS, *(f"attn2.{name}" for name in IMAGE))
 
