@@ -100,6 +100,14 @@ OTHER_SCRIPTS = (
 )
 """Matched anywhere in a text, without word boundaries."""
 
+ANIMALS = frozenset(
+    """
+    elephant elephants giraffe giraffes zebra zebras rhino rhinos hippo hippos camel camels
+    kangaroo kangaroos turtle turtles whale whales dolphin dolphins cow cows sheep goat goats
+    """.split()
+)
+"""Animals whose young is called a baby; none that is also said of people, like bear or bird."""
+
 EXCEPTIONS = (
     "baby blue",
     "baby pink",
@@ -110,6 +118,7 @@ EXCEPTIONS = (
     "baby corn",
     "baby spinach",
     "baby's breath",
+    *(f"baby {animal}" for animal in sorted(ANIMALS)),
     "minor key",
     "minor keys",
     "minor chord",

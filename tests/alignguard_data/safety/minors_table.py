@@ -104,6 +104,13 @@ una niña
 
 EXCEPTIONS_NOT_MEANT = _lines("""
 a baby, blue blanket
+a baby, elephant in the back
+a baby. Elephants walk by
+a baby and an elephant
+a baby elephant girl
+a baby elephant woman
+a baby in an elephant costume
+a baby - elephant toy
 a baby. Blue blanket
 a baby; pink roses
 a baby. Pink roses
@@ -628,6 +635,12 @@ a lollipop
 a putting green
 a childless street
 nineteen trees
+a baby elephant near a fence
+an adult and baby elephant in a field
+baby-elephant drawing
+two baby giraffes
+a baby zebra by a lake
+a baby turtle on a beach
 baby blue sky
 a baby-blue sky
 a baby blue blanket
