@@ -31,6 +31,7 @@ from alignguard_data.storage.partition import PartitionSpec, open_partition
 from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.tally import Tally
 from alignguard_data.taxonomy.room import write_taxonomy
+from alignguard_train.arena.cells import BLOCK, cells_block
 from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.encodings import room as encodings
 from alignguard_train.evaluation.config import PromptSetConfig
@@ -204,4 +205,6 @@ class World:
         folder = self.data.base / "evaluation"
         made = manifests.require(self.data.partition("evaluation"))
         (folder / MODEL_CARD).write_text("# The adapter\n")
-        (folder / SUMMARY).write_text(json.dumps({"evaluation": made.content_id}))
+        arena = cells_block([], release="", made_of=made.content_id)
+        summary = {"evaluation": made.content_id, BLOCK: arena}
+        (folder / SUMMARY).write_text(json.dumps(summary))
