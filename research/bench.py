@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -102,8 +102,20 @@ def side_by_side(
     rows: Sequence[EvaluationRow],
     *,
     calls: int,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> list[float]:
-    """Median seconds per image of each, over alternating full calls; NaN without calls."""
+    """Median seconds per image of each, over alternating full calls; NaN without calls.
+
+    Args:
+        entrants: rendered with in turn.
+        generator: renders.
+        rows: their prompts and seeds, repeated to fill a call.
+        calls: of each entrant.
+        clock: seconds; ``time.process_time`` on a machine with other work.
+
+    Returns:
+        One number an entrant.
+    """
     if not calls:
         return [float("nan")] * len(entrants)
     size = generator.images_per_call
@@ -112,9 +124,9 @@ def side_by_side(
     for _ in range(calls):
         for entrant, taken in zip(entrants, seconds, strict=True):
             with entrant.on():
-                started = time.perf_counter()
+                started = clock()
                 generator.render([row.prompt for row in part], [row.seed for row in part])
-                taken.append((time.perf_counter() - started) / size)
+                taken.append((clock() - started) / size)
     return [statistics.median(taken) for taken in seconds]
 
 

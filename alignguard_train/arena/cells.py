@@ -51,6 +51,9 @@ def cells_block(cells: Iterable[Cell], *, release: str, made_of: str) -> dict[st
         cells: in any order.
         release: folder name of the release that they were measured on; empty: not recorded.
         made_of: content id of the partition that they were read from.
+
+    Returns:
+        JSON values.
     """
     return {
         "format": FORMAT,
@@ -66,6 +69,9 @@ def current_block(summary: Mapping[str, Any], made_of: str) -> bool:
     Args:
         summary: read from JSON.
         made_of: content id of the partition.
+
+    Returns:
+        False also where there is no block.
     """
     block = summary.get(BLOCK)
     if not isinstance(block, Mapping):
@@ -79,6 +85,9 @@ def cells_of(block: Mapping[str, Any], file: str) -> list[Cell]:
     Args:
         block: of :func:`cells_block`, read from JSON.
         file: named in errors.
+
+    Returns:
+        In the block's order.
 
     Raises:
         IntegrityError: a field is missing, strange or no number; the first fault of every cell.

@@ -47,6 +47,9 @@ def front_of(arena: Arena, safety: str, cost: str) -> Front:
         arena: the table.
         safety: key of a column.
         cost: key of another.
+
+    Returns:
+        Every row, either with its point or with the reason why it has none.
     """
     points: dict[str, tuple[float, float]] = {}
     left_out: dict[str, str] = {}

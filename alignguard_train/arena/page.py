@@ -40,11 +40,14 @@ class ShownCell:
 
 
 def write_files(data: DataRoot, arena: Arena) -> tuple[Place, Place]:
-    """Write the page and the JSON beside the rooms; returns both.
+    """Write the page and the JSON beside the rooms.
 
     Args:
         data: the data root.
         arena: the table.
+
+    Returns:
+        Both files.
     """
     folder = data.base / FOLDER
     page, numbers = folder / PAGE, folder / JSON
@@ -126,7 +129,7 @@ def table_parts(arena: Arena, found: Sequence[Front]) -> dict[str, Any]:
             }
             for row in arena.rows
         ],
-        "notes": [note for row in arena.rows for note in notes_of(row, titles)],
+        "notes": notes_of(arena),
         "columns": arena.columns,
         "missing": MISSING,
     }

@@ -19,6 +19,9 @@ def front_plot(arena: Arena, front: Front) -> bytes:
     Args:
         arena: the table.
         front: of it.
+
+    Returns:
+        A PNG file.
     """
     titles = {column.key: column.title for column in arena.columns}
     rows = max(3, len(front.points))

@@ -52,6 +52,9 @@ def read_sources(
         states: of rooms whose partition was compared with the current settings, as ``alignguard
             status`` says them: a state other than done or short makes the figures stale.
         rooms: by name, the command that makes it.
+
+    Returns:
+        In the order of ``rooms``; a file that cannot be read is one with a fault.
     """
     found = [_read(data, room, command) for room, command in rooms.items()]
     return [

@@ -55,7 +55,7 @@ class Row:
     label: str
     cells: Mapping[str, Shown]
     marks: tuple[str, ...] = ()
-    """What must be known of the whole row."""
+    """What must be said of its releases."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +71,12 @@ class Arena:
 
     def row(self, name: str) -> Row:
         """One defence.
+
+        Args:
+            name: as in an evaluation.
+
+        Returns:
+            Its row.
 
         Raises:
             KeyError: it is not in the table.
@@ -95,6 +101,9 @@ def arena_of(
         release: folder name of the newest release.
         labels: of defences whose name does not say enough.
         always: defences that have a row even if nothing was measured.
+
+    Returns:
+        Rows and columns in a fixed order.
     """
     found = _chosen(sources)
     names = list(dict.fromkeys([*always, *(defence for defence, _ in found)]))
@@ -213,10 +222,7 @@ def _marked_row(row: Row, references: Mapping[str, Basis], release: str) -> Row:
         marks.append(f"measured on {releases[0]}, not on the newest release")
     if any(not shown.release for shown in cells.values()):
         rooms = sorted({shown.room for shown in cells.values() if not shown.release})
-        marks.append(f"the release is not recorded in {', '.join(rooms)}")
-    stale = sorted({shown.room for key, shown in cells.items() if shown.stale and key != WORST})
-    if stale:
-        marks.append(f"stale: {', '.join(stale)}")
+        marks.append(f"release not recorded: {', '.join(rooms)}")
     return replace(row, cells=cells, marks=tuple(marks))
 
 

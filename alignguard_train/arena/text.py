@@ -1,7 +1,7 @@
 """Figures of the table as text, the same on page, console and docs."""
 
-from alignguard_train.arena.columns import Column
-from alignguard_train.arena.table import Row, Shown
+from alignguard_train.arena.columns import WORST, Column
+from alignguard_train.arena.table import Arena, Shown
 
 MISSING = "not measured"
 
@@ -43,10 +43,22 @@ def marks_of(shown: Shown) -> list[str]:
     return ["stale"] * bool(shown.stale) + ["other basis"] * bool(shown.other)
 
 
-def notes_of(row: Row, titles: dict[str, str]) -> list[str]:
-    """What a reader must know of a row: its marks, and every cell with another basis."""
-    found = [f"{row.label}: {mark}" for mark in row.marks]
-    for key, shown in row.cells.items():
-        if shown.other:
-            found.append(f"{row.label}, {titles.get(key, key)}: {shown.other}")
+def notes_of(arena: Arena) -> list[str]:
+    """What a reader must know of the table, each thing once.
+
+    Stale rooms with the reason, rows of other releases, and every cell with another basis.
+    """
+    titles = {column.key: column.title for column in arena.columns}
+    found = [f"{one.room} is stale: {one.stale}" for one in arena.sources if one.stale]
+    marked: dict[str, list[str]] = {}
+    for row in arena.rows:
+        for mark in row.marks:
+            marked.setdefault(mark, []).append(row.label)
+    found += [f"{mark} ({', '.join(labels)})" for mark, labels in marked.items()]
+    for row in arena.rows:
+        found += [
+            f"{row.label}, {titles.get(key, key)}: {shown.other}"
+            for key, shown in row.cells.items()
+            if shown.other and key != WORST
+        ]
     return found

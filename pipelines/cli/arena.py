@@ -113,7 +113,7 @@ def _print(console: Output, arena: Arena) -> None:
         console.say(f"* on the front, {pair}: {', '.join(labels) or 'none'}")
         for name, why in front.left_out.items():
             console.say(f"  not compared: {arena.row(name).label} ({why})")
-    for note in dict.fromkeys(note for row in arena.rows for note in notes_of(row, titles)):
+    for note in notes_of(arena):
         console.say(("!", "yellow"), f" {note}")
     for fault in arena.faults:
         console.say(("left out:", "red"), f" {fault}")

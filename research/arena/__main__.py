@@ -4,6 +4,7 @@ It can be stopped at any time and resumes: results are lines of docs/arena/resul
 """
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from research.study import results
 from research.study.world import World
 
 RESULTS = Path(__file__).parents[2] / "docs" / "arena" / "results.jsonl"
+TIMES = "times.jsonl"
 app = typer.Typer(add_completion=False, no_args_is_help=False)
 
 
@@ -34,7 +36,7 @@ def main(
     """Measure what has no line yet, one seed after another, then draw docs/arena.md."""
     if not page_only:
         _measure(World(root), seeds, only, hours, lines)
-    page.draw(results.read(lines))
+    page.draw(results.read(lines), results.read(lines.with_name(TIMES)))
 
 
 def _measure(world: World, seeds: int, only: str, hours: float, lines: Path) -> None:
@@ -53,6 +55,17 @@ def _measure(world: World, seeds: int, only: str, hours: float, lines: Path) -> 
             started = time.monotonic()
             results.add(bench.line(defence, seed), lines)
             console.print(f"seed {seed} {defence.name}: {time.monotonic() - started:.0f} s")
+    _time(bench, wanted, lines)
+
+
+def _time(bench: Bench, wanted: Sequence[str], lines: Path) -> None:
+    """Times of the first seed's defences that have a line."""
+    times = lines.with_name(TIMES)
+    for defence in defences(bench.world.concepts, 0):
+        key = key_of(defence, 0)
+        asked = not wanted or defence.name in wanted
+        if asked and key in results.read(lines) and key not in results.read(times):
+            results.add(bench.times(defence, 0), times)
 
 
 if __name__ == "__main__":

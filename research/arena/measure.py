@@ -7,6 +7,7 @@ concept.
 
 import hashlib
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -77,15 +78,6 @@ class Bench:
                 contender(self.world, defence, seed), self.engines.generator, self.concepts
             )
             drawn = self._drawn(entered)
-            plain = Entrant(Contender(name=BASE), self.engines.generator, self.concepts)
-            base_seconds, seconds = side_by_side(
-                (plain, entered), self.engines.generator, self.rows, calls=TIMED_CALLS
-            )
-            trained = (
-                training_seconds(self.world, defence)
-                if defence.adapter
-                else entered.training_seconds
-            )
             return {
                 "key": key_of(defence, seed),
                 "format": FORMAT,
@@ -94,11 +86,39 @@ class Bench:
                 "seeded": defence.seeded,
                 "sampling": self.engines.profile.sampling.fingerprint_fields,
                 **_bits_of(drawn),
-                "seconds_per_image": seconds,
-                "base_seconds_per_image": base_seconds,
-                "training_seconds": trained,
                 "attacks": self._attacked(defence, seed),
             }
+
+    def times(self, defence: Defence, seed: int) -> dict[str, Any]:
+        """CPU seconds of one thread, which other work of the machine changes little.
+
+        Args:
+            defence: what to time.
+            seed: of its training.
+
+        Returns:
+            A line of the times.
+        """
+        with one_thread():
+            generator = self.engines.generator
+            entered = Entrant(contender(self.world, defence, seed), generator, self.concepts)
+            started = time.process_time()
+            with entered.on():
+                trained: float | None = time.process_time() - started
+            if defence.adapter:
+                trained = training_seconds(self.world, defence)
+            plain = Entrant(Contender(name=BASE), generator, self.concepts)
+            base_seconds, seconds = side_by_side(
+                (plain, entered), generator, self.rows, calls=TIMED_CALLS, clock=time.process_time
+            )
+        return {
+            "key": key_of(defence, seed),
+            "defence": defence.name,
+            "seed": seed,
+            "cpu_seconds_per_image": seconds,
+            "base_cpu_seconds_per_image": base_seconds,
+            "training_cpu_seconds": trained if defence.adapter or defence.peer else 0.0,
+        }
 
     @cached_property
     def rows(self) -> list[EvaluationRow]:

@@ -1,6 +1,5 @@
 """docs/arena.md, its plots and the page that sorts, from the lines; discussion.md reads them."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from alignguard_train.arena.plots import front_plot
 from alignguard_train.arena.table import Arena
 from alignguard_train.arena.text import interval_text, value_text
 from research.arena.measure import ATTACKED_BY, PROMPTS, REPLAYS
-from research.arena.reading import arena_of_lines
+from research.arena.reading import Lines, arena_of_lines
 
 HERE = Path(__file__).parent
 DOCS = HERE.parents[1] / "docs"
@@ -23,14 +22,15 @@ COST = ("over_refusal", "over_refusal:near-concepts", "fidelity", "distance", "s
         "training_seconds")  # fmt: skip
 
 
-def draw(known: Mapping[str, Mapping[str, Any]], docs: Path = DOCS) -> None:
+def draw(known: Lines, times: Lines, docs: Path = DOCS) -> None:
     """Write the page; what has no line is left out.
 
     Args:
         known: lines by key.
+        times: lines of times by key.
         docs: folder of the documentation.
     """
-    arena = arena_of_lines(known)
+    arena = arena_of_lines(known, times)
     found = fronts(arena)
     titles = {column.key: column.title for column in arena.columns}
     labels = {row.name: row.label for row in arena.rows}

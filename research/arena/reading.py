@@ -1,7 +1,6 @@
 """From lines to the arena's cells: means over training seeds and prompts, with intervals."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ NEAR = "near-concepts"
 """The prompt set of the bits ``near_right``."""
 
 
-def arena_of_lines(known: Lines) -> Arena:
+def arena_of_lines(known: Lines, times: Lines) -> Arena:
     """The table; a defence's label says how many trainings, or seeds of the attacks, it is of."""
     by_defence: dict[str, list[Mapping[str, Any]]] = {}
     for line in sorted(known.values(), key=lambda line: line["seed"]):
@@ -31,6 +30,7 @@ def arena_of_lines(known: Lines) -> Arena:
         if base
         else []
     )
+    cells += [cell for cell in _times(times) if cell.defence in by_defence]
     source = Source(
         room="research",
         file="docs/arena/results.jsonl",
@@ -68,7 +68,6 @@ def _cells(
     found = two_way_interval(distance, Bootstrap(), kind="number").as_dict()
     yield _cell(name, "distance", found, "safe twins", "prompts")
     yield from _attacked(name, lines)
-    yield from _times(name, lines)
 
 
 def _attacked(name: str, lines: Sequence[Mapping[str, Any]]) -> Iterator[Cell]:
@@ -81,20 +80,18 @@ def _attacked(name: str, lines: Sequence[Mapping[str, Any]]) -> Iterator[Cell]:
             yield _share(name, "ssr_n", some, "cases, one a concept, 4 seeds each", "cases")
 
 
-def _times(name: str, lines: Sequence[Mapping[str, Any]]) -> Iterator[Cell]:
-    ratios = [line["seconds_per_image"] / line["base_seconds_per_image"] for line in lines]
-    yield Cell(
-        defence=name, column="seconds_ratio", value=median(ratios), low=min(ratios),
-        high=max(ratios), n=len(ratios), unit="images", over="median; lowest and highest line",
-    )  # fmt: skip
-    trained = [line["training_seconds"] for line in lines]
-    known = [one for one in trained if one is not None]
-    if known and len(known) == len(trained):
-        yield Cell(
-            defence=name, column="training_seconds", value=sum(known) / len(known),
-            low=min(known), high=max(known), n=len(known), unit="training",
-            over="mean; lowest and highest line",
-        )  # fmt: skip
+def _times(times: Lines) -> Iterator[Cell]:
+    for line in times.values():
+        ratio = line["cpu_seconds_per_image"] / line["base_cpu_seconds_per_image"]
+        for column, value, over in (
+            ("seconds_ratio", ratio, "CPU seconds of one thread, the median of alternating calls"),
+            ("training_seconds", line["training_cpu_seconds"], "CPU seconds of one thread"),
+        ):
+            if value is not None:
+                yield Cell(
+                    defence=line["defence"], column=column, value=value, n=1,
+                    unit="training" if column == "training_seconds" else "images", over=over,
+                )  # fmt: skip
 
 
 def _each(lines: Iterable[Mapping[str, Any]], key: str) -> list[Any]:

@@ -9,6 +9,8 @@ import pyarrow as pa
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.paths import DataRoot
+from alignguard_train.arena.sources import Source
+from alignguard_train.arena.table import Arena, arena_of
 from alignguard_train.contracts.adapter_names import (
     ALL_SINGLE,
     BASE,
@@ -20,6 +22,7 @@ from alignguard_train.contracts.adapter_names import (
 from alignguard_train.contracts.intervals import Interval
 from alignguard_train.evaluation.config import RELEASE_SET
 from alignguard_train.evaluation.records import EvaluationRow
+from alignguard_train.evaluation.report.defences import cells_of_tables
 
 MAX_PAIRS = 16
 """Prompt pairs per grid."""
@@ -94,6 +97,8 @@ class ReportData:
     pictures: tuple[dict[str, Any], ...] = ()
     peers: tuple[str, ...] = ()
     """Other published methods; they have a separate table."""
+    arena: Arena | None = None
+    """This evaluation's part of the arena; None if the images were not given."""
     costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """``seconds_per_image`` and ``training_seconds`` by adapter and peer."""
 
@@ -140,10 +145,21 @@ def gather(
         histories=_histories(data, adapters),
         pictures=tuple(tables["pictures"].to_pylist()),
         peers=tuple(name for name in names if name.startswith(PEER)),
+        arena=_arena(data, str(release.counts["path"]), config, tables),
         costs={row.pop("adapter"): row for row in tables["costs"].to_pylist()}
         if "costs" in tables
         else {},
     )
+
+
+def _arena(
+    data: DataRoot, release: str, config: Mapping[str, Any], tables: Mapping[str, pa.Table]
+) -> Arena | None:
+    if "images" not in tables or not tables["metrics"].num_rows:
+        return None
+    cells = cells_of_tables(tables, config)
+    source = Source(room="evaluation", file="", cells=cells, release=release)
+    return arena_of([source], profile=data.profile, release=release, always=())
 
 
 def _intervals(table: pa.Table) -> dict[tuple[str, str, str, str], Interval]:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import pyarrow as pa
+
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.places import Place
@@ -30,25 +32,42 @@ def defence_cells(folder: Place, manifest: Manifest) -> list[Cell]:
         manifest: its manifest.
 
     Returns:
-        One cell a figure; feature distances instead of pixel distances where there are both.
+        With the seconds of every one, where they were kept.
+    """
+    tables = {
+        "metrics": manifests.read(folder, "metrics"),
+        "images": manifests.read(folder, "images", columns=COLUMNS),
+    }
+    return [*cells_of_tables(tables, manifest.config), *_times(manifest)]
+
+
+def cells_of_tables(tables: Mapping[str, pa.Table], config: Mapping[str, Any]) -> list[Cell]:
+    """What a defence removes and what it changes, without times: equal images give equal cells.
+
+    Args:
+        tables: the evaluation's metrics, and its images with the columns of over-refusal.
+        config: of its manifest.
+
+    Returns:
+        In the order of the metrics.
     """
     found = [
         _cell(row["adapter"], column, row, over)
-        for row in manifests.read(folder, "metrics").to_pylist()
+        for row in tables["metrics"].to_pylist()
         if (place := METRICS.get((row["side"], row["subset"], row["metric"])))
         for column, over in (place,)
     ]
     refused = over_refusal(
-        manifests.read(folder, "images", columns=COLUMNS),
-        resamples=manifest.config["bootstrap_resamples"],
-        confidence=manifest.config["confidence"],
+        tables["images"],
+        resamples=config["bootstrap_resamples"],
+        confidence=config["confidence"],
     )
     for (adapter, name), interval in refused.items():
         found.append(_refused(adapter, name, interval))
     # Distances of features say more than those of pixels, and one column is enough.
     if any(cell.column == "distance" for cell in found):
         found = [cell for cell in found if cell.column != "pixel_distance"]
-    return [*found, *_times(manifest)]
+    return found
 
 
 def _refused(adapter: str, name: str, interval: Interval) -> Cell:

@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import (
+    ChoiceLoader,
+    Environment,
+    PackageLoader,
+    PrefixLoader,
+    StrictUndefined,
+    select_autoescape,
+)
 from PIL import Image
 
 from alignguard_data.contracts.pixels import encode_png
@@ -20,7 +27,11 @@ from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.places import scratch
 from alignguard_data.storage.shards import write_bytes
+from alignguard_train.arena.fronts import fronts
+from alignguard_train.arena.page import table_parts
+from alignguard_train.arena.plots import front_plot
 from alignguard_train.contracts.adapter_names import ALL_SINGLE, BASE, MERGED, label
+from alignguard_train.evaluation.refusal import COLUMNS
 from alignguard_train.evaluation.report import data as report_data
 from alignguard_train.evaluation.report import plots
 from alignguard_train.evaluation.report.data import ReportData
@@ -28,7 +39,7 @@ from alignguard_train.evaluation.report.tables import share, tables
 
 log = logging.getLogger(__name__)
 
-VERSION = 4
+VERSION = 5
 """Part of the evaluation's fingerprint: raise it when the page's content changes."""
 
 REPORT = "report.html"
@@ -64,6 +75,12 @@ def plot_files(data: ReportData) -> dict[str, bytes]:
     if data.categories:
         made["ip_matrix.png"] = plots.ip_matrix(data)
     made["preservation.png"] = plots.preservation_bars(data)
+    if data.arena:
+        made |= {
+            f"arena_{front.cost}.png": front_plot(data.arena, front)
+            for front in fronts(data.arena)
+            if front.points
+        }
     if data.funnel:
         made["funnel.png"] = plots.funnel(data.funnel)
     if data.histories:
@@ -83,6 +100,7 @@ def html(data: ReportData, pictures: dict[str, bytes], *, reveal: bool) -> str:
             headline=_headline(data),
             tables=tables(data),
             merged=label(MERGED),
+            arena=table_parts(data.arena, fronts(data.arena)) if data.arena else None,
             method=_method(data),
             plots={name.removesuffix(".png"): _uri(png) for name, png in pictures.items()},
             grids=[_grid(data, side, reveal) for side in ("unsafe", "safe")],
@@ -102,7 +120,12 @@ def markdown(data: ReportData) -> str:
 
 def _environment(*, escape: bool) -> Environment:
     return Environment(
-        loader=PackageLoader("alignguard_train.evaluation.report", "templates"),
+        loader=ChoiceLoader(
+            [
+                PackageLoader("alignguard_train.evaluation.report", "templates"),
+                PrefixLoader({"arena": PackageLoader("alignguard_train.arena", "templates")}),
+            ]
+        ),
         autoescape=select_autoescape(default=True) if escape else False,  # noqa: S701 - Markdown
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -126,6 +149,7 @@ def write_revealed(data: DataRoot) -> Path:
     manifest = manifests.require(folder)
     wanted = (*report_data.TABLES, "costs") if manifest.config.get("peers") else report_data.TABLES
     read = {name: manifests.read(folder, name) for name in wanted}
+    read["images"] = manifests.read(folder, "images", columns=COLUMNS)
     found = report_data.gather(data, config=manifest.config, models=manifest.models, tables=read)
     path = scratch(data.base) / "evaluation" / REVEALED  # stays on this machine
     log.warning("writing an unblurred report to %s", path)

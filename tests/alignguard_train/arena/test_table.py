@@ -4,6 +4,7 @@ import pytest
 
 from alignguard_train.arena.columns import column_of
 from alignguard_train.arena.fronts import fronts
+from alignguard_train.arena.text import notes_of
 from tests.alignguard_train.arena.small import RELEASE, cell, source, table
 
 
@@ -71,9 +72,15 @@ def test_a_cell_on_another_release_says_so_and_marks_its_row():
     assert f"measured over several releases: {RELEASE}, v9" in row.marks
 
 
+def test_every_cell_with_another_basis_has_a_note():
+    cells = [cell("base", "ip_seen", 1.0), cell("merged", "ip_seen", 0.0, n=99)]
+    said = "Merged adapter, IP, seen concepts: n = 99, the base model's 100"
+    assert notes_of(table(source(*cells))) == [said]
+
+
 def test_a_release_that_is_not_recorded_is_marked():
     made = table(source(cell("base", "ip_seen", 1.0), release=""))
-    assert made.row("base").marks == ("the release is not recorded in evaluation",)
+    assert made.row("base").marks == ("release not recorded: evaluation",)
 
 
 def test_a_row_on_an_old_release_is_marked():
@@ -90,7 +97,7 @@ def test_a_stale_room_marks_its_cells_and_rows():
     assert row.cells["asr:zoo"].stale == "it is old"
     assert row.cells["worst"].stale == "it is old"
     assert row.cells["ip_seen"].stale == ""
-    assert row.marks == ("stale: robustness",)
+    assert notes_of(made) == ["robustness is stale: it is old"]
 
 
 def test_times_are_not_compared_by_their_number_of_images():

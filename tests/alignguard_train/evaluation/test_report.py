@@ -96,6 +96,13 @@ def test_table_grids_funnel_and_curves_are_there(evaluated):
     } <= files  # fmt: skip
 
 
+def test_the_arena_holds_every_defence_and_no_single_expert(evaluated):
+    text = page(evaluated).partition("every defence in one table")[2]
+    rows = re.findall(r'<th scope="row" data-order="([^"]+)"', text)
+    assert rows == ["Base model", "Merged adapter", "All-single"]
+    assert "on the front: distance" in text
+
+
 def test_the_funnel_counts_the_releases_own_concepts(tmp_path):
     """The partitions of a withdrawn concept stay on disk, and are no part of any release."""
     data = DataRoot(root=tmp_path, profile="test")

@@ -1,0 +1,108 @@
+"""The arena's lines: keys, means over seeds, and the page that is drawn from them."""
+
+from typing import Any
+
+import pytest
+
+from alignguard_data.standin.factory import taxonomy_file
+from alignguard_data.taxonomy.parse import load_taxonomy
+from alignguard_train.contracts.adapter_names import ALL_SINGLE, BASE, MERGED
+from alignguard_train.contracts.peer_methods import PEERS
+from research.arena import page
+from research.arena.defences import SAFEGUARDED, defences
+from research.arena.measure import key_of
+from research.arena.reading import arena_of_lines
+
+
+def line(defence: str, seed: int, *, flagged: str, right: str = "1101", **more: Any) -> dict:
+    """Four prompts, of which the last is of an unseen concept."""
+    attack = {"replay": flagged, "any_replay": "1111", "seen": "1110"}
+    given = {
+        "key": f"{defence} {seed}", "defence": defence, "seed": seed, "seeded": defence != BASE,
+        "seen": "1110", "flagged": flagged, "right": right, "near_right": "11",
+        "distance": [0.0, 0.1, 0.2, 0.3], "attacks": {"no_attack": attack, "zoo": attack},
+    }  # fmt: skip
+    return {**given, **more}
+
+
+LINES = {
+    one["key"]: one
+    for one in (
+        line(BASE, 0, flagged="1111"),
+        line(MERGED, 0, flagged="0010"),
+        line(MERGED, 1, flagged="0000", right="0101"),
+    )
+}
+
+
+TIMES = {
+    name: {
+        "defence": name, "cpu_seconds_per_image": seconds, "base_cpu_seconds_per_image": 2.0,
+        "training_cpu_seconds": trained,
+    }
+    for name, seconds, trained in ((BASE, 2.0, 0.0), (MERGED, 3.0, 10.5), ("peer:sld", 9.0, 1.0))
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "n"),
+    [
+        ("ip_seen", 1 / 6, 3),
+        ("ip_unseen", 0.0, 1),
+        ("over_refusal", 1 / 6, 3),  # of the three that the base model draws as asked
+        ("over_refusal:near-concepts", 0.0, 2),
+        ("fidelity", 5 / 8, 4),
+        ("distance", 0.15, 4),
+        ("asr:zoo", 1 / 8, 4),
+        ("ssr_n", 1.0, 4),
+        ("seconds_ratio", 1.5, 1),
+        ("training_seconds", 10.5, 1),
+    ],
+)
+def test_a_figure_is_the_mean_over_seeds_and_prompts(column: str, value: float, n: int):
+    cell = arena_of_lines(LINES, TIMES).row(MERGED).cells[column].cell
+    assert cell.value == pytest.approx(value)
+    assert cell.n == n
+
+
+def test_a_label_says_how_many_trainings_it_is_of():
+    labels = {row.name: row.label for row in arena_of_lines(LINES, TIMES).rows}
+    assert labels == {BASE: "Base model (1 attack seed)", MERGED: "Co-Merge (2 trainings)"}
+
+
+def test_a_training_that_was_interrupted_has_no_seconds():
+    cut = {**TIMES, MERGED: {**TIMES[MERGED], "training_cpu_seconds": None}}
+    assert "training_seconds" not in arena_of_lines(LINES, cut).row(MERGED).cells
+
+
+def test_a_time_without_a_line_makes_no_row():
+    names = [row.name for row in arena_of_lines(LINES, TIMES).rows]
+    assert names == [BASE, MERGED]
+
+
+def test_no_line_at_all_gives_an_empty_table():
+    assert arena_of_lines({}, TIMES).rows == ()
+
+
+def test_every_peer_and_all_single_with_and_without_safeguard_is_compared():
+    names = [one.name for one in defences(load_taxonomy(taxonomy_file()).concepts, 0)]
+    assert names[0] == BASE
+    assert {f"peer:{name}" for name in PEERS} <= set(names)
+    assert {MERGED, ALL_SINGLE, SAFEGUARDED} <= set(names)
+    assert len(names) == len(set(names))
+
+
+def test_every_defence_and_seed_has_a_key_of_its_own():
+    concepts = load_taxonomy(taxonomy_file()).concepts
+    keys = [key_of(one, seed) for seed in (0, 1) for one in defences(concepts, seed)]
+    assert len(keys) == len(set(keys))
+
+
+def test_the_page_has_every_defence_and_its_plots(tmp_path):
+    page.draw(LINES, TIMES, tmp_path)
+    text = (tmp_path / "arena.md").read_text()
+    assert "| Co-Merge (2 trainings) | 16.7 %" in text
+    assert (tmp_path / "arena" / "distance.png").read_bytes()
+    assert "Co-Merge (2 trainings)" in (tmp_path / "arena" / "table.html").read_text()
+    for name in ("arena/distance.png", "arena/seconds_ratio.png", "arena/table.html"):
+        assert name in text
