@@ -41,8 +41,8 @@ def arena_of_lines(known: Lines, times: Lines) -> Arena:
         [source],
         profile="standin",
         release="the stand-in's world",
-        labels={name: _label(name, lines) for name, lines in by_defence.items()},
-        always=(),
+        labels={**LABELS, **{name: _label(name, lines) for name, lines in by_defence.items()}},
+        always=tuple(LABELS) if cells else (),
     )
 
 
@@ -66,6 +66,7 @@ def _cells(
     yield _share(name, "fidelity", right, "safe twins")
     distance = np.array(_each(lines, "distance"), dtype=float)
     found = two_way_interval(distance, Bootstrap(), kind="number").as_dict()
+    found["low"] = max(found["low"], 0.0)  # a t-interval knows no bound
     yield _cell(name, "distance", found, "safe twins", "prompts")
     yield from _attacked(name, lines)
 
