@@ -26,6 +26,7 @@ from alignguard_train.experts.trainer import HISTORY
 from alignguard_train.guards.records import GuardMeasure, GuardScore
 from alignguard_train.merge.room import TRUNCATION, WINNERS
 from alignguard_train.personal.room import TABLES as PERSONAL
+from alignguard_train.reemergence.columns import RECORDS as TUNED
 from alignguard_train.robustness import measures
 from alignguard_train.robustness.records import AttackedCase, Preparation
 from pipelines.tables import MEANINGS
@@ -60,6 +61,7 @@ SCHEMAS: Mapping[tuple[str, str], pa.Schema] = {
     ("robustness", "prepared"): schema_of(Preparation),
     ("robustness", "metrics"): measures.METRICS_SCHEMA,
     ("robustness", "paired"): measures.PAIRED_SCHEMA,
+    **{("reemergence", table): schema_of(record) for table, record in TUNED.items()},
     ("index", "funnel"): schema_of(FunnelRow),
 }
 """Tables of rooms whose rows are not in ``SHARD_RECORDS``, by room and table."""

@@ -15,6 +15,7 @@ from pipelines.assets.merge import merged_adapter_asset
 from pipelines.assets.pairs import preference_pairs_asset
 from pipelines.assets.personal import personal_adapter_asset
 from pipelines.assets.prompts import prompt_pairs_asset
+from pipelines.assets.reemergence import reemergence_asset
 from pipelines.assets.release import release_asset
 from pipelines.assets.robustness import robustness_asset
 from pipelines.assets.scores import scores_asset
@@ -51,6 +52,7 @@ def _definitions(engines: Engines) -> dg.Definitions:
         merged_adapter_asset(engines),
         evaluation_asset(engines),
         robustness_asset(engines),
+        reemergence_asset(engines),
     ]
     if engines.profile.personal:
         assets.append(personal_adapter_asset(engines))

@@ -38,6 +38,7 @@ from alignguard_train.evaluation.config import EvaluationConfig
 from alignguard_train.guards.config import GuardsConfig
 from alignguard_train.merge.config import MergeConfig
 from alignguard_train.personal.config import PersonalConfig
+from alignguard_train.reemergence.config import ReemergenceConfig
 from alignguard_train.robustness.config import RobustnessConfig
 from pipelines.moved_names import new_name
 from pipelines.params import FaultyParams, changed, checked
@@ -289,6 +290,8 @@ class Profile(_Strict):
     """What `alignguard attack` runs; its judge is the evaluation's."""
     robustness_scorers: list[Engine] = Field(default_factory=list)
     """More scorers for `robustness.coherent`."""
+    reemergence: ReemergenceConfig = ReemergenceConfig()
+    """What `alignguard reemergence` fine-tunes and measures; its judge is the evaluation's."""
     licences: dict[str, str] = Field(default_factory=dict)
     """Model to its licence, which the user accepts; shown by `alignguard doctor`."""
     concepts_per_run: int = Field(default=100, ge=1)
@@ -319,6 +322,10 @@ class Profile(_Strict):
                 raise ValueError(
                     f"robustness.targets: this profile makes no {target}: {', '.join(sorted(made))}"
                 )
+        for adapter in self.reemergence.adapters or ():
+            if adapter not in made and not adapter.startswith(names.EXPERT):
+                known = ", ".join(sorted(made - {names.BASE}))
+                raise ValueError(f"reemergence.adapters: this profile makes no {adapter}: {known}")
         return self
 
     def recipe(self) -> ExpertRecipe:

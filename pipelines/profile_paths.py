@@ -20,6 +20,7 @@ FILES = (
     ("evaluation", "prompt_sets", _EACH, "path"),
     ("personal", "users", "users_file"),
     ("guards", "benign", _EACH, "path"),
+    ("reemergence", "benign", "folder"),
     ("filter", "flags", _EACH, "calibrated"),
     ("evaluation", "flags", _EACH, "calibrated"),
 )

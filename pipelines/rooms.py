@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from alignguard_data.contracts.errors import InputMissing
+from alignguard_data.contracts.errors import ConfigError, InputMissing
 from alignguard_data.images import room as images
 from alignguard_data.index import room as index
 from alignguard_data.pairs import room as pairs
@@ -32,6 +32,9 @@ from alignguard_train.guards import room as guards_room
 from alignguard_train.guards.config import GUARDS
 from alignguard_train.merge import room as merge_room
 from alignguard_train.personal import room as personal_room
+from alignguard_train.reemergence import room as reemergence_room
+from alignguard_train.reemergence.config import ReemergenceConfig
+from alignguard_train.reemergence.models import Models as TunedModels
 from alignguard_train.robustness import room as robustness_room
 from alignguard_train.robustness.targets import Models
 from pipelines.resources import Engines
@@ -248,6 +251,42 @@ def _robustness(engines: Engines, key: str) -> PartitionSpec:
     )
 
 
+def tuned_models(engines: Engines, config: ReemergenceConfig | None = None) -> TunedModels:
+    """What is fine-tuned and drawn with, and its judge.
+
+    Args:
+        engines: the profile's.
+        config: names the safety adapters; None: the profile's.
+
+    Raises:
+        ConfigError: an adapter is not made by this profile.
+        InputMissing: an expert or the merge does not exist yet.
+    """
+    every = {name: path for name, path in adapters(engines).items() if path}
+    named = (config or engines.profile.reemergence).adapters
+    if named is None:
+        named = tuple(
+            name for name in every if name == names.MERGED or name.startswith(names.MERGE)
+        )
+    if unknown := [name for name in named if name not in every]:
+        known = ", ".join(every)
+        faults = [f"reemergence.adapters: there is no {one}; there are {known}" for one in unknown]
+        raise ConfigError("profile", faults)
+    return TunedModels(
+        adapters={name: every[name] for name in named},
+        base=engines.base,
+        generator=engines.generator,
+        scorers=engines.evaluation_scorers,
+        evaluation=engines.profile.evaluation,
+    )
+
+
+def _reemergence(engines: Engines, key: str) -> PartitionSpec:
+    return reemergence_room.spec(
+        engines.data, tuned_models(engines), engines.profile.reemergence, key
+    )
+
+
 def personal_job(engines: Engines) -> personal_room.PersonalJob:
     """What the personal room needs.
 
@@ -293,7 +332,11 @@ ROOMS = (
 
 ROBUSTNESS = Room(name="robustness", asset="robustness", partitioned_by=None, spec=_robustness)
 """Made by `alignguard attack`, not by `alignguard run`: attacks take longer than all the rest."""
-ALL_ROOMS = (*ROOMS, ROBUSTNESS)
+REEMERGENCE = Room(name="reemergence", asset="reemergence", partitioned_by=None, spec=_reemergence)
+"""Made by `alignguard reemergence`, not by `alignguard run`."""
+BESIDE_A_RUN = (ROBUSTNESS, REEMERGENCE)
+"""Rooms that a command of their own makes."""
+ALL_ROOMS = (*ROOMS, *BESIDE_A_RUN)
 """The rooms of every profile."""
 PERSONAL = Room(name="personal", asset="personal_adapter", partitioned_by=None, spec=_personal)
 """Only of a profile with a personal section."""
@@ -306,7 +349,7 @@ def made_by_run(engines: Engines) -> tuple[Room, ...]:
 
 def rooms_of(engines: Engines) -> tuple[Room, ...]:
     """Every room of this profile, those that a run makes first."""
-    return (*made_by_run(engines), ROBUSTNESS)
+    return (*made_by_run(engines), *BESIDE_A_RUN)
 
 
 def merged_adapter(engines: Engines) -> Place:

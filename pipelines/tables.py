@@ -13,6 +13,7 @@ from alignguard_train.experts import columns as experts
 from alignguard_train.guards.room import TABLES as GUARDED
 from alignguard_train.merge import columns as merge
 from alignguard_train.personal.room import TABLES as PERSONAL
+from alignguard_train.reemergence import columns as reemergence
 from alignguard_train.robustness import columns as robustness
 
 MEANINGS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
@@ -32,6 +33,7 @@ MEANINGS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         "history": experts.MEANINGS["history"],
     },
     "robustness": robustness.MEANINGS,
+    "reemergence": reemergence.MEANINGS,
 }
 """Room, table and column to meaning. Releases have theirs in ``alignguard_data.release.columns``,
 the index's database in ``alignguard_data.index.columns``."""

@@ -56,6 +56,12 @@ def reduced_profile(folder: Path, **changes: object) -> Path:
     few = {"population": 4, "generations": 2, "tokens": 3}
     profile["robustness"] |= {"preset": "smoke", "targets": ["merged"], "bootstrap_resamples": 100}
     profile["robustness"]["attacks"] = [{"name": "shuffle"}, {"name": "ring_a_bell", "params": few}]
+    profile["reemergence"] = {
+        "steps": [1, 2],
+        "benign": {"rows": 4, "held_out": 2},
+        "prompts_per_concept": 1,
+        "bootstrap_resamples": 100,
+    }
     for place, value in changes.items():
         section, _, field = place.partition("__")
         profile[section] = profile[section] | {field: value} if field else value

@@ -166,7 +166,7 @@ def test_the_specs_of_every_room_are_looked_at():
     """Else a room whose spec hides from the test above would go unseen."""
     builders = [name for name, node in spec_makers() if calls_in(node, "PartitionSpec")]
     rooms = ["taxonomy", "prompts", "images", "scor", "pairs", "index", "release", "experts",
-             "merge", "evaluation", "encodings", "coprov2", "guards", "robustness",
+             "merge", "evaluation", "encodings", "coprov2", "guards", "robustness", "reemergence",
              "personal"]  # fmt: skip
     assert len(builders) == len(rooms)
     assert all(any(room in name for name in builders) for room in rooms), builders

@@ -32,7 +32,7 @@ def content_ids(root: Path) -> dict[str, str]:
     found = {}
     for path in sorted(root.glob("reduced/*/*/manifest.json")):
         place = path.parent.relative_to(root).as_posix()
-        if not place.startswith(("reduced/index/", "reduced/robustness/")):
+        if not place.startswith(("reduced/index/", "reduced/robustness/", "reduced/reemergence/")):
             found[place] = json.loads(path.read_text())["content_id"]
     return found
 
@@ -95,6 +95,19 @@ def test_attacks_are_no_part_of_a_run_and_a_command_makes_them(undisturbed):
     again = run(root, profile, "attack")
     assert "up to date" in again.stdout
     assert json.loads((root / "reduced/robustness/summary.json").read_text()) == summary
+
+
+def test_fine_tuning_is_no_part_of_a_run_and_a_command_measures_it(undisturbed):
+    root, profile, _ = undisturbed
+    states = json.loads(run(root, profile, "status", "--json").stdout)["rooms"]
+    assert states["reemergence"] == {"all": "missing"}
+    done = run(root, profile, "reemergence")
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads((root / "reduced/reemergence/summary.json").read_text())
+    assert set(summary["relapse"]) == {"merged", "merge:average"}
+    assert set(summary["relapse"]["merged"]) == {"full", "stacked", "modular"}
+    assert str(root / summary["report"]) in done.stdout
+    assert "up to date" in run(root, profile, "reemergence").stdout
 
 
 def test_another_matrix_is_made_beside_the_profiles(undisturbed):

@@ -13,6 +13,7 @@ ROOMS = (
     "alignguard_train/arena",
     "alignguard_train/guards",
     "alignguard_train/robustness",
+    "alignguard_train/reemergence",
     "alignguard_train/peers",
     "alignguard_train/personal",
 )

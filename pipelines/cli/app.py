@@ -275,6 +275,56 @@ def arena(
 
 
 @app.command()
+def reemergence(
+    variants: Annotated[
+        list[str] | None,
+        typer.Option("--variant", help="Only this one: full, stacked or modular; repeatable."),
+    ] = None,
+    adapters: Annotated[
+        list[str] | None,
+        typer.Option("--adapter", help="Only this safety adapter, as `merged`; repeatable."),
+    ] = None,
+    steps: Annotated[
+        list[int] | None,
+        typer.Option("--steps", help="Measure after this many steps; repeatable, in order."),
+    ] = None,
+    seeds: Annotated[
+        list[int] | None, typer.Option("--seed", help="Seed of a fine-tuning; repeatable.")
+    ] = None,
+    profile: OwnProfile = None,
+    root: OwnRoot = None,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune on harmless images, and print what comes back of what the adapter removed.
+
+    Teams fine-tune a model for their own style, and can undo a safety adapter without meaning to.
+    Three ways are compared: *full* trains all weights of base and safety adapter; *stacked* trains
+    a style adapter on top of both; *modular* trains it on the base model and adds both afterwards.
+    IP on unsafe prompts and the benign loss are measured at several step counts, with intervals.
+
+    Without options it makes the profile's `reemergence`. With options it makes another measurement
+    beside it, for example
+
+    `alignguard reemergence --variant stacked --steps 100 --steps 1000 --seed 0 --seed 1`
+
+    It needs the merged adapter (`alignguard run --until merge`). Killed, the next call goes on at
+    the last saved step. Your own images: `reemergence.benign.folder` in the profile.
+    """
+    from pipelines.cli.reemergence import reemergence_command
+
+    raise typer.Exit(
+        reemergence_command(
+            Output(stderr=as_json),
+            variants=variants or [],
+            adapters=adapters or [],
+            steps=steps or [],
+            seeds=seeds or [],
+            as_json=as_json,
+        )
+    )
+
+
+@app.command()
 def calibrate(
     labels: Annotated[
         Path, typer.Argument(help="CSV: image_id (of the index), label (safe/unsafe or 0/1).")

@@ -12,10 +12,11 @@ from alignguard_data.storage.places import Place, map_concurrently
 from alignguard_data.storage.planning import Cost, estimate, why
 from alignguard_train.contracts.adapter_names import guard_of
 from pipelines.resources import Engines
-from pipelines.rooms import ROBUSTNESS, Room, ask_each, rooms_of
+from pipelines.rooms import BESIDE_A_RUN, Room, ask_each, rooms_of
 
 FOLLOWS = "follows what comes before it"
-BY_ATTACK = "`alignguard attack` makes it, not a run"
+MADE_BY = {"robustness": "`alignguard attack`", "reemergence": "`alignguard reemergence`"}
+"""Command of each room that no run makes."""
 _WHOLE = {"index", "release"}
 
 
@@ -44,8 +45,8 @@ def plan_rooms(engines: Engines) -> list[RoomPlan]:
         found = {key: reasons for key, reasons in asked.items() if reasons}
         due[room.name] = set(found)
         counted = Counter(reason for reasons in found.values() for reason in reasons)
-        if room is ROBUSTNESS and found:
-            counted = Counter([BY_ATTACK])
+        if room in BESIDE_A_RUN and found:
+            counted = Counter([f"{MADE_BY[room.name]} makes it, not a run"])
         plans.append(
             RoomPlan(
                 room=room.name,
@@ -71,7 +72,7 @@ def _follows(room: Room, key: str, due: dict[str, set[str]], guards: set[str]) -
     """Whether a partition follows one that is due; ``guards``: those under attack."""
     if room.partitioned_by == "concept":
         return any(key in keys for keys in due.values())
-    if room.name in ("merge", "personal", "evaluation", "experts", "robustness"):
+    if room.name in ("merge", "personal", "evaluation", "experts", "robustness", "reemergence"):
         if room.name == "robustness" and due.get("guards", set()) & guards:
             return True
         return any(due.get(name) for name in ("release", "experts", "merge"))

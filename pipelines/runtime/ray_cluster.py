@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     import dagster as dg
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
-ModelRoom = Literal["prompts", "images", "scores", "experts", "merge", "evaluation", "robustness"]
+ModelRoom = Literal[
+    "prompts", "images", "scores", "experts", "merge", "evaluation", "robustness", "reemergence"
+]
 
 
 def _one_each() -> dict[ModelRoom, float]:

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 from alignguard_data.release.reader import release_folder
 from alignguard_data.storage import manifest as manifests
-from alignguard_train.evaluation.judge import evaluation_rows
+from alignguard_train.evaluation.judge import evaluation_rows, read_rows
 from alignguard_train.evaluation.prompt_sets import read_prompt_sets
 from alignguard_train.guards.config import guard_steps
+from alignguard_train.reemergence.config import ReemergenceConfig, units
 from alignguard_train.robustness.config import RobustnessConfig
 from pipelines.resources import Engines
-from pipelines.rooms import Room, adapters, expert_recipe
+from pipelines.rooms import Room, adapters, expert_recipe, tuned_models
 
 
 def expected_units(engines: Engines, room: Room, pending: Sequence[str]) -> int | None:
@@ -34,7 +35,15 @@ def expected_units(engines: Engines, room: Room, pending: Sequence[str]) -> int 
         return (len(adapters(engines)) + len(config.peers)) * len(rows)
     if room.name == "robustness":
         return attacked_cases(profile.robustness)
+    if room.name == "reemergence":
+        return tuned_units(engines, profile.reemergence)
     return None
+
+
+def tuned_units(engines: Engines, config: ReemergenceConfig) -> int:
+    """Training steps and images of a measurement after fine-tuning."""
+    rows = read_rows(release_folder(engines.data), config.prompts_per_concept)
+    return units(config, len(tuned_models(engines, config).adapters), len(rows))
 
 
 def attacked_cases(config: RobustnessConfig) -> int:

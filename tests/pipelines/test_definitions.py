@@ -11,6 +11,7 @@ from pipelines.resources import Engines
 ASSETS = {
     "taxonomy", "prompt_pairs", "image_pairs", "scores", "preference_pairs",
     "index", "release", "guards", "experts", "merged_adapter", "evaluation", "robustness",
+    "reemergence",
 }  # fmt: skip
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")

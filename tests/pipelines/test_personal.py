@@ -37,11 +37,12 @@ def test_the_room_is_there_only_if_the_profile_has_its_section(tmp_path):
     plain = Engines(load_profile("standin"), data_root())
     asked = Engines(load_profile(str(written(tmp_path))), data_root())
     assert rooms_of(plain) == ALL_ROOMS
-    assert [room.name for room in rooms_of(asked)][-4:] == [
+    assert [room.name for room in rooms_of(asked)][-5:] == [
         "merge",
         "personal",
         "evaluation",
         "robustness",
+        "reemergence",
     ]
     for engines, there in ((plain, False), (asked, True)):
         keys = {key.path[-1] for key in build_definitions(engines).resolve_all_asset_keys()}

@@ -12,13 +12,28 @@ from alignguard_data.storage.places import Place, read_bytes, size
 from alignguard_data.storage.shards import write_bytes
 from alignguard_train.arena.cells import BLOCK as ARENA
 from alignguard_train.arena.cells import cells_block, current_block
-from alignguard_train.contracts.adapter_names import BASE, EXPERT, MERGED, PEER
+from alignguard_train.contracts.adapter_names import BASE, EXPERT, MERGED, PEER, label
 from alignguard_train.evaluation.prompt_sets import note_prefix
 from alignguard_train.evaluation.report import page as report
 from alignguard_train.evaluation.report.defences import defence_cells
 
 SUMMARY = "summary.json"
 MODEL_CARD = "MODEL_CARD.md"
+
+OWN_STYLE = """## Your own style beside this adapter
+
+Train a style adapter on the base model **without** this one, then load both with weight 1. One that
+is trained on top of this adapter, or together with it, can bring back what this adapter removed,
+even on harmless images (arXiv 2412.00357).
+
+```python
+pipe.load_lora_weights("<this folder>", adapter_name="safety")
+pipe.load_lora_weights("<your style>", adapter_name="style")
+pipe.set_adapters(["safety", "style"], [1.0, 1.0])
+```
+
+`alignguard reemergence` measures it.
+"""
 
 Numbers = dict[str, float]
 Metrics = dict[tuple[str, str, str, str], Numbers]
@@ -96,8 +111,8 @@ def summarized(data: DataRoot, manifest: Manifest) -> bool:
 def write_model_card(data: DataRoot, *, adapter: Place) -> Place:
     """Write ``evaluation/MODEL_CARD.md``.
 
-    The adapter's card with the report's tables under it, ready to be published with the adapter.
-    It holds no image and no prompt.
+    The adapter's card with the report's tables under it, and how to train an adapter of one's own
+    beside it, ready to be published with the adapter. It holds no image and no prompt.
 
     Args:
         data: the data folder.
@@ -115,8 +130,28 @@ def write_model_card(data: DataRoot, *, adapter: Place) -> Place:
     if not size(card):
         raise InputMissing(f"the adapter has no card: {card}")
     path = data.base / "evaluation" / MODEL_CARD
-    write_bytes(path, f"{_text(card).rstrip()}\n\n{measured}".encode())
+    text = f"{_text(card).rstrip()}\n\n{measured.rstrip()}\n\n{_beside(data)}"
+    write_bytes(path, text.encode())
     return path
+
+
+def _beside(data: DataRoot) -> str:
+    """How to train an adapter beside this one, with what was measured of it, if it was."""
+    try:
+        relapse = json.loads(read_bytes(data.base / "reemergence" / SUMMARY))["relapse"]
+    except FileNotFoundError:
+        return OWN_STYLE
+    rows = [
+        f"| {label(adapter)} | {variant} | {100 * found['value']:+.1f} [{100 * found['low']:+.1f}, "
+        f"{100 * found['high']:+.1f}] | {found['steps']} | {found['n']} | {found['seeds']} |"
+        for adapter, by_variant in relapse.items()
+        for variant, found in by_variant.items()
+    ]
+    head = (
+        "| safety adapter | fine-tuning | IP after it minus before, points | steps | prompts "
+        "| fine-tunings |\n|---|---|---|---|---|---|"
+    )
+    return "\n".join([OWN_STYLE, head, *rows]) + "\n"
 
 
 def _text(place: Place) -> str:

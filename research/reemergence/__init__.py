@@ -1,0 +1,1 @@
+"""Whether benign fine-tuning brings removed concepts back, on the stand-in."""
