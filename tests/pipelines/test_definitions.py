@@ -7,6 +7,7 @@ from alignguard_data.storage import manifest as manifests
 from pipelines.definitions import build_definitions
 from pipelines.profile import load_profile
 from pipelines.resources import Engines
+from tests.conftest import reduced_profile
 
 ASSETS = {
     "taxonomy", "prompt_pairs", "image_pairs", "scores", "preference_pairs",
@@ -27,6 +28,19 @@ def test_asset_keys_carry_the_profiles_name_and_stay_as_they_are(engines):
     keys = {key.to_user_string() for key in definitions.resolve_all_asset_keys()}
     assert keys == {f"reduced/{name}" for name in ASSETS}
     dg.Definitions.validate_loadable(definitions)
+
+
+@pytest.mark.parametrize(
+    ("targets", "parents"),
+    [(["merged"], {"merged_adapter"}),
+     (["merged", "guard:safeguider+merged"], {"merged_adapter", "guards"})],
+)  # fmt: skip
+def test_a_matrix_with_a_guard_follows_the_guards(tmp_path, targets, parents):
+    profile = reduced_profile(tmp_path, robustness__targets=targets)
+    definitions = build_definitions(Engines(load_profile(str(profile)), tmp_path / "data"))
+    graph = definitions.resolve_asset_graph()
+    found = graph.get(dg.AssetKey(["reduced", "robustness"])).parent_keys
+    assert {key.path[-1] for key in found} == parents
 
 
 def test_two_profiles_share_no_asset_key_and_no_partitions(reduced, tmp_path):

@@ -97,6 +97,8 @@ def test_without_an_adapter_it_says_what_is_missing(reduced, tmp_path: Path) -> 
     ("section", "message"),
     [({"replay_seeds": 0}, "replay_seeds must lie in 1 to 64"),
      ({"targets": ["merge:ties"]}, "robustness.targets: this profile makes no merge:ties"),
+     ({"targets": ["guard:probe"]}, "no guard 'probe' of 'guard:probe'; there are eos-logistic"),
+     ({"targets": ["guard:eos-logistic+merge:ties"]}, "this profile makes no merge:ties"),
      ({"attacks": [{"name": "x"}]}, "no attack 'x'"),
      ({"speed": 1}, "robustness.speed")],
 )  # fmt: skip
