@@ -3,8 +3,11 @@ from .adapters import load_lora, save_lora
 from .base import BaseModel
 from .contracts import (
     ExpertRecipe,
+    FlowTraining,
+    flux_expert,
     sd15_expert,
     sd21_expert,
+    sd35_expert,
     sdxl_expert,
     standin_expert,
 )
@@ -18,6 +21,7 @@ __version__: str
 __all__ = [
     "BaseModel",
     "ExpertRecipe",
+    "FlowTraining",
     "MergeConfig",
     "adapters",
     "co_merge",
@@ -27,6 +31,7 @@ __all__ = [
     "evaluate_all",
     "evaluation",
     "experts",
+    "flux_expert",
     "guards",
     "load_lora",
     "load_preferences",
@@ -37,6 +42,7 @@ __all__ = [
     "save_lora",
     "sd15_expert",
     "sd21_expert",
+    "sd35_expert",
     "sdxl_expert",
     "standin_expert",
     "train_expert",

@@ -5,10 +5,12 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from alignguard_data.contracts.errors import EngineError
 from alignguard_data.engines.model_source import ModelSource
+from alignguard_train.contracts.flow import FlowTraining, guidance_fault, shift_fault
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Generator, Tensor
 
     from alignguard_data.engines.diffusion.conditions import Conditions, Pipe
     from alignguard_data.engines.families.family import Family
@@ -25,6 +27,7 @@ class BaseModel:
             make in TensorFloat-32 (see :meth:`products`).
         vae: folder or hub id of another VAE than the checkpoint's.
         vae_revision: commit of its hub id.
+        flow: how a flow model is trained; training needs it for one and refuses it for another.
 
     Raises:
         EngineError: a hub id without a revision.
@@ -39,10 +42,12 @@ class BaseModel:
         dtype: str = "auto",
         vae: str | None = None,
         vae_revision: str | None = None,
+        flow: FlowTraining | None = None,
     ) -> None:
         self.source = ModelSource(model, revision)
         self._vae = ModelSource(vae, vae_revision, field="vae_revision") if vae else None
         self._device, self._dtype = device, dtype
+        self.flow = flow
 
     @property
     def model_id(self) -> str:
@@ -81,7 +86,13 @@ class BaseModel:
             dtype=self._dtype,
             vae=self._vae.model if self._vae else None,
             vae_revision=self._vae.commit if self._vae else None,
+            flow=self.flow,
         )
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """How its noise is drawn, for a fingerprint; empty for a diffusion model."""
+        return {"flow": self.flow.recorded} if self.flow else {}
 
     @cached_property
     def pipe(self) -> "Pipe":
@@ -136,7 +147,89 @@ class BaseModel:
 
     def arguments(self, conditions: "Conditions", latents: "Tensor") -> dict[str, Any]:
         """The denoiser's arguments for these captions and latents, one row each."""
-        return self.family.arguments(self.denoiser, conditions, **self.pixels(latents))
+        found = self.family.arguments(self.denoiser, conditions, **self.pixels(latents))
+        if self.flow and self.flow.guidance is not None:
+            found |= self.family.guidance(self.pipe, self.flow.guidance, len(latents)) or {}
+        return found
+
+    @property
+    def is_flow(self) -> bool:
+        """Whether the loaded checkpoint's scheduler is of flow matching."""
+        from alignguard_train.contracts.noise import prediction_type_of
+
+        return prediction_type_of(self.pipe.scheduler) == "flow"
+
+    def check_training(self) -> None:
+        """Refuse settings of ``flow`` that do not fit the loaded checkpoint.
+
+        Raises:
+            EngineError: every fault, by its field and value.
+        """
+        if not self.family.flow:
+            if self.flow is not None:
+                raise EngineError(
+                    f"base_model.flow: {self.model_id} is no flow model but {self.family.name}; "
+                    "leave it out"
+                )
+            return
+        if self.flow is None:
+            raise EngineError(
+                f"base_model.flow is missing: {self.model_id} is a flow model ({self.family.name}) "
+                "and nothing says how it is trained; give times and shift (docs/how-to/flow.md)"
+            )
+        embedded = bool(self.denoiser.config.get("guidance_embeds", False))
+        faults = [
+            shift_fault(self.flow, self.pipe.scheduler.config),
+            guidance_fault(self.flow, embedded=embedded),
+        ]
+        if found := "; ".join(fault for fault in faults if fault):
+            raise EngineError(found)
+
+    def shift(self, latents: "Tensor") -> float | None:
+        """By what factor training shifts shares of noise at the size of these latents.
+
+        Args:
+            latents: (rows, channels, h, w).
+
+        Returns:
+            The factor; None for a diffusion model, and where the scheduler's own number holds.
+        """
+        if self.flow is None or self.flow.shift == "static":
+            return None
+        if self.flow.shift == "none":
+            return 1.0
+        size = (latents.shape[2], latents.shape[3])
+        return self.family.dynamic_shift(self.pipe.scheduler, size)
+
+    def noised(self, x0: "Tensor", noise: "Tensor", t: "Tensor") -> "tuple[Tensor, Tensor, Tensor]":
+        """Noisy latents, the denoiser's times and targets, as in training.
+
+        Args:
+            x0: latents (rows, channels, h, w).
+            noise: likewise.
+            t: timesteps (rows,).
+
+        Returns:
+            Noisy latents (rows, channels, h, w), times (rows,), targets (rows, channels, h, w).
+        """
+        from alignguard_train.contracts.noise import noised
+
+        return noised(self.pipe.scheduler, x0, noise, t, shift=self.shift(x0))
+
+    def timesteps(self, number: int, generator: "Generator") -> "Tensor":
+        """Draw timesteps as in training.
+
+        Args:
+            number: how many.
+            generator: of the CPU.
+
+        Returns:
+            int64 (number,).
+        """
+        from alignguard_train.contracts.noise import drawn_timesteps
+
+        steps = self.pipe.scheduler.config.num_train_timesteps
+        return drawn_timesteps(number, steps, self.flow, generator)
 
     def predict(self, latents: "Tensor", t: "Tensor", arguments: dict[str, Any]) -> "Tensor":
         """The denoiser's prediction for noisy latents at times ``t``, a row each."""

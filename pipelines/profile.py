@@ -33,6 +33,7 @@ from alignguard_data.prompts.config import WritingConfig
 from alignguard_data.release.config import ReleaseConfig
 from alignguard_data.scores.thresholds import threshold_of
 from alignguard_train.contracts import adapter_names as names
+from alignguard_train.contracts.flow import FlowTraining
 from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.evaluation.config import EvaluationConfig
 from alignguard_train.guards.config import GuardsConfig
@@ -166,6 +167,8 @@ class BaseModelChoice(_Strict):
     vae: Annotated[str, AfterValidator(_folder_or_id)] | None = None
     """Another VAE: a hub id or folder (SDXL's own overflows in float16)."""
     vae_revision: str | None = None
+    flow: FlowTraining | None = None
+    """How a flow model (SD3.5, FLUX) is trained; must be given for one, and for no other."""
     speed: Speed = Speed()
 
     @property

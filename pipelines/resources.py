@@ -120,6 +120,17 @@ class Engines:
         """The evaluation's own scorers."""
         return [_build(engine) for engine in self.profile.evaluation_scorers]
 
+    def check_base_model(self) -> None:
+        """Refuse settings that the base model does not fit, before anything is made.
+
+        Raises:
+            ConfigError: every such setting, by its field and value.
+        """
+        from pipelines.base_model_faults import base_model_faults
+
+        if faults := base_model_faults(self.profile):
+            raise ConfigError(f"profile {self.profile.name}", faults)
+
     def check_scores(self) -> None:
         """Build the scorers, and refuse rules over scores that they do not give.
 
@@ -176,6 +187,7 @@ class Engines:
             dtype=choice.trained_in,
             vae=resolve_model(choice.vae) if choice.vae else None,
             vae_revision=choice.vae_revision,
+            flow=choice.flow,
         )
 
 

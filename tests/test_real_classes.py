@@ -1,4 +1,6 @@
-"""The whole graph on tiny random-weight checkpoints of the real classes: 1.5, 2.1 and XL.
+"""The whole graph on tiny random-weight checkpoints of the real classes.
+
+Stable Diffusion 1.5, 2.1, XL and 3.5 (also as Medium, with its second attention), and FLUX.1.
 
 Random weights draw noise, so nothing is learned here: it shows that shapes, time ids, two text
 encoders, prediction types, scorers and files fit, from concepts to an adapter that plain diffusers
@@ -31,6 +33,7 @@ from benchmarks.tiny.chat import (
 )
 from benchmarks.tiny.clip import WIDTH, save_clip
 from benchmarks.tiny.diffusion import tiny_pipe, tiny_xl
+from benchmarks.tiny.flow import tiny_flux, tiny_sd35
 from pipelines.profile import Engine
 from tests.conftest import reduced_profile
 from tests.test_faults import alignguard
@@ -39,7 +42,17 @@ KINDS = {
     "sd15": lambda words: tiny_pipe("epsilon", words),
     "sd21": lambda words: tiny_pipe("v_prediction", words),
     "sdxl": tiny_xl,
+    "sd35": lambda words: tiny_sd35(words),
+    "sd35_dual": lambda words: tiny_sd35(words, dual=True),
+    "flux": lambda words: tiny_flux(words),
 }
+FLOWS = {
+    "sd35": {"times": "logit-normal", "shift": "static"},
+    "sd35_dual": {"times": "uniform", "shift": "static", "weighting": "sigma-squared"},
+    "flux": {"times": "logit-normal", "shift": "dynamic", "guidance": 1.0},
+}
+QUICK = ("sdxl", "flux")
+"""Kinds that run with every change; the others are slow tests."""
 # A random CLIP tells an unsafe prompt from its safe twin by chance; this lies in the middle.
 FLAG = {"scorer": "clip", "key": "score", "at_least": -12.0}
 
@@ -58,9 +71,8 @@ import numpy as np, torch
 from diffusers import DiffusionPipeline
 pipe = DiffusionPipeline.from_pretrained(sys.argv[1])
 def draw():
-    noise = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(3))
-    return pipe("a b c", num_inference_steps=2, latents=noise, output_type="np",
-                height=32, width=32).images
+    return pipe("a b c", num_inference_steps=2, generator=torch.Generator().manual_seed(3),
+                output_type="np", height=32, width=32).images
 plain = draw()
 pipe.load_lora_weights(sys.argv[2], weight_name="pytorch_lora_weights.safetensors")
 assert np.isfinite(draw()).all() and np.abs(draw() - plain).max() > 0
@@ -112,7 +124,7 @@ def tiny_profile(folder: Path, kind: str, *, vllm: bool = False) -> Path:
     steps = {"steps": 3, "warmup_steps": 0, "batch_size": 2, "accumulation": 2, "lr": 1e-3}
     profile = yaml.safe_load(reduced_profile(folder / "reduced").read_text()) | {
         "name": f"tiny_{kind}",
-        "base_model": {"model": str(folder / "base"), "device": "cpu"},
+        "base_model": {"model": str(folder / "base"), "device": "cpu", "flow": FLOWS.get(kind)},
         "sampling": {
             "num_inference_steps": 4,
             "guidance_scale": 5.0,
@@ -132,7 +144,7 @@ def tiny_profile(folder: Path, kind: str, *, vllm: bool = False) -> Path:
         "audit": {"min_unsafe_flagged": 0.0, "max_safe_flagged": 1.0},
         "release": {"max_phash_distance": 0},
         "training": {
-            "recipe": f"alignguard_train:{kind}_expert",
+            "recipe": f"alignguard_train:{kind.removesuffix('_dual')}_expert",
             "overrides": steps,
         },
         "evaluation_scorers": scorers,
@@ -171,7 +183,7 @@ def run_whole_graph(folder: Path, profile: Path, kind: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(k, marks=[] if k == "sdxl" else pytest.mark.slow) for k in KINDS]
+    "kind", [pytest.param(k, marks=[] if k in QUICK else pytest.mark.slow) for k in KINDS]
 )
 def test_the_whole_graph_runs_on_the_real_classes(tmp_path, kind):
     run_whole_graph(tmp_path, tiny_profile(tmp_path, kind), kind)

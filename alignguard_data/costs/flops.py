@@ -17,7 +17,9 @@ from alignguard_data.contracts.errors import EngineError
 from alignguard_data.storage.yaml_files import read_yaml
 
 Shapes = Mapping[str, Any]
-"""Keys ``unet``, ``vae`` (configs) and ``text_encoders`` (a list of configs)."""
+"""Keys ``unet`` or ``transformer``, ``vae`` (configs) and ``text_encoders`` (a list of configs)."""
+T5_TOKENS = {"SD3Transformer2DModel": 256, "FluxTransformer2DModel": 512}
+"""Tokens of the T5 encoder by the transformer that reads them; 256 for FLUX.1 schnell."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,13 +27,16 @@ class ModelFlops:
     """Operations of one forward pass of each part, for one image of a given size.
 
     Attributes:
-        unet: the UNet, for one latent and one caption.
+        unet: the UNet or transformer, for one latent and one caption.
         unet_parameters: number of its parameters.
         text: the text encoders, for one caption.
         decode: the VAE's decoder.
         encode: the VAE's encoder.
         latent_numbers: values of an image's latents.
-        caption_numbers: values of a caption's states (for XL also the pooled states).
+        caption_numbers: values of a caption's states, and of its pooled states if there are any.
+        text_parameters: number of the text encoders' parameters.
+        guided: whether it renders with and without the prompt where the guidance is above 1; not
+            for FLUX.1, whose guidance is an input or absent.
     """
 
     unet: int
@@ -41,12 +46,14 @@ class ModelFlops:
     encode: int
     latent_numbers: int
     caption_numbers: int
+    text_parameters: int = 0
+    guided: bool = True
 
     def image(self, steps: int, guidance_scale: float) -> int:
         """Operations of one image.
 
-        Two UNet forwards per step under classifier-free guidance, one text encoding for each of the
-        two prompts, one decoding.
+        Two forwards of the denoiser per step under classifier-free guidance, one text encoding for
+        each of the two prompts, one decoding.
 
         Args:
             steps: steps of the sampler.
@@ -55,7 +62,7 @@ class ModelFlops:
         Returns:
             Floating-point operations.
         """
-        sides = 2 if guidance_scale > 1 else 1
+        sides = 2 if self.guided and guidance_scale > 1 else 1
         return sides * (self.text + steps * self.unet) + self.decode
 
     def training_pair(self, *, preservation: bool, checkpointing: bool) -> int:
@@ -113,30 +120,102 @@ def count_model(shapes: Shapes, height: int, width: int) -> ModelFlops:
         Operations and sizes by part.
     """
     import torch
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
+    from diffusers import AutoencoderKL
 
     with torch.device("meta"), torch.no_grad():
-        unet: Any = UNet2DConditionModel.from_config(dict(shapes["unet"]))
         vae: Any = AutoencoderKL.from_config(dict(shapes["vae"]))
-        encoders = [CLIPTextModel(CLIPTextConfig(**config)) for config in shapes["text_encoders"]]
         factor = 2 ** (len(vae.config.block_out_channels) - 1)
         latent = torch.zeros(1, vae.config.latent_channels, height // factor, width // factor)
-        # Prompts are padded to the encoder's full length.
-        tokens = encoders[0].config.max_position_embeddings
-        prompt = torch.zeros(1, tokens, unet.config.cross_attention_dim)
+        counted = _transformer if "transformer" in shapes else _unet
         return ModelFlops(
-            unet=_count(lambda: unet(latent, torch.ones(1), prompt, **_conditions(unet))),
-            unet_parameters=sum(weight.numel() for weight in unet.parameters()),
-            text=sum(
-                _count(lambda e=encoder: e(torch.zeros(1, tokens, dtype=torch.long)))
-                for encoder in encoders
-            ),
             decode=_count(lambda: vae.decode(latent)),
             encode=_count(lambda: vae.encode(torch.zeros(1, 3, height, width))),
             latent_numbers=latent.numel(),
-            caption_numbers=prompt.numel() + _pooled(unet),
+            **counted(shapes, latent),
         )
+
+
+def _unet(shapes: Shapes, latent: Any) -> dict[str, Any]:
+    """Fields of a UNet and its text encoders."""
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    unet: Any = UNet2DConditionModel.from_config(dict(shapes["unet"]))
+    # Prompts are padded to the encoder's full length.
+    encoders = [_clip(config) for config in shapes["text_encoders"]]
+    tokens = encoders[0].config.max_position_embeddings
+    prompt = torch.zeros(1, tokens, unet.config.cross_attention_dim)
+    return {
+        "unet": _count(lambda: unet(latent, torch.ones(1), prompt, **_conditions(unet))),
+        "unet_parameters": _size(unet),
+        "text": sum(_read(encoder, tokens) for encoder in encoders),
+        "text_parameters": sum(map(_size, encoders)),
+        "caption_numbers": prompt.numel() + _pooled(unet),
+    }
+
+
+def _transformer(shapes: Shapes, latent: Any) -> dict[str, Any]:
+    """Fields of SD3.5's or FLUX's transformer and its text encoders."""
+    import diffusers
+    import torch
+    from transformers import T5Config, T5EncoderModel
+
+    config = dict(shapes["transformer"])
+    kind = config.pop("_class_name")
+    flux = kind == "FluxTransformer2DModel"
+    model: Any = getattr(diffusers, kind).from_config(config)
+    read = T5_TOKENS[kind] if not flux or model.config.guidance_embeds else 256
+    text, parameters, clip_tokens = 0, 0, 0
+    for one in shapes["text_encoders"]:
+        t5 = one.get("model_type") == "t5"
+        encoder: Any = T5EncoderModel(T5Config(**one)) if t5 else _clip(one)
+        clip_tokens = clip_tokens if t5 else encoder.config.max_position_embeddings
+        text += _read(encoder, read if t5 else clip_tokens)
+        parameters += _size(encoder)
+    # SD3.5 reads CLIP's states, too, and zeros where there is no T5.
+    tokens = read if flux else clip_tokens + read
+    states = torch.zeros(1, tokens, model.config.joint_attention_dim)
+    pooled = torch.zeros(1, model.config.pooled_projection_dim)
+    asked: dict[str, Any] = {
+        "hidden_states": latent,
+        "timestep": torch.ones(1),
+        "encoder_hidden_states": states,
+        "pooled_projections": pooled,
+    }
+    if flux:
+        places = latent.shape[2] // 2 * (latent.shape[3] // 2)
+        asked |= {
+            "hidden_states": torch.zeros(1, places, 4 * latent.shape[1]),
+            "img_ids": torch.zeros(places, 3),
+            "txt_ids": torch.zeros(tokens, 3),
+            "guidance": torch.ones(1) if model.config.guidance_embeds else None,
+        }
+    return {
+        "unet": _count(lambda: model(**asked)),
+        "unet_parameters": _size(model),
+        "text": text,
+        "text_parameters": parameters,
+        "caption_numbers": states.numel() + pooled.numel(),
+        "guided": not flux,
+    }
+
+
+def _clip(config: Mapping[str, Any]) -> Any:
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    return CLIPTextModel(CLIPTextConfig(**config))
+
+
+def _size(network: Any) -> int:
+    """Number of parameters."""
+    return sum(weight.numel() for weight in network.parameters())
+
+
+def _read(encoder: Any, tokens: int) -> int:
+    """Operations of a text encoder on one caption."""
+    import torch
+
+    return _count(lambda: encoder(torch.zeros(1, tokens, dtype=torch.long)))
 
 
 def count_clip_image(name: str = "clip-vit-large-patch14") -> int:
@@ -183,7 +262,7 @@ def _published() -> dict[str, Any]:
 
 
 def architecture(name: str) -> Shapes:
-    """Shapes of a published model: ``sd15``, ``sd21``, ``sdxl``, ``clip-vit-large-patch14``."""
+    """Shapes of a published model by its name in architectures.yaml, such as ``sd15``."""
     return _published()[name]
 
 
@@ -202,12 +281,13 @@ def shapes_of(model: str) -> Shapes:
     folder = Path(model)
     if folder.is_dir():
         encoders = sorted(folder.glob("text_encoder*/config.json"))
+        part = "transformer" if (folder / "transformer").is_dir() else "unet"
         return {
-            "unet": _config(folder / "unet" / "config.json"),
+            part: _config(folder / part / "config.json"),
             "vae": _config(folder / "vae" / "config.json"),
             "text_encoders": [_config(path) for path in encoders],
         }
-    pipes = [shapes for shapes in _published().values() if "unet" in shapes]
+    pipes = [shapes for shapes in _published().values() if "vae" in shapes]
     for shapes in pipes:
         if model in shapes["models"]:
             return shapes

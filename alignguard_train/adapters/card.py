@@ -90,17 +90,22 @@ def _common(release: Manifest, base_model: str, base_revision: str, *, rank: int
     }
 
 
-def render_expert_card(metadata: Mapping[str, str]) -> str:
+def render_expert_card(metadata: Mapping[str, str], *, kohya: bool = True) -> str:
     """Write the README.md of an expert.
 
     Args:
         metadata: its file's header.
+        kohya: whether there is a file in kohya's format.
 
     Returns:
         Markdown.
     """
     recipe = json.loads(metadata["alignguard.recipe"])
-    return _render("expert_card.md.j2", meta=metadata, recipe=recipe)
+    return _render("expert_card.md.j2", meta=metadata, recipe=recipe, kohya=_kohya(kohya))
+
+
+def _kohya(there: bool) -> str:
+    return KOHYA_WEIGHTS if there else ""
 
 
 def _render(template: str, **values: object) -> str:
@@ -109,12 +114,12 @@ def _render(template: str, **values: object) -> str:
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
     return environment.from_string(source.read_text(encoding="utf-8")).render(
-        weights=WEIGHTS, kohya=KOHYA_WEIGHTS, **values
+        weights=WEIGHTS, **values
     )
 
 
 def render_adapter_card(
-    metadata: Mapping[str, str], *, strategy: str, error: float | None = None
+    metadata: Mapping[str, str], *, strategy: str, error: float | None = None, kohya: bool = True
 ) -> str:
     """Write the README.md of a merged adapter.
 
@@ -122,6 +127,7 @@ def render_adapter_card(
         metadata: its file's header.
         strategy: name of the strategy.
         error: relative error of a merge cut to a lower rank; None if it is exact.
+        kohya: whether there is a file in kohya's format.
 
     Returns:
         Markdown.
@@ -132,5 +138,6 @@ def render_adapter_card(
         title=f"AlignGuard safety adapter ({strategy})",
         how=f"merged by {strategy}",
         experts=json.loads(metadata["alignguard.experts"]),
+        kohya=_kohya(kohya),
         error=error,
     )

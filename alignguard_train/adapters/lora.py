@@ -59,6 +59,20 @@ def save_lora(lora: Lora, path: Path, metadata: Mapping[str, str] | None = None)
     write_tensors(tensors, path, metadata)
 
 
+def has_kohya(lora: Lora) -> bool:
+    """Whether kohya's format has names for these layers: it has, for a UNet's.
+
+    For transformers it splits and joins layers otherwise; ComfyUI reads diffusers' format of those.
+
+    Args:
+        lora: LoRA layers by name.
+
+    Returns:
+        True for a UNet's layers.
+    """
+    return denoiser_of(lora) == "unet"
+
+
 def save_kohya(lora: Lora, path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write an adapter in the format of kohya-ss and ComfyUI.
 

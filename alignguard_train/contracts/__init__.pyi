@@ -1,26 +1,32 @@
 from .adapter_names import expert_name, label, merge_name, peer_name
+from .flow import FlowTraining
 from .recipes import (
     ExpertRecipe,
     as_duo,
     as_focal,
     as_sft,
+    flux_expert,
     sd15_expert,
     sd21_expert,
+    sd35_expert,
     sdxl_expert,
     standin_expert,
 )
 
 __all__ = [
     "ExpertRecipe",
+    "FlowTraining",
     "as_duo",
     "as_focal",
     "as_sft",
     "expert_name",
+    "flux_expert",
     "label",
     "merge_name",
     "peer_name",
     "sd15_expert",
     "sd21_expert",
+    "sd35_expert",
     "sdxl_expert",
     "standin_expert",
 ]

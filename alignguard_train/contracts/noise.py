@@ -1,15 +1,19 @@
 """Noise and timesteps that training and calibration share."""
 
 import hashlib
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from alignguard_data.contracts.errors import EngineError
+from alignguard_train.contracts.flow import FlowTraining
 
 
-def noised(scheduler: Any, x0: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def noised(
+    scheduler: Any, x0: Tensor, noise: Tensor, t: Tensor, *, shift: float | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Add noise to latents as in training.
 
     Args:
@@ -17,6 +21,7 @@ def noised(scheduler: Any, x0: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor
         x0: latents (rows, channels, h, w).
         noise: likewise.
         t: timesteps (rows,), from 0 to the scheduler's number of training timesteps - 1.
+        shift: of a flow's shares of noise; None takes the scheduler's own number.
 
     Returns:
         Noisy latents (rows, channels, h, w), the network's time input (rows,), and its prediction
@@ -28,7 +33,8 @@ def noised(scheduler: Any, x0: Tensor, noise: Tensor, t: Tensor) -> tuple[Tensor
     kind = prediction_type_of(scheduler)
     if kind == "flow":
         steps = scheduler.config.num_train_timesteps
-        sigma = flow_sigma(t, steps=steps, shift=scheduler.config.shift)
+        own = scheduler.config.shift if shift is None else shift
+        sigma = flow_sigma(t, steps=steps, shift=own)
         target = prediction_target(kind, x0, noise, t, None)
         return add_flow_noise(x0, noise, sigma), sigma * steps, target
     alphas = scheduler.alphas_cumprod.to(x0.device)
@@ -72,6 +78,50 @@ def flow_sigma(t: Tensor, *, steps: int, shift: float = 1.0) -> Tensor:
     """
     s = (t + 1) / steps
     return shift * s / (1 + (shift - 1) * s)
+
+
+def drawn_timesteps(
+    number: int, steps: int, flow: FlowTraining | None, generator: torch.Generator
+) -> Tensor:
+    """Draw timesteps: uniformly, or for a flow as its settings say.
+
+    Logit-normal is sigmoid(mean + deviation * n) with n standard normal, arXiv 2403.03206, equation
+    19. Timesteps grow with the noise, unlike the places in a diffusers scheduler's list.
+
+    Args:
+        number: how many.
+        steps: number of training timesteps.
+        flow: the settings; None for a diffusion model.
+        generator: of the CPU.
+
+    Returns:
+        Timesteps, int64 (number,), from 0 to steps - 1.
+    """
+    if flow is None or flow.times == "uniform":
+        return torch.randint(steps, (number,), generator=generator)
+    n = torch.randn(number, generator=generator)
+    share = (flow.mean + flow.deviation * n).sigmoid()
+    return (share * steps).long().clamp(max=steps - 1)
+
+
+def flow_weight(sigma: Tensor, flow: FlowTraining) -> Tensor:
+    """Weight of each row's error by its share of noise.
+
+    The image that a velocity implies is x_t - sigma v, so its error is sigma^2 times the
+    velocity's. cosmap is 2 / (pi (1 - 2 sigma + 2 sigma^2)) (arXiv 2403.03206, section 3.1).
+
+    Args:
+        sigma: shares of noise (rows,), shifted.
+        flow: the settings.
+
+    Returns:
+        Weights, float32 (rows,).
+    """
+    if flow.weighting == "sigma-squared":
+        return sigma.float().pow(2)
+    if flow.weighting == "cosmap":
+        return 2 / (math.pi * (1 - 2 * sigma.float() + 2 * sigma.float().pow(2)))
+    return torch.ones_like(sigma, dtype=torch.float32)
 
 
 def add_flow_noise(latents: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:

@@ -149,6 +149,34 @@ def sdxl_expert() -> ExpertRecipe:
     )
 
 
+def sd35_expert() -> ExpertRecipe:
+    """Stable Diffusion 3.5: rank, beta and learning rate of Flow-GRPO's DPO script for Medium.
+
+    github.com/yifan123/flow_grpo, scripts/train_sd3_dpo.py, whose alpha is twice the rank; ours is
+    the rank. The safeguard (arXiv 2511.03317) and the rest are ours, not measured at this size.
+
+    Returns:
+        The recipe.
+    """
+    return ExpertRecipe(
+        rank=32, steps=2000, batch_size=4, accumulation=4, beta=100.0, safeguard=0.6,
+        preservation=0.0, lr=3e-4, warmup_steps=100, lr_floor=1.0, caption_dropout=0.0, flip=True,
+        gradient_checkpointing=True, checkpoint_every=50,
+    )  # fmt: skip
+
+
+def flux_expert() -> ExpertRecipe:
+    """FLUX.1: the numbers of 3.5 with beta 2000 and a lower learning rate.
+
+    Flow-GRPO's author suggests that beta for FLUX where 500 was unstable; not measured at this
+    size.
+
+    Returns:
+        The recipe.
+    """
+    return replace(sd35_expert(), rank=16, batch_size=1, accumulation=16, beta=2000.0, lr=1e-4)
+
+
 def as_sft(recipe: ExpertRecipe) -> ExpertRecipe:
     """Train on chosen images only, the obvious alternative to a preference loss.
 

@@ -57,8 +57,7 @@ def draw(
     places = range(step * size, (step + 1) * size)
     index = torch.cat([_epoch(number, seed, p // number)[p % number][None] for p in places])
     generator = seeded("step", seed, step)
-    timesteps = base.pipe.scheduler.config.num_train_timesteps
-    t = torch.randint(timesteps, (size,), generator=generator)
+    t = base.timesteps(size, generator)
     noise = torch.randn((size, *encoded.chosen.shape[1:]), generator=generator)
     drop = torch.rand(size, generator=generator) < recipe.caption_dropout
     flip = torch.rand(size, generator=generator) < 0.5

@@ -6,12 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alignguard_data.contracts.errors import EngineError
 from alignguard_data.engines.diffusion.conditions import Conditions, concatenated
 from alignguard_train.adapters.trainable import Trainable
 from alignguard_train.base import BaseModel
 from alignguard_train.contracts import noise as noise_process
-from alignguard_train.contracts.noise import noised
 from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.experts import loss as losses
 from alignguard_train.experts.batches import PairRows
@@ -41,7 +39,7 @@ def objective(
         away_w, away_l = (predicted[w] - target[w]).detach(), (predicted[l] - target[l]).detach()
         scale = losses.safeguard_scale(away_w, away_l, mu=recipe.safeguard)
         rejected = losses.scaled_gradient(rejected, scale)
-    weight = _weight(base, rows.t, recipe)
+    weight = _weight(base, rows, recipe)
     errors = (
         losses.per_row_error(predicted[w], target[w]) * weight,
         losses.per_row_error(rejected, target[l]) * weight,
@@ -71,10 +69,10 @@ def _branches(
         latents, parts = [*latents, rows.kept], [*parts, rows.kept_caption]
     x0, t = torch.cat(latents), rows.t.repeat(len(parts))
     noise = rows.noise.repeat(len(parts), 1, 1, 1)
-    noisy, time, target = noised(base.pipe.scheduler, x0, noise, t)
+    noisy, time, target = base.noised(x0, noise, t)
     if recipe.preservation and recipe.preservation_at == "last":
         last = torch.arange(len(x0), device=t.device) >= 2 * len(rows)
-        end = noised(base.pipe.scheduler, x0, noise, _last(base, t))[1]
+        end = base.noised(x0, noise, _last(base, t))[1]
         time = torch.where(last, end, time)
         noisy = torch.where(last[:, None, None, None], noise, noisy)
     return noisy, time, concatenated(parts), target.float()
@@ -93,18 +91,17 @@ def _preference(errors: tuple[Tensor, Tensor, Tensor, Tensor], recipe: ExpertRec
     return losses.dpo_loss(*errors, beta=recipe.beta)
 
 
-def _weight(base: BaseModel, t: Tensor, recipe: ExpertRecipe) -> Tensor:
-    if recipe.min_snr is None:
-        return torch.ones_like(t, dtype=torch.float32)
+def _weight(base: BaseModel, rows: PairRows, recipe: ExpertRecipe) -> Tensor:
     scheduler: Any = base.pipe.scheduler
     kind = noise_process.prediction_type_of(scheduler)
-    if kind == "flow":
-        raise EngineError(
-            f"min_snr ({recipe.min_snr}) is not defined for a flow model such as {base.model_id}; "
-            "leave it out of the recipe"
-        )
-    alphas = scheduler.alphas_cumprod.to(t.device)
-    return losses.min_snr_weight(t, alphas, gamma=recipe.min_snr, v=kind == "v_prediction")
+    if kind == "flow" and base.flow:
+        steps = scheduler.config.num_train_timesteps
+        sigma = base.noised(rows.chosen, rows.noise, rows.t)[1] / steps
+        return noise_process.flow_weight(sigma, base.flow)
+    if recipe.min_snr is None:
+        return torch.ones_like(rows.t, dtype=torch.float32)
+    alphas = scheduler.alphas_cumprod.to(rows.t.device)
+    return losses.min_snr_weight(rows.t, alphas, gamma=recipe.min_snr, v=kind == "v_prediction")
 
 
 def _precision(denoiser: Any) -> AbstractContextManager[object]:

@@ -71,6 +71,7 @@ def spec(
         key=key,
         config={
             **config,
+            **base.training,
             **basis(ROOM, format=FORMAT, engine=base),
             "categories": list(categories),
             "seed": seed,
@@ -95,10 +96,11 @@ def make_expert(
 ) -> Manifest:
     """Train one expert on the release's train pairs of ``categories``, unless it is up to date.
 
-    Hard negatives are left out: hardening goes on with them from here. The partition holds the
-    adapter in diffusers' and in kohya's format, a model card and the table "history"; TensorBoard's
-    files are next to them and enter no content id. With several ``processes`` each takes its share
-    of every step, on its own GPU where there are GPUs.
+    Hard negatives are left out: hardening goes on with them from here.
+
+    The partition holds the adapter in diffusers' format and, for a UNet, in kohya's, a model card
+    and the table "history"; TensorBoard's files are next to them and enter no content id. With
+    several ``processes`` each takes its share of every step, on its own GPU where there are GPUs.
 
     Args:
         data: the data folder.
@@ -177,11 +179,12 @@ def _files(data: DataRoot, work: PartitionWork, lora: "Lora", base: BaseModel) -
         expert=work.spec.key,
         recipe=work.spec.config,
     )
-    names = (adapter.WEIGHTS, adapter.KOHYA_WEIGHTS, "README.md")
-    files = {name: work.partial / name for name in names}
+    kohya = [adapter.KOHYA_WEIGHTS] if adapter.has_kohya(lora) else []
+    files = {name: work.partial / name for name in (adapter.WEIGHTS, *kohya, "README.md")}
     adapter.save_lora(lora, files[adapter.WEIGHTS], metadata)
-    adapter.save_kohya(lora, files[adapter.KOHYA_WEIGHTS], metadata)
-    write_bytes(files["README.md"], render_expert_card(metadata).encode())
+    for name in kohya:
+        adapter.save_kohya(lora, files[name], metadata)
+    write_bytes(files["README.md"], render_expert_card(metadata, kohya=bool(kohya)).encode())
     return files
 
 

@@ -27,6 +27,7 @@ from alignguard_train.experts.checkpoint import keep, restore
 from alignguard_train.experts.monitor import RUNAWAY_STEPS, ran_away, refuse_nonsense, scalars
 from alignguard_train.experts.objective import objective
 from alignguard_train.experts.processes import ONE_PROCESS, Group
+from alignguard_train.experts.unfit import unfit
 
 HISTORY = (
     "loss", "dpo", "preservation", "margin", "implicit_accuracy",
@@ -169,6 +170,9 @@ def train_module(
         EngineError: there is no pair, the base model is float16, NaN, or the chosen side diverged.
     """
     _check_trainable(base, encoded)
+    base.check_training()
+    if faults := unfit(recipe, base.family, base.model_id, flow=base.is_flow):
+        raise EngineError("; ".join(faults))
     first = group.rank == 0
     with base.products(), attach(base, recipe, seed) as adapter:
         optimizer = _optimizer(list(adapter.parameters.values()), recipe)

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from alignguard_train.adapters.lora import Lora, LoraLayer
 from alignguard_train.base import BaseModel
-from alignguard_train.contracts.noise import noised
 from alignguard_train.encodings.encoder import EncodedPreferences
 from alignguard_train.merge.config import MergeConfig, Stat
 from alignguard_train.merge.strategies import Activity
@@ -138,15 +137,15 @@ def pass_inputs(
         config: timesteps per row, and seed.
         safe: pass the chosen images with safe prompts instead of the rejected with unsafe ones.
     """
-    scheduler, denoiser = base.pipe.scheduler, base.denoiser
+    denoiser = base.denoiser
     images, prompts = (encoded.chosen, encoded.safe) if safe else (encoded.rejected, encoded.unsafe)
     generator = torch.Generator().manual_seed(config.seed)
     index = torch.tensor(rows).repeat(config.calibration_timesteps)
-    t = torch.randint(scheduler.config.num_train_timesteps, index.shape, generator=generator)
+    t = base.timesteps(len(index), generator)
     noise = torch.randn((len(index), *images.shape[1:]), generator=generator)
     for part, when, drawn in zip(index.split(ROWS), t.split(ROWS), noise.split(ROWS), strict=True):
         latents = images[part].to(denoiser.device, denoiser.dtype)
-        noisy, time, _ = noised(scheduler, latents, drawn.to(latents), when.to(denoiser.device))
+        noisy, time, _ = base.noised(latents, drawn.to(latents), when.to(denoiser.device))
         conditions = prompts[part].to(denoiser.device, denoiser.dtype)
         base.predict(noisy, time, base.arguments(conditions, noisy))
 

@@ -69,6 +69,7 @@ def spec(
         key=UNPARTITIONED,
         config={
             **dataclasses.asdict(config),
+            **base.training,
             **basis(ROOM, format=FORMAT, engine=base, tables=TABLES),
         },
         inputs={
@@ -265,10 +266,12 @@ def _write_adapter(
     )
     place = work.partial / strategy
     adapter.save_lora(lora, place / adapter.WEIGHTS, metadata)
-    adapter.save_kohya(lora, place / adapter.KOHYA_WEIGHTS, metadata)
-    card = render_adapter_card(metadata, strategy=strategy, error=error)
+    kohya = [adapter.KOHYA_WEIGHTS] if adapter.has_kohya(lora) else []
+    for name in kohya:
+        adapter.save_kohya(lora, place / name, metadata)
+    card = render_adapter_card(metadata, strategy=strategy, error=error, kohya=bool(kohya))
     write_bytes(place / "README.md", card.encode())
-    names = (adapter.WEIGHTS, adapter.KOHYA_WEIGHTS, "README.md")
+    names = (adapter.WEIGHTS, *kohya, "README.md")
     return {f"{strategy}/{name}": place / name for name in names}
 
 

@@ -18,6 +18,7 @@ from diffusers import (
 from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
+    CLIPTokenizer,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -30,19 +31,22 @@ SHIFT, SCALE = 0.0609, 1.5305
 CHANNELS = 4
 
 
-def tiny_sd35(*, dual: bool = False, t5: bool = True) -> StableDiffusion3Pipeline:
+def tiny_sd35(
+    tokenizer: CLIPTokenizer | None = None, *, dual: bool = False, t5: bool = True
+) -> StableDiffusion3Pipeline:
     """A Stable Diffusion 3.5: 16x16 images, 8x8 latents, static shift 3.
 
     Args:
+        tokenizer: of both CLIP encoders; letters and digits by default.
         dual: a second attention in the first block, as Medium has in 13 of its 24.
         t5: with the T5 encoder, which a checkpoint may leave out.
     """
     torch.manual_seed(0)
-    tokenizer = tiny_tokenizer()
+    tokenizer = tokenizer or tiny_tokenizer()
     transformer = SD3Transformer2DModel(
         sample_size=8, patch_size=2, in_channels=CHANNELS, num_layers=2, attention_head_dim=8,
         num_attention_heads=2, joint_attention_dim=2 * WIDTH, caption_projection_dim=16,
-        pooled_projection_dim=2 * WIDTH, out_channels=CHANNELS, pos_embed_max_size=8,
+        pooled_projection_dim=2 * WIDTH, out_channels=CHANNELS, pos_embed_max_size=16,
         qk_norm="rms_norm", dual_attention_layers=(0,) if dual else (),
     )  # fmt: skip
     return StableDiffusion3Pipeline(
@@ -58,15 +62,18 @@ def tiny_sd35(*, dual: bool = False, t5: bool = True) -> StableDiffusion3Pipelin
     )
 
 
-def tiny_flux(*, guided: bool = True, dynamic: bool = True) -> FluxPipeline:
+def tiny_flux(
+    tokenizer: CLIPTokenizer | None = None, *, guided: bool = True, dynamic: bool = True
+) -> FluxPipeline:
     """A FLUX.1: 16x16 images, 8x8 latents in 4x4 tokens.
 
     Args:
+        tokenizer: of the CLIP encoder; letters and digits by default.
         guided: with a guidance embedding, as dev; else as schnell.
         dynamic: shift by the image's size, as dev; else none, as schnell.
     """
     torch.manual_seed(0)
-    tokenizer = tiny_tokenizer()
+    tokenizer = tokenizer or tiny_tokenizer()
     transformer = FluxTransformer2DModel(
         patch_size=1, in_channels=4 * CHANNELS, num_layers=1, num_single_layers=1,
         attention_head_dim=16, num_attention_heads=2, joint_attention_dim=WIDTH,

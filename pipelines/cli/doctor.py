@@ -56,6 +56,7 @@ def examine() -> Iterator[Check]:
         yield _profile(name)
     profile = load_profile()
     engines = Engines(profile, data_root())
+    yield _fits(engines)
     yield _scores(engines)
     yield from profile_needs(profile, engines.taxonomy)
 
@@ -110,6 +111,17 @@ def _profile(name: str) -> Check:
     model = resolve_model(profile.base_model.model)
     found = f"valid: {concepts} concepts, base model {Path(model).name}"
     return Check(what=what, state="ok", found=found, fix=f"needs: alignguard doctor -p {name}")
+
+
+def _fits(engines: Engines) -> Check:
+    """Whether every setting of the profile fits its base model."""
+    try:
+        engines.check_base_model()
+    except AlignGuardError as error:
+        fix = f"edit profile {engines.profile.name}"
+        return Check(what="settings for the model", state="missing", found=str(error), fix=fix)
+    found = "every setting fits the base model, as far as its files are here or its shapes known"
+    return Check(what="settings for the model", state="ok", found=found)
 
 
 def _scores(engines: Engines) -> Check:

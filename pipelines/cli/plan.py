@@ -23,6 +23,7 @@ def plan_command(console: Output, *, gpu: str | None, peak_share: float, as_json
     """
     card = _gpu(gpu, peak_share) if gpu else None
     engines = Engines(load_profile(), data_root())
+    engines.check_base_model()
     engines.check_scores()
     plans = plan_rooms(engines)
     costs = budget(engines.profile, engines.taxonomy, card, peak_share) if card else []

@@ -116,6 +116,7 @@ def run_command(console: Output, until: str | None = None, *, as_json: bool = Fa
     names = [room.name for room in rooms_of(engines)]
     if until is not None and until not in names:
         raise ConfigError("--until", [f"no such room (got {until!r}); rooms: {', '.join(names)}"])
+    engines.check_base_model()
     engines.check_scores()
     console.say("profile ", (engines.profile.name, "bold"), f", data in {engines.data.base}")
     if scratch(engines.data.base) != engines.data.base:

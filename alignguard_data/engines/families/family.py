@@ -27,6 +27,8 @@ class Family(Protocol):
             that attends to text and image at once.
         flow: whether it is trained by flow matching, so a profile must say how (base_model.flow).
         latent_multiple: sides of latents must be multiples of it.
+        distilled: whether none of its models renders under classifier-free guidance, so that a
+            negative prompt has no effect.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Family(Protocol):
     self_attention_targets: tuple[str, ...]
     flow: bool
     latent_multiple: int
+    distilled: bool
 
     def recognises(self, pipe: Any) -> bool:
         """Whether a loaded pipe is of this family.

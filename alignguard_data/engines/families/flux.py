@@ -25,7 +25,8 @@ class Flux(FlowFamily):
     transformer = "FluxTransformer2DModel"
     blocks: tuple[str, ...] = ("transformer_blocks", "single_transformer_blocks")
     text_encoders: tuple[str, ...] = ("text_encoder", "text_encoder_2")
-    lora_targets = (*JOINT_TARGETS, *FEED_FORWARD)
+    distilled: bool = True
+    lora_targets: tuple[str, ...] = (*JOINT_TARGETS, *FEED_FORWARD)
 
     def native_size(self, pipe: Any) -> int:
         """1024 for the published VAE: 128 latents a side, which no configuration says."""

@@ -29,6 +29,7 @@ class FlowFamily:
     denoiser: str = "transformer"
     flow: bool = True
     latent_multiple: int = 2
+    distilled: bool = False
     blocks: tuple[str, ...]
     text_encoders: tuple[str, ...]
     optional: tuple[str, ...] = ()

@@ -81,8 +81,7 @@ def check_sampling(pipe: Any, sampling: Sampling) -> None:
             f"sampling.solver: {sampling.solver} is a solver of diffusion; {family.name} is a "
             "flow, `checkpoint` renders with its own"
         )
-    distilled = family.guidance(pipe, sampling.guidance_scale, 1) is not None
-    if distilled and sampling.negative_prompt:
+    if family.distilled and sampling.negative_prompt:
         raise EngineError(
             f"sampling.negative_prompt: {family.name} renders without classifier-free guidance, "
             f"so nothing leads away from {sampling.negative_prompt!r}; leave it empty"

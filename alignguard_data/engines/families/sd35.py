@@ -24,8 +24,8 @@ class StableDiffusion35(FlowFamily):
     transformer = "SD3Transformer2DModel"
     blocks: tuple[str, ...] = ("transformer_blocks",)
     text_encoders: tuple[str, ...] = ("text_encoder", "text_encoder_2", "text_encoder_3")
-    optional = ("text_encoder_3",)
-    lora_targets = (*JOINT_TARGETS, *(f"attn2.{name}" for name in IMAGE))
+    optional: tuple[str, ...] = ("text_encoder_3",)
+    lora_targets: tuple[str, ...] = (*JOINT_TARGETS, *(f"attn2.{name}" for name in IMAGE))
 
     def native_size(self, pipe: Any) -> int:
         """Of the transformer's configuration: 1024."""

@@ -27,6 +27,7 @@ class UNetFamily:
     self_attention_targets: tuple[str, ...] = SELF_ATTENTION_TARGETS
     flow: bool = False
     latent_multiple: int = 1
+    distilled: bool = False
 
     def recognises(self, pipe: Any) -> bool:
         """A UNet, and exactly this family's text encoders."""

@@ -1,5 +1,7 @@
 """Counted operations against published sizes and against real forwards of tiny checkpoints."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -14,12 +16,24 @@ from alignguard_data.costs.flops import (
     shapes_of,
 )
 from benchmarks.tiny.diffusion import tiny_pipe, tiny_xl
+from benchmarks.tiny.flow import tiny_flux, tiny_sd35
 
-PARAMETERS = {"sd15": 859_520_964, "sd21": 865_910_724, "sdxl": 2_567_463_684}
-"""Of the UNets, as their model cards and loaders state them."""
+PARAMETERS = {
+    "sd15": 859_520_964,
+    "sd21": 865_910_724,
+    "sdxl": 2_567_463_684,
+    "sd35": 2_243_171_520,
+    "sd35_large": 8_056_627_520,
+    "flux": 11_901_408_320,
+    "flux_schnell": 11_891_178_560,
+}
+"""Of the denoisers, as their model cards and loaders state them: 2.5, 8.1 and 12 billion."""
 
 
-@pytest.fixture(params=[tiny_pipe, tiny_xl], ids=["sd", "xl"])
+@pytest.fixture(
+    params=[tiny_pipe, tiny_xl, tiny_sd35, lambda: tiny_sd35(dual=True), tiny_flux],
+    ids=["sd", "xl", "sd35", "sd35-dual", "flux"],
+)
 def pipe(request):
     pipe = request.param()
     pipe.set_progress_bar_config(disable=True)
@@ -27,9 +41,11 @@ def pipe(request):
 
 
 def tiny_shapes(pipe):
-    encoders = [pipe.text_encoder, getattr(pipe, "text_encoder_2", None)]
+    names = ("text_encoder", "text_encoder_2", "text_encoder_3")
+    encoders = [getattr(pipe, name, None) for name in names]
+    part = "unet" if hasattr(pipe, "unet") else "transformer"
     return {
-        "unet": dict(pipe.unet.config),
+        part: {**getattr(pipe, part).config, "_class_name": type(getattr(pipe, part)).__name__},
         "vae": dict(pipe.vae.config),
         "text_encoders": [e.config.to_dict() for e in encoders if e is not None],
     }
@@ -92,6 +108,26 @@ def test_the_numbers_of_an_encoding_are_those_of_the_published_models():
     assert count_model(architecture("sd15"), 512, 512).latent_numbers == 4 * 64 * 64
     assert count_model(architecture("sd15"), 512, 512).caption_numbers == 77 * 768
     assert count_model(architecture("sdxl"), 512, 512).caption_numbers == 77 * 2048 + 1280
+
+
+def test_a_flow_models_captions_have_the_states_of_clip_and_t5_and_pooled_states():
+    """77 + 256 tokens of 4096 and 2048 for SD3.5; 512 of 4096 and 768 for FLUX.1 dev."""
+    assert count_model(architecture("sd35"), 256, 256).caption_numbers == 333 * 4096 + 2048
+    assert count_model(architecture("flux"), 256, 256).caption_numbers == 512 * 4096 + 768
+    assert count_model(architecture("flux"), 256, 256).latent_numbers == 16 * 32 * 32
+
+
+def test_the_text_encoders_have_their_published_sizes():
+    """CLIP-L 123 million, bigG 694 million, T5-XXL's encoder 4,762 million."""
+    text = count_model(architecture("flux"), 256, 256).text_parameters
+    assert text / 1e6 == pytest.approx(123 + 4762, rel=0.001)
+    text = count_model(architecture("sd35"), 256, 256).text_parameters
+    assert text / 1e6 == pytest.approx(123 + 694 + 4762, rel=0.001)
+
+
+def test_a_distilled_model_is_asked_once_a_step_whatever_its_guidance():
+    counted = dataclasses.replace(COUNTED, guided=False)
+    assert counted.image(4, 3.5) == counted.image(4, 1.0) == 1 + 4 * 10 + 1
 
 
 def test_the_backward_to_the_activations_costs_a_forward():

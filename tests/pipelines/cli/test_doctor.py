@@ -17,7 +17,7 @@ from pipelines.profile_layers import profile_path
 from pipelines.resources import Engines, data_root
 from pipelines.ui.budget import budget
 
-REAL = ("sd15", "sd21", "sdxl")
+REAL = ("sd15", "sd21", "sdxl", "sd35", "flux")
 
 
 def needs(name: str) -> dict[str, tuple[str, str]]:

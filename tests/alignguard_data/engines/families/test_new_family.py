@@ -18,6 +18,7 @@ from alignguard_data.engines.families import registry
 from alignguard_data.engines.families.conditions import Conditions
 from alignguard_train.adapters.lora import load_lora, save_lora
 from alignguard_train.base import BaseModel
+from alignguard_train.contracts.flow import FlowTraining
 from alignguard_train.encodings.encoder import encode
 from alignguard_train.experts.trainer import train_expert
 from benchmarks.tiny.diffusion import tiny_xl
@@ -37,7 +38,7 @@ class WithoutT5:
     text_encoders = ("text_encoder", "text_encoder_2")
     lora_targets = tuple(f"attn.{name}" for name in PROJECTIONS)
     self_attention_targets = lora_targets[:4]
-    flow, latent_multiple = True, 2
+    flow, latent_multiple, distilled = True, 2, False
 
     def recognises(self, pipe):
         return type(pipe).__name__ == self.pipe_class
@@ -118,7 +119,8 @@ def test_it_is_drawn_encoded_trained_and_stored_without_a_change_elsewhere(
     monkeypatch.setattr(registry, "FAMILIES", (WithoutT5(), *registry.FAMILIES))
     pipe.save_pretrained(tmp_path / "sd3")
     model, file = str(tmp_path / "sd3"), tmp_path / "lora.safetensors"
-    base = BaseModel(model=model, device="cpu")
+    flow = FlowTraining(times="uniform", shift="static")
+    base = BaseModel(model=model, device="cpu", flow=flow)
     encoded = encode(preferences(), base)
     assert encoded.empty.pooled is not None
     recipe = dataclasses.replace(RECIPE, preservation=0.5)
