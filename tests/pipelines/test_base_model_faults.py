@@ -1,4 +1,4 @@
-"""Settings that a flow model does not fit are refused by `plan` and `run` before anything is made."""
+"""Settings that a flow model does not fit are refused before anything is made."""
 
 import json
 from pathlib import Path
