@@ -5,6 +5,7 @@ It minimizes the plain denoising error on images and captions. A step's randomne
 through the same weights as a shorter one.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -201,12 +202,13 @@ def _step(
     drop = torch.rand(size, generator=generator) < recipe.caption_dropout
     captions = rows.captions[index].replaced(drop, rows.empty)
     loss = _errors(base, rows.latents[index], captions, t, noise).mean()
-    if not torch.isfinite(loss):
-        raise EngineError(f"fine-tuning: the error is {float(loss)} at step {step + 1}: lower lr")
+    error = float(loss.detach())
+    if not math.isfinite(error):
+        raise EngineError(f"fine-tuning: the error is {error} at step {step + 1}: lower lr")
     loss.backward()
     nn.utils.clip_grad_norm_(list(module.parameters.values()), recipe.clip)
     optimizer.step()
-    return float(loss.detach())
+    return error
 
 
 def _epoch(number: int, seed: int, epoch: int) -> Tensor:
