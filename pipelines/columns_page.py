@@ -24,6 +24,7 @@ from alignguard_train.evaluation.shards import NUMBERS
 from alignguard_train.evaluation.statistics import METRICS_SCHEMA, PAIRED_SCHEMA
 from alignguard_train.experts.trainer import HISTORY
 from alignguard_train.guards.records import GuardMeasure, GuardScore
+from alignguard_train.hardening.records import HardenedExpert
 from alignguard_train.merge.room import TRUNCATION, WINNERS
 from alignguard_train.personal.room import TABLES as PERSONAL
 from alignguard_train.reemergence.columns import RECORDS as TUNED
@@ -46,6 +47,7 @@ SCHEMAS: Mapping[tuple[str, str], pa.Schema] = {
     ("experts", "history"): pa.schema({"step": pa.int64(), **dict.fromkeys(HISTORY, pa.float64())}),
     ("merge", "winners"): WINNERS,
     ("merge", "truncation"): TRUNCATION,
+    ("hardening", "experts"): schema_of(HardenedExpert),
     ("evaluation", "images"): pa.schema([_EVALUATED.field(name) for name in NUMBERS]),
     ("evaluation", "rejected"): schema_of(RejectedPrompt),
     ("evaluation", "metrics"): METRICS_SCHEMA,

@@ -9,6 +9,7 @@ from alignguard_data.storage.partition import RUN_ID_VARIABLE
 from pipelines.assets.evaluation import evaluation_asset
 from pipelines.assets.experts import experts_asset
 from pipelines.assets.guards import guards_asset
+from pipelines.assets.hardening import hardened_adapter_asset
 from pipelines.assets.images import image_pairs_asset
 from pipelines.assets.index import index_asset
 from pipelines.assets.merge import merged_adapter_asset
@@ -21,7 +22,12 @@ from pipelines.assets.robustness import robustness_asset
 from pipelines.assets.scores import scores_asset
 from pipelines.assets.taxonomy import taxonomy_asset
 from pipelines.checks import asset_checks
-from pipelines.partitions import category_partitions, concept_partitions, guard_partitions
+from pipelines.partitions import (
+    category_partitions,
+    concept_partitions,
+    guard_partitions,
+    round_partitions,
+)
 from pipelines.profile import DEFAULT_PROFILE, PROFILE_VARIABLE, load_profile, settled
 from pipelines.resources import ROOT_VARIABLE, Engines, data_root
 from pipelines.runtime.ray_cluster import ray_executor
@@ -50,6 +56,7 @@ def _definitions(engines: Engines) -> dg.Definitions:
         guards_asset(engines, guard_partitions()),
         experts_asset(engines, categories),
         merged_adapter_asset(engines),
+        hardened_adapter_asset(engines, round_partitions()),
         evaluation_asset(engines),
         robustness_asset(engines),
         reemergence_asset(engines),

@@ -1,10 +1,11 @@
-"""Partition definitions: concepts (dynamic, from the taxonomy), categories and guards (static)."""
+"""Partitions: concepts (dynamic, from the taxonomy); categories, guards and rounds (static)."""
 
 from collections.abc import Sequence
 
 import dagster as dg
 
 from alignguard_train.guards.config import GUARDS
+from alignguard_train.hardening.config import MOST_ROUNDS
 from pipelines.resources import Engines
 from pipelines.rooms import expert_keys
 
@@ -35,3 +36,8 @@ def category_partitions(engines: Engines) -> dg.StaticPartitionsDefinition:
 def guard_partitions() -> dg.StaticPartitionsDefinition:
     """One partition per guard, whether the profile trains it or not."""
     return dg.StaticPartitionsDefinition(list(GUARDS))
+
+
+def round_partitions() -> dg.StaticPartitionsDefinition:
+    """One partition per possible round of hardening."""
+    return dg.StaticPartitionsDefinition([str(k) for k in range(1, MOST_ROUNDS + 1)])

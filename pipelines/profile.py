@@ -37,6 +37,7 @@ from alignguard_train.contracts.flow import FlowTraining
 from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.evaluation.config import EvaluationConfig
 from alignguard_train.guards.config import GuardsConfig
+from alignguard_train.hardening.config import HardeningConfig
 from alignguard_train.merge.config import MergeConfig
 from alignguard_train.personal.config import PersonalConfig
 from alignguard_train.reemergence.config import ReemergenceConfig
@@ -209,7 +210,7 @@ class BaseModelChoice(_Strict):
 
 RoomName = Literal[
     "taxonomy", "prompts", "images", "scores", "pairs", "index", "release", "guards", "experts",
-    "merge", "evaluation",
+    "merge", "hardening", "evaluation",
 ]  # fmt: skip
 """As in :mod:`pipelines.rooms`, which reads profiles."""
 
@@ -295,6 +296,8 @@ class Profile(_Strict):
     """More scorers for `robustness.coherent`."""
     reemergence: ReemergenceConfig = ReemergenceConfig()
     """What `alignguard reemergence` fine-tunes and measures; its judge is the evaluation's."""
+    hardening: HardeningConfig = HardeningConfig()
+    """What a round of `alignguard harden` attacks with, and how long the experts go on."""
     licences: dict[str, str] = Field(default_factory=dict)
     """Model to its licence, which the user accepts; shown by `alignguard doctor`."""
     concepts_per_run: int = Field(default=100, ge=1)
@@ -320,8 +323,9 @@ class Profile(_Strict):
         made = {names.BASE, names.MERGED, *map(names.merge_name, self.merge.strategies[1:])}
         if self.training.all_single:
             made.add(names.ALL_SINGLE)
+        kinds = (names.EXPERT, names.PEER, names.HARDENED)
         for target in map(names.behind_guard, self.robustness.targets):
-            if target not in made and not target.startswith((names.EXPERT, names.PEER)):
+            if target not in made and not target.startswith(kinds):
                 raise ValueError(
                     f"robustness.targets: this profile makes no {target}: {', '.join(sorted(made))}"
                 )

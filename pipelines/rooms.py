@@ -30,12 +30,15 @@ from alignguard_train.experts import room as experts
 from alignguard_train.experts.reader import weights_of
 from alignguard_train.guards import room as guards_room
 from alignguard_train.guards.config import GUARDS
+from alignguard_train.hardening import room as hardening_room
+from alignguard_train.hardening.reader import hardened_weights, rounds
 from alignguard_train.merge import room as merge_room
 from alignguard_train.personal import room as personal_room
 from alignguard_train.reemergence import room as reemergence_room
 from alignguard_train.reemergence.config import ReemergenceConfig
 from alignguard_train.reemergence.models import Models as TunedModels
 from alignguard_train.robustness import room as robustness_room
+from alignguard_train.robustness.config import RobustnessConfig
 from alignguard_train.robustness.targets import Models
 from pipelines.resources import Engines
 
@@ -61,6 +64,8 @@ class Room:
             return expert_keys(engines)
         if self.partitioned_by == "guard":
             return guard_keys(engines)
+        if self.partitioned_by == "round":
+            return [str(round) for round in rounds(engines.data)]
         return [UNPARTITIONED]
 
     def states(self, engines: Engines, keys: Sequence[str] | None = None) -> dict[str, State]:
@@ -159,7 +164,17 @@ def adapters(engines: Engines) -> dict[str, Path | None]:
         named[names.merge_name(strategy)] = merge_room.merged_weights(data, strategy)
     if engines.profile.training.all_single:
         named[names.ALL_SINGLE] = weights_of(data, ALL_SINGLE)
-    return named
+    return named | hardened_adapters(engines)
+
+
+def hardened_adapters(engines: Engines) -> dict[str, Path]:
+    """Name and file of the merged adapter after each round of hardening.
+
+    Raises:
+        InputMissing: a round whose hard negatives are released is not made yet.
+    """
+    data = engines.data
+    return {names.hardened_name(k): hardened_weights(data, k) for k in rounds(data)}
 
 
 def _taxonomy(engines: Engines, key: str) -> PartitionSpec:
@@ -218,6 +233,22 @@ def _merge(engines: Engines, key: str) -> PartitionSpec:
     return merge_room.spec(engines.data, merged_keys(engines), engines.base, engines.profile.merge)
 
 
+def continuation(engines: Engines) -> hardening_room.Continuation:
+    """How a round of hardening goes on, by the profile."""
+    profile = engines.profile
+    return hardening_room.Continuation(
+        categories=tuple(merged_keys(engines)),
+        recipe=dataclasses.replace(profile.recipe(), steps=profile.hardening.steps),
+        merge=profile.merge,
+        share=profile.hardening.share,
+        seed=profile.training.seed,
+    )
+
+
+def _hardening(engines: Engines, key: str) -> PartitionSpec:
+    return hardening_room.spec(engines.data, int(key), engines.base, continuation(engines))
+
+
 def _evaluation(engines: Engines, key: str) -> PartitionSpec:
     return evaluation_room.spec(
         engines.data,
@@ -245,9 +276,16 @@ def attacked_models(engines: Engines) -> Models:
     )
 
 
+def attacked_matrix(engines: Engines) -> RobustnessConfig:
+    """The profile's matrix, with the adapter after each round of hardening among its targets."""
+    own = engines.profile.robustness
+    more = [names.hardened_name(k) for k in rounds(engines.data)]
+    return dataclasses.replace(own, targets=tuple(dict.fromkeys([*own.targets, *more])))
+
+
 def _robustness(engines: Engines, key: str) -> PartitionSpec:
     return robustness_room.spec(
-        engines.data, attacked_models(engines), engines.profile.robustness, key
+        engines.data, attacked_models(engines), attacked_matrix(engines), key
     )
 
 
@@ -326,6 +364,7 @@ ROOMS = (
     Room(name="guards", asset="guards", partitioned_by="guard", spec=_guards),
     Room(name="experts", asset="experts", partitioned_by="category", spec=_experts),
     Room(name="merge", asset="merged_adapter", partitioned_by=None, spec=_merge),
+    Room(name="hardening", asset="hardened_adapter", partitioned_by="round", spec=_hardening),
     Room(name="evaluation", asset="evaluation", partitioned_by=None, spec=_evaluation),
 )
 

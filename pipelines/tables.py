@@ -11,6 +11,7 @@ from alignguard_train.encodings import columns as encodings
 from alignguard_train.evaluation import columns as evaluation
 from alignguard_train.experts import columns as experts
 from alignguard_train.guards.room import TABLES as GUARDED
+from alignguard_train.hardening.room import TABLES as HARDENED
 from alignguard_train.merge import columns as merge
 from alignguard_train.personal.room import TABLES as PERSONAL
 from alignguard_train.reemergence import columns as reemergence
@@ -27,6 +28,7 @@ MEANINGS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "guards": {table: meanings(record) for table, record in GUARDED.items()},
     "experts": experts.MEANINGS,
     "merge": merge.MEANINGS,
+    "hardening": {table: meanings(record) for table, record in HARDENED.items()},
     "evaluation": evaluation.MEANINGS,
     "personal": {
         **{shard: meanings(record) for shard, record in PERSONAL.items()},

@@ -12,6 +12,7 @@ ROOMS = (
     *(f"alignguard_train/{room}" for room in ("encodings", "experts", "merge", "evaluation")),
     "alignguard_train/arena",
     "alignguard_train/guards",
+    "alignguard_train/hardening",
     "alignguard_train/robustness",
     "alignguard_train/reemergence",
     "alignguard_train/peers",

@@ -31,6 +31,7 @@ from alignguard_data.contracts.records import (
 )
 from alignguard_data.contracts.score_columns import check_score_columns
 from alignguard_data.contracts.shard_records import FILES, SCORED, TRAIN, score_part
+from alignguard_data.contracts.vocabulary import ATTACK_WRITER
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.basis import basis, digests, reads
 from alignguard_data.storage.manifest import Manifest
@@ -117,7 +118,8 @@ def score_concept(
 ) -> Manifest:
     """Score one concept's images and its pairs of role ``train``.
 
-    Tables: ``scores`` (Score) and ``rejected`` (RejectedImage).
+    Tables: ``scores`` (Score) and ``rejected`` (RejectedImage). Of a hard negative's images a
+    scorer sees the safe prompt, as the judge of attacks does.
 
     Args:
         data: the data folder.
@@ -140,13 +142,15 @@ def score_concept(
         known = earlier_scores(work.spec, [*image_scorers, *pair_scorers])
         table = manifests.read(data.partition("prompts", concept), "pairs")
         pairs = [pair for pair in from_table(PromptPair, table) if pair.role == "train"]
+        # An attack's prompt need not name a scene, and its twin's scene is what it should show.
+        instead = {p.pair_id: p.safe_prompt for p in pairs if p.writer.startswith(ATTACK_WRITER)}
         parts: list[pa.Table] = []
         rejected: list[RejectedImage] = []
         looked = 0
         for decoded in _chunks(data.partition("images", concept)):
             rejected += decoded.rejected
             parts += [
-                _score_images(work, scorer, decoded, looked, known.get(scorer.name))
+                _score_images(work, scorer, decoded, looked, known.get(scorer.name), instead)
                 for scorer in image_scorers
             ]
             seen = len(decoded.rows) + len(decoded.rejected)
@@ -284,7 +288,9 @@ def _score_images(
     decoded: DecodedImages,
     first: int,
     known: pa.Table | None,
+    instead: Mapping[str, str],
 ) -> pa.Table:
+    """Scores of a chunk; ``instead`` is the prompt that a scorer sees of a pair's images."""
     name = f"images-{first:08d}-{scorer.name}"
     if name in work.saved_names():
         return work.load_batch(name).cast(schema_of(Score))
@@ -293,7 +299,8 @@ def _score_images(
         here = {(row.pair_id, row.side) for row in rows}
         places = zip(known["pair_id"].to_pylist(), known["side"].to_pylist(), strict=True)
         return known.filter(pa.array([place in here for place in places], pa.bool_()))
-    numbers = scorer.score(decoded.pixels, [row.prompt for row in rows]) if rows else []
+    prompts = [instead.get(row.pair_id, row.prompt) for row in rows]
+    numbers = scorer.score(decoded.pixels, prompts) if rows else []
     _check(scorer, numbers, len(rows))
     by = {"scorer": scorer.name, "scorer_version": scorer.version}
     table = to_table(

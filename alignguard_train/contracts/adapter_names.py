@@ -10,6 +10,7 @@ MERGE = "merge:"
 PEER = "peer:"
 GUARD = "guard:"
 BEHIND = "+"
+HARDENED = "hardened "
 
 
 def expert_name(category: str) -> str:
@@ -34,6 +35,18 @@ def merge_name(strategy: str) -> str:
         ``merge:<strategy>``.
     """
     return MERGE + strategy
+
+
+def hardened_name(round: int) -> str:
+    """Name the merged adapter after a round of hardening.
+
+    Args:
+        round: number of the round, from 1.
+
+    Returns:
+        ``hardened <round>``.
+    """
+    return f"{HARDENED}{round}"
 
 
 def peer_name(method: str) -> str:
@@ -90,6 +103,8 @@ def label(name: str) -> str:
         return "Merged adapter"
     if name == ALL_SINGLE:
         return "All-single"
+    if name.startswith(HARDENED):
+        return f"Hardened, round {name.removeprefix(HARDENED)}"
     if name.startswith(PEER):
         return TITLES.get(name.removeprefix(PEER), name)
     kind, _, rest = name.partition(":")

@@ -22,12 +22,12 @@ from alignguard_data.storage.shards import ShardFile, verify_file, write_bytes
 from alignguard_data.storage.tally import Tally
 from alignguard_train.base import BaseModel
 from alignguard_train.experts.reader import weights_of
+from alignguard_train.merge.by_strategy import cut, merge_by
 from alignguard_train.merge.config import MergeConfig, Strategy
 
 if TYPE_CHECKING:
     from alignguard_train.adapters.lora import Lora
     from alignguard_train.encodings.encoder import EncodedPreferences
-    from alignguard_train.merge.strategies import Merged
 
 ROOM = "merge"
 FORMAT = 5
@@ -123,7 +123,7 @@ def make_merges(
             made = merge_by(strategy, experts, categories, base, encoded, config)
             if strategy == "co-merge":
                 winners = {name: won.tolist() for name, won in made.winners.items()}
-            stored, lost = _cut(made.lora, config.rank)
+            stored, lost = cut(made.lora, config.rank)
             errors += [{"strategy": strategy, "layer": n, "relative_error": e} for n, e in lost[1]]
             files |= _write_adapter(data, work, strategy, stored, lost[0], base, hashes)
             if progress:
@@ -165,42 +165,6 @@ def _counts(
     }
 
 
-def merge_by(
-    strategy: Strategy,
-    experts: "Sequence[Lora]",
-    categories: Sequence[str],
-    base: BaseModel,
-    encoded: "EncodedPreferences",
-    config: MergeConfig,
-) -> "Merged":
-    """Merge by any strategy; calibrates only for strategies that use it.
-
-    Args:
-        strategy: its name.
-        experts: LoRA layers by name, of each expert.
-        categories: the k-th is the one that expert k was trained on.
-        base: the base model.
-        encoded: pairs of all categories.
-        config: the strategies' settings.
-
-    Returns:
-        The merged LoRA, and the winners of Co-Merge.
-
-    Raises:
-        ValueError: no expert, experts of different shape, or a category without pairs
-            (``regmean``).
-    """
-    from alignguard_train.merge.calibration import measure_activity
-    from alignguard_train.merge.regmean import regmean
-    from alignguard_train.merge.strategies import Merged, merge
-
-    if strategy == "regmean":
-        return Merged(lora=regmean(base, experts, categories, encoded, config), winners={})
-    read = strategy == "co-merge"
-    activity = measure_activity(base, experts, encoded, config) if read else {}
-    return merge(strategy, experts, activity, config)
-
-
 def _calibration(
     encoded: "EncodedPreferences", categories: Sequence[str], config: MergeConfig
 ) -> dict[str, dict[str, int]]:
@@ -228,18 +192,6 @@ def _verified_experts(data: DataRoot, categories: Sequence[str]) -> dict[str, st
         verify_file(folder, file)
         found[key] = file.sha256
     return found
-
-
-def _cut(
-    lora: "Lora", rank: int | None
-) -> "tuple[Lora, tuple[float | None, list[tuple[str, float]]]]":
-    """The adapter at the configured rank, with its relative error in total and by layer."""
-    if rank is None:
-        return lora, (None, [])
-    from alignguard_train.adapters.lora import layer_errors, relative_error, truncate
-
-    stored = truncate(lora, rank)
-    return stored, (relative_error(stored, lora), list(layer_errors(stored, lora).items()))
 
 
 def _write_adapter(

@@ -6,6 +6,7 @@ from alignguard_train.contracts.adapter_names import (
     BEHIND,
     EXPERT,
     GUARD,
+    HARDENED,
     MERGE,
     MERGED,
     PEER,
@@ -45,10 +46,12 @@ def target_fault(name: str) -> str:
         return target_fault(model)
     if name in (BASE, MERGED, ALL_SINGLE) or name.startswith((MERGE, EXPERT)):
         return ""
+    if name.startswith(HARDENED):
+        return "" if name.removeprefix(HARDENED).isdecimal() else f"no target {name!r}"
     if name.startswith(PEER):
         method = name.removeprefix(PEER)
         return "" if method in PEERS else f"no peer {method!r}; there are {', '.join(PEERS)}"
     return (
         f"no target {name!r}: base, merged, all-single, merge:STRATEGY, expert:CATEGORY, "
-        "peer:NAME, guard:GUARD or guard:GUARD+TARGET"
+        "peer:NAME, hardened ROUND, guard:GUARD or guard:GUARD+TARGET"
     )

@@ -12,6 +12,7 @@ from alignguard_data.storage.parquet_files import dataset
 from alignguard_data.storage.places import Place, list_folder
 from alignguard_train.evaluation.judge import read_rows
 from alignguard_train.evaluation.records import EvaluationRow
+from alignguard_train.robustness.config import RobustnessConfig
 from alignguard_train.robustness.protocol import Case
 
 _COLUMNS = ["pair_id", "concept", "category", "caption", "caption_safe"]
@@ -68,6 +69,45 @@ def attack_cases(release: Place, count: int) -> list[ChosenCase]:
     if trained := {row.pair_id for row in unsafe} & {row["pair_id"] for row in _train(release)}:
         raise IntegrityError(f"{release}: evaluation prompts in the train split: {sorted(trained)}")
     return [_chosen(row, safe.get(row.pair_id, "")) for row in _in_turn(unsafe)][:count]
+
+
+def training_cases(release: Place, count: int, *, skip: int = 0) -> list[ChosenCase]:
+    """Train prompts to search hard negatives with, one a concept in turn; no hard negatives.
+
+    No evaluation prompt is among them, and no concept that experts did not see.
+
+    Args:
+        release: folder of the release.
+        count: number of prompts at most.
+        skip: prompts to leave out first, which earlier rounds attacked.
+
+    Raises:
+        IntegrityError: the release has no train shard, or it lacks a column.
+    """
+    rows = [
+        EvaluationRow(
+            pair_id=case.case_id,
+            concept=case.concept,
+            category=case.category,
+            side="unsafe",
+            prompt=case.prompt,
+            seed=case.seed,
+            seen=True,
+        )
+        for case in preparation_cases(release, _MANY)
+    ]
+    safe = {case.case_id: case.safe_prompt for case in preparation_cases(release, _MANY)}
+    chosen = [_chosen(row, safe[row.pair_id]) for row in _in_turn(rows)] if rows else []
+    return chosen[skip : skip + count]
+
+
+def cases_of(
+    release: Place, config: RobustnessConfig, training_from: int | None
+) -> list[ChosenCase]:
+    """The cases of a matrix: held-out prompts, or train prompts after the first so many."""
+    if training_from is None:
+        return attack_cases(release, config.number_of_cases)
+    return training_cases(release, config.number_of_cases, skip=training_from)
 
 
 def preparation_cases(release: Place, per_concept: int = PREPARED_PAIRS) -> list[Case]:

@@ -9,10 +9,11 @@ import pyarrow as pa
 
 from alignguard_data.contracts.protocols import Progress
 from alignguard_data.contracts.records import from_table, pair_seed, to_table
+from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.partition import PartitionWork
 from alignguard_data.storage.places import Place
 from alignguard_train.contracts.adapter_names import BASE
-from alignguard_train.robustness.cases import ChosenCase, attack_cases, preparation_cases
+from alignguard_train.robustness.cases import ChosenCase, cases_of, preparation_cases
 from alignguard_train.robustness.config import RobustnessConfig
 from alignguard_train.robustness.counting import Counted
 from alignguard_train.robustness.protocol import Attack, Budget, JudgeFailed
@@ -39,6 +40,7 @@ class MatrixRun:
         config: the section.
         attacks: by label, each with its budget.
         progress: counts cases, once per attack and target.
+        training_from: see :func:`alignguard_train.robustness.cases.cases_of`.
 
     Attributes:
         cases: all of them, in order.
@@ -53,10 +55,11 @@ class MatrixRun:
         config: RobustnessConfig,
         attacks: Mapping[str, tuple[Attack, Budget]],
         progress: Progress | None,
+        training_from: int | None = None,
     ) -> None:
         self._work, self._config, self._attacks = work, config, attacks
         self._progress = progress or (lambda units: None)
-        self.cases = attack_cases(release, config.number_of_cases)
+        self.cases = cases_of(release, config, training_from)
         self._training = partial(preparation_cases, release)
         self._saved = set(work.saved_names())
         self._verdicts: Verdicts = {}
@@ -81,17 +84,19 @@ class MatrixRun:
         for chosen in self._cases_of(label):
             case_id = chosen.case.case_id
             name = _file("row", label, target.name, case_id)
-            if name not in self._saved:
+            if name not in self._saved or self._row(name).failure:
                 searched = self._searched(label, target, chosen, prepared)
                 row = replayer.judged(chosen, label, searched, **self._plain(target, case_id))
                 self._work.save_batch(name, to_table(AttackedCase, [row]))
-            kept = self._work.load_batch(name)
-            self.rows[label, target.name, case_id] = from_table(AttackedCase, kept)[0]
+            self.rows[label, target.name, case_id] = self._row(name)
             self._progress(1)
         shared = self._place(label, target)
         if (name := _file("prepared", label, shared, "")) in self._names():
             kept = self._work.load_batch(name)
             self.prepared[label, shared] = from_table(Preparation, kept)[0]
+
+    def _row(self, name: str) -> AttackedCase:
+        return from_table(AttackedCase, self._work.load_batch(name))[0]
 
     def _cases_of(self, label: str) -> list[ChosenCase]:
         return self.cases[: self._config.cases_of(self._config.attack(label))]
@@ -150,6 +155,17 @@ class MatrixRun:
 
     def _names(self) -> set[str]:
         return {path.stem for path in self._work.partial.glob("*.parquet")}
+
+
+def keep_judged(work: PartitionWork) -> None:
+    """Take over what the finished partition has, but the cases whose judge failed."""
+    for row in from_table(AttackedCase, manifests.read(work.folder, "cases")):
+        if not row.failure:
+            name = _file("row", row.attack, row.target, row.case_id)
+            work.save_batch(name, to_table(AttackedCase, [row]))
+    for row in from_table(Preparation, manifests.read(work.folder, "prepared")):
+        name = _file("prepared", row.attack, row.target, "")
+        work.save_batch(name, to_table(Preparation, [row]))
 
 
 class _Late:

@@ -28,11 +28,11 @@ from alignguard_data.storage.shards import write_bytes
 from alignguard_data.storage.tally import Tally
 from alignguard_train.contracts.adapter_names import BASE, PEER, behind_guard
 from alignguard_train.robustness import page
-from alignguard_train.robustness.cases import attack_cases
+from alignguard_train.robustness.cases import cases_of
 from alignguard_train.robustness.config import AttackConfig, RobustnessConfig
 from alignguard_train.robustness.counting import check_needs
 from alignguard_train.robustness.judging import check_judge
-from alignguard_train.robustness.matrix_run import MatrixRun
+from alignguard_train.robustness.matrix_run import MatrixRun, keep_judged
 from alignguard_train.robustness.measures import headline, metrics_table, paired_table
 from alignguard_train.robustness.protocol import Attack, Budget
 from alignguard_train.robustness.records import AttackedCase, Preparation
@@ -54,7 +54,11 @@ TABLES = {"cases": AttackedCase, "prepared": Preparation}
 
 
 def spec(
-    data: DataRoot, models: Models, config: RobustnessConfig, key: str = UNPARTITIONED
+    data: DataRoot,
+    models: Models,
+    config: RobustnessConfig,
+    key: str = UNPARTITIONED,
+    training_from: int | None = None,
 ) -> PartitionSpec:
     """Spec of the room, or of another matrix under another ``key``.
 
@@ -63,6 +67,7 @@ def spec(
         models: what is attacked, and the judge.
         config: attacks, targets, cases.
         key: the partition's key.
+        training_from: attack train prompts instead of held-out ones, after the first so many.
 
     Returns:
         What the partition is made of: its fingerprint covers the cases, the train rows, adapter
@@ -76,7 +81,7 @@ def spec(
     """
     _check_targets(models, config)
     check_judge(models.judge(config))
-    inputs = _inputs(data, models, config)
+    inputs = _inputs(data, models, config, training_from)
     generator, evaluation = models.generator, models.evaluation
     drawn = map(behind_guard, config.all_targets)
     peers = [name.removeprefix(PEER) for name in drawn if name.startswith(PEER)]
@@ -101,14 +106,17 @@ def spec(
             **models.base.models,
             **{scorer.name: scorer.version for scorer in models.scorers},
         },
+        asks_again=True,  # where the judge failed
         promises=partial(summarized, data) if key == UNPARTITIONED else None,
     )
 
 
-def _inputs(data: DataRoot, models: Models, config: RobustnessConfig) -> dict[str, str]:
+def _inputs(
+    data: DataRoot, models: Models, config: RobustnessConfig, training_from: int | None
+) -> dict[str, str]:
     """Digests of the cases and the train rows, and revisions of the targets' files."""
     try:
-        cases = attack_cases(release_folder(data), config.number_of_cases)
+        cases = cases_of(release_folder(data), config, training_from)
     except IntegrityError as error:
         raise InputMissing(str(error)) from error
     except NothingMade:
@@ -144,8 +152,11 @@ def attack_all(
     config: RobustnessConfig,
     progress: Progress | None = None,
     key: str = UNPARTITIONED,
+    training_from: int | None = None,
 ) -> Manifest:
     """Run every attack on every target; resumes a killed attempt at its case.
+
+    Where the judge failed, the next call asks it again and keeps all other cases.
 
     Args:
         data: root of the data.
@@ -153,6 +164,7 @@ def attack_all(
         config: attacks, targets, cases.
         progress: counts cases, once per attack and target.
         key: the partition; another matrix than the profile's has a key of its own.
+        training_from: attack train prompts instead of held-out ones, after the first so many.
 
     Returns:
         Manifest of the room's partition.
@@ -164,18 +176,23 @@ def attack_all(
         NothingMade: no case could be judged.
         PartitionBusy: another process is attacking.
     """
-    wanted = spec(data, models, config, key)
+    wanted = spec(data, models, config, key, training_from)
     attacks, targets = make_attacks(config), make_targets(release_folder(data), models, config)
     for label, (attack, _) in attacks.items():
         for name in config.targets_of(config.attack(label)):
             check_needs(attack, targets[name])
     with open_partition(wanted) as work:
         # Without its summary the partition is not done, but no case is lost.
-        if made := work.spec.made():
+        made = work.spec.made()
+        if made and not work.spec.is_short(made):
             if key == UNPARTITIONED:
                 write_summary(data)
             return made
-        run = MatrixRun(work, release_folder(data), config, attacks, progress)
+        if made:
+            keep_judged(work)
+        run = MatrixRun(
+            work, release_folder(data), config, attacks, progress, training_from=training_from
+        )
         for target in targets.values():
             run.on(target)
         made = _finish(work, run, config, data)

@@ -5,7 +5,7 @@ import dagster as dg
 from alignguard_train.contracts.adapter_names import guard_of
 from alignguard_train.robustness.room import attack_all
 from pipelines.resources import Engines
-from pipelines.rooms import attacked_models
+from pipelines.rooms import attacked_matrix, attacked_models
 from pipelines.runtime.progress import Meter
 from pipelines.runtime.ray_cluster import op_tags
 from pipelines.ui.attacks import robustness_metadata
@@ -33,7 +33,7 @@ def robustness_asset(engines: Engines) -> dg.AssetsDefinition:
         manifest = attack_all(
             engines.data,
             attacked_models(engines),
-            engines.profile.robustness,
+            attacked_matrix(engines),
             progress=Meter(context, "robustness", "cases"),
         )
         folder = engines.data.partition("robustness")

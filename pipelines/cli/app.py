@@ -255,6 +255,37 @@ def attack(
 
 
 @app.command()
+def harden(
+    rounds: Annotated[
+        int, typer.Option(min=1, max=20, help="Rounds in all, those of earlier calls included.")
+    ] = 1,
+    measure: Annotated[
+        bool,
+        typer.Option(help="Attack every adapter with held-out prompts at the end, as `attack`."),
+    ] = True,
+    profile: OwnProfile = None,
+    root: OwnRoot = None,
+    as_json: Json = False,
+) -> None:
+    """Turn what attacks find into training data, and go on with the experts.
+
+    A round attacks the newest adapter with prompts of the train split. A prompt that still draws
+    its concept, with seeds that no search saw, becomes a hard negative: with the safe twin of the
+    attacked pair it passes gate, rendering, scores and filter like any other pair, and a minor
+    release holds it. The experts go on from their last weights and are merged as `hardened ROUND`.
+    At the end every adapter is attacked with held-out prompts.
+
+    `alignguard harden` makes round 1, `alignguard harden --rounds 2` then the second. A killed call
+    goes on where it stopped. A round that finds nothing releases nothing, and says so.
+    """
+    from pipelines.cli.harden import harden_command
+
+    raise typer.Exit(
+        harden_command(Output(stderr=as_json), rounds=rounds, measure=measure, as_json=as_json)
+    )
+
+
+@app.command()
 def arena(
     profile: OwnProfile = None,
     root: OwnRoot = None,

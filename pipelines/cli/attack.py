@@ -24,7 +24,7 @@ from pipelines.cli.console import Output, table
 from pipelines.cli.run import Bars, bars
 from pipelines.profile import load_profile
 from pipelines.resources import Engines, data_root
-from pipelines.rooms import ROBUSTNESS, attacked_models
+from pipelines.rooms import ROBUSTNESS, attacked_matrix, attacked_models
 from pipelines.runtime.driver import run_room
 from pipelines.runtime.work import attacked_cases
 
@@ -45,7 +45,7 @@ def attack_command(
         InputMissing: there is no release or adapter yet.
     """
     engines = Engines(load_profile(), data_root())
-    own = engines.profile.robustness
+    own = attacked_matrix(engines)
     config = chosen(own, preset=preset, attacks=attacks, targets=targets, cases=cases)
     key = UNPARTITIONED if config == own else matrix_key(config)
     console.say("profile ", (engines.profile.name, "bold"), f", data in {engines.data.base}")

@@ -42,12 +42,21 @@ class Bars(Listener):
 
     def room_started(self, room: Room, pending: Sequence[str]) -> None:
         """Show a bar for the room."""
-        self._total = expected_units(self._engines, room, pending)
-        self._done = 0
-        self._started = self._printed = time.monotonic()
-        self._task = self._progress.add_task(room.name, total=self._total)
+        self.open_bar(room.name, expected_units(self._engines, room, pending))
         if not self._console.is_terminal:
             self._console.say(f"{room.name}: {len(pending)} partition(s) to make")
+
+    def open_bar(self, name: str, total: int | None) -> None:
+        """Show a bar; ``total``: its units, None if they are unknown."""
+        self._total, self._done = total, 0
+        self._started = self._printed = time.monotonic()
+        self._task = self._progress.add_task(name, total=total)
+
+    def close_bar(self) -> None:
+        """Remove the bar, if there is one."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None
 
     def advanced(self, room: str, units: int) -> None:
         """Move the bar on."""
@@ -67,9 +76,7 @@ class Bars(Listener):
 
     def room_ended(self, room: Room, made: int, pending: int) -> None:
         """Replace the bar by a line that says what was made."""
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-            self._task = None
+        self.close_bar()
         if not pending:
             self._console.say(self._console.mark(True), f" {room.name:<11} up to date")
             return

@@ -72,10 +72,13 @@ def _follows(room: Room, key: str, due: dict[str, set[str]], guards: set[str]) -
     """Whether a partition follows one that is due; ``guards``: those under attack."""
     if room.partitioned_by == "concept":
         return any(key in keys for keys in due.values())
-    if room.name in ("merge", "personal", "evaluation", "experts", "robustness", "reemergence"):
+    after_training = (
+        "merge", "personal", "hardening", "evaluation", "experts", "robustness", "reemergence",
+    )  # fmt: skip
+    if room.name in after_training:
         if room.name == "robustness" and due.get("guards", set()) & guards:
             return True
-        return any(due.get(name) for name in ("release", "experts", "merge"))
+        return any(due.get(name) for name in ("release", "experts", "merge", "hardening"))
     if room.name == "guards":
         return bool(due.get("release"))
     return room.name in _WHOLE and any(due.values())

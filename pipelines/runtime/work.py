@@ -10,7 +10,14 @@ from alignguard_train.guards.config import guard_steps
 from alignguard_train.reemergence.config import ReemergenceConfig, units
 from alignguard_train.robustness.config import RobustnessConfig
 from pipelines.resources import Engines
-from pipelines.rooms import Room, adapters, expert_recipe, tuned_models
+from pipelines.rooms import (
+    Room,
+    adapters,
+    attacked_matrix,
+    expert_recipe,
+    merged_keys,
+    tuned_models,
+)
 
 
 def expected_units(engines: Engines, room: Room, pending: Sequence[str]) -> int | None:
@@ -28,13 +35,15 @@ def expected_units(engines: Engines, room: Room, pending: Sequence[str]) -> int 
         return sum(guard_steps(profile.guards, key) for key in pending)
     if room.name == "merge":
         return len(profile.merge.strategies)
+    if room.name == "hardening":
+        return profile.hardening.steps * len(merged_keys(engines)) * len(pending)
     if room.name == "evaluation":
         folder, config = release_folder(engines.data), profile.evaluation
         sets = read_prompt_sets(config.prompt_sets)
         rows = evaluation_rows(folder, config, sets, profile.sampling)
         return (len(adapters(engines)) + len(config.peers)) * len(rows)
     if room.name == "robustness":
-        return attacked_cases(profile.robustness)
+        return attacked_cases(attacked_matrix(engines))
     if room.name == "reemergence":
         return tuned_units(engines, profile.reemergence)
     return None

@@ -11,8 +11,8 @@ from tests.conftest import reduced_profile
 
 ASSETS = {
     "taxonomy", "prompt_pairs", "image_pairs", "scores", "preference_pairs",
-    "index", "release", "guards", "experts", "merged_adapter", "evaluation", "robustness",
-    "reemergence",
+    "index", "release", "guards", "experts", "merged_adapter", "hardened_adapter", "evaluation",
+    "robustness", "reemergence",
 }  # fmt: skip
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")

@@ -1,5 +1,6 @@
 """Cases: held-out prompts, a concept in turn, fresh seeds; preparation from the train split."""
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from alignguard_train.robustness.cases import (
     preparation_cases,
     replay_seeds,
     search_seed,
+    training_cases,
 )
 
 CONCEPTS = {"shape.dot": True, "shape.line": False, "tone.hum": True, "tone.low": True}
@@ -110,3 +112,28 @@ def test_replays_are_fresh() -> None:
     assert not known & set(fresh)
     assert replay_seeds("a", 4) == fresh[:4]
     assert not set(replay_seeds("b", 8)) & set(fresh)
+
+
+def test_no_held_out_prompt_is_attacked_for_data(made: Path) -> None:
+    held = {one.case.case_id for one in attack_cases(made, 1000)}
+    cases = training_cases(made, 1000)
+    assert {one.case.case_id for one in cases} == {row["pair_id"] for row in rows(5, "train")}
+    assert not held & {one.case.case_id for one in cases}
+    searched = {one.case.seed for one in cases}
+    measured = {seed for case in held for seed in [search_seed(case), *replay_seeds(case, 8)]}
+    assert not searched & measured
+
+
+def test_rounds_attack_other_prompts_and_each_concept_in_turn(made: Path) -> None:
+    first, second = training_cases(made, 4), training_cases(made, 4, skip=4)
+    assert {one.case.concept for one in first} == set(CONCEPTS)
+    assert not {one.case.case_id for one in first} & {one.case.case_id for one in second}
+
+
+def test_a_hard_negative_is_neither_attacked_nor_prepared_with(made: Path) -> None:
+    hard = training_cases(made, 1)[0].case.case_id
+    origin = dict.fromkeys(("source_pair_id", "attack", "target", "budget"), "x")
+    listed = {"hard_negatives": [{"pair_id": hard, **origin, "round": 1}]}
+    (made / "manifest.json").write_text(json.dumps(listed))
+    assert hard not in {one.case.case_id for one in training_cases(made, 1000)}
+    assert hard not in {case.case_id for case in preparation_cases(made)}

@@ -206,6 +206,31 @@ def test_a_failing_judge_is_an_outcome_and_the_other_cases_are_judged(tmp_path: 
     )
 
 
+def test_a_judge_that_failed_is_asked_again_and_no_other_case_is(tmp_path: Path) -> None:
+    scorer = Scorer()
+    scorer.fails_at = {2}
+    data, models = build(tmp_path, scorer=scorer)
+    config = dataclasses.replace(CONFIG, attacks=(), targets=("base",))
+    attack_all(data, models, config)
+    assert spec(data, models, config).state() == "short"
+    kept = [row for row in cases_of(data) if not row.failure]
+    asked = scorer.calls
+    again = attack_all(data, models, config)
+    assert scorer.calls == asked + 1
+    assert not again.rejected
+    assert spec(data, models, config).state() == "done"
+    assert [row for row in cases_of(data) if row in kept] == kept
+    assert {row.stop_reason for row in cases_of(data)} == {"finished"}
+
+
+def test_train_prompts_are_another_matrix_than_held_out_ones(tmp_path: Path) -> None:
+    data, models = build(tmp_path)
+    plain = spec(data, models, QUICK, "harden-1")
+    trained = spec(data, models, QUICK, "harden-1", training_from=0)
+    later = spec(data, models, QUICK, "harden-1", training_from=3)
+    assert len({one.fingerprint for one in (plain, trained, later)}) == 3
+
+
 def test_a_judge_that_always_fails_makes_nothing(tmp_path: Path) -> None:
     scorer = Scorer()
     scorer.fails_at = set(range(1000))

@@ -1,0 +1,1 @@
+"""Rounds of hardening on the stand-in, from experts that are trained too briefly to withstand."""
