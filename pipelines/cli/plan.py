@@ -9,7 +9,8 @@ from alignguard_data.costs.gpus import GPUS, Gpu
 from pipelines.cli.console import Output, table
 from pipelines.profile import load_profile
 from pipelines.resources import Engines, data_root
-from pipelines.runtime.plan import BY_ATTACK, RoomPlan, plan_rooms
+from pipelines.rooms import BESIDE_A_RUN
+from pipelines.runtime.plan import RoomPlan, plan_rooms
 from pipelines.ui.budget import RoomBudget, budget
 
 SHOWN = 4
@@ -36,7 +37,7 @@ def plan_command(console: Output, *, gpu: str | None, peak_share: float, as_json
     for plan in plans:
         shown.add_row(*_row(plan))
     console.print(shown)
-    if not any(plan.to_make for plan in plans if BY_ATTACK not in plan.reasons):
+    if not any(plan.to_make for plan in plans if plan.room not in BESIDE_A_RUN):
         console.say(("Everything is up to date: a run would make nothing.", "bold green"))
     if card:
         console.print(_budget_table(costs, f"{gpu} ({card.tflops:g} TFLOP/s, {card.gib} GiB)"))
