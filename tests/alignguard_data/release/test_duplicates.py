@@ -118,7 +118,7 @@ def test_another_embedder_is_another_release_to_make(repeating):
 def unguarded(repeating, monkeypatch):
     """A release that was made blind: nothing gave way, and its own audit was not heard."""
     monkeypatch.setattr(release, "audit_release", lambda *_: [])
-    monkeypatch.setattr("alignguard_data.release.plan.decide", lambda *_: _NOTHING)
+    monkeypatch.setattr("alignguard_data.release.plan.decide", lambda *_, **later: _NOTHING)
     build(repeating)
     return release.latest_release(repeating.data)
 
