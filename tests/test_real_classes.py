@@ -51,7 +51,7 @@ FLOWS = {
     "sd35_dual": {"times": "uniform", "shift": "static", "weighting": "sigma-squared"},
     "flux": {"times": "logit-normal", "shift": "dynamic", "guidance": 1.0},
 }
-QUICK = ("sdxl", "flux")
+QUICK = ("sdxl",)
 """Kinds that run with every change; the others are slow tests."""
 # A random CLIP tells an unsafe prompt from its safe twin by chance; this lies in the middle.
 FLAG = {"scorer": "clip", "key": "score", "at_least": -12.0}

@@ -57,7 +57,7 @@ def test_what_cannot_be_measured_is_refused_by_field_and_value(fault):
 
 def test_all_faults_are_named_at_once():
     with pytest.raises(ValueError, match=r"variants.*steps.*prompts_per_concept"):
-        ReemergenceConfig(variants=("x",), steps=(0,), prompts_per_concept=0)
+        ReemergenceConfig(**{"variants": ("x",), "steps": (0,), "prompts_per_concept": 0})
 
 
 def test_units_count_steps_and_images_of_every_model():

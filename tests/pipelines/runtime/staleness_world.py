@@ -74,6 +74,7 @@ class Base:
     model_id, revision = "tiny-model", "1"
 
     def __init__(self) -> None:
+        self.training: dict[str, object] = {}
         self.numerics = {"dtype": "float32"}
         self.denoiser = SimpleNamespace(dtype="float32")
         self.family = SimpleNamespace(denoiser="unet")
