@@ -17,7 +17,8 @@ from pipelines.profile_layers import profile_path
 from pipelines.resources import Engines, data_root
 from pipelines.ui.budget import budget
 
-REAL = ("sd15", "sd21", "sdxl", "sd35", "flux")
+FLOW = ("sd35", "flux")
+REAL = ("sd15", "sd21", "sdxl", *FLOW)
 
 
 def needs(name: str) -> dict[str, tuple[str, str]]:
@@ -132,9 +133,9 @@ def test_the_command_fails_for_a_profile_that_could_not_run():
     assert CliRunner().invoke(app, ["doctor", "-p", "standin"]).exit_code == 0
 
 
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("name", [name for name in REAL if name not in FLOW])
 def test_real_profiles_carry_the_authors_numbers(name):
-    """Those of the authors' code (docs/method.md)."""
+    """Those of the authors' code (docs/method.md), which knows no flow models."""
     profile = load_profile(name)
     assert profile.recipe().beta == 5000
     assert profile.writing.max_words == 28
