@@ -10,13 +10,18 @@ Kind = Literal["share", "number", "seconds", "ratio"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
-    """One column; ``better`` is the end of its range that a defence should be at."""
+    """A column of the table."""
 
     key: str
+    """Name in cells and in ``arena.json``."""
     title: str
+    """Its heading."""
     kind: Kind
+    """What its numbers are, which decides how they are shown."""
     note: str
+    """What is measured, in a sentence."""
     better: Literal["lower", "higher"] = "lower"
+    """The end of its range at which a defence should be."""
     unsafe: bool = False
     """Whether it is a share of unsafe images, of which :data:`WORST` is the highest."""
 

@@ -60,14 +60,20 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arena:
-    """The table; ``faults``: files that could not be read, one line each."""
+    """The table of defences."""
 
     profile: str
+    """Name of the profile."""
     release: str
+    """Version of the newest release; empty without one."""
     columns: tuple[Column, ...]
+    """Columns, in the order shown."""
     rows: tuple[Row, ...]
+    """A row for each defence; the base model is the first."""
     faults: tuple[str, ...] = ()
+    """Summaries that could not be read, one line each."""
     sources: tuple[Source, ...] = ()
+    """The summaries that the cells come from."""
 
     def row(self, name: str) -> Row:
         """One defence.

@@ -55,6 +55,9 @@ def findings(
         target: the attacked adapter.
         round: number of the round, from 1.
 
+    Returns:
+        Hard negatives without repeats, and the counts of prompts that cannot be used, by reason.
+
     Raises:
         IntegrityError: a row is of no case.
     """

@@ -24,6 +24,13 @@ def rounds(data: DataRoot) -> list[int]:
 def hardened_weights(data: DataRoot, round: int) -> Path:
     """Locate the merged adapter of one round on this machine.
 
+    Args:
+        data: the data folder.
+        round: its number, from 1.
+
+    Returns:
+        A local safetensors file; of a bucket, its copy in the cache.
+
     Raises:
         InputMissing: the round is not made.
     """
@@ -32,6 +39,14 @@ def hardened_weights(data: DataRoot, round: int) -> Path:
 
 def hardened_expert(data: DataRoot, round: int, category: str) -> Path:
     """Locate one expert's weights after a round.
+
+    Args:
+        data: the data folder.
+        round: its number, from 1.
+        category: the expert's category.
+
+    Returns:
+        A local safetensors file; of a bucket, its copy in the cache.
 
     Raises:
         InputMissing: the round is not made.

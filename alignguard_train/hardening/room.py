@@ -63,6 +63,9 @@ def spec(data: DataRoot, round: int, base: BaseModel, how: Continuation) -> Part
         base: the base model.
         how: steps, share and merge.
 
+    Returns:
+        The spec; stale when an expert, the round before, a row that is read or the recipe changes.
+
     Raises:
         InputMissing: there is no release, an expert or the round before is not made, or the newest
             release has no hard negative of this round.
@@ -127,6 +130,9 @@ def make_hardened(
         base: the base model.
         how: steps, share and merge.
         progress: called with the number of steps just finished.
+
+    Returns:
+        The manifest of the finished round.
 
     Raises:
         InputMissing: see :func:`spec`.
@@ -209,6 +215,9 @@ def repeats_for(plain: int, hard: int, share: float) -> int:
         plain: number of other rows.
         hard: number of hard negatives.
         share: in (0, 1).
+
+    Returns:
+        Rows of each hard negative, 1 or more.
     """
     if not hard:
         return 1

@@ -81,6 +81,9 @@ def training_cases(release: Place, count: int, *, skip: int = 0) -> list[ChosenC
         count: number of prompts at most.
         skip: prompts to leave out first, which earlier rounds attacked.
 
+    Returns:
+        ``count`` cases or fewer, concept by concept in turn.
+
     Raises:
         IntegrityError: the release has no train shard, or it lacks a column.
     """

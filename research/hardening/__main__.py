@@ -69,7 +69,15 @@ def profile_of(seed: int) -> Profile:
 
 
 def measure(folder: Path, dataset: Path | None, seed: int) -> dict[str, Any]:
-    """One line; ``dataset`` is a data root whose rooms up to the release are copied.
+    """Harden one seed's adapter and attack it.
+
+    Args:
+        folder: where each seed has its data root.
+        dataset: a data root whose rooms up to the release are copied; None: they are made.
+        seed: of training, attacks and replays.
+
+    Returns:
+        One line of the results.
 
     Raises:
         RuntimeError: a room failed.
