@@ -59,7 +59,7 @@ def test_one_command_goes_from_concepts_to_a_measured_adapter(undisturbed):
     summary = json.loads((root / "reduced/evaluation/summary.json").read_text())
     assert set(summary) == {
         "ip", "preservation", "matrix", "paired", "distributions", "prompt_sets", "release",
-        "adapter", "report", "evaluation", "seconds",
+        "adapter", "report", "evaluation", "seconds", "arena",
     }  # fmt: skip
     assert set(summary["ip"]) == {"base", "merged", "experts"}
     assert len(summary["ip"]["experts"]) == 2
@@ -127,7 +127,7 @@ def test_status_says_done_for_every_partition(undisturbed):
     root, profile, _ = undisturbed
     done = run(root, profile, "status", "--json", "--verify")
     rooms = json.loads(done.stdout)["rooms"]
-    assert len(rooms) == 12
+    assert len(rooms) == 14
     assert {state for keys in rooms.values() for state in keys.values()} == {"done"}
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from alignguard_data.contracts.errors import InputMissing
+from alignguard_data.contracts.errors import InputMissing, IntegrityError
 from alignguard_data.release.hard_rows import hard_rows
 from alignguard_data.release.reader import release_folder
 from alignguard_data.storage import manifest as manifests
@@ -14,10 +14,13 @@ MERGED_FILE = "merged.safetensors"
 
 
 def rounds(data: DataRoot) -> list[int]:
-    """The rounds of which the newest release has hard negatives; none without a release."""
+    """The rounds of which the newest release has hard negatives; none without a whole release.
+
+    A damaged release is a fault of its own room, which `status --verify` names.
+    """
     try:
         return sorted({row.round for row in hard_rows(release_folder(data)).values()})
-    except InputMissing:
+    except (InputMissing, IntegrityError):
         return []
 
 

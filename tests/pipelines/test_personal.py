@@ -37,8 +37,9 @@ def test_the_room_is_there_only_if_the_profile_has_its_section(tmp_path):
     plain = Engines(load_profile("standin"), data_root())
     asked = Engines(load_profile(str(written(tmp_path))), data_root())
     assert rooms_of(plain) == ALL_ROOMS
-    assert [room.name for room in rooms_of(asked)][-5:] == [
+    assert [room.name for room in rooms_of(asked)][-6:] == [
         "merge",
+        "hardening",
         "personal",
         "evaluation",
         "robustness",

@@ -31,10 +31,10 @@ def test_another_vae_is_used_and_enters_the_revision(tmp_path, tiny_folder, gene
 
 
 def test_a_checkpoint_of_another_kind_is_named(tmp_path):
-    (tmp_path / "model_index.json").write_text('{"_class_name": "FluxPipeline"}')
+    (tmp_path / "model_index.json").write_text('{"_class_name": "PixArtSigmaPipeline"}')
     (tmp_path / "x.safetensors").write_bytes(b"x")
     generator = DiffusersImageGenerator(model=str(tmp_path), sampling=SAMPLING)
-    with pytest.raises(EngineError, match="is a FluxPipeline; this renders"):
+    with pytest.raises(EngineError, match="is a PixArtSigmaPipeline; this renders"):
         generator.render(["a"], [0])
 
 
