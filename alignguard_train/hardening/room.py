@@ -21,6 +21,7 @@ from alignguard_data.storage.basis import basis, reads
 from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.partition import PartitionSpec, PartitionWork, open_partition
 from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.shards import atomic_file
 from alignguard_data.storage.tally import Tally
 from alignguard_train.base import BaseModel
 from alignguard_train.contracts.recipes import ExpertRecipe
@@ -253,7 +254,8 @@ def _go_on(
                 start=plan.start,
             )
             lora = train_job(job, 1, None, progress)[0].lora
-        save_lora(lora, file, _metadata(data, int(work.spec.key), base))
+        with atomic_file(file) as path:  # half a file would be taken over by the next call
+            save_lora(lora, path, _metadata(data, int(work.spec.key), base))
     return file
 
 
