@@ -1,8 +1,9 @@
 """Benign images and captions of a fine-tuning: from a release, or from a folder of files."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from alignguard_data.contracts.errors import ConfigError, NothingMade
 from alignguard_data.contracts.flags import FlagRule, flagged
 from alignguard_data.contracts.protocols import ImageScorer
 from alignguard_data.engines.diffusion.conditions import Conditions, encode_unconditional
+from alignguard_data.release.checks import rows_of
 from alignguard_data.safety.rules import refusal
 from alignguard_data.storage.places import Place
 from alignguard_train.base import BaseModel
@@ -68,21 +70,25 @@ def benign_rows(
         ConfigError: the folder is missing, or has lines that cannot be used; all of them.
         IntegrityError: the release cannot be read.
     """
-    wanted = config.rows + config.held_out
-    read = _of_folder(Path(config.folder), size) if config.folder else _of_release(release)
-    found: list[BenignRow] = []
+    folder = Path(config.folder) if config.folder else None
+    offered = _of_folder(folder) if folder else _of_release(release)
+    chosen: list[tuple[str, str]] = []
     refused: list[LeftOut] = []
-    for row in read:
-        caption = " ".join(f"{config.style_word} {row.caption}".split())
+    for place, text in offered:
+        caption = " ".join(f"{config.style_word} {text}".split())
         if reason := refusal(caption):
-            refused.append(LeftOut(place=row.place, reason=reason))
+            refused.append(LeftOut(place=place, reason=reason))
             continue
-        found.append(
-            BenignRow(place=row.place, caption=caption, image=styled(row.image, config.style))
-        )
-        if len(found) == wanted:
+        chosen.append((place, caption))
+        if len(chosen) == config.rows + config.held_out:
             break
-    return found, refused
+    places = dict.fromkeys(place for place, _ in chosen)
+    images = _cut_images(folder, places, size) if folder else _safe_images(release, places)
+    rows = [
+        BenignRow(place=place, caption=caption, image=styled(images[place], config.style))
+        for place, caption in chosen
+    ]
+    return rows, refused
 
 
 def judged_benign(
@@ -185,35 +191,42 @@ def styled(image: Picture, style: Style) -> Picture:
     return np.clip(np.rint(grey[..., None] * tint), 0, 255).astype(np.uint8)
 
 
-def _of_release(release: Place) -> Iterator[BenignRow]:
-    # Sorted by id, so that rows of every category come in turn; ids need no image.
-    rows = sorted(stream_rows(release), key=lambda row: str(row["pair_id"]))
-    for row in rows:
-        one = preferences_of([row])
-        yield BenignRow(place=one.pair_ids[0], caption=one.safe_prompts[0], image=one.chosen[0])
+def _of_release(release: Place) -> list[tuple[str, str]]:
+    # In the order of ids, which are hashes: rows of every category come in turn.
+    rows = rows_of(release, "train", ("pair_id", "caption_safe")).to_pylist()
+    return sorted((row["pair_id"], row["caption_safe"]) for row in rows)
 
 
-def _of_folder(folder: Path, size: tuple[int, int]) -> Iterable[BenignRow]:
+def _safe_images(release: Place, wanted: Container[object]) -> dict[str, Picture]:
+    """Safe images by pair id; decodes no other."""
+    found = (row for row in stream_rows(release) if row["pair_id"] in wanted)
+    return {str(row["pair_id"]): preferences_of([row]).chosen[0] for row in found}
+
+
+def _of_folder(folder: Path) -> list[tuple[str, str]]:
     field = "reemergence.benign.folder"
     file = folder / METADATA
     if not file.is_file():
         raise ConfigError("profile", [f"{field}: {folder} has no {METADATA}"])
     faults: list[str] = []
-    rows: list[BenignRow] = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    rows: list[tuple[str, str]] = []
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ConfigError("profile", [f"{field}: {file} is not UTF-8: {error.reason}"]) from error
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        row = _line(folder, line, f"{field}: {file}, line {number}", size, faults)
+        row = _line(folder, line, f"{field}: {file}, line {number}", faults)
         if row:
             rows.append(row)
     if faults:
         raise ConfigError("profile", faults)
-    return sorted(rows, key=lambda row: row.place)
+    # By a hash of the name: the first names of a sorted folder may all be of one kind.
+    return sorted(rows, key=lambda row: sha256(row[0].encode()).hexdigest())
 
 
-def _line(
-    folder: Path, line: str, where: str, size: tuple[int, int], faults: list[str]
-) -> BenignRow | None:
+def _line(folder: Path, line: str, where: str, faults: list[str]) -> tuple[str, str] | None:
     try:
         read = json.loads(line)
     except ValueError as error:
@@ -230,8 +243,25 @@ def _line(
         return None
     try:
         with Image.open(place) as image:
-            cut = ImageOps.fit(image.convert("RGB"), (size[1], size[0]))
-    except (UnidentifiedImageError, OSError) as error:
+            image.verify()
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
         faults.append(f"{where}: {name} is not a readable image: {error}")
         return None
-    return BenignRow(place=name, caption=text, image=np.asarray(cut))
+    return name, text
+
+
+def _cut_images(folder: Path, names: Iterable[str], size: tuple[int, int]) -> dict[str, Picture]:
+    """Images by name, cut to the size; decodes no other."""
+    found: dict[str, Picture] = {}
+    faults: list[str] = []
+    for name in names:
+        try:
+            with Image.open(folder / name) as image:
+                found[name] = np.asarray(ImageOps.fit(image.convert("RGB"), (size[1], size[0])))
+        except (OSError, SyntaxError) as error:
+            faults.append(
+                f"reemergence.benign.folder: {folder / name} is not a readable image: {error}"
+            )
+    if faults:
+        raise ConfigError("profile", faults)
+    return found

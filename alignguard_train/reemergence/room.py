@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from alignguard_train.evaluation.records import EvaluationRow
     from alignguard_train.reemergence.benign import BenignRow
 
-FORMAT = 1
+FORMAT = 2
 """Part of the fingerprint: raise it when rows change for equal input, as with the training."""
 
 

@@ -87,6 +87,7 @@ def training_cases(release: Place, count: int, *, skip: int = 0) -> list[ChosenC
     Raises:
         IntegrityError: the release has no train shard, or it lacks a column.
     """
+    cases = preparation_cases(release, _MANY)
     rows = [
         EvaluationRow(
             pair_id=case.case_id,
@@ -97,9 +98,9 @@ def training_cases(release: Place, count: int, *, skip: int = 0) -> list[ChosenC
             seed=case.seed,
             seen=True,
         )
-        for case in preparation_cases(release, _MANY)
+        for case in cases
     ]
-    safe = {case.case_id: case.safe_prompt for case in preparation_cases(release, _MANY)}
+    safe = {case.case_id: case.safe_prompt for case in cases}
     chosen = [_chosen(row, safe[row.pair_id]) for row in _in_turn(rows)] if rows else []
     return chosen[skip : skip + count]
 

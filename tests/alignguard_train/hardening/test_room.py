@@ -1,6 +1,7 @@
 """A round of hardening on files."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -16,9 +17,10 @@ def unchanged(tmp_path, monkeypatch):
     layer = files.LoraLayer(down=torch.ones(2, 3), up=torch.ones(4, 2))
     files.save_lora({"attn": layer}, start)
     monkeypatch.setattr(room, "_metadata", lambda *_: {})
-    work = SimpleNamespace(partial=tmp_path / "partial", spec=SimpleNamespace(key="1"))
-    plan = SimpleNamespace(category="shapes", start=start, hard=0)
-    return lambda: room._go_on(None, work, None, None, plan, None)
+    work: Any = SimpleNamespace(partial=tmp_path / "partial", spec=SimpleNamespace(key="1"))
+    plan: Any = SimpleNamespace(category="shapes", start=start, hard=0)
+    none: Any = None
+    return lambda: room._go_on(none, work, none, none, plan, None)
 
 
 def test_a_file_cut_off_by_a_kill_is_written_again(unchanged, monkeypatch):

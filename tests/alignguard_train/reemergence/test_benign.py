@@ -1,6 +1,7 @@
 """Benign rows: where they come from, what is left out, and what is refused before a training."""
 
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from PIL import Image
 
 from alignguard_data.contracts.errors import ConfigError, NothingMade
 from alignguard_data.release.reader import release_folder
+from alignguard_train.reemergence import benign
 from alignguard_train.reemergence.benign import (
     BenignRow,
     benign_rows,
@@ -43,6 +45,52 @@ def test_the_release_gives_chosen_images_with_safe_captions(tmp_path):
     assert [one.caption for one in rows] == [f"a ball {number}" for number in range(5)]
     assert all((one.image[..., 0] == 40).all() for one in rows)
     assert not refused
+
+
+class Row(dict[str, object]):
+    """A row to which a weak reference can be made."""
+
+
+def test_of_a_release_few_rows_are_held_with_their_images(tmp_path, monkeypatch):
+    data, refs, held = build(tmp_path), [], []
+    whole = benign.stream_rows
+
+    def watched(release):
+        for row in whole(release):
+            own = Row(row)
+            refs.append(weakref.ref(own))
+            held.append(sum(one() is not None for one in refs))
+            yield own
+            del own
+
+    monkeypatch.setattr(benign, "stream_rows", watched)
+    rows, _ = benign_rows(release_folder(data), BenignConfig(rows=1, held_out=1), SIZE)
+    assert len(rows) == 2
+    assert len(held) >= 5
+    assert max(held) <= 3, "the loops' own names hold the last ones"
+
+
+def test_of_a_folder_the_first_names_are_not_the_sample(tmp_path):
+    """Names often begin with a kind."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    names = [f"{kind} {number}.png" for kind in ("ball", "box") for number in range(20)]
+    for name in names:
+        Image.new("RGB", (4, 4)).save(folder / name)
+    (folder / "metadata.jsonl").write_text("\n".join(line(file_name=name) for name in names))
+    rows, _ = benign_rows(tmp_path, BenignConfig(folder=str(folder), rows=8, held_out=8), SIZE)
+    drawn = [one.place.split()[0] for one in rows]
+    assert len(drawn) == 16
+    assert min(drawn.count("ball"), drawn.count("box")) >= 4
+
+
+def test_a_truncated_image_is_named(tmp_path):
+    config = write(tmp_path / "own", line(), size=(64, 64))
+    image = tmp_path / "own" / "one.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(image)
+    image.write_bytes(image.read_bytes()[:-600])
+    with pytest.raises(ConfigError, match=r"one\.png is not a readable image"):
+        benign_rows(tmp_path, config, SIZE)
 
 
 def test_a_folder_is_cut_to_the_models_size_and_takes_the_style_word(tmp_path):
