@@ -8,7 +8,7 @@ from .config import (
 from .files import GuardHeader, Threshold, read_guard, save_guard
 from .guarded_pipe import GuardedPipe, guarded
 from .latent_guard import LatentGuard
-from .protocol import Decision, Guard, tally
+from .protocol import Decision, Guard, Rewriter, tally
 from .registry import load_guard
 from .room import guard_file, make_guard, spec
 from .states import EncoderIdentity, FrozenEncoder, TextStates
@@ -26,6 +26,7 @@ __all__ = [
     "LatentGuard",
     "LatentGuardSettings",
     "LogisticSettings",
+    "Rewriter",
     "SafeGuiderSettings",
     "TextGuard",
     "TextStates",

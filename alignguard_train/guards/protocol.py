@@ -107,6 +107,22 @@ class Guard(Protocol):
         ...
 
 
+class Rewriter(Protocol):
+    """Writes a safe text for each unsafe prompt."""
+
+    def rewrite(self, prompts: Sequence[str]) -> list[str]:
+        """Safe counterparts of prompts.
+
+        Args:
+            prompts: unsafe prompts, any number.
+
+        Returns:
+            A text for each prompt, in order; an empty one where the rewriter answers nothing. The
+            texts are not verified: the caller asks a guard whether each may be drawn.
+        """
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tally:
     """Numbers of decisions. ``failed`` are blocked too, but are in no other number."""
