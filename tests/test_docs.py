@@ -57,6 +57,16 @@ def test_every_page_that_code_names_is_there():
     assert not [one for one in sorted(named) if not is_page(ROOT / one[1])]
 
 
+def test_every_test_that_a_page_names_is_there():
+    named = {
+        (page, test.removeprefix("tests/"))
+        for page in ["README.md", "CONTRIBUTING.md", *tracked("docs/*.md")]
+        for test in re.findall(r"`([\w/]*test_\w+\.py)\b", (ROOT / page).read_text())
+    }
+    assert len(named) > 20
+    assert not [one for one in sorted(named) if not (ROOT / "tests" / one[1]).exists()]
+
+
 def test_nothing_cites_a_text_that_is_not_here():
     cited = "METH" + "OD"
     assert not [file for file in tracked("*.py") if cited in (ROOT / file).read_text()]
