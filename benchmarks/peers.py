@@ -27,9 +27,10 @@ from alignguard_train.peers.concept import Concept
 from alignguard_train.peers.registry import make_peer
 from alignguard_train.peers.release_concepts import release_concepts
 from benchmarks.fresh_prompts import fresh_rows
-from pipelines.profile import Engine, load_profile
+from pipelines.profile import load_profile
+from pipelines.profile_sections import Engine
 from pipelines.resources import Engines, data_root
-from pipelines.rooms import merged_keys
+from pipelines.room_inputs import merged_keys
 from research.bench import Measured, bench
 from research.study.world import SAMPLING
 

@@ -35,9 +35,10 @@ from alignguard_train.merge.calibration import measure_activity
 from alignguard_train.merge.config import Strategy
 from alignguard_train.merge.strategies import merge
 from benchmarks.fresh_prompts import fresh_rows
-from pipelines.profile import Engine, load_profile
+from pipelines.profile import load_profile
+from pipelines.profile_sections import Engine
 from pipelines.resources import Engines, data_root
-from pipelines.rooms import merged_keys
+from pipelines.room_inputs import merged_keys
 
 RESULTS = Path(__file__).parent / "sweep.jsonl"
 PLOT = Path(__file__).parent / "sweep.png"

@@ -7,7 +7,7 @@ import dagster as dg
 from alignguard_train.guards.config import GUARDS
 from alignguard_train.hardening.config import MOST_ROUNDS
 from pipelines.resources import Engines
-from pipelines.rooms import expert_keys
+from pipelines.room_inputs import expert_keys
 
 
 def concept_partitions(engines: Engines) -> dg.DynamicPartitionsDefinition:

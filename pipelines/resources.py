@@ -24,8 +24,9 @@ from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.places import Place, parse_root
 from alignguard_data.taxonomy.parse import Taxonomy, load_taxonomy
 from alignguard_train.base import BaseModel
-from pipelines.profile import Engine, Profile
+from pipelines.profile import Profile
 from pipelines.profile_paths import resolve_model
+from pipelines.profile_sections import Engine
 from pipelines.rule_scores import unknown_scores
 from pipelines.runtime.devices import own_device, owned_device
 

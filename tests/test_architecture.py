@@ -15,6 +15,9 @@ HEAVY = {"torch", "diffusers", "transformers", "peft", "onnxruntime", "nudenet",
 HEAVY_FOLDERS = {"engines", "scores", "alignguard_train"}
 LINES_OF_A_FUNCTION = 60
 """At most, decorators included and the docstring left out."""
+LINES_OF_A_FILE = 400
+TABLES = {"tests/alignguard_data/safety/minors_table.py"}
+"""Modules that hold the rows of a table: any number of lines."""
 
 
 MAY_READ_TEXTS = {"alignguard_data/engines/out_of_memory.py"}
@@ -106,6 +109,34 @@ def test_functions_are_short(folder: str):
     assert functions
     long = {name: lines_of(node) for name, node in functions}
     assert not {name: lines for name, lines in long.items() if lines > LINES_OF_A_FUNCTION}
+
+
+@pytest.mark.parametrize(
+    "folder", [*PACKAGES, "benchmarks", "research", "examples", "docs", "tests"]
+)
+def test_files_are_short(folder: str):
+    lines = {
+        relative(path): len(path.read_text().splitlines())
+        for pattern in ("*.py", "*.pyi")
+        for path in (REPOSITORY / folder).rglob(pattern)
+    }
+    assert lines
+    assert not {
+        name: count
+        for name, count in lines.items()
+        if count > LINES_OF_A_FILE and name not in TABLES
+    }
+
+
+def test_a_table_without_a_limit_is_a_table():
+    for name in TABLES:
+        path = REPOSITORY / name
+        rows = sum(
+            (node.end_lineno or 0) - node.lineno + 1
+            for node in tree(path).body
+            if isinstance(node, ast.Assign | ast.AnnAssign)
+        )
+        assert len(path.read_text().splitlines()) - rows <= LINES_OF_A_FUNCTION
 
 
 def test_every_room_says_what_came_of_what_it_was_asked_for():

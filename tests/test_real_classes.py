@@ -34,7 +34,7 @@ from benchmarks.tiny.chat import (
 from benchmarks.tiny.clip import WIDTH, save_clip
 from benchmarks.tiny.diffusion import tiny_pipe, tiny_xl
 from benchmarks.tiny.flow import tiny_flux, tiny_sd35
-from pipelines.profile import Engine
+from pipelines.profile_sections import Engine
 from tests.conftest import reduced_profile
 from tests.test_faults import alignguard
 

@@ -5,7 +5,8 @@ import dagster as dg
 from alignguard_train.evaluation.report.summary import write_model_card, write_summary
 from alignguard_train.evaluation.room import evaluate_all
 from pipelines.resources import Engines
-from pipelines.rooms import adapters, made_by_run, merged_adapter, room_seconds
+from pipelines.room_inputs import adapters, merged_adapter
+from pipelines.rooms import made_by_run, room_seconds
 from pipelines.runtime.progress import Meter
 from pipelines.runtime.ray_cluster import op_tags
 from pipelines.ui.results import evaluation_metadata

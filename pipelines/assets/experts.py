@@ -7,7 +7,7 @@ from alignguard_train.evaluation.report.plots import training_curves
 from alignguard_train.experts.room import TENSORBOARD, board_of, make_expert
 from pipelines.assets.on_release import on_release
 from pipelines.resources import Engines
-from pipelines.rooms import expert_categories, expert_recipe, held_out_ip, other_categories
+from pipelines.room_inputs import expert_categories, expert_recipe, held_out_ip, other_categories
 from pipelines.runtime.progress import Meter
 from pipelines.ui.columns import file_columns
 from pipelines.ui.metadata import describe, pictures

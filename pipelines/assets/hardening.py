@@ -4,7 +4,7 @@ import dagster as dg
 
 from alignguard_train.hardening.room import make_hardened
 from pipelines.resources import Engines
-from pipelines.rooms import continuation
+from pipelines.room_inputs import continuation
 from pipelines.runtime.progress import Meter
 from pipelines.runtime.ray_cluster import op_tags
 from pipelines.ui.columns import file_columns

@@ -4,7 +4,7 @@ import dagster as dg
 
 from alignguard_train.merge.room import make_merges
 from pipelines.resources import Engines
-from pipelines.rooms import merged_keys
+from pipelines.room_inputs import merged_keys
 from pipelines.runtime.progress import Meter
 from pipelines.runtime.ray_cluster import op_tags
 from pipelines.ui.columns import file_columns

@@ -4,7 +4,7 @@ import dagster as dg
 
 from alignguard_train.personal.room import make_personal
 from pipelines.resources import Engines
-from pipelines.rooms import personal_job
+from pipelines.room_inputs import personal_job
 from pipelines.runtime.progress import Meter
 from pipelines.ui.metadata import describe
 

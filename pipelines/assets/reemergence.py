@@ -7,7 +7,7 @@ from alignguard_data.storage.places import size
 from alignguard_train.evaluation.report.summary import write_model_card
 from alignguard_train.reemergence.room import measure_reemergence
 from pipelines.resources import Engines
-from pipelines.rooms import merged_adapter, tuned_models
+from pipelines.room_inputs import merged_adapter, tuned_models
 from pipelines.runtime.progress import Meter
 from pipelines.runtime.ray_cluster import op_tags
 from pipelines.ui.reemergence import reemergence_metadata

@@ -5,7 +5,7 @@ import dagster as dg
 from alignguard_train.contracts.adapter_names import guard_of
 from alignguard_train.robustness.room import attack_all
 from pipelines.resources import Engines
-from pipelines.rooms import attacked_matrix, attacked_models
+from pipelines.room_inputs import attacked_matrix, attacked_models
 from pipelines.runtime.progress import Meter
 from pipelines.runtime.ray_cluster import op_tags
 from pipelines.ui.attacks import robustness_metadata

@@ -24,7 +24,8 @@ from pipelines.cli.console import Output, table
 from pipelines.cli.run import Bars, bars
 from pipelines.profile import load_profile
 from pipelines.resources import Engines, data_root
-from pipelines.rooms import ROBUSTNESS, attacked_matrix, attacked_models
+from pipelines.room_inputs import attacked_matrix, attacked_models
+from pipelines.rooms import ROBUSTNESS
 from pipelines.runtime.driver import run_room
 from pipelines.runtime.work import attacked_cases
 

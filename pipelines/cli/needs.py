@@ -17,8 +17,9 @@ from alignguard_data.scores.features.inception import download_line
 from alignguard_data.storage.places import scratch
 from alignguard_data.taxonomy.parse import Taxonomy
 from pipelines.cli.check import Check
-from pipelines.profile import Engine, Profile
+from pipelines.profile import Profile
 from pipelines.profile_paths import resolve_model
+from pipelines.profile_sections import Engine
 from pipelines.resources import data_root
 from pipelines.ui.budget import GIB, budget
 

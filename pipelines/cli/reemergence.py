@@ -20,7 +20,8 @@ from pipelines.cli.console import Output, table
 from pipelines.cli.run import Bars, bars
 from pipelines.profile import load_profile
 from pipelines.resources import Engines, data_root
-from pipelines.rooms import REEMERGENCE, tuned_models
+from pipelines.room_inputs import tuned_models
+from pipelines.rooms import REEMERGENCE
 from pipelines.runtime.driver import run_room
 from pipelines.runtime.work import tuned_units
 

@@ -25,7 +25,7 @@ from alignguard_train.robustness.cases import training_cases
 from alignguard_train.robustness.config import RobustnessConfig
 from alignguard_train.robustness.records import AttackedCase
 from pipelines.resources import Engines
-from pipelines.rooms import attacked_models
+from pipelines.room_inputs import attacked_models
 from pipelines.runtime.driver import Listener, RunReport, run_rooms
 
 

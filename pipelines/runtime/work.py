@@ -10,14 +10,14 @@ from alignguard_train.guards.config import guard_steps
 from alignguard_train.reemergence.config import ReemergenceConfig, units
 from alignguard_train.robustness.config import RobustnessConfig
 from pipelines.resources import Engines
-from pipelines.rooms import (
-    Room,
+from pipelines.room_inputs import (
     adapters,
     attacked_matrix,
     expert_recipe,
     merged_keys,
     tuned_models,
 )
+from pipelines.rooms import Room
 
 
 def expected_units(engines: Engines, room: Room, pending: Sequence[str]) -> int | None:

@@ -21,8 +21,9 @@ from alignguard_data.engines.text.chat import Instruction
 from alignguard_data.taxonomy.parse import Taxonomy
 from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.evaluation.prompt_sets import read_prompt_sets
-from pipelines.profile import Engine, Profile
+from pipelines.profile import Profile
 from pipelines.profile_paths import resolve_model
+from pipelines.profile_sections import Engine
 
 CHARACTERS_A_TOKEN = 4
 REPLY_TOKENS = 80

@@ -18,7 +18,7 @@ from alignguard_train.reemergence.config import ReemergenceConfig
 from alignguard_train.reemergence.room import measure_reemergence
 from pipelines.profile import load_profile
 from pipelines.resources import Engines
-from pipelines.rooms import tuned_models
+from pipelines.room_inputs import tuned_models
 from research.reemergence.lines import LINES, key_of, lines_of
 from research.study import results
 

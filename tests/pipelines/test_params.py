@@ -9,7 +9,8 @@ import yaml
 from alignguard_data.contracts.errors import ConfigError
 from alignguard_train.contracts.recipes import ExpertRecipe
 from pipelines.params import FaultyParams, changed, checked
-from pipelines.profile import Engine, load_profile
+from pipelines.profile import load_profile
+from pipelines.profile_sections import Engine
 from tests.conftest import reduced_profile
 
 

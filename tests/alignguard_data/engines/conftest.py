@@ -10,7 +10,7 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 
 from benchmarks.tiny.diffusion import tiny_pipe
-from pipelines.profile import resolve_model
+from pipelines.profile_paths import resolve_model
 from tests.alignguard_data.engines.smol_models import SMOLLM2, missing_model
 
 

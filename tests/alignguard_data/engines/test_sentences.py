@@ -7,7 +7,7 @@ from alignguard_data.contracts.errors import EngineError
 from alignguard_data.contracts.records import PromptPair
 from alignguard_data.engines.sentences import SentenceEmbedder
 from alignguard_data.scores.scorers.twins import SentenceTwins
-from pipelines.profile import resolve_model
+from pipelines.profile_paths import resolve_model
 from tests.alignguard_data.engines.smol_models import MINILM, missing_model
 
 

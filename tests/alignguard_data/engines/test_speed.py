@@ -9,7 +9,7 @@ from alignguard_data.contracts.errors import EngineError
 from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.engines.diffusion.generator import DiffusersImageGenerator
 from alignguard_data.engines.speed import DEFAULTS, Speed, on_device
-from pipelines.profile import BaseModelChoice
+from pipelines.profile_sections import BaseModelChoice
 
 SAMPLING = Sampling(num_inference_steps=2, guidance_scale=3.0, width=32, height=32, batch_size=2)
 BASE = {"model": "package:alignguard_data.standin/checkpoints/base"}

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.profile import BaseModelChoice, Training, load_profile
+from pipelines.profile import load_profile
+from pipelines.profile_sections import BaseModelChoice, Training
 from pipelines.rooms import ROOMS
 from pipelines.runtime.materialize import open_instance
 from pipelines.runtime.ray_cluster import RayCluster
