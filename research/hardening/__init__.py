@@ -1,1 +1,1 @@
-"""Rounds of hardening on the stand-in, from experts that are trained too briefly to withstand."""
+"""What hardening changes on the stand-in, and what as many steps without hard negatives do."""
