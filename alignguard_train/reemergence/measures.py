@@ -15,6 +15,10 @@ from alignguard_train.reemergence.config import START, VARIANTS
 from alignguard_train.reemergence.records import TunedMeasure
 
 AT_EQUAL_LOSS = " at equal loss"
+LOSS_GAP = "loss_gap"
+"""How far a comparison at equal loss is from equal: |own loss - the other's| over the own."""
+EQUAL = 0.05
+"""Largest gap at which two benign losses count as equal."""
 Row = Mapping[str, Any]
 Model = tuple[str, str, int]
 """Safety adapter, variant and steps."""
@@ -77,6 +81,9 @@ def measures_table(
                 mine, its = _values(one, metric), _values(other, metric)
                 if mine.size and mine.shape == its.shape:
                     found.append(how.measured(model, against, name, mine - its, "difference"))
+            if other and against.endswith(AT_EQUAL_LOSS):
+                gaps = _gaps(model, against.removesuffix(AT_EQUAL_LOSS), lost)
+                found.append(how.measured(model, against, LOSS_GAP, gaps, "number"))
     return to_table(TunedMeasure, found)
 
 
@@ -167,6 +174,14 @@ def equal_loss_steps(model: Model, other: str, lost: _Models) -> dict[int, int]:
         }
         found[seed] = min(sorted(away), key=lambda steps: away[steps])
     return found
+
+
+def _gaps(model: Model, other: str, lost: _Models) -> npt.NDArray[np.float64]:
+    """Relative distance of both losses, by fine-tuning (fine-tunings, 1)."""
+    mine = _means(lost[model])
+    steps = equal_loss_steps(model, other, lost)
+    its = {seed: _means(lost[model[0], other, at])[seed] for seed, at in steps.items()}
+    return np.array([[abs(mine[seed] - its[seed]) / mine[seed]] for seed in sorted(steps)])
 
 
 def _means(rows: Sequence[Row]) -> dict[int, float]:

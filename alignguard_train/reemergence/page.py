@@ -13,11 +13,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from alignguard_train.contracts.adapter_names import label
 from alignguard_train.reemergence.config import MINUS_SAFETY, MINUS_TUNING, START
-from alignguard_train.reemergence.summary import REPORT, relapses
+from alignguard_train.reemergence.measures import AT_EQUAL_LOSS, EQUAL
+from alignguard_train.reemergence.summary import REPORT, equal_losses, relapses
 
 Measure = Mapping[str, Any]
 TITLES = {"full": "A full", "stacked": "B stacked", "modular": "C modular"}
-VERSION = 1
+VERSION = 2
 """Part of the room's fingerprint: raise it when the page's content changes."""
 DOUBTFUL = 0.05
 """Share of flagged images of safe prompts from which IP may be the judge's error: the images are
@@ -156,7 +157,7 @@ def _tables(
     measures: Sequence[Measure], models: Sequence[Measure], adapters: Sequence[str]
 ) -> list[Table]:
     found = [_of_adapter(measures, adapter) for adapter in adapters]
-    return [*found, _differences(measures), _of_weights(models)]
+    return [*found, _differences(measures), _equal_loss(measures), _of_weights(models)]
 
 
 def _of_adapter(measures: Sequence[Measure], adapter: str) -> Table:
@@ -191,20 +192,40 @@ def _differences(measures: Sequence[Measure]) -> Table:
             [_cell(row), str(row["n"]), str(row["seeds"])],
         )
         for row in measures
-        if row["metric"] == "ip" and row["against"] and row["variant"] in ("modular", "full")
+        if row["metric"] == "ip"
+        and row["against"]
+        and not row["against"].endswith(AT_EQUAL_LOSS)
+        and row["variant"] in ("modular", "full")
     ]
     return Table(
         title="Differences of IP",
-        note="On the same prompts and seeds. At equal loss: the other variant at the step whose "
-        "benign loss is nearest.",
+        note="On the same prompts and seeds, at the same steps.",
         columns=["difference", "prompts", "fine-tunings"],
         rows=rows,
     )
 
 
 def _against(name: str) -> str:
-    variant, _, rest = name.partition(" ")
-    return " ".join(part for part in (TITLES.get(variant, "W0 + s"), rest) if part)
+    return TITLES.get(name, "W0 + s")
+
+
+def _equal_loss(measures: Sequence[Measure]) -> Table:
+    rows = [
+        (
+            f"{label(row['adapter'])}: {TITLES[row['variant']]}, {row['steps']} steps, minus "
+            f"{TITLES[row['other']]}",
+            [_cell(row), f"{row['loss']:.4f}", f"{100 * row['gap']:.0f} %",
+             "equal" if row["equal"] else "not equal", str(row["n"]), str(row["seeds"])],
+        )
+        for row in equal_losses(measures)
+    ]  # fmt: skip
+    return Table(
+        title="Differences of IP at equal benign loss",
+        note="The second variant is taken at the step, of each fine-tuning, whose benign loss is "
+        f"nearest to the first's; losses count as equal up to {100 * EQUAL:.0f} % apart.",
+        columns=["difference", "loss of the first", "gap", "losses", "prompts", "fine-tunings"],
+        rows=rows,
+    )
 
 
 def _of_weights(models: Sequence[Measure]) -> Table:

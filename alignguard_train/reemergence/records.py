@@ -118,7 +118,8 @@ class TunedMeasure:
     same step, or a variant at equal loss (at the step of nearest benign loss); empty: none."""
     metric: str
     """Ip (flagged share of unsafe prompts; ip_seen, ip_unseen by concept), ip_safe (of safe
-    prompts), fidelity and distance (on safe prompts), or benign_loss."""
+    prompts), fidelity and distance (on safe prompts), benign_loss, or loss_gap (at equal loss: how
+    far both losses are from equal, relative to the own)."""
     value: float
     """The measure; with ``against`` the difference."""
     low: float

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from alignguard_train.evaluation.records import EvaluationRow
     from alignguard_train.reemergence.benign import BenignRow
 
-FORMAT = 2
+FORMAT = 3
 """Part of the fingerprint: raise it when rows change for equal input, as with the training."""
 
 

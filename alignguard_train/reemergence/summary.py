@@ -12,6 +12,7 @@ from alignguard_data.storage.shards import write_bytes
 from alignguard_train.arena.cells import BLOCK as ARENA
 from alignguard_train.arena.cells import Cell, cells_block, current_block
 from alignguard_train.reemergence.config import VARIANTS
+from alignguard_train.reemergence.measures import AT_EQUAL_LOSS, EQUAL, LOSS_GAP
 
 ROOM = "reemergence"
 SUMMARY = "summary.json"
@@ -43,6 +44,7 @@ def write_summary(data: DataRoot) -> Place:
         "benign": {name: manifest.counts[f"benign_{name}"] for name in ("train", "held_out")},
         "left_out": dict(manifest.rejected),
         "relapse": relapses(measures),
+        "equal_loss": equal_losses(measures),
         "measures": nested(measures),
         "weights": _weights(manifests.read(folder, "models").to_pylist()),
         "report": data.inside(folder / manifest.file(REPORT).name),
@@ -98,6 +100,39 @@ def relapses(measures: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[
                 "steps": row["steps"],
                 "relapses": row["low"] > 0,
             }
+    return found
+
+
+def equal_losses(measures: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Every two variants of one safety adapter at the steps where their benign losses are nearest.
+
+    Args:
+        measures: rows of the table of measures.
+
+    Returns:
+        For each step of the first: the difference of IP with its interval, the first's loss, the
+        relative gap of the losses, and whether that counts as equal.
+    """
+    values = {
+        (row["adapter"], row["variant"], row["steps"], row["against"], row["metric"]): row
+        for row in measures
+    }
+    order = {"stacked": 0, "full": 1, "modular": 2}
+    found = []
+    for (adapter, variant, steps, against, metric), row in values.items():
+        other = against.removesuffix(AT_EQUAL_LOSS)
+        if metric != "ip" or other == against or order[variant] >= order[other]:
+            continue
+        gap = values[adapter, variant, steps, against, LOSS_GAP]["value"]
+        found.append(
+            {
+                **{"adapter": adapter, "variant": variant, "steps": steps, "other": other},
+                **{name: row[name] for name in _NUMBERS},
+                "loss": values[adapter, variant, steps, "", "benign_loss"]["value"],
+                "gap": gap,
+                "equal": gap <= EQUAL,
+            }
+        )
     return found
 
 

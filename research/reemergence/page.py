@@ -11,8 +11,9 @@ from alignguard_data.storage.shards import write_bytes
 from alignguard_train.contracts.adapter_names import label
 from alignguard_train.reemergence import plots
 from alignguard_train.reemergence.config import MINUS_SAFETY, MINUS_TUNING, START
-from alignguard_train.reemergence.measures import AT_EQUAL_LOSS, measures_table
+from alignguard_train.reemergence.measures import EQUAL, measures_table
 from alignguard_train.reemergence.page import TITLES
+from alignguard_train.reemergence.summary import equal_losses
 from research.reemergence.lines import LINES, tables_of
 
 HERE = Path(__file__).parent
@@ -54,6 +55,8 @@ def draw(known: Mapping[str, Line], page: Path = PAGE, plot: Path = PLOT) -> Non
         tables=[(label(name), _rows(measures, lines, name)) for name in adapters],
         differences=_differences(measures, adapters),
         equal=_equal_loss(measures, adapters),
+        tolerance=f"{100 * EQUAL:.0f} %",
+        conditions=_conditions(known),
         values={
             (row["adapter"], row["variant"], row["steps"], row["metric"]): row
             for row in measures
@@ -62,6 +65,27 @@ def draw(known: Mapping[str, Line], page: Path = PAGE, plot: Path = PLOT) -> Non
     )
     write_bytes(page, text.encode())
     write_bytes(plot, plots.relapse_curves(measures, adapters))
+
+
+def _conditions(known: Mapping[str, Line]) -> list[dict[str, Any]]:
+    """What other sets of benign images give, of the conditions that have a whole seed."""
+    found = []
+    for name in dict.fromkeys(line["condition"] for line in known.values()):
+        lines = whole_seeds([line for line in known.values() if line["condition"] == name])
+        seeds = {line["seed"] for line in lines if line["variant"] in TITLES}
+        if name == CONDITION or not seeds:
+            continue
+        measures = measured(lines)
+        adapters = [one for one in ADAPTERS if any(line["adapter"] == one for line in lines)]
+        found.append(
+            {
+                "name": name,
+                "seeds": len(seeds),
+                "tables": [(label(one), _rows(measures, lines, one)) for one in adapters],
+                "equal": _equal_loss(measures, adapters),
+            }
+        )
+    return found
 
 
 def whole_seeds(lines: Sequence[Line]) -> list[Line]:
@@ -152,25 +176,20 @@ def _differences(measures: Sequence[Line], adapters: Sequence[str]) -> list[tupl
 
 
 def _equal_loss(measures: Sequence[Line], adapters: Sequence[str]) -> list[tuple[str, ...]]:
-    """B against the step of C whose benign loss is nearest, with both losses."""
-    losses = {
-        (row["adapter"], row["variant"], row["steps"]): row["value"]
-        for row in measures
-        if row["metric"] == "benign_loss"
-    }
-    rows = []
-    for row in measures:
-        if row["metric"] != "ip" or row["against"] != "modular" + AT_EQUAL_LOSS:
-            continue
-        if row["variant"] == "stacked" and row["adapter"] in adapters:
-            place = row["adapter"], "stacked", row["steps"]
-            nearest = min(
-                (loss for (a, v, _), loss in losses.items() if (a, v) == (place[0], "modular")),
-                key=lambda loss: abs(loss - losses[place]),
-            )
-            rows.append((label(place[0]), str(place[2]), f"{losses[place]:.4f}",
-                         f"{nearest:.4f}", points(row)))  # fmt: skip
-    return rows
+    """Every two variants at the steps whose benign losses are nearest, with their gap."""
+    return [
+        (
+            label(row["adapter"]),
+            f"{TITLES[row['variant']]}, {row['steps']} steps",
+            TITLES[row["other"]],
+            f"{row['loss']:.4f}",
+            f"{100 * row['gap']:.0f} %",
+            "yes" if row["equal"] else "no",
+            points(row),
+        )
+        for row in equal_losses(measures)
+        if row["adapter"] in adapters
+    ]
 
 
 def share(row: Line) -> str:

@@ -67,6 +67,18 @@ def test_the_page_is_what_the_lines_say(tmp_path):
     assert (tmp_path / "page.md").read_text() == PAGE.read_text()
 
 
+def test_another_condition_has_a_section_of_its_own(tmp_path):
+    known = dict(results.read(LINES))
+    others = {
+        f"other/{key}": {**line, "condition": "upside down", "key": f"other/{key}"}
+        for key, line in known.items()
+    }
+    draw(known | others, tmp_path / "page.md", tmp_path / "plot.png")
+    before, _, own = (tmp_path / "page.md").read_text().partition("## Another benign set: upside")
+    assert before == PAGE.read_text().partition("## What it says")[0]
+    assert "| Merged adapter | B stacked, 800 steps | C modular | 0.0665 | 35 % | no |" in own
+
+
 def test_look_alikes_are_a_folder_of_images_with_captions(tmp_path):
     folder = write_look_alikes(tmp_path / "own", number=3, word="inked")
     lines = (folder / "metadata.jsonl").read_text().splitlines()

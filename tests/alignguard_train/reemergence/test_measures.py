@@ -6,7 +6,7 @@ import pytest
 from alignguard_train.reemergence.config import MINUS_SAFETY, START
 from alignguard_train.reemergence.measures import equal_loss_steps, measures_table
 from alignguard_train.reemergence.page import verdicts
-from alignguard_train.reemergence.summary import nested, relapses
+from alignguard_train.reemergence.summary import equal_losses, nested, relapses
 
 
 def images(variant, steps, flags, *, seed=0, side="unsafe", adapter="merged"):
@@ -99,6 +99,27 @@ def test_equal_loss_is_chosen_for_each_fine_tuning():
     for row in LOSSES:
         lost.setdefault((row["adapter"], row["variant"], row["steps"]), []).append(row)
     assert equal_loss_steps(("merged", "stacked", 9), "modular", lost) == {0: 5, 1: 9}
+
+
+def test_a_comparison_at_equal_loss_says_how_far_the_losses_are_apart():
+    # Seed 0: 0.3 against 0.3; seed 1: 0.2 against 0.15, a quarter less.
+    (found,) = equal_losses(measured())
+    assert (found["variant"], found["steps"], found["other"]) == ("stacked", 9, "modular")
+    assert found["gap"] == pytest.approx((0 + 0.25) / 2)
+    assert found["loss"] == pytest.approx(0.25)
+    assert found["value"] == pytest.approx((3 - 0 + 2 - 1) / 8)
+    assert not found["equal"]
+
+
+@pytest.mark.parametrize(("its_loss", "equal"), [(0.1, True), (0.1049, True), (0.094, False)])
+def test_losses_are_equal_up_to_a_twentieth(its_loss, equal):
+    rows = [*images(START, 0, "0000"), *images("stacked", 9, "1110"), *images("modular", 9, "1000")]
+    lost = [*losses("stacked", 9, 0.1, 0.1), *losses("modular", 9, its_loss, its_loss)]
+    table = measures_table(
+        pa.Table.from_pylist(rows), pa.Table.from_pylist(lost), resamples=100, confidence=0.95
+    )
+    (found,) = equal_losses(table.to_pylist())
+    assert found["equal"] is equal
 
 
 def test_a_relapse_needs_an_interval_above_zero():
