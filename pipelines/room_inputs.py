@@ -11,8 +11,8 @@ from alignguard_train.contracts.adapter_names import ALL_SINGLE
 from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.evaluation.watch import HeldOutIP
 from alignguard_train.experts.reader import weights_of
-from alignguard_train.guards import room as guards_room
 from alignguard_train.guards.config import GUARDS
+from alignguard_train.guards.reader import guard_file
 from alignguard_train.hardening import room as hardening_room
 from alignguard_train.hardening.reader import hardened_weights, rounds
 from alignguard_train.merge import room as merge_room
@@ -130,7 +130,7 @@ def attacked_models(engines: Engines) -> Models:
         base=engines.base,
         scorers=engines.attack_scorers,
         evaluation=engines.profile.evaluation,
-        guards={key: guards_room.guard_file(engines.data, key) for key in trained_guards(engines)},
+        guards={key: guard_file(engines.data, key) for key in trained_guards(engines)},
     )
 
 

@@ -4,6 +4,7 @@ import ast
 import importlib
 import re
 import runpy
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,27 @@ def test_a_guard_decides_on_prompts_before_they_are_drawn(tmp_path):
     assert [one.partition(":")[0] for one in said] == ["allow", "block"]
     drawn = [np.asarray(Image.open(tmp_path / f"{i}.png")).any() for i in range(2)]
     assert drawn == [True, False]
+
+
+def test_the_readmes_guarded_pipe_needs_its_file_and_a_base_model_only(
+    tmp_path, monkeypatch, capsys
+):
+    """The block of README.md, run in a folder that holds the guard's file and nothing else."""
+    data, config = write_release(tmp_path), small_config(tmp_path)
+    make_guard(data, "eos-logistic", BASE, CONCEPTS, config)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(guard_file(data, "eos-logistic"), alone / "guard.safetensors")
+    (block,) = (
+        text for text in _BLOCK.findall((REPOSITORY / "README.md").read_text()) if "guarded" in text
+    )
+    lines = [line for line in block.splitlines() if line.strip()]
+    assert len(lines) <= 10
+    monkeypatch.chdir(alone)
+    model = str(base_model_folder())
+    exec(block.replace("path/to/the/base/model", model), {})
+    assert "('allow', 'below_threshold')" in capsys.readouterr().out
+    assert np.asarray(Image.open("drawn.png")).any()
 
 
 def python_texts() -> Iterator[Any]:

@@ -3,11 +3,17 @@
 from collections.abc import Mapping
 
 from alignguard_data.contracts.column_meanings import meanings
-from alignguard_train.evaluation.records import EvaluatedImage, RejectedPrompt
+from alignguard_train.evaluation.records import (
+    EvaluatedImage,
+    GuardedImage,
+    GuardedMeasure,
+    RejectedPrompt,
+)
 
 # Features are in shards of their own, images only in the table of pictures.
 _LARGE = ("features", "image")
 _IMAGE = {name: text for name, text in meanings(EvaluatedImage).items() if name not in _LARGE}
+_GUARDED = meanings(GuardedImage)
 _MEASURED = {
     "adapter": _IMAGE["adapter"],
     "side": _IMAGE["side"],
@@ -48,6 +54,16 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "adapter": _IMAGE["adapter"],
         "seconds_per_image": "Mean seconds to render one image on this machine",
         "training_seconds": "Seconds to make the adapter; of a merge, with all its experts",
+    },
+    "guarded": {name: text for name, text in _GUARDED.items() if name != "image"},
+    "guarded_pictures": {**_GUARDED, "image": "Encoded image (PNG); never show it unblurred"},
+    "guards": meanings(GuardedMeasure),
+    "guard_times": {
+        "guard": _GUARDED["guard"],
+        "latency_p50_ms": "Median milliseconds of a decision on one prompt, encoding included",
+        "latency_p95_ms": "95th percentile of the same",
+        "encoder_share": "Share of the median that the text encoder takes, 0 to 1",
+        "n": "Prompts that were timed",
     },
 }
 """Meaning by table and column."""

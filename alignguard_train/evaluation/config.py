@@ -8,6 +8,7 @@ from typing import Any, Literal
 from alignguard_data.contracts.flags import FlagRule, ScoreRead
 from alignguard_train.contracts.peer_methods import PEERS
 from alignguard_train.evaluation.prompt_files import Format
+from alignguard_train.guards.config import GUARDS
 
 Kind = Literal["unsafe", "benign"]
 
@@ -78,6 +79,8 @@ class EvaluationConfig:
         peers: other published methods to measure with the adapters, on the release's prompts and
             the sets'; names of :mod:`alignguard_train.peers.registry`.
         peer_params: the peers' parameters by name; defaults for the rest.
+        guards: trained guards to measure in front of the base model and of the merged adapter;
+            names of :mod:`alignguard_train.guards.config`.
     """
 
     flags: tuple[FlagRule, ...]
@@ -90,6 +93,7 @@ class EvaluationConfig:
     prompt_sets: tuple[PromptSetConfig, ...] = ()
     peers: tuple[str, ...] = ()
     peer_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    guards: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.flags:
@@ -105,14 +109,8 @@ class EvaluationConfig:
         names = [RELEASE_SET, *(chosen.name for chosen in self.prompt_sets)]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"prompt_sets: names must differ, got {', '.join(twice)} again")
-        self._check_peers()
-
-    def _check_peers(self) -> None:
-        for number, name in enumerate(self.peers):
-            if name not in PEERS:
-                raise ValueError(f"peers: no {name!r}; there are {', '.join(PEERS)}")
-            if name in self.peers[:number]:
-                raise ValueError(f"peers: {name} is named twice")
+        _check_names("peers", self.peers, tuple(PEERS))
+        _check_names("guards", self.guards, GUARDS)
         if strange := sorted(set(self.peer_params) - set(self.peers)):
             raise ValueError(f"peer_params: {', '.join(strange)} is not among peers")
 
@@ -122,3 +120,11 @@ class EvaluationConfig:
         measures = ("residue", "fidelity", "clip_score")
         read += [(name, one) for name in measures if (one := getattr(self, name)) is not None]
         return [ScoreRead(f"evaluation.{field}", one.scorer, one.key) for field, one in read]
+
+
+def _check_names(field: str, given: tuple[str, ...], known: tuple[str, ...]) -> None:
+    for number, name in enumerate(given):
+        if name not in known:
+            raise ValueError(f"{field}: no {name!r}; there are {', '.join(known)}")
+        if name in given[:number]:
+            raise ValueError(f"{field}: {name} is named twice")

@@ -90,6 +90,72 @@ class EvaluatedImage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GuardedImage:
+    """One prompt of one guard in front of one adapter, and what was drawn of it.
+
+    A prompt that is allowed has the adapter's own image of the table of images, which the guard
+    leaves as it is; one that is rewritten or softened is drawn again.
+    """
+
+    guard: str
+    """Name of the guard."""
+    adapter: str
+    """What draws behind it: base or merged."""
+    pair_id: str
+    """Id of the prompt's pair, or of a prompt set's prompt."""
+    side: str
+    """Unsafe or safe, as of the image."""
+    concept: str
+    """Key of the concept; empty where a prompt set names none."""
+    category: str
+    """Category keys, joined by commas."""
+    seen: bool
+    """Whether experts were trained on the concept."""
+    prompt_set: str
+    """Release, or name of the prompt set."""
+    action: str
+    """Allow, block, rewrite or soften."""
+    reason: str
+    """Slug of the reason, without its detail."""
+    failed: bool
+    """The guard could not decide, so it blocks; counted apart from what it detects."""
+    score: float
+    """Higher is more unsafe; NaN if the guard failed."""
+    flagged: bool
+    """Whether a rule of the profile's flags fires on what was drawn; false for a blocked prompt."""
+    fidelity: float
+    """0 to 1: whether the image shows what its prompt asks; NaN: blocked, or not asked for."""
+    image: bytes
+    """Encoded image (PNG) of what was drawn again and is shown in the report, else empty."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GuardedMeasure:
+    """One number of a guard, or of none, in front of an adapter."""
+
+    guard: str
+    """Name of the guard; none: the adapter without a guard."""
+    adapter: str
+    """What draws behind it: base or merged."""
+    side: str
+    """Unsafe or safe prompts."""
+    subset: str
+    """Which prompts: all, seen or unseen of the release, or a prompt set."""
+    measure: str
+    """Block_rate, rewrite_rate, soften_rate, failed; ip_passed: of what was drawn; ip: blocked
+    prompts count as safe; refused: of safe prompts that the base model draws as asked, those that
+    are not."""
+    value: float
+    """A share, 0 to 1."""
+    low: float
+    """Lower end of the confidence interval."""
+    high: float
+    """Upper end of the confidence interval."""
+    n: int
+    """Prompts that it is over."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RejectedPrompt:
     """A refused prompt with the reason slug, without its text."""
 

@@ -39,6 +39,8 @@ from alignguard_train.evaluation.contenders import (
     timed,
 )
 from alignguard_train.evaluation.distributions import distributions_table
+from alignguard_train.evaluation.guarded import Bench, guard_revisions, measure_guards
+from alignguard_train.evaluation.guarded_measures import measure_guarded
 from alignguard_train.evaluation.judge import (
     AdaptableGenerator,
     alike_sampled,
@@ -47,7 +49,12 @@ from alignguard_train.evaluation.judge import (
     read_rows,
 )
 from alignguard_train.evaluation.prompt_sets import UNREAD, PromptSet, read_prompt_sets
-from alignguard_train.evaluation.records import EvaluatedImage, EvaluationRow, RejectedPrompt
+from alignguard_train.evaluation.records import (
+    EvaluatedImage,
+    EvaluationRow,
+    GuardedImage,
+    RejectedPrompt,
+)
 from alignguard_train.evaluation.report import data as report_data
 from alignguard_train.evaluation.report import page as report
 from alignguard_train.evaluation.report.data import picture_pairs, shows
@@ -63,6 +70,8 @@ FORMAT = 2
 PROMPTS = "evaluation prompts"
 TABLES = {"images": EvaluatedImage, "rejected": RejectedPrompt}
 """Records by shard; the other shards derive from these."""
+GUARD_TABLES = {"guarded": GuardedImage}
+"""The same, where the section names guards."""
 
 
 def spec(
@@ -94,10 +103,16 @@ def spec(
         ConfigError: thresholds were calibrated with another scorer version.
     """
     _check_scorers(scorers, config)
-    inputs = {**_prompts_read(data, config), **_files_read(adapters, config)}
+    inputs = {
+        **_prompts_read(data, config),
+        **_files_read(adapters, config),
+        **guard_revisions(data, config),
+    }
     settings = dataclasses.asdict(config)
     if not config.peers:
         del settings["peers"], settings["peer_params"]
+    if not config.guards:
+        del settings["guards"]
     return PartitionSpec(
         folder=data.partition(ROOM),
         room=ROOM,
@@ -113,7 +128,7 @@ def spec(
                 format=FORMAT,
                 judges_text=bool(config.prompt_sets),
                 engine=generator,
-                tables=TABLES,
+                tables={**TABLES, **(GUARD_TABLES if config.guards else {})},
             ),
         },
         inputs=inputs,
@@ -226,8 +241,18 @@ def evaluate_all(
             if images:
                 training = entrant.training_seconds
                 keep_seconds(work, own.prefix, own.name, seconds, images, training)
+        bench = Bench(
+            work=work,
+            generator=generator,
+            scorers=scorers,
+            config=config,
+            rows=rows,
+            shown=picture_pairs(rows),
+        )
+        by_name = {own.name: own for own in shards}
+        behind = measure_guards(data, bench, adapters, by_name) if config.guards else {}
         measured = f"{extractor.name} {extractor.version}" if extractor else ""
-        return _finish(data, work, shards, picture_pairs(rows), config, sets, measured)
+        return _finish(data, work, shards, picture_pairs(rows), config, sets, measured, behind)
 
 
 def shards_of(
@@ -293,6 +318,7 @@ def _finish(
     config: EvaluationConfig,
     sets: Sequence[PromptSet],
     extractor: str,
+    behind_guards: Mapping[str, pa.Table],
 ) -> Manifest:
     whole = pa.concat_tables([own.numbers() for own in shards]).combine_chunks()
     by_name = {own.name: own for own in shards}
@@ -325,6 +351,9 @@ def _finish(
     }
     if config.peers:
         tables["costs"] = costs(data, work, list(by_name))
+    if behind_guards:
+        tables |= behind_guards
+        tables["guards"] = measure_guarded(tables["guarded"], whole, config.confidence)
     times = {TIMINGS: timed(data, work, list(by_name))}
     spec = work.spec
     shown = report_data.gather(data, config=spec.config, models=spec.models, tables=tables)

@@ -9,8 +9,9 @@ from .files import GuardHeader, Threshold, read_guard, save_guard
 from .guarded_pipe import GuardedPipe, guarded
 from .latent_guard import LatentGuard
 from .protocol import Decision, Guard, Rewriter, tally
+from .reader import guard_file
 from .registry import load_guard
-from .room import guard_file, make_guard, spec
+from .room import make_guard, spec
 from .states import EncoderIdentity, FrozenEncoder, TextStates
 from .text_guard import TextGuard
 

@@ -15,21 +15,19 @@ from alignguard_data.storage.basis import basis
 from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.partition import PartitionSpec, open_partition
 from alignguard_data.storage.paths import DataRoot
-from alignguard_data.storage.places import cached_copy
 from alignguard_data.storage.shards import sha256_file
 from alignguard_data.storage.tally import Tally
 from alignguard_train.base import BaseModel
 from alignguard_train.guards.config import GuardsConfig, settings_of
+from alignguard_train.guards.reader import FILE, ROOM
 from alignguard_train.guards.records import GuardMeasure, GuardScore
 
 if TYPE_CHECKING:
     from alignguard_train.guards.files import GuardHeader
     from alignguard_train.guards.training import Measured
 
-ROOM = "guards"
 FORMAT = 3
 """Part of the fingerprint: raise it when a guard of equal inputs changes."""
-FILE = "guard.safetensors"
 TABLES = {"measures": GuardMeasure, "scores": GuardScore}
 PROBE = "eos-logistic"
 """The probe that every other guard is compared with."""
@@ -137,24 +135,6 @@ def make_guard(
             counts={**_counts(guard.header, measured), "training_seconds": round(seconds, 3)},
             tally=Tally(wanted=1, made=1, unit="guards"),
         )
-
-
-def guard_file(data: DataRoot, kind: str) -> Path:
-    """A guard's file, on this machine.
-
-    Args:
-        data: the data root.
-        kind: name of the guard.
-
-    Returns:
-        A local path; a guard in a bucket is copied to the cache first.
-
-    Raises:
-        InputMissing: the guard is not trained yet.
-    """
-    folder = data.partition(ROOM, kind)
-    file = manifests.require(folder).file(FILE)
-    return cached_copy(folder / file.name, file.bytes)
 
 
 def _counts(header: "GuardHeader", measured: "Measured") -> dict[str, Any]:

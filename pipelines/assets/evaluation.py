@@ -14,10 +14,12 @@ from pipelines.ui.results import evaluation_metadata
 
 def evaluation_asset(engines: Engines) -> dg.AssetsDefinition:
     """Build the asset for one profile."""
+    # An evaluation with guards follows them too.
+    deps = ["merged_adapter", *(["guards"] if engines.profile.evaluation.guards else [])]
 
     @dg.asset(
         key_prefix=engines.profile.name,
-        deps=[dg.AssetKey([engines.profile.name, "merged_adapter"])],
+        deps=[dg.AssetKey([engines.profile.name, name]) for name in deps],
         pool="base_model",
         op_tags=op_tags(engines.profile.ray, "evaluation"),
         group_name="alignment",

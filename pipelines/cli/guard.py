@@ -42,7 +42,8 @@ def train_command(
 
     Only what is missing or stale is made. After a kill, the next call goes on.
     """
-    from alignguard_train.guards.room import guard_file, make_guard
+    from alignguard_train.guards.reader import guard_file
+    from alignguard_train.guards.room import make_guard
 
     engines, console = _engines(), Output(stderr=as_json)
     files = {}
@@ -142,8 +143,8 @@ def _decision(
     engines: "Engines", name: str, prompt: str, blacklist: Sequence[str] | None
 ) -> dict[str, Any]:
     from alignguard_train.guards.latent_guard import LatentGuard
+    from alignguard_train.guards.reader import guard_file
     from alignguard_train.guards.registry import load_guard
-    from alignguard_train.guards.room import guard_file
 
     guard = load_guard(guard_file(engines.data, name), engines.base.pipe)
     if blacklist is not None and isinstance(guard, LatentGuard):

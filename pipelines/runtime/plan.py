@@ -64,19 +64,22 @@ def _reasons(engines: Engines, room: Room, due: dict[str, set[str]], key: str) -
         found = why(room.spec(engines, key))
     except InputMissing:
         return [FOLLOWS]
-    guards = set(map(guard_of, engines.profile.robustness.targets))
+    guards = {
+        "robustness": set(map(guard_of, engines.profile.robustness.targets)),
+        "evaluation": set(engines.profile.evaluation.guards),
+    }
     return found or ([FOLLOWS] if _follows(room, key, due, guards) else [])
 
 
-def _follows(room: Room, key: str, due: dict[str, set[str]], guards: set[str]) -> bool:
-    """Whether a partition follows one that is due; ``guards``: those under attack."""
+def _follows(room: Room, key: str, due: dict[str, set[str]], guards: dict[str, set[str]]) -> bool:
+    """Whether a partition follows one that is due; ``guards``: those that a room reads."""
     if room.partitioned_by == "concept":
         return any(key in keys for keys in due.values())
     after_training = (
         "merge", "personal", "hardening", "evaluation", "experts", "robustness", "reemergence",
     )  # fmt: skip
     if room.name in after_training:
-        if room.name == "robustness" and due.get("guards", set()) & guards:
+        if due.get("guards", set()) & guards.get(room.name, set()):
             return True
         return any(due.get(name) for name in ("release", "experts", "merge", "hardening"))
     if room.name == "guards":

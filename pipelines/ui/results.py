@@ -50,6 +50,29 @@ def results(folder: Place) -> dict[str, dg.MetadataValue]:
     }
 
 
+def guard_results(folder: Place) -> dict[str, dg.MetadataValue]:
+    """What each guard blocks and lets through: ``GUARD ADAPTER: block rate`` and its siblings.
+
+    Args:
+        folder: the evaluation's partition, with its tables ``guards`` and ``guard_times``.
+    """
+    rows = manifests.read(folder, "guards").to_pylist()
+    wanted = {
+        ("unsafe", "all", "block_rate"): "block rate",
+        ("unsafe", "all", "ip_passed"): "IP of what is drawn",
+        ("unsafe", "all", "ip"): "IP, blocked as safe",
+        ("safe", "all", "refused"): "safe prompts refused",
+    }
+    found = {
+        f"{row['guard']} + {row['adapter']}: {title}": float(row["value"])
+        for row in rows
+        if (title := wanted.get((row["side"], row["subset"], row["measure"])))
+    }
+    for row in manifests.read(folder, "guard_times").to_pylist():
+        found[f"{row['guard']}: median ms"] = row["latency_p50_ms"]
+    return {name: dg.MetadataValue.float(value) for name, value in found.items()}
+
+
 def evaluation_metadata(manifest: Manifest, folder: Place) -> dict[str, dg.MetadataValue]:
     """What the UI shows of an evaluation: results first, then report and plots, then ids.
 
@@ -64,6 +87,7 @@ def evaluation_metadata(manifest: Manifest, folder: Place) -> dict[str, dg.Metad
     }
     return {
         **results(folder),
+        **(guard_results(folder) if manifest.config.get("guards") else {}),
         "report": dg.MetadataValue.path(str(folder / manifest.file(REPORT).name)),
         **pictures(plots),
         **describe(manifest, folder),

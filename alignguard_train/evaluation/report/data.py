@@ -28,7 +28,9 @@ MAX_PAIRS = 16
 """Prompt pairs per grid."""
 
 TABLES = ("metrics", "paired", "distributions", "pictures")
-"""Evaluation tables of a report; also ``costs``, if peers were measured."""
+"""Evaluation tables of a report; also ``costs``, if peers were measured, and those of guards."""
+GUARD_TABLES = ("guards", "guard_times", "guarded_pictures")
+"""Where the section names guards."""
 
 FUNNEL_ROOMS = (
     ("prompts", "prompt pairs accepted"),
@@ -101,6 +103,12 @@ class ReportData:
     """This evaluation's part of the arena; None if the images were not given."""
     costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     """``seconds_per_image`` and ``training_seconds`` by adapter and peer."""
+    guards: Mapping[tuple[str, str, str, str, str], Interval] = field(default_factory=dict)
+    """By guard, adapter, side, subset and measure."""
+    guard_times: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """``latency_p50_ms``, ``latency_p95_ms`` and ``encoder_share`` by guard."""
+    guard_pictures: tuple[dict[str, Any], ...] = ()
+    """Rows of the report's pairs behind guards, with the images that were drawn again."""
 
     def get(self, adapter: str, side: str, metric: str, subset: str = "all") -> Interval | None:
         """One metric, or None if it was not measured."""
@@ -149,7 +157,22 @@ def gather(
         costs={row.pop("adapter"): row for row in tables["costs"].to_pylist()}
         if "costs" in tables
         else {},
+        **_guards(tables),
     )
+
+
+def _guards(tables: Mapping[str, pa.Table]) -> dict[str, Any]:
+    if "guards" not in tables:
+        return {}
+    names = ("guard", "adapter", "side", "subset", "measure")
+    return {
+        "guards": {
+            tuple(row[name] for name in names): _interval(row)
+            for row in tables["guards"].to_pylist()
+        },
+        "guard_times": {row.pop("guard"): row for row in tables["guard_times"].to_pylist()},
+        "guard_pictures": tuple(tables["guarded_pictures"].to_pylist()),
+    }
 
 
 def _arena(

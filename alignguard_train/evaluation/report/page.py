@@ -104,6 +104,7 @@ def html(data: ReportData, pictures: dict[str, bytes], *, reveal: bool) -> str:
             method=_method(data),
             plots={name.removesuffix(".png"): _uri(png) for name, png in pictures.items()},
             grids=[_grid(data, side, reveal) for side in ("unsafe", "safe")],
+            guard_grid=_guard_grid(data, reveal),
             columns=[label(BASE), "Expert", label(MERGED), label(ALL_SINGLE)],
         )
     )
@@ -147,7 +148,9 @@ def write_revealed(data: DataRoot) -> Path:
     """
     folder = data.partition("evaluation")
     manifest = manifests.require(folder)
-    wanted = (*report_data.TABLES, "costs") if manifest.config.get("peers") else report_data.TABLES
+    wanted = list(report_data.TABLES)
+    wanted += ["costs"] if manifest.config.get("peers") else []
+    wanted += report_data.GUARD_TABLES if manifest.config.get("guards") else []
     read = {name: manifests.read(folder, name) for name in wanted}
     read["images"] = manifests.read(folder, "images", columns=COLUMNS)
     found = report_data.gather(data, config=manifest.config, models=manifest.models, tables=read)
@@ -249,6 +252,29 @@ def _grid(data: ReportData, side: str, reveal: bool) -> dict[str, Any]:
         }
     ordered = sorted(rows.values(), key=lambda row: (not row["seen"], row["concept"]))
     return {"side": side, "rows": ordered}
+
+
+def _guard_grid(data: ReportData, reveal: bool) -> dict[str, Any]:
+    """Unsafe prompts behind each guard of the base model: what is drawn, or that it is blocked."""
+    guards = list(dict.fromkeys(row["guard"] for row in data.guard_pictures))
+    base = {p["pair_id"]: p for p in data.pictures if (p["side"], p["adapter"]) == ("unsafe", BASE)}
+    rows: dict[str, dict[str, Any]] = {}
+    for one in data.guard_pictures:
+        if (one["side"], one["adapter"]) != ("unsafe", BASE) or one["pair_id"] not in base:
+            continue
+        row = rows.setdefault(
+            one["pair_id"],
+            {"concept": one["concept"], "seen": one["seen"], "cells": [{}] * len(guards)},
+        )
+        picture = one if one["image"] else base[one["pair_id"]]
+        drawn = one["action"] != "block"
+        row["cells"][guards.index(one["guard"])] = {
+            "action": one["action"],
+            "uri": _uri(encode_png(_thumbnail(picture, reveal))) if drawn else "",
+            "blurred": picture["flagged"] and not reveal,
+        }
+    ordered = sorted(rows.values(), key=lambda row: (not row["seen"], row["concept"]))
+    return {"guards": guards, "rows": ordered}
 
 
 def _column(adapter: str) -> int:

@@ -87,6 +87,8 @@ def write_summary(data: DataRoot, *, seconds: Mapping[str, float], adapter: Plac
     if len(measured) > len(names):
         shown = [name for name in measured if name in (BASE, MERGED) or name not in names]
         summary["peers"] = _peers(folder, metrics, shown)
+    if manifest.config.get("guards"):
+        summary["guards"] = _guards(folder)
     path = data.base / "evaluation" / SUMMARY
     write_bytes(path, (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode())
     return path
@@ -179,6 +181,18 @@ def _peers(folder: Place, metrics: Metrics, names: list[str]) -> dict[str, Any]:
         }
         for name in names
     }
+
+
+def _guards(folder: Place) -> dict[str, Any]:
+    """By guard and adapter, side, subset and measure; and the guards' milliseconds."""
+    found: dict[str, Any] = {}
+    for row in manifests.read(folder, "guards").to_pylist():
+        place = found.setdefault(row["guard"], {}).setdefault(row["adapter"], {})
+        place = place.setdefault(row["side"], {}).setdefault(row["subset"], {})
+        place[row["measure"]] = {name: row[name] for name in ("value", "low", "high", "n")}
+    for row in manifests.read(folder, "guard_times").to_pylist():
+        found[row.pop("guard")]["times"] = row
+    return found
 
 
 def _sides(metrics: Metrics, adapter: str) -> dict[str, Numbers]:

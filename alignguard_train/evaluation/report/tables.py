@@ -25,6 +25,7 @@ def tables(data: ReportData) -> list[ReportTable]:
     """Every table that has data, in the report's order."""
     made = [_headline(data), *_differences(data), _matrix(data), _kept(data), _peers(data)]
     made += [_prompt_set(data, name) for name in data.prompt_sets]
+    made += _guards(data)
     return [table for table in made if table.rows and len(table.columns) > 1]
 
 
@@ -231,3 +232,70 @@ def _prompt_set(data: ReportData, name: str) -> ReportTable:
     found = data.get(BASE, side, "ip", here)
     note = f"{what} n = {found.n}." if found else what
     return _table(data, f"set-{name}", f"Prompt set {name}", note, columns)
+
+
+GuardColumn = tuple[str, str, str, str]
+"""Title, side, subset and measure."""
+_GUARDED: tuple[GuardColumn, ...] = (
+    ("Blocked, unsafe prompts", "unsafe", "all", "block_rate"),
+    ("Drawn otherwise, unsafe", "unsafe", "all", "rewrite_rate"),
+    ("Softened, unsafe", "unsafe", "all", "soften_rate"),
+    ("Guard failed, unsafe", "unsafe", "all", "failed"),
+    ("IP of what is drawn", "unsafe", "all", "ip_passed"),
+    ("IP, blocked as safe", "unsafe", "all", "ip"),
+    ("… seen concepts", "unsafe", "seen", "ip"),
+    ("… unseen concepts", "unsafe", "unseen", "ip"),
+    ("Blocked, safe prompts", "safe", "all", "block_rate"),
+    ("Refused, safe prompts", "safe", "all", "refused"),
+)
+
+
+def _guards(data: ReportData) -> list[ReportTable]:
+    """The guarded generator, and how long a guard takes; none without guards."""
+    rows = list(dict.fromkeys(key[:2] for key in data.guards))
+    shown = [c for c in _GUARDED if any(_varies(data, row, c) for row in rows)]
+
+    def cells(row: tuple[str, str]) -> tuple[str, ...]:
+        found = (data.guards.get((*row, side, subset, m)) for _, side, subset, m in shown)
+        return tuple(f"{percent(one)} n = {one.n}" if one else DASH for one in found)
+
+    matrix = ReportTable(
+        key="guards",
+        title="Guards: with and without, in front of the base model and of the merged adapter",
+        note="A blocked prompt is not drawn; IP of what is drawn leaves it out, IP with blocked as "
+        "safe counts it as safe. A failed guard blocks, and is in its own column. Refused: of the "
+        "safe prompts that the base model draws as asked, those that are not. Columns of zeros "
+        "are left out.",
+        columns=("Guard + what draws", *(c[0] for c in shown)),
+        rows=tuple(
+            (f"{guard} + {label(adapter)}", cells((guard, adapter))) for guard, adapter in rows
+        ),
+    )
+    times = ReportTable(
+        key="guard-times",
+        title="Milliseconds of a guard's decision on one prompt",
+        note="Text encoding included; the encoder's share is of the median. As it went in this "
+        "run: other work of the machine changes it.",
+        columns=("Guard", "Median", "95th percentile", "Encoder's share", "n"),
+        rows=tuple(
+            (
+                name,
+                (
+                    f"{own['latency_p50_ms']:.2f}",
+                    f"{own['latency_p95_ms']:.2f}",
+                    share(own["encoder_share"]),
+                    f"{own['n']}",
+                ),
+            )
+            for name, own in data.guard_times.items()
+        ),
+    )
+    return [matrix, times]
+
+
+def _varies(data: ReportData, row: tuple[str, str], column: GuardColumn) -> bool:
+    """Whether the column says something of this row: rates of actions may all be 0."""
+    _, side, subset, measure = column
+    found = data.guards.get((*row, side, subset, measure))
+    always = measure in ("ip", "ip_passed", "block_rate")
+    return found is not None and (always or found.value > 0)

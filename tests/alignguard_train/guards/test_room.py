@@ -14,8 +14,9 @@ from alignguard_train.base import BaseModel
 from alignguard_train.guards import training
 from alignguard_train.guards.config import BenignSet, GuardsConfig
 from alignguard_train.guards.files import read_guard
+from alignguard_train.guards.reader import guard_file
 from alignguard_train.guards.registry import load_guard
-from alignguard_train.guards.room import guard_file, make_guard, spec
+from alignguard_train.guards.room import make_guard, spec
 from alignguard_train.guards.source import COLUMNS, EVALUATION_COLUMNS
 from benchmarks.tiny.diffusion import tiny_pipe, tiny_xl
 from tests.alignguard_train.guards.release import (
