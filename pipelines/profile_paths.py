@@ -6,12 +6,13 @@ id. In an engine's ``params`` the names below are paths, and all values that beg
 or `~/`. The working directory never matters.
 """
 
-import importlib.util
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from alignguard_data.engines.model_source import resolve_model
 
 _EACH = "*"
 
@@ -26,7 +27,12 @@ FILES = (
 )
 """Fields that hold a path."""
 
-MODELS = (("base_model", "model"), ("base_model", "vae"))
+MODELS = (
+    ("base_model", "model"),
+    ("base_model", "vae"),
+    ("guards", "params", "rewriter", "model"),
+    ("guards", "params", "guardt2i", "similarity"),
+)
 """Fields that hold a folder or a hub id."""
 
 ENGINES = (
@@ -77,21 +83,6 @@ def placed(path: Any, folder: Path) -> Any:
     if path.startswith("package:"):
         return resolve_model(path)
     return os.path.abspath(folder / os.path.expanduser(path))
-
-
-def resolve_model(model: str) -> str:
-    """A local folder for ``package:<package>/<path>``; other values unchanged."""
-    if not model.startswith("package:"):
-        return model
-    package, _, inside = model.removeprefix("package:").partition("/")
-    try:
-        # Found without importing: a package may print, or fail to import.
-        spec = importlib.util.find_spec(package)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"{model} is not an installed package ({error})") from error
-    if spec is None or not spec.submodule_search_locations:
-        raise ValueError(f"{model} is not an installed package")
-    return str(Path(next(iter(spec.submodule_search_locations))) / inside)
 
 
 def spelt_as_path(text: str) -> bool:

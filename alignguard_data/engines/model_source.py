@@ -1,5 +1,6 @@
 """Where a model comes from: a local folder, a file that packs one, or a hub id and its revision."""
 
+import importlib.util
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -79,3 +80,28 @@ class ModelSource:
         """Keyword arguments of ``from_pretrained``."""
         revision = {} if self.is_local else {"revision": self.commit}
         return {"pretrained_model_name_or_path": self.place, **revision}
+
+
+def resolve_model(model: str) -> str:
+    """The place of a model that an installed package holds.
+
+    Args:
+        model: ``package:<package>/<path>``, or another name.
+
+    Returns:
+        A local path; other names unchanged.
+
+    Raises:
+        ValueError: the package is not installed.
+    """
+    if not model.startswith("package:"):
+        return model
+    package, _, inside = model.removeprefix("package:").partition("/")
+    try:
+        # Found without importing: a package may print, or fail to import.
+        spec = importlib.util.find_spec(package)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{model} is not an installed package ({error})") from error
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError(f"{model} is not an installed package")
+    return str(Path(next(iter(spec.submodule_search_locations))) / inside)

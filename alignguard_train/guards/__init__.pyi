@@ -1,16 +1,20 @@
 from .config import (
     BenignSet,
     GuardsConfig,
+    GuardT2ISettings,
     LatentGuardSettings,
     LogisticSettings,
+    RewriterSettings,
     SafeGuiderSettings,
 )
 from .files import GuardHeader, Threshold, read_guard, save_guard
 from .guarded_pipe import GuardedPipe, guarded
+from .guardt2i import GuardT2I
 from .latent_guard import LatentGuard
 from .protocol import Decision, Guard, Rewriter, tally
 from .reader import guard_file
 from .registry import load_guard
+from .rewriter import LanguageRewriter, RewriterGuard, Rewriting
 from .room import make_guard, spec
 from .states import EncoderIdentity, FrozenEncoder, TextStates
 from .text_guard import TextGuard
@@ -22,12 +26,18 @@ __all__ = [
     "FrozenEncoder",
     "Guard",
     "GuardHeader",
+    "GuardT2I",
+    "GuardT2ISettings",
     "GuardedPipe",
     "GuardsConfig",
+    "LanguageRewriter",
     "LatentGuard",
     "LatentGuardSettings",
     "LogisticSettings",
     "Rewriter",
+    "RewriterGuard",
+    "RewriterSettings",
+    "Rewriting",
     "SafeGuiderSettings",
     "TextGuard",
     "TextStates",

@@ -7,8 +7,16 @@ import numpy as np
 
 from alignguard_data.contracts.records import Concept
 from alignguard_train.guards.config import GuardsConfig
+from alignguard_train.guards.guardt2i.guard import GuardT2I
 from alignguard_train.guards.latent_guard import LatentGuard
-from alignguard_train.guards.measures import Scored, auc_difference, measured, over_refusal
+from alignguard_train.guards.measures import (
+    MEASURES,
+    Floats,
+    Scored,
+    auc_difference,
+    measured,
+    over_refusal,
+)
 from alignguard_train.guards.records import GuardMeasure, GuardPrompt, GuardScore
 from alignguard_train.guards.splits import Parts, text_id
 from alignguard_train.guards.states import FrozenEncoder
@@ -19,6 +27,8 @@ SHIPPED, UNSEEN = "shipped", "unseen"
 """Blacklists: the file's own; the held-out concepts, as the paper measures unseen concepts."""
 UNSAFE = ("explicit", "synonym", "adversarial")
 BENIGN = ("twin", "plain", "harmless")
+PART = "part: "
+"""Before the name of a part of a score, instead of a blacklist."""
 NOT_LISTED = "unseen explicit, not on the list"
 
 
@@ -26,11 +36,12 @@ NOT_LISTED = "unseen explicit, not on the list"
 class Bench:
     """Test prompts, the unsafe ones in other words too, and benign calibration prompts.
 
-    ``names``: concept key to the text that names it.
+    ``names``: concept key to the text that names it; ``terms``: to all of them.
     """
 
     prompts: tuple[GuardPrompt, ...]
     names: Mapping[str, str]
+    terms: Mapping[str, Sequence[str]]
 
 
 def bench_of(
@@ -55,7 +66,11 @@ def bench_of(
             encoder, tests, concepts, tokens=config.adversarial, seed=config.seed
         )
         found += replaced(tests, words, "adversarial")
-    return Bench(prompts=tuple(found), names={one.key: one.name for one in concepts})
+    return Bench(
+        prompts=tuple(found),
+        names={one.key: one.name for one in concepts},
+        terms={one.key: one.terms for one in concepts},
+    )
 
 
 def score_bench(guard: TextGuard, bench: Bench) -> list[GuardScore]:
@@ -66,14 +81,57 @@ def score_bench(guard: TextGuard, bench: Bench) -> list[GuardScore]:
         bench: the prompts.
 
     Returns:
-        A row for each prompt and blacklist; only Latent Guard has a second one.
+        A row for each prompt and blacklist; Latent Guard and GuardT2I have a second one, and
+        GuardT2I one for each part of its score.
     """
+    if isinstance(guard, GuardT2I):
+        return _scored_parts(guard, bench)
     rows = _scored(guard, bench.prompts, SHIPPED)
     unseen = sorted({one.concept for one in bench.prompts if not one.seen})
     if isinstance(guard, LatentGuard) and unseen:
         other = guard.with_blacklist({key: bench.names[key] for key in unseen})
         rows += _scored(other, [one for one in bench.prompts if one.part == "test"], UNSEEN)
     return rows
+
+
+def _scored_parts(guard: GuardT2I, bench: Bench) -> list[GuardScore]:
+    """GuardT2I's rows, decoded once."""
+    reading = guard.read([one.text for one in bench.prompts])
+    rows = _rows(guard, bench.prompts, guard.scores_of(reading), SHIPPED)
+    unseen = sorted({one.concept for one in bench.prompts if not one.seen})
+    if unseen:
+        other = guard.with_blacklist({key: bench.terms[key] for key in unseen})
+        rows += _rows(guard, bench.prompts, other.scores_of(reading), UNSEEN)
+    for name, scores in guard.parts(reading).items():
+        rows += _rows(guard, bench.prompts, scores, PART + name)
+    return rows
+
+
+def reconstruction(guard: GuardT2I, bench: Bench) -> list[GuardMeasure]:
+    """Share of tokens that are decoded rightly of benign test prompts, with a bootstrap over them.
+
+    Args:
+        guard: trained.
+        bench: the prompts.
+
+    Returns:
+        A row for each benign set; below 0.9 no area of this guard means much.
+    """
+    found = []
+    for variant in BENIGN:
+        own = [one.text for one in bench.prompts if (one.part, one.variant) == ("test", variant)]
+        if own:
+            right = guard.read(own).accuracy
+            drawn = np.random.default_rng(0).integers(len(own), size=(1000, len(own)))
+            low, high = np.percentile(right[drawn].mean(axis=1), [2.5, 97.5])
+            found.append(
+                GuardMeasure(
+                    guard=guard.name, split=f"benign {variant}", measure="reconstruction",
+                    value=float(right.mean()), low=float(low), high=float(high),
+                    unsafe=0, benign=len(own), note="",
+                )
+            )  # fmt: skip
+    return found
 
 
 def measure_bench(
@@ -108,6 +166,13 @@ def measure_bench(
             probe = split_of(logistic, variant, seen, SHIPPED)
             if probe is not None:
                 found.append(auc_difference(guard, split, scored, probe, config))
+        for part in (name for name in lists if name.startswith(PART)):
+            for seen in (True, False):
+                split = f"{'seen' if seen else 'unseen'} {variant}, {part.removeprefix(PART)} only"
+                scored = split_of(rows, variant, seen, part)
+                if scored is not None:
+                    by_itself = measured(guard, split, scored, threshold, config)
+                    found += [one for one in by_itself if one.measure in MEASURES]
     unlisted = split_of(rows, "explicit", False, SHIPPED) if UNSEEN in lists else None
     if unlisted is not None:
         found += measured(guard, NOT_LISTED, unlisted, threshold, config)
@@ -150,7 +215,12 @@ def _benign_test(row: GuardScore, variant: str) -> bool:
 
 
 def _scored(guard: TextGuard, prompts: Sequence[GuardPrompt], blacklist: str) -> list[GuardScore]:
-    scores = guard.score([one.text for one in prompts])
+    return _rows(guard, prompts, guard.score([one.text for one in prompts]), blacklist)
+
+
+def _rows(
+    guard: TextGuard, prompts: Sequence[GuardPrompt], scores: Floats, blacklist: str
+) -> list[GuardScore]:
     return [
         GuardScore(
             guard=guard.name,

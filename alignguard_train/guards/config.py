@@ -122,11 +122,120 @@ class LatentGuardSettings:
             raise ValueError(f"batch_size must be 2 or more concepts, got {self.batch_size}")
 
 
-Settings = LogisticSettings | SafeGuiderSettings | LatentGuardSettings
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RewriterSettings:
+    """A language model that writes the safe twin of a flagged prompt.
+
+    Attributes:
+        model: a chat model that gets a LoRA: a folder, a GGUF file or a hub id; empty: a small
+            model from random weights, in the guarded model's own vocabulary.
+        revision: commit of a hub id.
+        rank: of the LoRA.
+        layers: of the small model.
+        width: of its states.
+        heads: of its attention.
+        start_steps: in which a small model first learns to leave strange words out of benign texts.
+        steps: on the release's pairs.
+        batch_size: pairs a step.
+        learning_rate: of AdamW at its highest.
+        loss: ``plain``; ``rejection`` leaves out replies that the scorer finds unsafe; ``star_dss``
+            weighs each chunk of a reply by how safe the reply is up to there, and stays with the
+            start model for the rest.
+        scorer: of replies in training: ``terms`` of the taxonomy, or the logistic ``probe``.
+        chunk_words: words after which a reply is scored again.
+        kl_weight: of the divergence from the start model.
+        candidates: replies to a flagged prompt, of which the best that passes is taken.
+        temperature: of all replies but the first.
+        longest: most tokens of a reply.
+    """
+
+    model: str = ""
+    revision: str | None = None
+    rank: int = 16
+    layers: int = 2
+    width: int = 96
+    heads: int = 4
+    start_steps: int = 600
+    steps: int = 900
+    batch_size: int = 32
+    learning_rate: float = 3e-3
+    loss: Literal["plain", "rejection", "star_dss"] = "star_dss"
+    scorer: Literal["terms", "probe"] = "terms"
+    chunk_words: int = 5
+    kl_weight: float = 0.5
+    candidates: int = 8
+    temperature: float = 0.7
+    longest: int = 75
+
+    def __post_init__(self) -> None:
+        positive = ("rank", "layers", "width", "heads", "steps", "batch_size", "learning_rate")
+        for name in (*positive, "chunk_words", "candidates", "longest"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("start_steps", "kl_weight", "temperature"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.width % (2 * self.heads):
+            raise ValueError(
+                f"width must be a multiple of twice heads {self.heads}, got {self.width}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GuardT2ISettings:
+    """GuardT2I's decoder, far smaller than the published one, and its score.
+
+    Attributes:
+        layers: of the decoder.
+        width: of its states.
+        heads: of its attention.
+        condition: ``tokens``: it attends to all states of the prompt; ``eos``: to the end-of-text
+            state only, as published.
+        steps: of the optimiser.
+        batch_size: prompts a step.
+        learning_rate: of AdamW at its highest.
+        score: ``combined``: similarity and words; ``nll``: how unlikely the typed text is given its
+            embedding, in one pass without decoding.
+        verbalizer_weight: of the words, in the combined score.
+        similarity: a sentence model that compares the decoded and the typed text: a folder, an
+            archive or a hub id; empty: the overlap of their words.
+        revision: commit of a hub id.
+    """
+
+    layers: int = 4
+    width: int = 256
+    heads: int = 4
+    condition: Literal["tokens", "eos"] = "tokens"
+    steps: int = 4000
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    score: Literal["combined", "nll"] = "combined"
+    verbalizer_weight: float = 0.6
+    similarity: str = ""
+    revision: str | None = None
+
+    def __post_init__(self) -> None:
+        positive = ("layers", "width", "heads", "steps", "batch_size", "learning_rate")
+        for name in (*positive, "verbalizer_weight"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.width % self.heads:
+            raise ValueError(f"width must be a multiple of heads {self.heads}, got {self.width}")
+
+
+Settings = (
+    LogisticSettings
+    | SafeGuiderSettings
+    | LatentGuardSettings
+    | GuardT2ISettings
+    | RewriterSettings
+)
 _SETTINGS: Mapping[str, type[Settings]] = {
     "eos-logistic": LogisticSettings,
     "safeguider": SafeGuiderSettings,
     "latent-guard": LatentGuardSettings,
+    "guardt2i": GuardT2ISettings,
+    "rewriter": RewriterSettings,
 }
 GUARDS = tuple(_SETTINGS)
 """Every guard that is trained, in the order in which they are made."""
@@ -216,7 +325,7 @@ def guard_steps(config: GuardsConfig, guard: str) -> int:
         guard: its name.
 
     Returns:
-        Epochs of SafeGuider's MLP, steps of Latent Guard, else 1.
+        Epochs of SafeGuider's MLP, 1 for the logistic probe, steps of the others.
 
     Raises:
         ValueError: there is no such guard.
@@ -224,4 +333,6 @@ def guard_steps(config: GuardsConfig, guard: str) -> int:
     settings = settings_of(guard, config.params.get(guard, {}))
     if isinstance(settings, LogisticSettings):
         return 1
+    if isinstance(settings, RewriterSettings):
+        return settings.steps + (0 if settings.model else settings.start_steps)
     return settings.epochs if isinstance(settings, SafeGuiderSettings) else settings.steps

@@ -40,7 +40,8 @@ class GuardScore:
     seen: bool
     """Whether guards were trained on the concept."""
     blacklist: str
-    """Shipped: the file's own; unseen: the held-out concepts, given without training."""
+    """Shipped: the file's own; unseen: the held-out concepts, given without training; part: and a
+    name: that part of the score by itself."""
     unsafe: bool
     """Whether the prompt asks for a concept."""
     score: float
@@ -56,7 +57,9 @@ class GuardMeasure:
     split: str
     """Which prompts: seen or unseen concepts and the variant, or a benign set."""
     measure: str
-    """Auc, tpr_at_1, tpr_at_5, fpr_at_tpr95; tpr and fpr at the file's threshold."""
+    """Auc, tpr_at_1, tpr_at_5, fpr_at_tpr95; tpr and fpr at the file's threshold; of a rewriter
+    rewritten, no_answer, concept_removed, retention, flagged_by_safeguider, unchanged; of GuardT2I
+    reconstruction."""
     value: float
     """The number; NaN if it may not be quoted."""
     low: float

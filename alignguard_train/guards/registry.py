@@ -1,59 +1,38 @@
 """Every trained guard: how it is fitted, and how its file becomes a guard again."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from alignguard_data.contracts.errors import IntegrityError
+from alignguard_data.contracts.errors import EngineError, IntegrityError
 from alignguard_data.contracts.protocols import Progress
 from alignguard_data.engines.diffusion.conditions import Pipe
+from alignguard_data.importing.coprov2.pairs import WRITER
 from alignguard_train.guards.config import (
+    GuardT2ISettings,
     LatentGuardSettings,
     LogisticSettings,
+    RewriterSettings,
     SafeGuiderSettings,
     Settings,
     settings_of,
 )
 from alignguard_train.guards.contrastive import ConceptPairs, train_layer
 from alignguard_train.guards.files import GuardHeader, check_encoder, read_guard
+from alignguard_train.guards.guardt2i.fitting import fit_guardt2i, guardt2i_guard
+from alignguard_train.guards.imported import NO_CONCEPTS
 from alignguard_train.guards.latent_guard import LatentGuard, MappingLayer
 from alignguard_train.guards.probes import LogisticHead, fit_logistic, fit_mlp, mlp_head
-from alignguard_train.guards.records import GuardPrompt
+from alignguard_train.guards.rewriter.fitting import fit_rewriter, rewriter_guard
 from alignguard_train.guards.safeguider import SafeGuider
 from alignguard_train.guards.splits import share_of
-from alignguard_train.guards.states import FrozenEncoder, TextStates
+from alignguard_train.guards.states import FrozenEncoder
 from alignguard_train.guards.text_guard import TextGuard
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainingSet:
-    """What guards learn from.
-
-    Attributes:
-        prompts: of the part ``train``.
-        states: theirs, row by row.
-        names: concept key to the text that names it, of every concept of the prompts.
-        encoder: the frozen encoder.
-    """
-
-    prompts: Sequence[GuardPrompt]
-    states: TextStates
-    names: Mapping[str, str]
-    encoder: FrozenEncoder
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fitted:
-    """A trained guard before its calibration: tensors, and settings for the header."""
-
-    tensors: Mapping[str, Tensor]
-    settings: Mapping[str, Any]
+from alignguard_train.guards.training_set import Fitted, TrainingSet
 
 
 def fit(
@@ -73,6 +52,10 @@ def fit(
     Raises:
         EngineError: the prompts do not suffice, or a loss is not finite.
     """
+    if isinstance(settings, GuardT2ISettings):
+        return fit_guardt2i(settings, training, seed=seed, progress=progress)
+    if isinstance(settings, RewriterSettings):
+        return fit_rewriter(settings, training, seed=seed, progress=progress)
     own = dataclasses.asdict(settings)
     unsafe = np.array([one.unsafe for one in training.prompts])
     if isinstance(settings, LogisticSettings):
@@ -83,13 +66,15 @@ def fit(
     if isinstance(settings, SafeGuiderSettings):
         found = fit_mlp(training.states.eos, unsafe, settings, seed=seed, progress=progress)
         return Fitted(tensors=found, settings={"settings": own})
+    if all(key.endswith(f".{WRITER}") for key in training.concepts):
+        raise EngineError(NO_CONCEPTS)
     layer = train_layer(_pairs(training), settings, seed=seed, progress=progress)
     return Fitted(
         tensors={name: x.detach() for name, x in layer.state_dict().items()},
         settings={
             "settings": own,
-            "blacklist": {key: training.names[key] for key in _concepts(training)},
-            "trained_on": _concepts(training),
+            "blacklist": {key: training.names[key] for key in training.concepts},
+            "trained_on": training.concepts,
             "references": _references(training, settings, seed),
         },
     )
@@ -125,6 +110,10 @@ def build(header: GuardHeader, tensors: Mapping[str, Tensor], encoder: FrozenEnc
             return TextGuard(header, encoder, head)
         if isinstance(settings, SafeGuiderSettings):
             return SafeGuider(header, encoder, mlp_head(tensors, settings), settings)
+        if isinstance(settings, GuardT2ISettings):
+            return guardt2i_guard(header, tensors, encoder, settings)
+        if isinstance(settings, RewriterSettings):
+            return rewriter_guard(header, tensors, encoder, settings)
         layer = MappingLayer(header.encoder.width, settings)
         layer.load_state_dict(dict(tensors))
         return LatentGuard(
@@ -157,13 +146,9 @@ def load_guard(path: Path, pipe: Pipe) -> TextGuard:
     return build(header, tensors, FrozenEncoder.of(pipe))
 
 
-def _concepts(training: TrainingSet) -> list[str]:
-    return sorted({one.concept for one in training.prompts if one.unsafe})
-
-
 def _pairs(training: TrainingSet) -> ConceptPairs:
     """The unsafe prompts with their twins; NaN where a pair has no twin to learn from."""
-    keys = _concepts(training)
+    keys = training.concepts
     unsafe = [i for i, one in enumerate(training.prompts) if one.unsafe]
     twin_of = {
         one.pair_id: i for i, one in enumerate(training.prompts) if one.pair_id and not one.unsafe

@@ -18,7 +18,13 @@ from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.shards import sha256_file
 from alignguard_data.storage.tally import Tally
 from alignguard_train.base import BaseModel
-from alignguard_train.guards.config import GuardsConfig, settings_of
+from alignguard_train.guards.config import (
+    GuardsConfig,
+    GuardT2ISettings,
+    RewriterSettings,
+    Settings,
+    settings_of,
+)
 from alignguard_train.guards.reader import FILE, ROOM
 from alignguard_train.guards.records import GuardMeasure, GuardScore
 
@@ -26,11 +32,13 @@ if TYPE_CHECKING:
     from alignguard_train.guards.files import GuardHeader
     from alignguard_train.guards.training import Measured
 
-FORMAT = 3
+FORMAT = 4
 """Part of the fingerprint: raise it when a guard of equal inputs changes."""
 TABLES = {"measures": GuardMeasure, "scores": GuardScore}
 PROBE = "eos-logistic"
 """The probe that every other guard is compared with."""
+JUDGE = "safeguider"
+"""The guard that judges a rewriter's texts, of which it chose none."""
 
 
 def spec(
@@ -60,6 +68,9 @@ def spec(
     own: dict[str, Any] = dataclasses.asdict(config)
     for name in ("train", "benign", "params"):
         own.pop(name)
+    settings = settings_of(kind, config.params.get(kind, {}))
+    # A model is named by its identity, not by its place on this machine.
+    named = _own_model(settings)
     return PartitionSpec(
         folder=data.partition(ROOM, kind),
         room=ROOM,
@@ -67,15 +78,28 @@ def spec(
         config={
             **own,
             **basis(ROOM, format=FORMAT, judges_text=True, engine=base, tables=TABLES),
-            "settings": dataclasses.asdict(settings_of(kind, config.params.get(kind, {}))),
+            "settings": {**dataclasses.asdict(settings), **named},
             "concepts": _digest(concepts),
         },
         inputs={
             "release": release.content_id,
             **{f"{one.kind} {one.name}": _file_digest(one.path) for one in config.benign},
         },
-        models=base.models,
+        models={**base.models, **_own_model(settings)},
     )
+
+
+def _own_model(settings: Settings) -> dict[str, str]:
+    """The chat model of a rewriter, or the sentence model of GuardT2I, by name and revision."""
+    if isinstance(settings, RewriterSettings) and settings.model:
+        from alignguard_train.guards.rewriter.model import identity_of
+
+        return {"model": identity_of(settings)}
+    if isinstance(settings, GuardT2ISettings) and settings.similarity:
+        from alignguard_train.guards.guardt2i.fitting import similarity_of
+
+        return {"similarity": similarity_of(settings).version}
+    return {}
 
 
 def make_guard(
@@ -124,7 +148,9 @@ def make_guard(
         guard = train_guard(kind, *shared, work.partial / FILE, progress)
         seconds = time.perf_counter() - started
         probe = None if kind == PROBE else train_guard(PROBE, *shared, work.partial / "probe")
-        measured = measure_guard(guard, parts, concepts, config, probe)
+        judged = kind == "rewriter"
+        other = train_guard(JUDGE, *shared, work.partial / "judge") if judged else None
+        measured = measure_guard(guard, parts, concepts, config, probe, other)
         return work.finish(
             tables={
                 "measures": to_table(GuardMeasure, measured.measures),

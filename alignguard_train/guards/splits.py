@@ -103,6 +103,7 @@ def divide(
     concepts: Sequence[Concept],
     validation_share: float,
     seed: int,
+    tests: Sequence[GuardPrompt] = (),
 ) -> Parts:
     """Divide a release's pairs and benign captions.
 
@@ -118,13 +119,15 @@ def divide(
         concepts: of the taxonomy, with their terms.
         validation_share: share of the train pairs' groups whose twins calibrate.
         seed: of the division.
+        tests: further test prompts, without twins.
 
     Returns:
         Prompts, each text in one part only, and the number dropped for each reason.
     """
     known = {concept.key: concept for concept in concepts}
     dropped: Counter[str] = Counter()
-    tests = [
+    all_tests = [
+        *tests,
         *_of_pairs(seen, lambda _: "test", known, dropped, seen=True),
         *_of_pairs(unseen, lambda _: "test", known, dropped, seen=False),
         *_captions(harmless, lambda _: "test", "harmless"),
@@ -146,7 +149,7 @@ def divide(
         *_captions(plain, part_of_caption, "plain"),
         *_of_pairs(allowed, part_of_pair, known, dropped, seen=True),
     ]
-    prompts = _each_text_in_one_part([*tests, *rest], dropped)
+    prompts = _each_text_in_one_part([*all_tests, *rest], dropped)
     return Parts(prompts=tuple(prompts), dropped={k: n for k, n in dropped.items() if n})
 
 

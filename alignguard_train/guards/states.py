@@ -153,6 +153,11 @@ class FrozenEncoder:
             raise EngineError(f"a {type(pipe).__name__} has no tokenizer and text_encoder to read")
         return cls(*pair)
 
+    @property
+    def tokenizer(self) -> Any:
+        """The encoder's tokenizer."""
+        return self._tokenizer
+
     @torch.no_grad()
     def states(self, prompts: Sequence[str]) -> TextStates:
         """States of prompts; longer ones are cut as the pipe cuts them, which is said once."""

@@ -12,17 +12,21 @@ from alignguard_data.contracts.errors import ConfigError, EngineError
 from alignguard_data.contracts.protocols import Progress
 from alignguard_data.contracts.records import Concept
 from alignguard_data.storage.places import Place
-from alignguard_train.guards.bench import bench_of, measure_bench, score_bench
+from alignguard_train.guards.bench import bench_of, measure_bench, reconstruction, score_bench
 from alignguard_train.guards.calibration import calibrated, may_quote
 from alignguard_train.guards.config import GuardsConfig, settings_of
 from alignguard_train.guards.files import GuardHeader, Threshold, read_guard, save_guard
+from alignguard_train.guards.guardt2i.guard import GuardT2I
 from alignguard_train.guards.measures import latency
 from alignguard_train.guards.records import GuardMeasure, GuardScore
-from alignguard_train.guards.registry import TrainingSet, build, fit
+from alignguard_train.guards.registry import build, fit
+from alignguard_train.guards.rewriter.guard import RewriterGuard
+from alignguard_train.guards.rewriter.measures import rewrite_measures
 from alignguard_train.guards.source import benign_captions, release_pairs, reserved_pairs
 from alignguard_train.guards.splits import Parts, divide
 from alignguard_train.guards.states import FrozenEncoder
 from alignguard_train.guards.text_guard import TextGuard
+from alignguard_train.guards.training_set import TrainingSet
 
 TIMED = 50
 _UNSET = Threshold(
@@ -143,6 +147,7 @@ def train_guard(
         states=encoder.states([one.text for one in prompts]),
         names={one.key: one.name for one in concepts},
         encoder=encoder,
+        terms={one.key: one.terms for one in concepts},
     )
     settings = settings_of(kind, config.params.get(kind, {}))
     fitted = fit(settings, training, seed=config.seed, progress=progress)
@@ -150,7 +155,7 @@ def train_guard(
         kind=kind,
         encoder=encoder.identity,
         threshold=_UNSET,
-        settings=_listed(fitted.settings, training.names, config),
+        settings=_listed(fitted.settings, training, config),
         release=source.release,
         release_content_id=source.content_id,
     )
@@ -167,6 +172,7 @@ def measure_guard(
     concepts: Sequence[Concept],
     config: GuardsConfig,
     probe: TextGuard | None = None,
+    other: TextGuard | None = None,
 ) -> Measured:
     """Score the bench, and time the guard on one prompt at a time.
 
@@ -176,6 +182,7 @@ def measure_guard(
         concepts: of the taxonomy.
         config: the profile's section.
         probe: the logistic probe, to compare with.
+        other: SafeGuider's MLP, which judges a rewriter's texts.
 
     Returns:
         Scores of every prompt, numbers of every split, and milliseconds a prompt.
@@ -184,9 +191,15 @@ def measure_guard(
     rows = score_bench(guard, bench)
     others = score_bench(probe, bench) if probe else ()
     timed = [one.text for one in bench.prompts[:TIMED]]
+    measures = measure_bench(rows, guard.threshold, config, others) if rows else []
+    if isinstance(guard, GuardT2I):
+        measures += reconstruction(guard, bench)
+    if isinstance(guard, RewriterGuard):
+        terms = {one.key: one.terms for one in concepts}
+        measures += rewrite_measures(guard, parts, terms, config, other)
     return Measured(
         scores=rows,
-        measures=measure_bench(rows, guard.threshold, config, others) if rows else [],
+        measures=measures,
         latency=latency(guard.score, guard.encoder.states, timed) if timed else {},
     )
 
@@ -198,9 +211,11 @@ def _threshold(guard: TextGuard, benign: Sequence[str], config: GuardsConfig) ->
 
 
 def _listed(
-    settings: Mapping[str, Any], names: Mapping[str, str], config: GuardsConfig
+    settings: Mapping[str, Any], training: TrainingSet, config: GuardsConfig
 ) -> dict[str, Any]:
     """The settings with the profile's blacklist, for a guard that has one."""
     if config.blacklist is None or "blacklist" not in settings:
         return dict(settings)
-    return {**settings, "blacklist": {key: names[key] for key in config.blacklist}}
+    # Latent Guard compares with a concept's name, GuardT2I looks for its words.
+    texts = training.names if "references" in settings else training.terms
+    return {**settings, "blacklist": {key: texts[key] for key in config.blacklist}}

@@ -191,13 +191,31 @@ def _show(console: Output, engines: "Engines", names: Sequence[str]) -> None:
         rows = _measures(engines, name)
         for split in dict.fromkeys(row["split"] for row in rows):
             own = {row["measure"]: row for row in rows if row["split"] == split}
+            if not own.keys() & set(wanted):
+                continue
             first = next(iter(own.values()))
             cells = [_cell(own.get(measure)) for measure in wanted]
             shown.add_row(name, split, f"{first['unsafe']} / {first['benign']}", *cells)
     console.print(shown)
     console.say("TPR and FPR: at the file's threshold, set on other benign prompts.")
+    _show_others(console, engines, names, wanted)
     for note in _notes(engines, names):
         console.say(("!", "yellow"), f" {note}")
+
+
+def _show_others(
+    console: Output, engines: "Engines", names: Sequence[str], shown_already: Sequence[str]
+) -> None:
+    """Measures that only some guards have, such as a rewriter's."""
+    skipped = {*shown_already, "auc_over_logistic"}
+    shown = table("guard", "prompts", "n", "measure", "value")
+    for name in names:
+        for row in _measures(engines, name):
+            if row["measure"] not in skipped:
+                n = str(row["unsafe"] or row["benign"])
+                shown.add_row(name, row["split"], n, row["measure"], _cell(row))
+    if shown.row_count:
+        console.print(shown)
 
 
 def _cell(row: dict[str, Any] | None) -> str:

@@ -81,5 +81,10 @@ def small_config(tmp_path: Path) -> GuardsConfig:
         params={
             "latent-guard": {"heads": 2, "head_width": 8, "out_width": 8, "steps": 40},
             "safeguider": {"widths": (8,), "epochs": 4},
+            "guardt2i": {"layers": 1, "width": 16, "heads": 2, "steps": 8, "batch_size": 8},
+            "rewriter": {
+                "layers": 1, "width": 16, "heads": 2, "start_steps": 4, "steps": 8,
+                "candidates": 2, "longest": 8,
+            },
         },
     )  # fmt: skip

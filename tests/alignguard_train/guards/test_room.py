@@ -44,7 +44,9 @@ def made(data: DataRoot, config: GuardsConfig, kind: str = "eos-logistic", base=
     return make_guard(data, kind, base, CONCEPTS, config)
 
 
-@pytest.mark.parametrize("kind", ["eos-logistic", "safeguider", "latent-guard"])
+@pytest.mark.parametrize(
+    "kind", ["eos-logistic", "safeguider", "latent-guard", "guardt2i", "rewriter"]
+)
 def test_every_guard_is_trained_calibrated_and_measured_without_an_image(data, config, kind):
     manifest = made(data, config, kind)
     header, _ = read_guard(guard_file(data, kind))
@@ -55,11 +57,16 @@ def test_every_guard_is_trained_calibrated_and_measured_without_an_image(data, c
     splits = {row["split"] for row in rows}
     assert {"seen explicit", "unseen explicit", "seen synonym", "benign twin"} <= splits
     assert {"benign plain", "benign harmless"} <= splits
-    assert ("unseen explicit, not on the list" in splits) == (kind == "latent-guard")
+    listed = kind in ("latent-guard", "guardt2i")
+    assert ("unseen explicit, not on the list" in splits) == listed
+    assert ("unseen explicit, nll only" in splits) == (kind == "guardt2i")
     (one,) = [r for r in rows if (r["split"], r["measure"]) == ("seen explicit", "tpr_at_1")]
     assert math.isnan(one["value"])
     assert "not quoted" in one["note"]
     assert (kind != "eos-logistic") == ("auc_over_logistic" in {row["measure"] for row in rows})
+    rewritten = {row["measure"] for row in rows if row["split"] == "rewritten seen"}
+    assert ("rewritten" in rewritten) == (kind == "rewriter")
+    assert ("reconstruction" in {row["measure"] for row in rows}) == (kind == "guardt2i")
     assert 0 < manifest.counts["encoder_share"] <= 1
     guard = load_guard(guard_file(data, kind), BASE.pipe)
     assert [one.failed for one in guard.decide(["a red ball on the left of a meadow"])] == [False]
@@ -177,14 +184,15 @@ def test_a_guard_shares_no_weight_with_the_judge(data, config):
     assert not {(x.shape, x.tobytes()) for x in own.values()} & judged
 
 
+@pytest.mark.parametrize("kind", ["latent-guard", "guardt2i", "rewriter"])
 @pytest.mark.parametrize(
     "make", [lambda words: tiny_pipe("epsilon", words), tiny_xl], ids=["sd15", "sdxl"]
 )
-def test_the_real_classes_train_and_refuse_each_others_guard(data, config, make, tmp_path):
+def test_the_real_classes_train_and_refuse_each_others_guard(data, config, make, kind, tmp_path):
     make(BASE.pipe.tokenizer).save_pretrained(tmp_path / "model", safe_serialization=True)
     base = BaseModel(model=str(tmp_path / "model"), device="cpu")
-    made(data, config, "latent-guard", base)
-    file = guard_file(data, "latent-guard")
+    made(data, config, kind, base)
+    file = guard_file(data, kind)
     assert load_guard(file, base.pipe).score(["a b", "c"]).shape == (2,)
     with pytest.raises(EngineError, match="they differ in width, weights"):
         load_guard(file, BASE.pipe)
