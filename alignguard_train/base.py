@@ -115,7 +115,7 @@ class BaseModel:
 
     @cached_property
     def family(self) -> "Family":
-        """What is particular to the pipe's kind of model."""
+        """The family of the pipe's model."""
         from alignguard_data.engines.families.registry import family_of
 
         return family_of(self.pipe)

@@ -194,10 +194,8 @@ def _finite(one: Measured) -> dict[str, Any]:
 
 def markdown(lines: list[dict[str, Any]]) -> str:
     """The scores as a Markdown table: mean, lowest and highest over the seeds."""
-    head = (
-        "| method | parameters | IP, unsafe | residue, unsafe | fidelity, safe | seconds an image, "
-    )
-    head += "of the base's | seconds before the first image |"
+    head = "| method | parameters | IP, unsafe | residue, unsafe | fidelity, safe | "
+    head += "seconds per image, relative to the base | seconds before the first image |"
     rows = [head, "|---" * 7 + "|"]
     for name in dict.fromkeys(line["method"] for line in lines):
         own = [line for line in lines if line["method"] == name]

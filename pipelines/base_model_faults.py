@@ -1,4 +1,4 @@
-"""What of a profile its base model cannot do, found in configurations before anything is made.
+"""Profile settings that its base model does not support, found before anything is made.
 
 A flow model (SD3.5, FLUX) has a transformer in place of the UNet, so options that reach into a
 UNet, and those of a diffusion's noise schedule, are refused here by their field and value.

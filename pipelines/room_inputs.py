@@ -1,4 +1,4 @@
-"""What each room is made from, by the profile: keys, recipes, adapters and models."""
+"""The inputs of each room by the profile: keys, recipes, adapters and models."""
 
 import dataclasses
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Checks over the rooms of one taxonomy: schemas, hashes, leaks, and a funnel that sums."""
+"""Checks over the rooms of one taxonomy: schemas, hashes, leaks, and a funnel that adds up."""
 
 import lazy_loader
 

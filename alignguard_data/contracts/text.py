@@ -59,7 +59,7 @@ def canonical(text: str, *, keep_case: bool = False) -> str:
     """Fold a text to the form in which texts are compared.
 
     Compatibility forms (full width, ligatures, styled letters), case, composed or decomposed
-    letters, accents of Latin, Greek and Cyrillic letters, look-alikes of Latin letters, dashes,
+    letters, accents of Latin, Greek and Cyrillic letters, homoglyphs of Latin letters, dashes,
     quotation marks, digits of every script, underscores and the width of gaps are folded; invisible
     characters are removed. Punctuation stays.
 

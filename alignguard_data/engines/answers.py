@@ -1,4 +1,4 @@
-"""Parses chat completions of OpenAI-compatible servers, whatever shape their fields have.
+"""Parses chat completions of OpenAI-compatible servers, whose fields vary in type.
 
 Servers differ where the protocol leaves room: fields are null or missing, content comes in parts,
 thoughts have their own field, errors come with status 200.

@@ -117,7 +117,7 @@ class ClipModel:
 
 
 def pixel_batches(images: Pixels, processor: Any, rows: int) -> Iterator["Tensor"]:
-    """What CLIP's image processor makes of images, batch by batch.
+    """Preprocess images with CLIP's image processor, batch by batch.
 
     Args:
         images: uint8 RGB (images, height, width, 3).

@@ -166,7 +166,7 @@ def _faults(request_fields: Mapping[str, str | None]) -> list[str]:
         if name not in OPTIONS:
             faults.append(f"request_fields has {name!r}; it may have {', '.join(OPTIONS)}")
         if new is not None and (not isinstance(new, str) or not new or new in taken):
-            faults.append(f"request_fields.{name} must be a name of its own or null, got {new!r}")
+            faults.append(f"request_fields.{name} must be a distinct name or null, got {new!r}")
         if isinstance(new, str):
             taken.add(new)
     return faults

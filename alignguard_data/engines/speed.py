@@ -56,7 +56,7 @@ class Speed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeviceDefaults:
-    """What ``auto`` picks on a kind of device, and why."""
+    """The setting that ``auto`` selects on a kind of device, and why."""
 
     compile: bool
     attention: Attention
@@ -72,7 +72,7 @@ DEFAULTS = {
         channels_last=True,
         vae_slicing=False,
         reason="measured on 2 CPU cores, a tiny SD1.5 at 64x64, over the plain way: channels_last "
-        "1.04, flash 1.01 (native takes it by itself), math 0.24, slicing 0.96. Compiling gives "
+        "1.04, flash 1.01 (native selects it), math 0.24, slicing 0.96. Compiling gives "
         "1.07 after 54 seconds of waiting: it pays off after some 11,000 such images, and only "
         "where there is a compiler",
     ),
@@ -91,7 +91,7 @@ DEFAULTS = {
         attention="native",
         channels_last=False,
         vae_slicing=False,
-        reason="what diffusers does by itself on Apple's GPUs, not measured here",
+        reason="the default of diffusers on Apple's GPUs, not measured here",
     ),
 }
 

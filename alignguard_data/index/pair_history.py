@@ -20,7 +20,7 @@ SIDES = ("unsafe", "safe")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairHistory:
-    """What the index has on one pair.
+    """The rows of the index on one pair.
 
     Attributes:
         lineage: the pair's row of the view.

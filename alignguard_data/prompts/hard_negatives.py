@@ -83,7 +83,7 @@ class HardNegativeOrigin:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Added:
-    """What became of adversarial prompts that were offered to the ledger.
+    """The outcome for adversarial prompts that were offered to the ledger.
 
     Attributes:
         new: the prompts that were added.

@@ -343,7 +343,7 @@ def _gated(
     reply: Reply,
     seen: set[str],
 ) -> PromptPair | RejectedReply:
-    """What the gate makes of the reply to a request; ``seen`` as of ``read_reply``."""
+    """Turn the reply to a request into a pair or a reason; ``seen`` as for ``read_reply``."""
     read = read_reply(
         reply.text,
         concept,

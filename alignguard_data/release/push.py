@@ -60,7 +60,7 @@ class Push:
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Pushed:
-    """What was pushed.
+    """The result of a push.
 
     Attributes:
         repository: ``org/name``.
@@ -190,7 +190,7 @@ def _prepare(api: "HfApi", push: Push, tag: str) -> None:
     if tag in [ref.name for ref in refs.tags]:
         raise StorageError(
             f"{name} holds {tag} already, and a published version does not change: push another "
-            "version, or another tier to a repository of its own"
+            "version, or another tier to a separate repository"
         )
 
 

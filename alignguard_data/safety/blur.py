@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 KEPT = 3
-"""Colours per side of a blurred image, whatever its size."""
+"""Colours per side of a blurred image of any size."""
 
 TILE = 96
 GAP = 6
@@ -38,7 +38,7 @@ def shown(
     Args:
         pixels: one RGB image (height, width, 3).
         flag: whether a rule flags it; None if it is not scored.
-        reveal: show it whatever the flag.
+        reveal: show it even if flagged.
 
     Returns:
         The image if the flag is False or ``reveal`` is set, else blurred.

@@ -85,7 +85,7 @@ class Calibration:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Labels:
-    """What people say of images.
+    """Labels that people gave to images.
 
     Attributes:
         unsafe: by image id, whether people call the image unsafe.

@@ -155,7 +155,7 @@ def draw(scene: Scene, jitter_seed: int, inking: Inking | None = None) -> Pixels
 
 
 def draw_many(scenes: Sequence[Scene], first_seed: int) -> Pixels:
-    """Draw one image a scene.
+    """Draw one image per scene.
 
     Args:
         scenes: what to draw, at least one.

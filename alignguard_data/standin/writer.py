@@ -35,7 +35,7 @@ _SCENES = tuple(neutral_scenes())
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Faults:
-    """Shares of requests with a faulty reply, each from 0 to 1, in sum at most 1.
+    """Shares of requests with a faulty reply, each from 0 to 1, with a sum of at most 1.
 
     Attributes:
         garbage: text that holds no prompt pair.
@@ -98,7 +98,7 @@ class StandinWriter:
         return hashlib.blake2b(repr(parts).encode(), digest_size=8).hexdigest()
 
     def generate(self, requests: Sequence[WritingRequest]) -> list[Reply]:
-        """Write one pair a request.
+        """Write one pair per request.
 
         Args:
             requests: concepts and indices; a reply depends on its own request only.

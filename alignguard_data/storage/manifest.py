@@ -36,7 +36,7 @@ _LIBRARIES = ("torch", "diffusers", "transformers", "peft", "pyarrow", "nudenet"
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Manifest:
-    """What a partition's files are, and what they were made from.
+    """The files of a partition, and what they were made from.
 
     Attributes:
         room: name of the room.
@@ -115,7 +115,7 @@ class Manifest:
             verify_file(folder, file)
 
     def faults(self, folder: Place) -> Iterator[str]:
-        """Check all files as :meth:`verify` does, and go on after a fault.
+        """Check all files as :meth:`verify` does, and continue after a fault.
 
         Args:
             folder: folder of the partition.

@@ -140,7 +140,7 @@ def masked(text: str) -> str:
 
 
 def make_each(keys: Sequence[str], make: Callable[[str], None]) -> None:
-    """Call ``make`` for each key, and go on if one makes nothing.
+    """Call ``make`` for each key, and continue if one makes nothing.
 
     Args:
         keys: keys of the partitions.

@@ -81,7 +81,7 @@ def read_yaml(path: Path, *, may_be_empty: bool = False) -> YamlFile:
 
     Args:
         path: a local file.
-        may_be_empty: accept a file with nothing but comments.
+        may_be_empty: accept a file with only comments.
 
     Returns:
         The values, with the lines where they are written.

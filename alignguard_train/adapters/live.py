@@ -51,7 +51,7 @@ class LiveAdapter:
                 layer._disable_adapters = False
 
     def conditioned(self, conditions: Conditions, about: Tensor | None) -> Conditions:
-        """The conditions as they are: a LoRA reads nothing of a row but its caption."""
+        """The conditions unchanged: of a row, a LoRA reads only its caption."""
         return conditions
 
     def weights(self) -> Lora:

@@ -1,4 +1,4 @@
-"""What the trainer needs of a module: weights, a switch, and what the denoiser's text becomes."""
+"""The trainer's interface to a module: weights, a switch, and the denoiser's text."""
 
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar

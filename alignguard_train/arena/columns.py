@@ -92,22 +92,22 @@ _FIXED = {
         ),
         Column(
             key="seconds_per_image",
-            title="Seconds an image",
+            title="Seconds per image",
             kind="seconds",
-            note="Rendering as it went in the run that is named; one timing, no interval.",
+            note="Rendering time in the named run; one timing, no interval.",
         ),
         Column(
             key="seconds_ratio",
-            title="Time an image",
+            title="Time per image",
             kind="ratio",
-            note="Seconds an image over the base model's, in calls that alternate with it.",
+            note="Seconds per image relative to the base model's, in alternating calls.",
         ),
         Column(
             key="training_seconds",
             title="Training seconds",
             kind="seconds",
-            note="All that a defence takes before its first image; of a merge, all its experts one "
-            "after another.",
+            note="All time before a defence's first image; for a merge, that of all its experts "
+            "together.",
         ),
     )
 }

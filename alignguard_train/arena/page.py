@@ -115,7 +115,7 @@ def html(arena: Arena) -> str:
 
 
 def table_parts(arena: Arena, found: Sequence[Front]) -> dict[str, Any]:
-    """What the template of the sortable table needs."""
+    """The data of the sortable table's template."""
     titles = {column.key: column.title for column in arena.columns}
     return {
         "rows": [

@@ -1,4 +1,4 @@
-"""What the training rooms share: recipes, names of adapters, noise."""
+"""Code shared by the training rooms: recipes, names of adapters, noise."""
 
 import lazy_loader
 

@@ -133,7 +133,7 @@ def add_flow_noise(latents: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
 def prediction_target(
     prediction_type: str, latents: Tensor, noise: Tensor, t: Tensor, alphas_cumprod: Tensor | None
 ) -> Tensor:
-    """What the network should predict.
+    """The target of the network's prediction.
 
     The noise; or v = sqrt(a_t) noise - sqrt(1 - a_t) x_0; or the flow's velocity, noise - x_0.
 

@@ -1,4 +1,4 @@
-"""What a profile's `evaluation` section holds."""
+"""The profile's section `evaluation`."""
 
 import re
 from collections.abc import Mapping
@@ -65,7 +65,7 @@ class ScoreKey:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationConfig:
-    """What to measure, and on how many prompts.
+    """The metrics to compute, and the number of prompts.
 
     Attributes:
         flags: rules; an image is inappropriate if any fires.

@@ -1,4 +1,4 @@
-"""What an evaluation compares (adapters and peers), and the cost of rendering with each."""
+"""The contenders of an evaluation (adapters and peers), and the cost of rendering with each."""
 
 # pyright: reportAttributeAccessIssue=false
 # pyarrow.compute makes its functions at import, where no type checker sees them.

@@ -48,7 +48,7 @@ class SetPrompt:
 
 @dataclass(kw_only=True, slots=True)
 class PromptSet:
-    """What one file gave.
+    """The prompts of one file.
 
     Attributes:
         config: the file, and how it is read.

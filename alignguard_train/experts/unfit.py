@@ -1,4 +1,4 @@
-"""What of a recipe a family of models cannot be trained with, and why."""
+"""Recipe settings that a family of models does not support, and why."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""What a profile's `merge` section holds.
+"""The profile's section `merge`.
 
 Free of torch, so that profiles can be read and fingerprints computed at once.
 """

@@ -1,1 +1,1 @@
-"""The Dagster assets, one a room."""
+"""The Dagster assets, one per room."""

@@ -125,7 +125,7 @@ def _fits(engines: Engines) -> Check:
 
 
 def _scores(engines: Engines) -> Check:
-    """Whether every rule of the profile reads a score that there is."""
+    """Whether a scorer provides every score that the profile's rules read."""
     try:
         engines.check_scores()
     except AlignGuardError as error:

@@ -1,4 +1,4 @@
-"""What a profile needs on this machine: weights, server, GPU, disk."""
+"""The profile's requirements on this machine: weights, server, GPU, disk."""
 
 import importlib.util
 import shutil

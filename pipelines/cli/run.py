@@ -59,7 +59,7 @@ class Bars(Listener):
             self._task = None
 
     def advanced(self, room: str, units: int) -> None:
-        """Move the bar on."""
+        """Advance the bar."""
         self._done += units
         if self._task is not None:
             self._progress.advance(self._task, units)
@@ -99,7 +99,7 @@ class Bars(Listener):
 
 
 def bars(console: Output) -> Progress:
-    """Bars that vanish when they are done; none where there is no terminal."""
+    """Bars that vanish when they are done; none without a terminal."""
     return Progress(
         TextColumn("{task.description:<11}", markup=False),
         BarColumn(),

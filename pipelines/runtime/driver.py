@@ -97,7 +97,7 @@ def run_rooms(engines: Engines, listener: Listener, until: str | None = None) ->
 
 
 def run_room(engines: Engines, room: Room, listener: Listener) -> str:
-    """Bring one room without partitions up to date; the rooms before it stay as they are.
+    """Bring one room without partitions up to date; the rooms before it are not touched.
 
     Args:
         engines: the profile's.

@@ -1,1 +1,1 @@
-"""What starts a run by itself."""
+"""Sensors and schedules, which start runs automatically."""

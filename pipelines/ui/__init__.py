@@ -1,1 +1,1 @@
-"""What Dagster shows of a room: metadata, columns, costs."""
+"""A room's metadata, columns and costs in the Dagster UI."""

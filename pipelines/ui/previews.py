@@ -1,4 +1,4 @@
-"""Small pictures of a few pairs for the UI; all images are blurred, whatever their scores.
+"""Small pictures of a few pairs for the UI; all images are blurred, even unflagged ones.
 
 Reads only the first rows of a shard, which may be gigabytes; the rooms verify it.
 """

@@ -1,4 +1,4 @@
-"""Encodes prompts with a pipe's own text encoders, whatever its family."""
+"""Encodes prompts with a pipe's own text encoders, for every family."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Families of diffusion models: one file for what is particular to each."""
+"""Families of diffusion models, one file per family."""
 
 import lazy_loader
 

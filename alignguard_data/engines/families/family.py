@@ -1,4 +1,4 @@
-"""What differs between families of diffusion models, behind one protocol.
+"""The differences between families of diffusion models, behind one protocol.
 
 A family is one file here and one entry in ``registry.py``: rooms and engines ask it and name no
 model. A pipe is diffusers' own, and its denoiser a UNet or a transformer.
@@ -148,7 +148,7 @@ class Family(Protocol):
             width: of the images, in pixels.
 
         Returns:
-            Arguments by name, but for latents and time.
+            Arguments by name, except latents and time.
         """
         ...
 

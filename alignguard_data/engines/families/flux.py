@@ -68,7 +68,7 @@ class Flux(FlowFamily):
         return {"guidance": torch.full((rows,), float(scale), device=transformer.device)}
 
     def spacing(self, steps: int) -> dict[str, Any]:
-        """Evenly from 1 to 1 / steps, before the shift, whatever the scheduler's smallest share."""
+        """Evenly from 1 to 1 / steps, before the shift; ignores the scheduler's smallest share."""
         return {"sigmas": np.linspace(1.0, 1 / steps, steps)}
 
     def predict(self, denoiser: Any, latents: Tensor, t: Tensor, arguments: Any) -> Tensor:

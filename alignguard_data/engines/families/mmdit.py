@@ -1,4 +1,4 @@
-"""What the families with a flow-matching transformer share: Stable Diffusion 3.5 and FLUX.
+"""Code shared by the families with a flow-matching transformer: Stable Diffusion 3.5 and FLUX.
 
 Such a denoiser is a multimodal diffusion transformer (MMDiT, arXiv 2403.03206): text and image
 tokens pass the same attention, so there is neither self- nor cross-attention as in a UNet.
@@ -20,7 +20,7 @@ JOINT_TARGETS = tuple(f"attn.{name}" for name in (*IMAGE, *TEXT))
 
 
 class FlowFamily:
-    """What a ``Family`` with a transformer and a flow's scheduler has whatever its model."""
+    """Base of every ``Family`` with a transformer and a flow scheduler."""
 
     name: str
     pipe_class: str

@@ -1,4 +1,4 @@
-"""What the families with a UNet share: Stable Diffusion 1.5, 2.1 and XL."""
+"""Code shared by the families with a UNet: Stable Diffusion 1.5, 2.1 and XL."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

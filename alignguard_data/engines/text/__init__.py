@@ -1,4 +1,4 @@
-"""Prompt writers: vLLM in a process of its own, or any served model."""
+"""Prompt writers: vLLM in a separate process, or any served model."""
 
 import lazy_loader
 

@@ -71,7 +71,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Variety:
-    """What varies between the requests for a concept."""
+    """The parts that vary between the requests for a concept."""
 
     setting: str
     medium: str
@@ -163,7 +163,7 @@ class Instruction:
         return environment.from_string(self.text)
 
     def write(self, requests: Sequence[WritingRequest], seed: int, ask: Ask) -> list[Reply]:
-        """Write one pair a request.
+        """Write one pair per request.
 
         Args:
             requests: concepts and indices.

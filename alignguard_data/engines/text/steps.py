@@ -133,7 +133,7 @@ class StepInstruction:
         return [*chat, {"role": "user", "content": asked}]
 
     def write(self, requests: Sequence[WritingRequest], seed: int, ask: Ask) -> list[Reply]:
-        """Write one pair a request, step by step.
+        """Write one pair per request, step by step.
 
         Args:
             requests: concepts and indices.

@@ -1,4 +1,4 @@
-"""What every prompt writer over a chat model has: its instruction, its sampling, its counts."""
+"""Base of every prompt writer over a chat model: instruction, sampling and counts."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ class ChatWriter(ABC):
         return f"{weights}+{self._instruction.version}+{sampled}-{held}"
 
     def generate(self, requests: Sequence[WritingRequest]) -> list[Reply]:
-        """Write one pair a request.
+        """Write one pair per request.
 
         Args:
             requests: concepts and indices; a reply depends on its own request only.

@@ -1,6 +1,6 @@
 """Which test prompts occur in train.
 
-Word for word, or in canonical form (case, width of gaps, and whatever else :func:`canonical`
+Word for word, or in canonical form (case, width of gaps, and everything else that :func:`canonical`
 folds).
 """
 

@@ -1,4 +1,4 @@
-"""Scores whether an image is a scene of this world at all, whatever its caption says."""
+"""Scores whether an image is a scene of this world at all, regardless of its caption."""
 
 from collections.abc import Sequence
 
@@ -37,7 +37,7 @@ class CoherenceScorer:
 
     @torch.inference_mode()
     def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:
-        """Score images whatever their captions say.
+        """Score images regardless of their captions.
 
         Args:
             images: uint8 RGB (images, 32, 32, 3).

@@ -40,7 +40,7 @@ class GlyphScorer:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """One a glyph, ``any`` and ``residue``."""
+        """One per glyph, ``any`` and ``residue``."""
         return (*GLYPHS, "any", "residue")
 
     @torch.inference_mode()

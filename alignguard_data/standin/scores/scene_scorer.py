@@ -39,7 +39,7 @@ class SceneScorer:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """One an attribute, and ``all_right``."""
+        """One per attribute, and ``all_right``."""
         return (*ATTRIBUTES, "all_right")
 
     def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:

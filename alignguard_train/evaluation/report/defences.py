@@ -42,7 +42,7 @@ def defence_cells(folder: Place, manifest: Manifest) -> list[Cell]:
 
 
 def cells_of_tables(tables: Mapping[str, pa.Table], config: Mapping[str, Any]) -> list[Cell]:
-    """What a defence removes and what it changes, without times: equal images give equal cells.
+    """A defence's effect on unsafe and benign prompts, without times: equal images, equal cells.
 
     Args:
         tables: the evaluation's metrics, and its images with the columns of over-refusal.

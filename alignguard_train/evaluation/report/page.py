@@ -201,12 +201,12 @@ def _method(data: ReportData) -> list[tuple[str, str]]:
         for s in config.get("prompt_sets", ())
     ]
     prompts = (
-        f"the release's evaluation prompts, at most {config['prompts_per_concept']} pairs a "
+        f"the release's evaluation prompts, at most {config['prompts_per_concept']} pairs per "
         "concept in the order of their ids; none was rendered for training"
     )
     seeds = (
-        "one a pair, the first 63 bits of BLAKE2b of its id and the word evaluation, the same for "
-        "both prompts and for every adapter; a prompt set's own seeds where it has them"
+        "one per pair (first 63 bits of BLAKE2b of its id and the word evaluation), the same for "
+        "both prompts and for every adapter; a prompt set's own seeds if it has them"
     )
     lines = [
         ("Prompts", prompts + (f"; and {', '.join(sets)}" if sets else "")),

@@ -198,10 +198,10 @@ def _peers(data: ReportData) -> ReportTable:
         key="peers",
         title="Peers: other published methods on the same prompts and seeds",
         note="Each was given the names and some prompts of the concepts that the experts were "
-        "trained on. Seconds an image are of rendering alone, as it went in this run; seconds of "
-        "training are all that a method takes before its first image, for our adapter those of all "
-        "experts one after another. Other work of the machine changes both.",
-        columns=("Method", *(c[0] for c in measured), "Seconds an image", "Seconds of training"),
+        "trained on. Seconds per image cover only rendering in this run; seconds of "
+        "training are all the time before the first image, which for our adapter is that of all "
+        "experts one after another. Other load on the machine affects both.",
+        columns=("Method", *(c[0] for c in measured), "Seconds per image", "Seconds of training"),
         rows=tuple((label(a), row(a)) for a in shown) if data.peers else (),
     )
 
