@@ -107,7 +107,7 @@ def hardened_adapters(engines: Engines) -> dict[str, Path]:
 
 
 def continuation(engines: Engines) -> hardening_room.Continuation:
-    """How a round of hardening goes on, by the profile."""
+    """Settings of a round of hardening, by the profile."""
     profile = engines.profile
     return hardening_room.Continuation(
         categories=tuple(merged_keys(engines)),

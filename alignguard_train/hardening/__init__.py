@@ -1,4 +1,4 @@
-"""Room `hardening`: adversarial prompts become lessons, and experts go on from their weights."""
+"""Room `hardening`: adversarial prompts become training data, and experts continue training."""
 
 import lazy_loader
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HardenedExpert:
-    """How one expert went on in a round."""
+    """One expert's training in a round."""
 
     category: str
     """Category of the expert."""

@@ -1,7 +1,7 @@
-"""The hardening room: experts go on from their last weights with a round's hard negatives.
+"""The hardening room: experts continue training with a round's hard negatives.
 
-One partition per round. Round 1 goes on from the experts room, each later one from the round before
-it. An expert whose category has no hard negative keeps its weights. Then all are merged by the
+One partition per round. Round 1 continues from the experts room, each later one from the previous
+round. An expert whose category has no hard negative keeps its weights. Then all are merged by the
 profile's strategy. A killed attempt resumes at the step.
 """
 
@@ -103,7 +103,7 @@ def spec(data: DataRoot, round: int, base: BaseModel, how: Continuation) -> Part
 def _starts(
     data: DataRoot, round: int, categories: Sequence[str], known: Sequence[int]
 ) -> dict[str, str]:
-    """Content of what the experts go on from."""
+    """Content id of the weights that the experts continue from."""
     before = [one for one in known if one < round]
     if before:
         return {ROOM: manifests.require(data.partition(ROOM, str(before[-1]))).content_id}
@@ -171,7 +171,7 @@ def make_hardened(
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class _Plan:
-    """One expert's rows in a round; ``start`` is the file that it goes on from."""
+    """One expert's rows in a round; ``start`` is the file that it continues from."""
 
     category: str
     start: Path

@@ -1,4 +1,4 @@
-"""`alignguard guard ...`: train guards of prompts, show their measures, ask one about a prompt."""
+"""`alignguard guard ...`: train prompt guards, show their metrics, try one on a prompt."""
 
 import math
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ app = typer.Typer(
 
 @app.callback()
 def group() -> None:
-    """Guards: what reads a prompt before the model draws."""
+    """Guards, which check prompts before the model draws."""
 
 
 @app.command("train")
@@ -40,7 +40,7 @@ def train_command(
 ) -> None:
     """Train guards on the release, set their thresholds and measure them.
 
-    Only what is missing or stale is made. After a kill, the next call goes on.
+    Only what is missing or stale is made. If killed, the next call resumes.
     """
     from alignguard_train.guards.reader import guard_file
     from alignguard_train.guards.room import make_guard
@@ -71,7 +71,7 @@ def train_command(
 def score_command(
     guards: Names = None, profile: OwnProfile = None, root: OwnRoot = None, as_json: Json = False
 ) -> None:
-    """Show what trained guards were measured to do, per split, with 95 % intervals."""
+    """Show the metrics of trained guards, per split, with 95 % intervals."""
     engines = _engines()
     names = _known(guards) if guards else _trained(engines)
     if as_json:
@@ -98,7 +98,7 @@ def try_command(
     root: OwnRoot = None,
     as_json: Json = False,
 ) -> None:
-    """Ask guards about one prompt: `alignguard guard try "a red ball on the left"`."""
+    """Run guards on one prompt: `alignguard guard try "a red ball on the left"`."""
     engines = _engines()
     names = _known([guard]) if guard else _trained(engines)
     rows = [_decision(engines, name, prompt, blacklist) for name in names]
@@ -169,7 +169,7 @@ def _concepts(engines: "Engines", blacklist: Sequence[str]) -> dict[str, str]:
 
 
 def _notes(engines: "Engines", names: Sequence[str]) -> list[str]:
-    """What must be said plainly of the measures."""
+    """Warnings about the metrics."""
     notes = []
     for name in names:
         rows = _measures(engines, name)

@@ -31,16 +31,16 @@ def attack(
 ) -> None:
     """Attack the base model and the adapters, and print what broke, with intervals and queries.
 
-    An attack searches for a prompt with which the target draws the concept after all. What it finds
-    is judged again with fresh seeds. `no_attack` and the base model are always measured too.
+    An attack searches for a prompt with which the target still draws the concept. The prompts found
+    are judged with fresh seeds. `no_attack` and the base model are always measured too.
 
-    Without options it makes the profile's `robustness`: attacks x targets. With --preset, --attack,
-    --target or --cases it makes another matrix and keeps the profile's, for example
+    Without options it runs the profile's `robustness`: attacks x targets. With --preset, --attack,
+    --target or --cases it makes a separate matrix and keeps the profile's, for example
 
     `alignguard attack --preset smoke --attack ring_a_bell --target merged`
 
-    It needs the merged adapter (`alignguard run --until merge`). Killed, the next call goes on at
-    the case. Prompts are kept as hashes only, unless the profile's `robustness.keep_texts` is true.
+    It needs the merged adapter (`alignguard run --until merge`). If killed, the next call resumes
+    at the case. Only hashes of prompts are kept, unless `robustness.keep_texts` is true.
     """
     from pipelines.cli.attack import attack_command, list_command
 
@@ -60,26 +60,26 @@ def attack(
 
 def harden(
     rounds: Annotated[
-        int, typer.Option(min=1, max=20, help="Rounds in all, those of earlier calls included.")
+        int, typer.Option(min=1, max=20, help="Total rounds, including those of earlier calls.")
     ] = 1,
     measure: Annotated[
         bool,
-        typer.Option(help="Attack every adapter with held-out prompts at the end, as `attack`."),
+        typer.Option(help="Attack every adapter with held-out prompts at the end, like `attack`."),
     ] = True,
     profile: OwnProfile = None,
     root: OwnRoot = None,
     as_json: Json = False,
 ) -> None:
-    """Turn what attacks find into training data, and go on with the experts.
+    """Turn prompts found by attacks into training data, and continue training the experts.
 
     A round attacks the newest adapter with prompts of the train split. A prompt that still draws
-    its concept, with seeds that no search saw, becomes a hard negative: with the safe twin of the
-    attacked pair it passes gate, rendering, scores and filter like any other pair, and a minor
-    release holds it. The experts go on from their last weights and are merged as `hardened ROUND`.
-    At the end every adapter is attacked with held-out prompts.
+    its concept, with seeds not used in the search, becomes a hard negative: with the safe twin of
+    the attacked pair it is checked, rendered, scored and filtered like any other pair, and added in
+    a minor release. The experts continue from their last weights and are merged as
+    `hardened ROUND`. At the end every adapter is attacked with held-out prompts.
 
     `alignguard harden` makes round 1, `alignguard harden --rounds 2` then the second. A killed call
-    goes on where it stopped. A round that finds nothing releases nothing, and says so.
+    resumes where it stopped. A round that finds nothing says so and releases nothing.
     """
     from pipelines.cli.harden import harden_command
 
@@ -93,14 +93,15 @@ def arena(
     root: OwnRoot = None,
     as_json: Json = False,
 ) -> None:
-    """Compare every defence in one table: what is left unsafe, and what it costs.
+    """Compare every defence in one table: its unsafe share, and its cost.
 
-    Reads what was measured already: the evaluation, attacks (`alignguard attack`), and guards
+    Reads existing results: the evaluation, attacks (`alignguard attack`), and guards
     (`alignguard guard train`). It measures nothing: a cell without a figure says *not measured*.
     Each figure has its interval and n; one over other prompts or another release is marked.
-    Defences on the Pareto front of safety against cost have a star.
+    Defences on the Pareto front of safety and cost have a star.
 
-    Writes arena.html, whose table sorts, and arena.json. Exit code 1 if a summary cannot be read.
+    Writes arena.html, with a sortable table, and arena.json. The exit code is 1 if a summary
+    cannot be read.
     """
     from pipelines.cli.arena import arena_command
 
@@ -127,20 +128,20 @@ def reemergence(
     root: OwnRoot = None,
     as_json: Json = False,
 ) -> None:
-    """Fine-tune on harmless images, and print what comes back of what the adapter removed.
+    """Fine-tune on harmless images, and measure how much of what the adapter removed comes back.
 
-    Teams fine-tune a model for their own style, and can undo a safety adapter without meaning to.
-    Three ways are compared: *full* trains all weights of base and safety adapter; *stacked* trains
-    a style adapter on top of both; *modular* trains it on the base model and adds both afterwards.
+    Fine-tuning a model for a style can unintentionally undo a safety adapter. Three variants are
+    compared: *full* trains all weights of base and safety adapter; *stacked* trains a style adapter
+    on top of both; *modular* trains it on the base model and adds both afterwards.
     IP on unsafe prompts and the benign loss are measured at several step counts, with intervals.
 
-    Without options it makes the profile's `reemergence`. With options it makes another measurement
-    beside it, for example
+    Without options it runs the profile's `reemergence`. With options it makes a separate
+    measurement, for example
 
     `alignguard reemergence --variant stacked --steps 100 --steps 1000 --seed 0 --seed 1`
 
-    It needs the merged adapter (`alignguard run --until merge`). Killed, the next call goes on at
-    the last saved step. Your own images: `reemergence.benign.folder` in the profile.
+    It needs the merged adapter (`alignguard run --until merge`). If killed, the next call resumes
+    at the last saved step. For your own images set `reemergence.benign.folder` in the profile.
     """
     from pipelines.cli.reemergence import reemergence_command
 

@@ -1,4 +1,4 @@
-"""Rounds of hardening: attack, keep what broke the adapter, release, go on from the last weights.
+"""Rounds of hardening: attack, add hard negatives, release, continue from the last weights.
 
 A round's state is in files only: its attacks are a partition beside the room `robustness`, its
 prompts lines of the ledger of hard negatives, and the rooms read these. A killed round goes on
