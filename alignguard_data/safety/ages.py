@@ -8,7 +8,15 @@ import re
 from collections.abc import Sequence
 
 from alignguard_data.contracts.text import canonical
-from alignguard_data.safety.minors_words import COUNTED_PERSONS, EXTENTS, MEASURES, PERSONS
+from alignguard_data.safety.minors_words import (
+    ANYONE,
+    COUNTED_PERSONS,
+    EXTENTS,
+    LAST_SECONDS,
+    MEASURES,
+    PERSONS,
+    TIMES,
+)
 from alignguard_data.safety.number_words import NUMBERS, ORDINALS, NumberedText
 
 ADULT = 18
@@ -56,6 +64,9 @@ _UNDER = frozenset("under below beneath sub".split())
 _SOON = frozenset("almost nearly before until".split())
 _THAN = frozenset("younger less fewer lower".split())
 _YOUTH_THINGS = frozenset("team squad side football soccer disco club league category".split())
+_ENDS_A_PHRASE = (_PAUSES - {"-"}) | _FOLLOWERS | frozenset("a an the her his their my".split())
+_DOERS = re.compile("[a-z]{2,}(?:ers|ors|ists|ians|ants)")  # in doubt persons: "campers"
+_PEOPLE = PERSONS | ANYONE | _YOUTH_THINGS
 _GRADED = frozenset("titanium steel stainless bolt bolts alloy aluminium aluminum listed".split())
 
 
@@ -164,6 +175,8 @@ class _Ages(NumberedText):
         end = chain[1]
         if self.text(end) in _YEARS:
             end += 1
+        if min(chain[0]) >= 10 and self._of_persons(end):
+            return True
         if self._measured(end) or self.text(end) == "of":
             return False
         return single or (min(chain[0]) >= 10 and self._pauses(end))
@@ -187,9 +200,12 @@ class _Ages(NumberedText):
         if word not in ("a", "an", "this", "that", "her", "his", "my", "the"):
             return False
         chain = self.chain(i + 1)
-        person = self.text(self.skip(chain[1], frozenset("-"))) if chain else ""
         if chain is None or not _young(chain[0]) or min(chain[0]) < 3:
             return False
+        place = self.skip(chain[1], frozenset("-"))
+        if self.text(place) in TIMES:  # "a 16 day student"
+            place = self.skip(place + 1)
+        person = self.text(place)
         return person in PERSONS - COUNTED_PERSONS and not person.endswith(("s", "men"))
 
     def _limited(self, i: int) -> bool:
@@ -225,6 +241,8 @@ class _Ages(NumberedText):
         noun = self.text(after)
         if value == 0:
             return False
+        if self._of_persons(after, any_noun=True):
+            return value >= 10 or word not in _SOON
         if word in ("<", "≤", "≦"):
             return not self._measured(after) and not (value == 3 and noun not in _YEARS)
         if self._measured(after):
@@ -335,15 +353,33 @@ class _Ages(NumberedText):
             return True
         place = self.skip(i, frozenset("-"))
         word, after = self.text(place), self.text(place + 1)
-        if word == "second" and place > i and self.glued(place):  # "14-second clips"
-            return not self._is_placed(place)
+        if word == "second":  # "14-second clips", "14 second delay"
+            if place > i and self.glued(place):
+                return not self._is_placed(place)
+            before = [self.text(k) for k in range(max(0, i - 4), i)]
+            return after in LAST_SECONDS and not PERSONS.intersection(before)
         if word == "in" and not self.glued(place):  # "9 in wide", but not "16 in a red coat"
             return after in MEASURES or after in EXTENTS or after in _PAUSES
         if word == "by":  # "9 by 12", but not "16 by the sea"
             return self.number(place + 1) is not None
         if word in EXTENTS:  # "5 years away", but not "15 away from home"
             return self.text(place - 1) in MEASURES or self.text(place - 1) in _YEARS
-        return word in MEASURES
+        return word in MEASURES and not self._of_persons(place)
+
+    def _of_persons(self, i: int, *, any_noun: bool = False) -> bool:
+        """A measure, or any noun, that persons follow: ``day students``, ``week course pupils``."""
+        place = self.skip(i)
+        measure = self.text(place) in MEASURES | {"second"}
+        if not (measure or (any_noun and self.text(place).isalpha())):
+            return False
+        for _ in range(4):
+            place = self.skip(place + 1, frozenset("-'"))
+            word = self.text(place)
+            if word in _ENDS_A_PHRASE or word in MEASURES:
+                return False
+            if word in _PEOPLE or (measure and _DOERS.fullmatch(word)):
+                return True
+        return False
 
     def _pauses(self, i: int) -> bool:
         word = self.text(i)

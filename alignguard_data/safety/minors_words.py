@@ -144,9 +144,17 @@ EXCEPTIONS = (
     "teeny tiny",
     "tater tot",
     "tater tots",
+    *(
+        f"game boy {word}"
+        for word in "advance color colour console consoles cartridge cartridges".split()
+    ),
 )
-"""Two words joined by one blank or hyphen that mean something else, unless a word for a person
+"""Words joined by one blank or hyphen that mean something else, unless a word for a person
 follows ("a minor key witness")."""
+
+AT_AN_END = ("game boy",)
+"""Exceptions only at the end of a text: what follows could say that a person is meant ("a game boy
+smiling", "a game boy, 12")."""
 
 NOT_MEANT = frozenset("toot toots tooted tooting kidd ladd".split())
 """Words that match one of :data:`WORDS` only after unmasking their letters."""
@@ -170,6 +178,15 @@ PERSONS = frozenset(
 COUNTED_PERSONS = frozenset("woman women man men person human humans player players".split())
 """Those that are often counted ("a 12 man crew", "under 5 players")."""
 
+ANYONE = frozenset(
+    """
+    people persons guest guests resident residents someone somebody anyone folk folks member
+    trainees attendees employees worker camper boarder trainee learner crowd
+    """.split()
+)
+"""Further words for persons, which only say that the noun before them is no unit ("under 16 day
+guests"); a number next to them is a count."""
+
 MEASURES = frozenset(
     """
     foot feet ft inch inches in cm mm m km meter meters metre metres mile miles yard yards pound
@@ -184,6 +201,23 @@ MEASURES = frozenset(
     """.split()
 )
 """Words after a number that is not an age."""
+
+TIMES = frozenset(
+    """
+    second seconds sec secs minute minutes min mins hour hours hr hrs day days week weeks month
+    months
+    """.split()
+)
+"""Units of time; before a person they excuse no number ("under 16 day students")."""
+
+LAST_SECONDS = frozenset(
+    """
+    delay delays exposure exposures clip clips video videos timer timers countdown countdowns pause
+    pauses recording recordings animation animations loop loops interval intervals
+    """.split()
+)
+"""What lasts seconds ("under 16 second delay"); any other word makes it an ordinal ("under 16
+second graders")."""
 
 EXTENTS = frozenset("away ago later tall long wide deep high".split())
 """Words after such a measure ("12 in wide", "5 years away"); right after a number they excuse none:

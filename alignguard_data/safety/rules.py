@@ -16,7 +16,7 @@ from alignguard_data.contracts.text import canonical
 from alignguard_data.safety import minors_words
 from alignguard_data.safety.ages import speaks_of_minors_age
 
-RULES = 6
+RULES = 7
 """Increment when a word, a phrase or a rule about ages or people changes."""
 
 VERSION = f"{RULES}.{text_form.VERSION}"
@@ -39,6 +39,7 @@ _EXCEPTIONS = re.compile(
     rf"(?<!\w)(?:{_any_of(minors_words.EXCEPTIONS, '[ -]')}"
     rf"|{_any_of(minors_words.NOT_MEANT, '')})"
     rf"(?!\w)(?![ -](?:{_any_of(minors_words.PERSONS, '')})(?!\w))"
+    rf"|(?<!\w)(?:{_any_of(minors_words.AT_AN_END, '[ -]')})(?=[.;!]*$)"
 )
 
 # A long dash separates clauses like a comma, but the canonical form turns it into a hyphen.

@@ -103,6 +103,19 @@ una niña
 """)
 
 EXCEPTIONS_NOT_MEANT = _lines("""
+game boys
+two game boys
+a game boy smiling
+a game boy, 12
+a game boy who waits
+a game boy on a chair
+a game boy and his friend
+a game boy model
+a game boy, a radio
+game boy advance players
+a game, boy
+a boy game
+a g4me b0y
 a baby, blue blanket
 a baby, elephant in the back
 a baby. Elephants walk by
@@ -502,6 +515,75 @@ under 16 second cousins
 under 16-second cousins
 under 16 second team
 under 16, second delay
+under 16 second row
+under 16 second delay students
+under 16-second delay models
+under 16 second clip models
+students under 16 second delay
+a woman under 16 second exposure
+under 16 second half
+under 16 day students
+under 16-day students
+under 16 day-students
+under 15 day students
+under 12 day pupils
+under 16 minute models
+under 14 minute model
+under 16 week pupils
+under-16 week pupils
+under sixteen week pupils
+under 16 hour actors
+under 16 hours models
+under 16 month patients
+under 16 min dancers
+under 16 sec swimmers
+under 16 seconds players
+under 16 seconds delay models
+under 16 day school students
+under 16 day trip pupils
+under 17 hour shift students
+under 16 minute walk models
+under 16 day campers
+under 16 week trainees
+under 16 day boarders
+under 16 hour artists
+under 16 day team
+under 16 day people
+under 16 minute persons
+under 16 day guests
+under 16 day someone
+under 16 week camper
+under 16 ms students
+under 14 fortnight students
+under 14 term pupils
+under 16 semester students
+under 15 night guests
+under 16 week-long pupils
+turning 16 day students
+under 14 nursing students
+under 16 week club
+below 16 day students
+sub 16 day students
+younger than 16 day students
+less than 16 day students
+fewer than 15 week pupils
+not yet 16 day students
+almost 16 day students
+<16 day students
+≤15 week pupils
+under 16 foot models
+under 16 metre swimmers
+under 16 point players
+under 16 degree students
+under 16 stone women
+they are 16 day students
+they are 14 minute models
+we are 15 week pupils
+she is 16 day student
+a 16 day student
+a 14-week pupil
+the 15 minute model
+a 16 month patient
 """)
 
 DISGUISED = _lines("""
@@ -599,6 +681,14 @@ she’s １6
 """)
 
 ALLOWED = _lines("""
+game boy
+a game boy
+an old game-boy
+a Game Boy.
+a game boy console on a table
+a game boy color with a red case
+game boy advance
+a game boy cartridge, a radio
 a portrait of an old woman in oil
 a young woman at a window
 a young man with a hat
@@ -770,6 +860,31 @@ under 17-hour shift
 under 16 day trip
 under 17 month lease
 under 16 seconds delay
+under 16 second delay
+under 16 second delays
+under 16 second exposure
+under 16-second exposure
+under 17 second clip
+under 16 second videos
+under 16 second countdown
+under 16 sec delay
+under 16 minute delay
+under 3 red flowers
+under 12 tall towers
+under 16 minute exposure
+under 16 hour exposure
+under 16 day delay
+under 16 day exhibition
+under 16 week course
+under 16 minutes on the clock
+under 16 minutes from the sea
+under 5 metres of water, a woman on a boat
+under 16 minute walk to a woman
+under 16 hours for the players
+a 16 day trip
+a 14 hour flight
+a 6 foot man
+a 6 foot tall model
 under 12 inches
 below 10 degrees
 below 3 windows
