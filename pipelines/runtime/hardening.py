@@ -1,7 +1,7 @@
 """Rounds of hardening: attack, add hard negatives, release, continue from the last weights.
 
 A round's state is in files only: its attacks are a partition beside the room `robustness`, its
-prompts lines of the ledger of hard negatives, and the rooms read these. A killed round goes on
+prompts lines of the ledgers of hard negatives, and the rooms read these. A killed round goes on
 where it stopped, and a made one is not made again.
 """
 
@@ -13,6 +13,7 @@ from alignguard_data.contracts.records import from_table
 from alignguard_data.prompts.hard_negatives import (
     HardNegative,
     add_hard_negatives,
+    complete_adding,
     read_hard_negatives,
 )
 from alignguard_data.release.reader import release_folder
@@ -79,6 +80,7 @@ def harden(engines: Engines, listener: HardeningListener, number: int) -> list[R
         StorageError: the data root or the Dagster home cannot be written.
         ConfigError: a rule is over a score that does not exist.
     """
+    complete_adding(engines.data)
     made = []
     for k in range(1, number + 1):
         one = _round(engines, listener, k)

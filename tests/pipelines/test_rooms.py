@@ -60,7 +60,7 @@ def test_states_are_asked_many_at_a_time_by_one_request_a_file(on_bucket):
     proxy, engines = on_bucket
     proxy.count(LATENCY)
     assert set(PROMPTS.states(engines).values()) == {"done"}
-    # The ledger of hard negatives, the manifest, and the sizes of the two shards.
+    # A concept's hard negatives, the manifest, and the sizes of the two shards.
     assert proxy.asked == 4 * CONCEPTS
     assert overlapped(proxy)
 

@@ -2,18 +2,22 @@
 
 import dataclasses
 import json
+from collections import Counter
 
 import pytest
 
-from alignguard_data.contracts.errors import IntegrityError
+from alignguard_data.contracts.errors import ConfigError, IntegrityError
 from alignguard_data.contracts.records import PromptPair, from_table
 from alignguard_data.dedup.decide import repeats
 from alignguard_data.dedup.edges import Edge
+from alignguard_data.prompts import hard_negatives as hard
 from alignguard_data.prompts.gate import read_hard_negative
 from alignguard_data.prompts.hard_negatives import (
     HardNegative,
     add_hard_negatives,
+    complete_adding,
     ledger,
+    of_concept,
     read_hard_negatives,
     read_origins,
 )
@@ -21,6 +25,8 @@ from alignguard_data.prompts.room import spec, write_prompt_pairs
 from alignguard_data.release.hard_rows import hard_rows
 from alignguard_data.release.reader import release_folder, train_part, train_rows
 from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.places import read_bytes
+from alignguard_data.storage.writes import append
 from tests.alignguard_data.prompts.test_room import BY_REASON, CONFIG, SAFE, TOOLS, UNSAFE
 from tests.alignguard_data.tiny_rooms import WRITING, TinyWriter, concept
 
@@ -74,7 +80,8 @@ def test_a_text_about_minors_is_refused_and_never_stored(rooms, side):
     rooms.data.prepare()
     added = add_hard_negatives(rooms.data, [found(**{side: "a field with a child at noon"})])
     assert added.refused == {"minors": 1}
-    assert not ledger(rooms.data).exists()
+    assert not ledger(rooms.data, BAR.key).exists()
+    assert not list(rooms.data.base.rglob("*.jsonl"))
 
 
 @pytest.mark.parametrize(
@@ -91,11 +98,83 @@ def test_a_text_about_minors_is_refused_and_never_stored(rooms, side):
 def test_a_damaged_line_is_named_by_its_number_without_its_text(rooms, line):
     rooms.data.prepare()
     add_hard_negatives(rooms.data, [FOUND])
-    with ledger(rooms.data).open("a") as file:
+    with ledger(rooms.data, BAR.key).open("a") as file:
         file.write(line + "\n")
     with pytest.raises(IntegrityError, match="line 2 is not a hard negative") as caught:
         read_hard_negatives(rooms.data)
     assert "secretword" not in str(caught.value)
+
+
+def test_a_concepts_ledger_has_its_own_lines_only(rooms):
+    rooms.data.prepare()
+    other = found(concept="spots.dot")
+    add_hard_negatives(rooms.data, [FOUND, other])
+    assert of_concept(rooms.data, BAR.key) == [FOUND]
+    assert read_hard_negatives(rooms.data) == [FOUND, other]
+    ledger(rooms.data, "lines.tick").write_bytes(ledger(rooms.data, BAR.key).read_bytes())
+    with pytest.raises(IntegrityError, match=r"lines\.tick\.jsonl has a line of another concept"):
+        of_concept(rooms.data, "lines.tick")
+
+
+def test_a_spec_reads_its_own_concepts_ledger_only(rooms, monkeypatch):
+    rooms.data.prepare()
+    concepts = [f"lines.bar-{number}" for number in range(50)]
+    add_hard_negatives(rooms.data, [found(concept=concept) for concept in concepts])
+    reads: list[str] = []
+
+    def counted(place):
+        reads.append(place.name)
+        return read_bytes(place)
+
+    monkeypatch.setattr(hard, "read_bytes", counted)
+    for key in concepts:
+        assert spec(rooms.data, concept(key), TinyWriter(), WRITING).inputs[hard.INPUT]
+    # The older version's one file was read when they were added: once in a process.
+    assert Counter(reads) == Counter(f"{key}.jsonl" for key in concepts)
+
+
+@pytest.mark.parametrize("key", ["../lines.bar", "lines", "", "Lines.bar", "lines.bar/x", "a.b\n"])
+def test_what_is_no_concepts_key_names_no_file(rooms, key):
+    rooms.data.prepare()
+    with pytest.raises(ConfigError, match="concept must be category, dot, slug"):
+        add_hard_negatives(rooms.data, [FOUND, found(concept=key)])
+    assert not list(rooms.data.base.rglob("*.jsonl"))
+
+
+def test_the_one_file_of_an_older_version_is_read_with_its_concepts_own(rooms):
+    rooms.data.prepare()
+    old = [FOUND, found(concept="spots.dot"), found(unsafe_prompt="plugh wug at noon")]
+    lines = [json.dumps(dataclasses.asdict(entry)) + "\n" for entry in old]
+    (rooms.data.base / hard.ONE_FILE).write_text("".join(lines))
+    new = found(unsafe_prompt="wug quux at noon", round=2)
+    assert add_hard_negatives(rooms.data, [FOUND, new]).new == (new,)
+    assert of_concept(rooms.data, BAR.key) == [old[0], old[2], new]
+    assert read_hard_negatives(rooms.data) == [old[0], old[2], new, old[1]]
+    assert (rooms.data.base / hard.ONE_FILE).read_text() == "".join(lines)
+
+
+@pytest.mark.parametrize("written", [0, 1, 2])
+def test_a_killed_call_adds_all_or_none(rooms, monkeypatch, written):
+    rooms.data.prepare()
+    both, left = [FOUND, found(concept="spots.dot")], written
+
+    def killed(place, text):
+        nonlocal left
+        if left == 0:
+            raise KeyboardInterrupt
+        left -= 1
+        append(place, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hard, "append", killed)
+        with pytest.raises(KeyboardInterrupt):
+            add_hard_negatives(rooms.data, both)
+    complete_adding(rooms.data)
+    assert read_hard_negatives(rooms.data) == (both if written else [])
+    assert add_hard_negatives(rooms.data, both).new == (() if written else tuple(both))
+    files = sorted(path.name for path in (rooms.data.base / hard.FOLDER).iterdir())
+    assert files == [f"{entry.concept}.jsonl" for entry in both]
+    assert all(len(ledger(rooms.data, one.concept).read_text().splitlines()) == 1 for one in both)
 
 
 LACKS = "unsafe_prompt_lacks_concept"
