@@ -116,8 +116,8 @@ class ImageGenerator(Protocol):
         ...
 
 
-class ImageScorer(Protocol):
-    """Scores images with raw numbers, never only a label."""
+class Versioned(Protocol):
+    """What has a name, and a version that says when its results change."""
 
     @property
     def name(self) -> str:
@@ -129,10 +129,18 @@ class ImageScorer(Protocol):
         """Changes whenever the same input could give another result."""
         ...
 
+
+class Scorer(Versioned, Protocol):
+    """What gives scores by their keys."""
+
     @property
     def keys(self) -> tuple[str, ...]:
         """The keys of every score that is given, in order."""
         ...
+
+
+class ImageScorer(Scorer, Protocol):
+    """Scores images with raw numbers, never only a label."""
 
     def score(self, images: Pixels, prompts: Sequence[str]) -> list[dict[str, float]]:
         """Score each image.
@@ -147,18 +155,8 @@ class ImageScorer(Protocol):
         ...
 
 
-class FeatureExtractor(Protocol):
+class FeatureExtractor(Versioned, Protocol):
     """Embeds images in vectors whose distance measures how different they look."""
-
-    @property
-    def name(self) -> str:
-        """Name, as manifests and the columns of scores give it."""
-        ...
-
-    @property
-    def version(self) -> str:
-        """Changes whenever the same input could give another result."""
-        ...
 
     def features(self, images: Pixels) -> npt.NDArray[np.float32]:
         """Embed each image.
@@ -172,23 +170,8 @@ class FeatureExtractor(Protocol):
         ...
 
 
-class PairScorer(Protocol):
+class PairScorer(Scorer, Protocol):
     """Scores prompt pairs with raw numbers, for example how close the twins are in meaning."""
-
-    @property
-    def name(self) -> str:
-        """Name, as manifests and the columns of scores give it."""
-        ...
-
-    @property
-    def version(self) -> str:
-        """Changes whenever the same input could give another result."""
-        ...
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The keys of every score that is given, in order."""
-        ...
 
     def score(self, pairs: Sequence[PromptPair]) -> list[dict[str, float]]:
         """Score each pair.
@@ -202,18 +185,8 @@ class PairScorer(Protocol):
         ...
 
 
-class TextEmbedder(Protocol):
+class TextEmbedder(Versioned, Protocol):
     """Embeds prompts in vectors whose cosine measures how close they are in meaning."""
-
-    @property
-    def name(self) -> str:
-        """Name, as manifests and the columns of scores give it."""
-        ...
-
-    @property
-    def version(self) -> str:
-        """Changes whenever the same input could give another result."""
-        ...
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Embed each text, independent of the rest of the batch.

@@ -11,8 +11,8 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from alignguard_data.contracts.errors import IntegrityError
+from alignguard_data.prompts.hard_negatives import HardNegativeOrigin
 from alignguard_data.release.checks import read_manifest, rows_of
-from alignguard_data.release.hard_rows import HardRow
 from alignguard_data.release.reader import EVALUATION
 from alignguard_data.release.withdrawals import Withdrawal
 from alignguard_data.storage.parquet_files import open_parquet
@@ -162,7 +162,7 @@ def change_log(
     changes: list[ChangedPair],
     withdrawn: Mapping[str, Withdrawal],
     left: Collection[str],
-    hard: Mapping[str, HardRow] | None = None,
+    hard: Mapping[str, HardNegativeOrigin] | None = None,
 ) -> str:
     """Pairs added, removed and changed against the parent, by part and concept.
 
@@ -205,7 +205,9 @@ def change_log(
     return "\n".join([*lines, ""])
 
 
-def _added_by_attack(changes: list[ChangedPair], hard: Mapping[str, HardRow]) -> list[str]:
+def _added_by_attack(
+    changes: list[ChangedPair], hard: Mapping[str, HardNegativeOrigin]
+) -> list[str]:
     added = [pair.pair_id for pair in changes if pair.change == "added"]
     found = Counter(hard[identity].attack for identity in added if identity in hard)
     if not found:

@@ -3,12 +3,12 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from alignguard_data.contracts.errors import IntegrityError
 from alignguard_data.contracts.records import Concept
-from alignguard_data.prompts.hard_negatives import read_origins
+from alignguard_data.prompts.hard_negatives import HardNegativeOrigin, read_origins
 from alignguard_data.storage.manifest import MANIFEST
 from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.places import Place, read_bytes
@@ -17,19 +17,7 @@ FIELD = "hard_negatives"
 """Field of a release's manifest; missing where it has none."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HardRow:
-    """Origin of one released hard negative."""
-
-    pair_id: str
-    source_pair_id: str
-    attack: str
-    target: str
-    budget: str
-    round: int
-
-
-def hard_rows(folder: Place) -> dict[str, HardRow]:
+def hard_rows(folder: Place) -> dict[str, HardNegativeOrigin]:
     """Read a release's hard negatives.
 
     Args:
@@ -50,9 +38,9 @@ def hard_rows(folder: Place) -> dict[str, HardRow]:
         raise IntegrityError(f"{path} is not a release manifest: {error!r}") from error
 
 
-def rows_in(manifest: Mapping[str, Any]) -> dict[str, HardRow]:
+def rows_in(manifest: Mapping[str, Any]) -> dict[str, HardNegativeOrigin]:
     """The hard negatives that a release's manifest lists, by pair id."""
-    return {row["pair_id"]: HardRow(**row) for row in manifest.get(FIELD, [])}
+    return {row["pair_id"]: HardNegativeOrigin(**row) for row in manifest.get(FIELD, [])}
 
 
 def hard_field(
@@ -68,7 +56,7 @@ def hard_field(
     return {FIELD: sorted(rows, key=lambda row: row["pair_id"])} if rows else {}
 
 
-def by_attack(rows: Iterable[HardRow]) -> dict[str, int]:
+def by_attack(rows: Iterable[HardNegativeOrigin]) -> dict[str, int]:
     """Number of hard negatives by attack, most first, as counts of a manifest."""
     found = Counter(row.attack for row in rows)
     return {f"hard negatives of {attack}": number for attack, number in found.most_common()}

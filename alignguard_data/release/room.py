@@ -21,6 +21,7 @@ from alignguard_data.contracts.errors import IntegrityError, ReleaseRefused
 from alignguard_data.contracts.findings import Finding
 from alignguard_data.contracts.protocols import Progress, TextEmbedder
 from alignguard_data.dedup.store import edges_file, synced_edges
+from alignguard_data.prompts.hard_negatives import HardNegativeOrigin
 from alignguard_data.release.card import render_card
 from alignguard_data.release.changes import change_log, diff, level
 from alignguard_data.release.checks import (
@@ -44,7 +45,7 @@ from alignguard_data.release.folders import (
 )
 from alignguard_data.release.folders import list_releases as list_releases
 from alignguard_data.release.folders import version_of as version_of
-from alignguard_data.release.hard_rows import HardRow, by_attack, rows_in
+from alignguard_data.release.hard_rows import by_attack, rows_in
 from alignguard_data.release.plan import (
     SPLITS,
     ReleasePlan,
@@ -316,7 +317,7 @@ def _rows_files(manifest: dict[str, Any]) -> set[tuple[str, str]]:
     return {(file["name"], file["sha256"]) for file in files}
 
 
-def _train_rows(folder: Place, found: Mapping[str, HardRow]) -> dict[str, str]:
+def _train_rows(folder: Place, found: Mapping[str, HardNegativeOrigin]) -> dict[str, str]:
     """Digest of each category's train rows in release order, as read by its expert.
 
     Hard negatives have their own, by the round that found them.

@@ -308,6 +308,18 @@ def lock(folder: Place) -> int | None:
         handle = os.open(here / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise StorageError(f"cannot write {here}: {reason(error)}") from error
+    return held(handle)
+
+
+def held(handle: int) -> int | None:
+    """Lock an open file.
+
+    Args:
+        handle: its file descriptor.
+
+    Returns:
+        The same descriptor; None, and it is closed, if another process has the lock.
+    """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

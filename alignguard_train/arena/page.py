@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
 from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.places import Place
 from alignguard_data.storage.shards import write_bytes
@@ -20,6 +18,7 @@ from alignguard_train.arena.fronts import Front, fronts
 from alignguard_train.arena.plots import front_plot
 from alignguard_train.arena.table import Arena, Row, Shown
 from alignguard_train.arena.text import MISSING, interval_text, marks_of, notes_of, value_text
+from alignguard_train.contracts.pages import templates
 
 FOLDER = "arena"
 PAGE, JSON = "arena.html", "arena.json"
@@ -97,20 +96,17 @@ def _cell(shown: Shown | None) -> dict[str, Any]:
 
 def html(arena: Arena) -> str:
     """The page; byte-identical for an equal table."""
-    environment = Environment(
-        loader=PackageLoader("alignguard_train.arena", "templates"),
-        autoescape=select_autoescape(default=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     found = fronts(arena)
-    return environment.get_template("arena.html.j2").render(
-        arena=arena,
-        headline=headline(arena),
-        **table_parts(arena, found),
-        plots=[_plot(arena, front) for front in found],
-        basis=_bases(arena),
+    return (
+        templates("alignguard_train.arena")
+        .get_template("arena.html.j2")
+        .render(
+            arena=arena,
+            headline=headline(arena),
+            **table_parts(arena, found),
+            plots=[_plot(arena, front) for front in found],
+            basis=_bases(arena),
+        )
     )
 
 

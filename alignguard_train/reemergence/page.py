@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from alignguard_train.contracts.adapter_names import label
+from alignguard_train.contracts.pages import templates
 from alignguard_train.reemergence.config import MINUS_SAFETY, MINUS_TUNING, START
 from alignguard_train.reemergence.measures import AT_EQUAL_LOSS, EQUAL
 from alignguard_train.reemergence.summary import REPORT, equal_losses, relapses
@@ -63,20 +63,17 @@ def files(
         "relapse.png": plots.relapse_curves(measures, adapters),
         "loss.png": plots.loss_against_ip(measures, adapters),
     }
-    environment = Environment(
-        loader=PackageLoader("alignguard_train.reemergence", "templates"),
-        autoescape=select_autoescape(default=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("reemergence.html.j2").render(
-        profile=profile,
-        lines=verdicts(measures),
-        warning=_warning(measures),
-        plots={name.removesuffix(".png"): _uri(png) for name, png in pictures.items()},
-        tables=_tables(measures, tables["models"].to_pylist(), adapters),
-        method=_method(config, models, counts, tables["left_out"].num_rows),
+    page = (
+        templates("alignguard_train.reemergence")
+        .get_template("reemergence.html.j2")
+        .render(
+            profile=profile,
+            lines=verdicts(measures),
+            warning=_warning(measures),
+            plots={name.removesuffix(".png"): _uri(png) for name, png in pictures.items()},
+            tables=_tables(measures, tables["models"].to_pylist(), adapters),
+            method=_method(config, models, counts, tables["left_out"].num_rows),
+        )
     )
     return {**pictures, REPORT: page.encode()}
 

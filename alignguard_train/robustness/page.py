@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from alignguard_train.contracts.adapter_names import BASE, MERGED, guard_of, label
+from alignguard_train.contracts.pages import templates
 from alignguard_train.robustness.measures import PLAIN, SUCCESS
 
 VERSION = 2
@@ -58,20 +58,17 @@ def html(
     Returns:
         A whole HTML document, which loads nothing from elsewhere.
     """
-    environment = Environment(
-        loader=PackageLoader("alignguard_train.robustness", "templates"),
-        autoescape=select_autoescape(default=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     metrics = metrics_of(tables["metrics"])
-    return environment.get_template("robustness.html.j2").render(
-        profile=profile,
-        config=config,
-        headline=_headline(metrics, config),
-        matrices=_matrices(metrics, tables, config),
-        method=_method(config, models, tables["cases"]),
+    return (
+        templates("alignguard_train.robustness")
+        .get_template("robustness.html.j2")
+        .render(
+            profile=profile,
+            config=config,
+            headline=_headline(metrics, config),
+            matrices=_matrices(metrics, tables, config),
+            method=_method(config, models, tables["cases"]),
+        )
     )
 
 

@@ -4,11 +4,11 @@ import dagster as dg
 
 from alignguard_train.evaluation.report.summary import write_model_card, write_summary
 from alignguard_train.evaluation.room import evaluate_all
+from pipelines.assets.alignment import alignment_asset
 from pipelines.resources import Engines
 from pipelines.room_inputs import adapters, merged_adapter
 from pipelines.rooms import made_by_run, room_seconds
 from pipelines.runtime.progress import Meter
-from pipelines.runtime.ray_cluster import op_tags
 from pipelines.ui.results import evaluation_metadata
 
 
@@ -17,13 +17,12 @@ def evaluation_asset(engines: Engines) -> dg.AssetsDefinition:
     # An evaluation with guards follows them too.
     deps = ["merged_adapter", *(["guards"] if engines.profile.evaluation.guards else [])]
 
-    @dg.asset(
-        key_prefix=engines.profile.name,
-        deps=[dg.AssetKey([engines.profile.name, name]) for name in deps],
-        pool="base_model",
-        op_tags=op_tags(engines.profile.ray, "evaluation"),
-        group_name="alignment",
+    @alignment_asset(
+        engines,
+        room="evaluation",
+        after=deps,
         kinds={"pytorch", "parquet"},
+        pool="base_model",
         description="One row per evaluated image; IP and preservation are in `metrics`.",
     )
     def evaluation(

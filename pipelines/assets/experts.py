@@ -5,7 +5,7 @@ import dagster as dg
 from alignguard_data.storage import manifest as manifests
 from alignguard_train.evaluation.report.plots import training_curves
 from alignguard_train.experts.room import TENSORBOARD, board_of, make_expert
-from pipelines.assets.on_release import on_release
+from pipelines.assets.alignment import alignment_asset
 from pipelines.resources import Engines
 from pipelines.room_inputs import expert_categories, expert_recipe, held_out_ip, other_categories
 from pipelines.runtime.progress import Meter
@@ -16,10 +16,11 @@ from pipelines.ui.metadata import describe, pictures
 def experts_asset(engines: Engines, categories: dg.PartitionsDefinition) -> dg.AssetsDefinition:
     """Build the asset for one profile."""
 
-    @on_release(
+    @alignment_asset(
         engines,
-        categories,
         room="experts",
+        after=["release"],
+        partitions=categories,
         description="One LoRA expert per category (and `all-single`, trained on all of them).",
     )
     def experts(

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from alignguard_train.guards.room import make_guard
-from pipelines.assets.on_release import on_release
+from pipelines.assets.alignment import alignment_asset
 from pipelines.resources import Engines
 from pipelines.runtime.progress import Meter
 from pipelines.ui.metadata import describe
@@ -12,10 +12,11 @@ from pipelines.ui.metadata import describe
 def guards_asset(engines: Engines, kinds: dg.PartitionsDefinition) -> dg.AssetsDefinition:
     """Build the asset for one profile."""
 
-    @on_release(
+    @alignment_asset(
         engines,
-        kinds,
         room="guards",
+        after=["release"],
+        partitions=kinds,
         description="One guard of prompts per partition, with its threshold and its measures.",
     )
     def guards(

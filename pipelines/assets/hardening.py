@@ -3,10 +3,10 @@
 import dagster as dg
 
 from alignguard_train.hardening.room import make_hardened
+from pipelines.assets.alignment import alignment_asset
 from pipelines.resources import Engines
 from pipelines.room_inputs import continuation
 from pipelines.runtime.progress import Meter
-from pipelines.runtime.ray_cluster import op_tags
 from pipelines.ui.columns import file_columns
 from pipelines.ui.metadata import describe
 
@@ -15,16 +15,12 @@ def hardened_adapter_asset(
     engines: Engines, rounds: dg.PartitionsDefinition
 ) -> dg.AssetsDefinition:
     """Build the asset for one profile."""
-    profile = engines.profile.name
 
-    @dg.asset(
-        key_prefix=profile,
-        deps=[dg.AssetKey([profile, "release"]), dg.AssetKey([profile, "merged_adapter"])],
-        partitions_def=rounds,
-        pool="trainers",
-        op_tags=op_tags(engines.profile.ray, "hardening"),
-        group_name="alignment",
-        kinds={"pytorch"},
+    @alignment_asset(
+        engines,
+        room="hardening",
+        after=["release", "merged_adapter"],
+        partitions=rounds,
         description="One merged adapter per round; `alignguard harden` finds what it learns from.",
     )
     def hardened_adapter(

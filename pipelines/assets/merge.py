@@ -3,10 +3,10 @@
 import dagster as dg
 
 from alignguard_train.merge.room import make_merges
+from pipelines.assets.alignment import alignment_asset
 from pipelines.resources import Engines
 from pipelines.room_inputs import merged_keys
 from pipelines.runtime.progress import Meter
-from pipelines.runtime.ray_cluster import op_tags
 from pipelines.ui.columns import file_columns
 from pipelines.ui.metadata import describe
 
@@ -14,13 +14,10 @@ from pipelines.ui.metadata import describe
 def merged_adapter_asset(engines: Engines) -> dg.AssetsDefinition:
     """Build the asset for one profile."""
 
-    @dg.asset(
-        key_prefix=engines.profile.name,
-        deps=[dg.AssetKey([engines.profile.name, "experts"])],
-        pool="trainers",
-        op_tags=op_tags(engines.profile.ray, "merge"),
-        group_name="alignment",
-        kinds={"pytorch"},
+    @alignment_asset(
+        engines,
+        room="merge",
+        after=["experts"],
         description="One LoRA adapter from all experts; with the baselines' adapters.",
     )
     def merged_adapter(

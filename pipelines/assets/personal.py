@@ -3,6 +3,7 @@
 import dagster as dg
 
 from alignguard_train.personal.room import make_personal
+from pipelines.assets.alignment import alignment_asset
 from pipelines.resources import Engines
 from pipelines.room_inputs import personal_job
 from pipelines.runtime.progress import Meter
@@ -11,13 +12,11 @@ from pipelines.ui.metadata import describe
 
 def personal_adapter_asset(engines: Engines) -> dg.AssetsDefinition:
     """Build the asset for one profile."""
-    profile = engines.profile.name
 
-    @dg.asset(
-        key_prefix=profile,
-        deps=[dg.AssetKey([profile, "release"]), dg.AssetKey([profile, "merged_adapter"])],
-        pool="trainers",
-        group_name="alignment",
+    @alignment_asset(
+        engines,
+        room="personal",
+        after=["release", "merged_adapter"],
         kinds={"pytorch", "parquet"},
         description="One adapter for all users; suppression and preservation are in `measures`.",
     )

@@ -6,22 +6,20 @@ from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.places import size
 from alignguard_train.evaluation.report.summary import write_model_card
 from alignguard_train.reemergence.room import measure_reemergence
+from pipelines.assets.alignment import alignment_asset
 from pipelines.resources import Engines
 from pipelines.room_inputs import merged_adapter, tuned_models
 from pipelines.runtime.progress import Meter
-from pipelines.runtime.ray_cluster import op_tags
 from pipelines.ui.reemergence import reemergence_metadata
 
 
 def reemergence_asset(engines: Engines) -> dg.AssetsDefinition:
     """Build the asset for one profile."""
 
-    @dg.asset(
-        key_prefix=engines.profile.name,
-        deps=[dg.AssetKey([engines.profile.name, "merged_adapter"])],
-        pool="trainers",
-        op_tags=op_tags(engines.profile.ray, "reemergence"),
-        group_name="alignment",
+    @alignment_asset(
+        engines,
+        room="reemergence",
+        after=["merged_adapter"],
         kinds={"pytorch", "parquet"},
         description="One row per judged image of a fine-tuned model; IP by steps is in `measures`.",
     )

@@ -4,10 +4,10 @@ import dagster as dg
 
 from alignguard_train.contracts.adapter_names import guard_of
 from alignguard_train.robustness.room import attack_all
+from pipelines.assets.alignment import alignment_asset
 from pipelines.resources import Engines
 from pipelines.room_inputs import attacked_matrix, attacked_models
 from pipelines.runtime.progress import Meter
-from pipelines.runtime.ray_cluster import op_tags
 from pipelines.ui.attacks import robustness_metadata
 
 
@@ -15,15 +15,13 @@ def robustness_asset(engines: Engines) -> dg.AssetsDefinition:
     """Build the asset for one profile."""
     # A matrix with a guard as a target follows the guards too.
     behind = any(map(guard_of, engines.profile.robustness.targets))
-    deps = ["merged_adapter", "guards"] if behind else ["merged_adapter"]
 
-    @dg.asset(
-        key_prefix=engines.profile.name,
-        deps=[dg.AssetKey([engines.profile.name, name]) for name in deps],
-        pool="base_model",
-        op_tags=op_tags(engines.profile.ray, "robustness"),
-        group_name="alignment",
+    @alignment_asset(
+        engines,
+        room="robustness",
+        after=["merged_adapter", "guards"] if behind else ["merged_adapter"],
         kinds={"pytorch", "parquet"},
+        pool="base_model",
         description="One row per attack, target and case; success rates are in `metrics`.",
     )
     def robustness(

@@ -1,16 +1,12 @@
 """`alignguard attack`: the profile's matrix of attacks and targets, or another one."""
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from rich.progress import (
-    Progress,
-)
-
 from alignguard_data.contracts.errors import ConfigError
+from alignguard_data.contracts.protocols import Progress
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.paths import UNPARTITIONED
 from alignguard_data.storage.places import Place
@@ -20,13 +16,12 @@ from alignguard_train.robustness.config import AttackConfig, RobustnessConfig
 from alignguard_train.robustness.measures import SUCCESS
 from alignguard_train.robustness.page import REPORT, metrics_of
 from alignguard_train.robustness.registry import ATTACKS
+from pipelines.cli.beside import make_measurement, settings_key
 from pipelines.cli.console import Output, table
-from pipelines.cli.run import Bars, bars
 from pipelines.profile import load_profile
 from pipelines.resources import Engines, data_root
 from pipelines.room_inputs import attacked_matrix, attacked_models
 from pipelines.rooms import ROBUSTNESS
-from pipelines.runtime.driver import run_room
 from pipelines.runtime.work import attacked_cases
 
 
@@ -54,14 +49,12 @@ def attack_command(
         f"preset {config.preset}: {len(config.all_attacks)} attacks, {len(config.all_targets)} "
         f"targets, at most {config.number_of_cases} cases, {config.replay_seeds} fresh seeds each"
     )
-    with bars(console) as progress:
-        if key == UNPARTITIONED:
-            failure = run_room(engines, ROBUSTNESS, Bars(console, engines, progress))
-        else:
-            failure = _beside(engines, config, key, progress)
-    if failure:
-        console.say(console.mark(False), f" robustness: {failure}")
-        console.say("Failed. Finished cases are kept: fix the cause and run again.")
+    made = make_measurement(
+        console, engines, ROBUSTNESS, key,
+        total=partial(attacked_cases, config), make=partial(_attack, engines, config, key),
+        kept="Finished cases",
+    )  # fmt: skip
+    if not made:
         return 1
     _print(console, engines.data.partition("robustness", key), config, as_json=as_json)
     return 0
@@ -111,9 +104,7 @@ def _narrowed(attack: AttackConfig, targets: Sequence[str]) -> AttackConfig:
 
 def matrix_key(config: RobustnessConfig) -> str:
     """Partition of a matrix that is not the profile's, by its settings."""
-    settings = json.dumps(dataclasses.asdict(config), sort_keys=True, default=str)
-    digest = hashlib.blake2b(settings.encode(), digest_size=4).hexdigest()
-    return f"{config.preset}-{digest}"
+    return settings_key(config.preset, config)
 
 
 def list_command(console: Output, *, as_json: bool) -> int:
@@ -141,19 +132,10 @@ def list_command(console: Output, *, as_json: bool) -> int:
     return 0
 
 
-def _beside(engines: Engines, config: RobustnessConfig, key: str, progress: Progress) -> str:
+def _attack(engines: Engines, config: RobustnessConfig, key: str, progress: Progress) -> None:
     from alignguard_train.robustness.room import attack_all
 
-    engines.data.prepare()
-    task = progress.add_task("robustness", total=attacked_cases(config))
-    attack_all(
-        engines.data,
-        attacked_models(engines),
-        config,
-        progress=lambda units: progress.advance(task, units),
-        key=key,
-    )
-    return ""
+    attack_all(engines.data, attacked_models(engines), config, progress=progress, key=key)
 
 
 def _print(console: Output, folder: Place, config: RobustnessConfig, *, as_json: bool) -> None:

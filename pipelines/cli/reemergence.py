@@ -1,14 +1,12 @@
 """`alignguard reemergence`: the profile's benign fine-tunings, or others beside them."""
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from rich.progress import Progress
-
 from alignguard_data.contracts.errors import ConfigError
+from alignguard_data.contracts.protocols import Progress
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.paths import UNPARTITIONED
 from alignguard_data.storage.places import Place
@@ -16,13 +14,12 @@ from alignguard_train.contracts.adapter_names import label
 from alignguard_train.reemergence.config import ReemergenceConfig
 from alignguard_train.reemergence.page import TITLES, verdicts
 from alignguard_train.reemergence.summary import REPORT, relapses
+from pipelines.cli.beside import make_measurement, settings_key
 from pipelines.cli.console import Output, table
-from pipelines.cli.run import Bars, bars
 from pipelines.profile import load_profile
 from pipelines.resources import Engines, data_root
 from pipelines.room_inputs import tuned_models
 from pipelines.rooms import REEMERGENCE
-from pipelines.runtime.driver import run_room
 from pipelines.runtime.work import tuned_units
 
 
@@ -51,14 +48,12 @@ def reemergence_command(
         f"{', '.join(map(label, models.adapters))}; {', '.join(config.variants)}; steps "
         f"{', '.join(map(str, config.steps))}; {len(config.seeds)} seed(s) of each"
     )
-    with bars(console) as progress:
-        if key == UNPARTITIONED:
-            failure = run_room(engines, REEMERGENCE, Bars(console, engines, progress))
-        else:
-            failure = _beside(engines, config, key, progress)
-    if failure:
-        console.say(console.mark(False), f" reemergence: {failure}")
-        console.say("Failed. Finished models are kept: fix the cause and run again.")
+    made = make_measurement(
+        console, engines, REEMERGENCE, key,
+        total=partial(tuned_units, engines, config), make=partial(_measure, engines, config, key),
+        kept="Finished models",
+    )  # fmt: skip
+    if not made:
         return 1
     _print(console, engines.data.partition("reemergence", key), as_json=as_json)
     return 0
@@ -87,24 +82,14 @@ def chosen(
 
 def measurement_key(config: ReemergenceConfig) -> str:
     """Partition of a measurement that is not the profile's, by its settings."""
-    settings = json.dumps(dataclasses.asdict(config), sort_keys=True, default=str)
-    digest = hashlib.blake2b(settings.encode(), digest_size=4).hexdigest()
-    return f"{'-'.join(config.variants)}-{digest}"
+    return settings_key("-".join(config.variants), config)
 
 
-def _beside(engines: Engines, config: ReemergenceConfig, key: str, progress: Progress) -> str:
+def _measure(engines: Engines, config: ReemergenceConfig, key: str, progress: Progress) -> None:
     from alignguard_train.reemergence.room import measure_reemergence
 
-    engines.data.prepare()
-    task = progress.add_task("reemergence", total=tuned_units(engines, config))
-    measure_reemergence(
-        engines.data,
-        tuned_models(engines, config),
-        config,
-        progress=lambda count: progress.advance(task, count),
-        key=key,
-    )
-    return ""
+    models = tuned_models(engines, config)
+    measure_reemergence(engines.data, models, config, progress=progress, key=key)
 
 
 def _print(console: Output, folder: Place, *, as_json: bool) -> None:

@@ -5,7 +5,6 @@ A process that owns a GPU sees no other (``CUDA_VISIBLE_DEVICES``), so every eng
 exits, by a lock file that the kernel releases.
 """
 
-import fcntl
 import logging
 import os
 import re
@@ -15,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from alignguard_data.contracts.errors import EngineError
+from alignguard_data.storage.places import held
 
 log = logging.getLogger(__name__)
 
@@ -98,9 +98,4 @@ def _lock(device: str) -> int | None:
     folder = Path(tempfile.gettempdir()) / f"alignguard-devices-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     handle = os.open(folder / f"gpu-{visible_number(device)}", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return None
-    return handle
+    return held(handle)

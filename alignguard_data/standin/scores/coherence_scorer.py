@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 
 from alignguard_data.contracts.protocols import Pixels
-from alignguard_data.standin.scores.network import SceneNet, as_input, load_weights, weights_hash
+from alignguard_data.standin.scores.network import Reader, SceneNet
 
 
 class CoherenceScorer:
@@ -17,8 +16,7 @@ class CoherenceScorer:
     """
 
     def __init__(self, *, batch_size: int = 256) -> None:
-        self._batch_size = batch_size
-        self._network: nn.Module | None = None
+        self._reader = Reader(SceneNet, "scene", batch_size)
 
     @property
     def name(self) -> str:
@@ -28,7 +26,7 @@ class CoherenceScorer:
     @property
     def version(self) -> str:
         """Changes with the weights."""
-        return f"1-{weights_hash('scene')}"
+        return self._reader.version
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -50,11 +48,8 @@ class CoherenceScorer:
             EngineError: the images have another size, or the weights are missing.
         """
         del prompts
-        if self._network is None:
-            self._network = load_weights(SceneNet(), "scene")
         rows: list[dict[str, float]] = []
-        for start in range(0, len(images), self._batch_size):
-            logits = self._network(as_input(images[start : start + self._batch_size]))
+        for _, logits in self._reader.read(images):
             sure = torch.stack([part.softmax(dim=1).amax(dim=1) for part in logits]).amin(dim=0)
             rows += [{"certainty": value} for value in sure.tolist()]
         return rows

@@ -3,16 +3,10 @@
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 
 from alignguard_data.contracts.protocols import Pixels
 from alignguard_data.standin.glyphs import GLYPHS
-from alignguard_data.standin.scores.network import (
-    GlyphNet,
-    as_input,
-    load_weights,
-    weights_hash,
-)
+from alignguard_data.standin.scores.network import GlyphNet, Reader
 from alignguard_data.standin.world import ink_pixels
 
 
@@ -25,8 +19,7 @@ class GlyphScorer:
     """
 
     def __init__(self, *, batch_size: int = 256) -> None:
-        self._batch_size = batch_size
-        self._network: nn.Module | None = None
+        self._reader = Reader(GlyphNet, "glyphs", batch_size)
 
     @property
     def name(self) -> str:
@@ -36,7 +29,7 @@ class GlyphScorer:
     @property
     def version(self) -> str:
         """Changes with the weights."""
-        return f"1-{weights_hash('glyphs')}"
+        return self._reader.version
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -59,17 +52,10 @@ class GlyphScorer:
             EngineError: the images have another size, or the weights are missing.
         """
         del prompts
-        network = self._loaded()
         rows: list[dict[str, float]] = []
-        for start in range(0, len(images), self._batch_size):
-            part = images[start : start + self._batch_size]
-            probabilities = network(as_input(part)).sigmoid().tolist()
+        for part, logits in self._reader.read(images):
+            probabilities = logits.sigmoid().tolist()
             for values, ink in zip(probabilities, ink_pixels(part).tolist(), strict=True):
                 row = dict(zip(GLYPHS, values[:-1], strict=True))
                 rows.append(row | {"any": max(values), "residue": float(ink)})
         return rows
-
-    def _loaded(self) -> nn.Module:
-        if self._network is None:
-            self._network = load_weights(GlyphNet(), "glyphs")
-        return self._network

@@ -1,6 +1,8 @@
 """The two small convolutional networks of the stand-in's scorers, and their weights on disk."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -86,6 +88,44 @@ def load_weights(network: nn.Module, name: str) -> nn.Module:
     """
     network.load_state_dict(load_file(_file(name)))
     return network.eval().requires_grad_(False)
+
+
+class Reader:
+    """A network with its shipped weights, which load at the first image, over batches of images.
+
+    Args:
+        make: builds the network.
+        weights: name of the weights.
+        batch_size: images at a time.
+    """
+
+    def __init__(self, make: Callable[[], nn.Module], weights: str, batch_size: int) -> None:
+        self._make, self._weights, self._batch_size = make, weights, batch_size
+        self._network: nn.Module | None = None
+
+    @property
+    def version(self) -> str:
+        """Changes with the weights."""
+        return f"1-{weights_hash(self._weights)}"
+
+    def read(self, images: Pixels) -> list[tuple[Pixels, Any]]:
+        """Read images in batches.
+
+        Args:
+            images: uint8 RGB (images, 32, 32, 3).
+
+        Returns:
+            Every batch with the network's logits.
+
+        Raises:
+            EngineError: the images have another size, or the weights are missing.
+        """
+        if self._network is None:
+            self._network = load_weights(self._make(), self._weights)
+        starts = range(0, len(images), self._batch_size)
+        parts = [images[start : start + self._batch_size] for start in starts]
+        with torch.inference_mode():
+            return [(part, self._network(as_input(part))) for part in parts]
 
 
 def weights_hash(name: str) -> str:

@@ -4,16 +4,10 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 
 from alignguard_data.contracts.protocols import Pixels
 from alignguard_data.standin.grammar import scene_of
-from alignguard_data.standin.scores.network import (
-    SceneNet,
-    as_input,
-    load_weights,
-    weights_hash,
-)
+from alignguard_data.standin.scores.network import Reader, SceneNet
 from alignguard_data.standin.world import ATTRIBUTES, CHOICES, Scene
 
 
@@ -24,8 +18,7 @@ class SceneScorer:
     """
 
     def __init__(self, *, batch_size: int = 256) -> None:
-        self._batch_size = batch_size
-        self._network: nn.Module | None = None
+        self._reader = Reader(SceneNet, "scene", batch_size)
 
     @property
     def name(self) -> str:
@@ -35,7 +28,7 @@ class SceneScorer:
     @property
     def version(self) -> str:
         """Changes with the weights."""
-        return f"1-{weights_hash('scene')}"
+        return self._reader.version
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -69,10 +62,8 @@ class SceneScorer:
         Returns:
             One scene an image, without glyph: the most probable value of each attribute.
         """
-        network = self._loaded()
         scenes: list[Scene] = []
-        for start in range(0, len(images), self._batch_size):
-            logits = network(as_input(images[start : start + self._batch_size]))
+        for _, logits in self._reader.read(images):
             best = [part.argmax(dim=1).tolist() for part in logits]
             for picks in zip(*best, strict=True):
                 named = zip(ATTRIBUTES, picks, strict=True)
@@ -84,8 +75,3 @@ class SceneScorer:
             return dict.fromkeys(self.keys, math.nan)
         row = {name: float(getattr(shown, name) == getattr(named, name)) for name in ATTRIBUTES}
         return row | {"all_right": float(all(row.values()))}
-
-    def _loaded(self) -> nn.Module:
-        if self._network is None:
-            self._network = load_weights(SceneNet(), "scene")
-        return self._network

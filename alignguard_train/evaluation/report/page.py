@@ -16,8 +16,6 @@ from jinja2 import (
     Environment,
     PackageLoader,
     PrefixLoader,
-    StrictUndefined,
-    select_autoescape,
 )
 from PIL import Image
 
@@ -31,6 +29,7 @@ from alignguard_train.arena.fronts import fronts
 from alignguard_train.arena.page import table_parts
 from alignguard_train.arena.plots import front_plot
 from alignguard_train.contracts.adapter_names import ALL_SINGLE, BASE, MERGED, label
+from alignguard_train.contracts.pages import environment
 from alignguard_train.evaluation.refusal import COLUMNS
 from alignguard_train.evaluation.report import data as report_data
 from alignguard_train.evaluation.report import plots
@@ -120,18 +119,9 @@ def markdown(data: ReportData) -> str:
 
 
 def _environment(*, escape: bool) -> Environment:
-    return Environment(
-        loader=ChoiceLoader(
-            [
-                PackageLoader("alignguard_train.evaluation.report", "templates"),
-                PrefixLoader({"arena": PackageLoader("alignguard_train.arena", "templates")}),
-            ]
-        ),
-        autoescape=select_autoescape(default=True) if escape else False,  # noqa: S701 - Markdown
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    own = PackageLoader("alignguard_train.evaluation.report", "templates")
+    others = PrefixLoader({"arena": PackageLoader("alignguard_train.arena", "templates")})
+    return environment(ChoiceLoader([own, others]), escape=escape)
 
 
 def write_revealed(data: DataRoot) -> Path:

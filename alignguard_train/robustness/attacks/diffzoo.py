@@ -120,11 +120,8 @@ class DiffZOO(CaseSearch):
                 self._move(queries, draws, ascent)
             scores = queries.scores(draws.texts(ascent.at, self.trials))
             trace.notes["mean_score"] = float(scores.mean())
-            trace.step()
-            if queries.done:
-                return "success"
-            if trace.stalled(self.patience):
-                return "plateau"
+            if stop := trace.ended(queries.done, self.patience):
+                return stop
         return "finished"
 
     def _move(self, queries: Queries, draws: Draws, ascent: Ascent) -> None:

@@ -122,9 +122,6 @@ class P4D(CaseSearch):
                 continue
             tokens = [vocabulary.ordinary[i] for i in soft.argmax(dim=1).tolist()]
             queries.verdicts([vocabulary.decode(filled(layout, tokens))])
-            trace.step()
-            if queries.done:
-                return "success"
-            if trace.stalled(self.patience):
-                return "plateau"
+            if stop := trace.ended(queries.done, self.patience):
+                return stop
         return "finished"

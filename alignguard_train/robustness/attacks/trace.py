@@ -76,6 +76,21 @@ class Trace:
             return False
         return self._history[-1] <= self._history[-1 - patience]
 
+    def ended(self, done: bool, patience: int | None) -> StopReason | None:
+        """End a step of the search; why it was the last one, if it was.
+
+        Args:
+            done: what the search looks for is found.
+            patience: steps without a better score; None for any number.
+
+        Returns:
+            The reason to stop; None to go on.
+        """
+        self.step()
+        if done:
+            return "success"
+        return "plateau" if self.stalled(patience) else None
+
     def judged(self, images: Pixels, case: Case) -> list[Verdict]:
         """Ask the judge.
 

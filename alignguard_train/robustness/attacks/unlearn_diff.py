@@ -132,11 +132,8 @@ class UnlearnDiffAtk(CaseSearch):
                     free.copy_(on_simplex(free))
             tokens = [vocabulary.ordinary[i] for i in free.argmax(dim=1).tolist()]
             queries.verdicts([vocabulary.decode(filled(layout, tokens))])
-            trace.step()
-            if queries.done:
-                return "success"
-            if trace.stalled(self.patience):
-                return "plateau"
+            if stop := trace.ended(queries.done, self.patience):
+                return stop
         return "finished"
 
     def _exhaust(
