@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from alignguard_data.contracts.errors import EngineError
+from alignguard_data.engines.loading_bars import no_bars
 from alignguard_data.engines.model_source import ModelSource, resolve_model
 from alignguard_train.guards.config import RewriterSettings
 from alignguard_train.guards.rewriter.codec import ChatCodec, Codec, PromptCodec
@@ -124,10 +125,12 @@ def _chat(settings: RewriterSettings) -> Writer:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = _source(settings)
-    tokenizer = AutoTokenizer.from_pretrained(**source.arguments)
-    model = AutoModelForCausalLM.from_pretrained(
-        use_safetensors=True, dtype=torch.float32, **source.arguments
-    )
+    where = source.arguments
+    with no_bars():
+        tokenizer = AutoTokenizer.from_pretrained(**where)
+        model = AutoModelForCausalLM.from_pretrained(
+            use_safetensors=True, dtype=torch.float32, **where
+        )
     lora = LoraConfig(
         r=settings.rank, lora_alpha=settings.rank, target_modules=TARGETS, task_type="CAUSAL_LM"
     )
