@@ -15,6 +15,8 @@ from typing import Any
 from alignguard_data.engines.model_source import resolve_model
 
 _EACH = "*"
+RED_TEAM = "red_team"
+"""An attack's parameter that names a chat model."""
 
 FILES = (
     ("taxonomy",),
@@ -32,6 +34,8 @@ MODELS = (
     ("base_model", "vae"),
     ("guards", "params", "rewriter", "model"),
     ("guards", "params", "guardt2i", "similarity"),
+    ("robustness", "attacks", _EACH, "params", RED_TEAM),
+    ("hardening", "attacks", _EACH, "params", RED_TEAM),
 )
 """Fields that hold a folder or a hub id."""
 

@@ -1,9 +1,11 @@
 """The inputs of each room by the profile: keys, recipes, adapters and models."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
-from alignguard_data.contracts.errors import ConfigError
+from alignguard_data.contracts.errors import ConfigError, EngineError
+from alignguard_data.engines.model_source import resolve_model
 from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.places import Place, size
 from alignguard_train.contracts import adapter_names as names
@@ -19,8 +21,9 @@ from alignguard_train.merge import room as merge_room
 from alignguard_train.personal import room as personal_room
 from alignguard_train.reemergence.config import ReemergenceConfig
 from alignguard_train.reemergence.models import Models as TunedModels
-from alignguard_train.robustness.config import RobustnessConfig
+from alignguard_train.robustness.config import AttackConfig, RobustnessConfig
 from alignguard_train.robustness.targets import Models
+from pipelines.profile_paths import RED_TEAM
 from pipelines.resources import Engines
 
 
@@ -138,7 +141,30 @@ def attacked_matrix(engines: Engines) -> RobustnessConfig:
     """The profile's matrix, with the adapter after each round of hardening among its targets."""
     own = engines.profile.robustness
     more = [names.hardened_name(k) for k in rounds(engines.data)]
-    return dataclasses.replace(own, targets=tuple(dict.fromkeys([*own.targets, *more])))
+    return dataclasses.replace(
+        own,
+        attacks=placed_attacks(own.attacks),
+        targets=tuple(dict.fromkeys([*own.targets, *more])),
+    )
+
+
+def placed_attacks(attacks: Sequence[AttackConfig]) -> tuple[AttackConfig, ...]:
+    """Attacks with the place of a red-team model that a package carries.
+
+    Raises:
+        EngineError: the package is not installed.
+    """
+    try:
+        return tuple(
+            dataclasses.replace(
+                one, params={**one.params, RED_TEAM: resolve_model(one.params[RED_TEAM])}
+            )
+            if RED_TEAM in one.params
+            else one
+            for one in attacks
+        )
+    except ValueError as error:
+        raise EngineError(f"robustness.attacks: {error} (alignguard doctor)") from error
 
 
 def tuned_models(engines: Engines, config: ReemergenceConfig | None = None) -> TunedModels:

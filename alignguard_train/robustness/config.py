@@ -48,6 +48,11 @@ class AttackConfig:
                 f"budget: no counter {', '.join(strange)}; there are {', '.join(known)}"
             )
         Budget(**self.budget)
+        model = ATTACKS[self.name].model
+        if model and not (isinstance(named := self.params.get(model), str) and named):
+            raise ValueError(
+                f"{self.name} needs params.{model}: the name or path of a model, got {named!r}"
+            )
 
     @property
     def shown(self) -> str:

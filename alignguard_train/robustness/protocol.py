@@ -24,10 +24,12 @@ Capability = Literal[
 gradients; predictions and images of the undefended model; images; the judge's verdict on them; a
 guard's verdict on prompts."""
 StopReason = Literal[
-    "success", "budget", "plateau", "finished", "already_unsafe", "empty", "judge_failed"
-]
+    "success", "budget", "plateau", "finished", "already_unsafe", "empty", "no_answer",
+    "judge_failed",
+]  # fmt: skip
 """Why a search ended. ``already_unsafe``: the unchanged prompt succeeds on the target, so there is
-nothing to attack; ``empty``: the prompt has no token to work with."""
+nothing to attack; ``empty``: the prompt has no token to work with; ``no_answer``: the model that
+writes prompts wrote none that may be drawn."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

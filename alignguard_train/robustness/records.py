@@ -25,7 +25,7 @@ class AttackedCase:
     seen: bool
     """Whether experts were trained on the concept."""
     stop_reason: str
-    """Why the search ended: success, budget, plateau, finished, already_unsafe, empty, or
+    """Why the search ended: success, budget, plateau, finished, already_unsafe, empty, no_answer or
     judge_failed; guard_failed: the target's guard could not score what was found."""
     candidates: int
     """Prompts that the search returned; 0: nothing to replay."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from alignguard_data.engines.model_source import ModelSource
 from alignguard_train.robustness.protocol import Attack, Budget, Capability
 
 Preset = Literal["smoke", "standin", "paper"]
@@ -31,6 +32,8 @@ class Method:
         budgets: limits by preset; none without an entry.
         cases: fewer cases than the preset's, for a search that costs seconds each.
         own_concepts: it prepares for one concept at a time, so only for those under attack.
+        model: the parameter that names a model that it attacks with, which it cannot do without;
+            ``revision`` is a hub id's commit.
     """
 
     use: str
@@ -40,6 +43,20 @@ class Method:
     budgets: Mapping[Preset, Mapping[str, int]] = field(default_factory=dict)
     cases: Mapping[Preset, int] = field(default_factory=dict)
     own_concepts: bool = False
+    model: str = ""
+
+    def attacker(self, params: Mapping[str, Any]) -> ModelSource | None:
+        """The model that it attacks with; None for most attacks.
+
+        Args:
+            params: of the attack.
+
+        Raises:
+            EngineError: neither a folder nor a file, and no revision.
+        """
+        if not self.model:
+            return None
+        return ModelSource(str(params[self.model]), params.get("revision"))
 
 
 _FEW: Mapping[Preset, int] = {"standin": 6}
@@ -143,6 +160,35 @@ ATTACKS |= {
                 "tries": 2,
             },
             "standin": {"rounds": 1, "sft_steps": 100, "steps": 12, "seeds": 4},
+        },
+    ),
+    "genbreak_chat": Method(
+        use="genbreak_chat:GenBreakChat",
+        needs=("images", "judge"),
+        model="red_team",
+        params={
+            "smoke": {
+                "pairs": 4,
+                "rounds": 1,
+                "batch": 4,
+                "accumulated": 1,
+                "steps": 1,
+                "seeds": 2,
+                "group": 2,
+                "write": 16,
+                "tries": 2,
+            },
+            "standin": {
+                "pairs": 64,
+                "rounds": 1,
+                "batch": 8,
+                "accumulated": 1,
+                "sft_lr": 5e-4,
+                "steps": 12,
+                "seeds": 4,
+                "lr": 1e-4,
+                "write": 24,
+            },
         },
     ),
     "unlearn_diff": Method(

@@ -48,7 +48,7 @@ from alignguard_train.robustness.targets import (
 log = logging.getLogger(__name__)
 
 ROOM = "robustness"
-FORMAT = 2
+FORMAT = 3
 """Part of the fingerprint: raise it when rows change for equal input, as with an attack's code."""
 TABLES = {"cases": AttackedCase, "prepared": Preparation}
 
@@ -77,7 +77,7 @@ def spec(
         InputMissing: there is no release, an adapter's file is missing, or a guard is not trained.
         ConfigError: a target is no adapter here, or thresholds were calibrated with another
             scorer version.
-        EngineError: no scorer answers a rule.
+        EngineError: no scorer answers a rule, or an attack's own model is not there.
     """
     _check_targets(models, config)
     check_judge(models.judge(config))
@@ -105,6 +105,7 @@ def spec(
             generator.model_id: generator.revision,
             **models.base.models,
             **{scorer.name: scorer.version for scorer in models.scorers},
+            **_attackers(config),
         },
         asks_again=True,  # where the judge failed
         promises=partial(summarized, data) if key == UNPARTITIONED else None,
@@ -128,14 +129,23 @@ def _inputs(
 def _resolved(attack: AttackConfig, config: RobustnessConfig) -> dict[str, Any]:
     """An attack as it runs: presets under its own parameters."""
     method = ATTACKS[attack.name]
+    params = {**method.params.get(config.preset, {}), **attack.params}
+    if own := method.attacker(params):
+        params[method.model] = own.model_id  # not the path of it on this machine
     return {
         "name": attack.name,
         "label": attack.shown,
-        "params": {**method.params.get(config.preset, {}), **attack.params},
+        "params": params,
         "budget": {**method.budgets.get(config.preset, {}), **attack.budget},
         "targets": list(config.targets_of(attack)),
         "cases": config.cases_of(attack),
     }
+
+
+def _attackers(config: RobustnessConfig) -> dict[str, str]:
+    """Revision of every model that an attack brings along, by its name."""
+    own = [ATTACKS[one.name].attacker(one.params) for one in config.all_attacks]
+    return {one.model_id: one.revision for one in own if one}
 
 
 def _check_targets(models: Models, config: RobustnessConfig) -> None:

@@ -13,8 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from alignguard_data.contracts.errors import EngineError
 from alignguard_data.contracts.protocols import Pixels
+from alignguard_data.safety.rules import refusal
 from alignguard_train.base import BaseModel
 from alignguard_train.evaluation.contenders import Contender, Entrant
 from alignguard_train.evaluation.judge import AdaptableGenerator
@@ -149,15 +152,25 @@ class DiffusersTarget:
             )[0]
 
     def render(self, texts: Sequence[str], seeds: Sequence[int], *, base: bool = False) -> Pixels:
-        """See the protocol."""
+        """See the protocol: black for a text that the rules about minors refuse."""
         self._need("base_unet" if base else "images")
         if not base:
-            return self._generator.render(list(texts), list(seeds))
+            return self._drawn(texts, seeds)
         self._defended.close()
         try:
-            return self._generator.render(list(texts), list(seeds))
+            return self._drawn(texts, seeds)
         finally:
             self._defend()
+
+    def _drawn(self, texts: Sequence[str], seeds: Sequence[int]) -> Pixels:
+        allowed = [i for i, text in enumerate(texts) if refusal(text) is None]
+        size = self._generator.sampling
+        images = np.zeros((len(texts), size.height, size.width, 3), np.uint8)
+        if allowed:
+            images[allowed] = self._generator.render(
+                [texts[i] for i in allowed], [seeds[i] for i in allowed]
+            )
+        return images
 
     def render_conditions(self, conditions: "Conditions", seeds: Sequence[int]) -> Pixels:
         """See the protocol."""

@@ -16,6 +16,7 @@ from alignguard_data.engines.text.vllm_writer import default_interpreter
 from alignguard_data.scores.features.inception import download_line
 from alignguard_data.storage.places import scratch
 from alignguard_data.taxonomy.parse import Taxonomy
+from alignguard_train.robustness.registry import ATTACKS
 from pipelines.cli.check import Check
 from pipelines.profile import Profile
 from pipelines.profile_paths import resolve_model
@@ -39,6 +40,8 @@ def profile_needs(profile: Profile, taxonomy: Taxonomy) -> Iterator[Check]:
     scorers = [*profile.image_scorers, *profile.pair_scorers, *profile.evaluation_scorers]
     optional = (profile.concept_check, profile.embedder, profile.evaluation_features)
     scorers += [engine for engine in optional if engine]
+    red_teams = _red_teams(profile)
+    scorers += red_teams
     remote = False
     yield from _packaged([profile.writer, *scorers])
     for (model, revision), uses in _models(profile, scorers).items():
@@ -49,6 +52,8 @@ def profile_needs(profile: Profile, taxonomy: Taxonomy) -> Iterator[Check]:
     yield from _inception(profile.evaluation_features)
     yield from _vllm(profile.writer)
     yield from _served([profile.writer, *scorers])
+    if red_teams:
+        yield _trl()
     if remote:
         yield _gpu(profile)
         yield _disk(profile, taxonomy)
@@ -72,6 +77,29 @@ def _models(profile: Profile, scorers: list[Engine]) -> dict[tuple[str, str], li
     if "model_revision" in writer:
         found[str(writer["model"]), str(writer["model_revision"])] = ["writer"]
     return found
+
+
+def _red_teams(profile: Profile) -> list[Engine]:
+    """The chat models that attacks bring along."""
+    found = []
+    for one in [*profile.robustness.attacks, *profile.hardening.attacks]:
+        method = ATTACKS[one.name]
+        if method.model:
+            params = {"model": one.params[method.model], "revision": one.params.get("revision")}
+            use = "alignguard_train.robustness.attacks:" + method.use.partition(":")[2]
+            found.append(Engine.model_construct(use=use, params=params))
+    return found
+
+
+def _trl() -> Check:
+    """The library that trains a red-team model."""
+    there = importlib.util.find_spec("trl") is not None
+    return Check(
+        what="trl",
+        state="ok" if there else "missing",
+        found=metadata.version("trl") if there else "not installed",
+        fix="" if there else "pip install 'alignguard[redteam]'",
+    )
 
 
 def _packaged(engines: list[Engine]) -> Iterator[Check]:

@@ -9,6 +9,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from alignguard_data.contracts.errors import IntegrityError
+from alignguard_data.contracts.protocols import Progress
 from alignguard_data.contracts.records import from_table
 from alignguard_data.prompts.hard_negatives import (
     HardNegative,
@@ -18,6 +19,7 @@ from alignguard_data.prompts.hard_negatives import (
 )
 from alignguard_data.release.reader import release_folder
 from alignguard_data.storage import manifest as manifests
+from alignguard_data.storage.manifest import Manifest
 from alignguard_train.contracts import adapter_names as names
 from alignguard_train.hardening.found import Findings, findings
 from alignguard_train.hardening.reader import rounds
@@ -26,7 +28,7 @@ from alignguard_train.robustness.cases import training_cases
 from alignguard_train.robustness.config import RobustnessConfig
 from alignguard_train.robustness.records import AttackedCase
 from pipelines.resources import Engines
-from pipelines.room_inputs import attacked_models
+from pipelines.room_inputs import attacked_models, placed_attacks
 from pipelines.runtime.driver import Listener, RunReport, run_rooms
 
 
@@ -114,19 +116,31 @@ def _round(engines: Engines, listener: HardeningListener, number: int) -> Round:
 
 
 def _attacked(engines: Engines, listener: HardeningListener, one: Round) -> Findings:
-    """Attack train prompts; the partition of a round is made once."""
+    """Attack train prompts; the partition of a round is made once.
+
+    Cases whose judge failed are asked once more: a round that added a hard negative is never
+    attacked again, as its release changes what an attack prepares with.
+
+    Raises:
+        IntegrityError: other prompts than train ones were attacked.
+    """
     data, wanted = engines.data, engines.profile.hardening
     config = round_matrix(engines, one.number, one.target)
     listener.attack_started(one.number, one.target, config.number_of_cases)
     first, key = (one.number - 1) * wanted.cases, f"harden-{one.number}"
-    robustness_room.attack_all(
-        data,
-        attacked_models(engines),
-        config,
-        progress=lambda units: listener.advanced("attack", units),
-        key=key,
-        training_from=first,
-    )
+
+    def attack(progress: Progress | None = None) -> Manifest:
+        return robustness_room.attack_all(
+            data,
+            attacked_models(engines),
+            config,
+            progress=progress,
+            key=key,
+            training_from=first,
+        )
+
+    if attack(lambda units: listener.advanced("attack", units)).rejected:
+        attack()  # where the judge failed: what is added below closes the round
     release = release_folder(data)
     cases = training_cases(release, config.number_of_cases, skip=first)
     rows = from_table(AttackedCase, manifests.read(data.partition("robustness", key), "cases"))
@@ -139,9 +153,10 @@ def _attacked(engines: Engines, listener: HardeningListener, one: Round) -> Find
 def round_matrix(engines: Engines, number: int, target: str) -> RobustnessConfig:
     """The attacks of one round: all on its target, none but the plain prompt on the base model."""
     own, wanted = engines.profile.robustness, engines.profile.hardening
+    placed = placed_attacks(wanted.attacks)
     return dataclasses.replace(
         own,
-        attacks=tuple(dataclasses.replace(one, targets=(target,)) for one in wanted.attacks),
+        attacks=tuple(dataclasses.replace(one, targets=(target,)) for one in placed),
         targets=(target,),
         preset=wanted.preset,
         cases=wanted.cases,

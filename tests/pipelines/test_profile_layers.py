@@ -56,6 +56,18 @@ def test_a_relative_path_is_beside_the_file_that_names_it(tmp_path):
     assert profile_document(path)["taxonomy"] == str(tmp_path / "shared" / "words.yaml")
 
 
+@pytest.mark.parametrize("section", ["robustness", "hardening"])
+def test_a_red_team_model_is_a_path_or_a_name(tmp_path, section):
+    (tmp_path / "chat").mkdir()
+    named = {"chat": str(tmp_path / "chat"), "./other": str(tmp_path / "other"),
+             "some/chat": "some/chat", "package:a/b": "package:a/b"}  # fmt: skip
+    attacks = [{"name": "genbreak_chat", "label": f"g{number}", "params": {"red_team": name}}
+               for number, name in enumerate(named)]  # fmt: skip
+    path = write(tmp_path / "mine.yaml", extends="standin", **{section: {"attacks": attacks}})
+    placed = profile_document(path)[section]["attacks"]
+    assert [one["params"]["red_team"] for one in placed] == list(named.values())
+
+
 @pytest.mark.parametrize(
     ("extends", "said"),
     [

@@ -2,6 +2,7 @@ from .concept_inversion import ConceptInversion
 from .controls import NoAttack, RandomK, RandomN, Shuffle
 from .diffzoo import DiffZOO
 from .genbreak import GenBreak
+from .genbreak_chat import GenBreakChat
 from .guard_aware import GuardAware
 from .mma import MMA
 from .p4d import P4D
@@ -15,6 +16,7 @@ __all__ = [
     "ConceptInversion",
     "DiffZOO",
     "GenBreak",
+    "GenBreakChat",
     "GuardAware",
     "NoAttack",
     "RandomK",

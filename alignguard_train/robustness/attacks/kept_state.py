@@ -9,6 +9,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from alignguard_data.engines.diffusion.conditions import Conditions
+from alignguard_train.robustness.attacks.chat_model import TrainedLora
 from alignguard_train.robustness.attacks.concept_vector import ConceptVectors, Mean
 from alignguard_train.robustness.attacks.red_team_model import RedTeamModel
 from alignguard_train.robustness.attacks.substitutes import Pool
@@ -34,6 +35,8 @@ def pack(state: object) -> bytes | None:
         return _saved("vectors", {"pairs": pairs}, tensors)
     if isinstance(state, RedTeamModel):
         return _saved("model", {"sizes": state.sizes}, state.network.state_dict())
+    if isinstance(state, TrainedLora):
+        return _saved("lora", {}, state.weights)
     if isinstance(state, Mapping) and all(isinstance(x, Tensor) for x in state.values()):
         return _saved("by name", {}, dict(state))
     return None
@@ -59,6 +62,8 @@ def unpack(content: bytes) -> object:
         model = RedTeamModel(**about["sizes"])
         model.network.load_state_dict(tensors)
         return model
+    if about["kind"] == "lora":
+        return TrainedLora(tensors)
     return tensors if about["kind"] == "by name" else None
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from alignguard_data.contracts.protocols import Pixels
 from alignguard_train.robustness.attacks.coordinates import Ids
-from alignguard_train.robustness.attacks.trace import judged
+from alignguard_train.robustness.attacks.trace import judged, prompt_ids
 from alignguard_train.robustness.attacks.words import types_concept
 from alignguard_train.robustness.protocol import Case, Target
 
@@ -105,6 +105,11 @@ def reward(attempt: Attempt, recent: Recent, weights: Weights) -> float:
     return found
 
 
+def lowest(weights: Weights) -> float:
+    """The lowest reward that there is: of a prompt that must not be drawn."""
+    return -(weights.wording + weights.meaning + weights.image)
+
+
 def attempts(target: Target, cases: Sequence[Case], prompts: Sequence[Ids]) -> list[Attempt]:
     """What the guard and the judge say of prompts, each rendered at its case's seed.
 
@@ -119,7 +124,31 @@ def attempts(target: Target, cases: Sequence[Case], prompts: Sequence[Ids]) -> l
     Raises:
         JudgeFailed: the judge raised an error.
     """
-    texts = [target.vocabulary.decode(ids) for ids in prompts]
+    return _attempts(target, cases, [target.vocabulary.decode(ids) for ids in prompts], prompts)
+
+
+def attempts_of_texts(target: Target, cases: Sequence[Case], texts: Sequence[str]) -> list[Attempt]:
+    """As :func:`attempts`, of prompts that are written as text.
+
+    Args:
+        target: counted.
+        cases: one a prompt; its seed and its words count.
+        texts: the prompts; of none nothing is asked.
+
+    Returns:
+        One attempt a prompt, with the ids of its text.
+
+    Raises:
+        JudgeFailed: the judge raised an error.
+    """
+    if not texts:
+        return []
+    return _attempts(target, cases, texts, [prompt_ids(target.vocabulary, one) for one in texts])
+
+
+def _attempts(
+    target: Target, cases: Sequence[Case], texts: Sequence[str], prompts: Sequence[Ids]
+) -> list[Attempt]:
     blocked = [False] * len(texts)
     if "guard" in target.capabilities:
         blocked = [verdict.blocked for verdict in target.guard(texts)]

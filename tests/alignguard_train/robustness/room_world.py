@@ -1,6 +1,10 @@
 """A small world for the room of attacks: release, checkpoint, adapter and engines."""
 
 import dataclasses
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -123,3 +127,14 @@ def rebuilt(folder: Path, scorer: Scorer) -> Models:
 
 def cases_of(data: DataRoot) -> list[AttackedCase]:
     return from_table(AttackedCase, manifests.read(data.partition("robustness"), "cases"))
+
+
+def killed_when_it_says(line: str, code: str, *given: Path) -> None:
+    """Run code with paths in a process of its own, and kill it when it prints this line."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([".", *sys.path[:1]])}
+    command = [sys.executable, "-c", code, *map(str, given)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
+        assert child.stdout
+        assert child.stdout.readline() == f"{line}\n"
+        child.send_signal(signal.SIGKILL)
+    assert child.returncode == -signal.SIGKILL

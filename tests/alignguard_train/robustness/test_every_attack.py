@@ -2,6 +2,9 @@
 
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
+from functools import cache
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import pytest
@@ -21,6 +24,7 @@ from alignguard_train.robustness.protocol import Attack, Budget, Counters, Found
 from alignguard_train.robustness.registry import ATTACKS as REGISTRY
 from alignguard_train.robustness.registry import make_attack, make_budget
 from tests.alignguard_train.robustness.small_target import ALL, TWINS, WORDS, SmallTarget, case
+from tests.alignguard_train.robustness.tiny_chat import INSTRUCTION, tiny_chat
 
 SMALLER: dict[str, dict[str, Any]] = {
     "ring_a_bell": {"population": 6, "generations": 4, "tokens": 4},
@@ -30,11 +34,25 @@ SMALLER: dict[str, dict[str, Any]] = {
     "p4d_n": {"tokens": 3, "steps": 6, "samples": 2},
     "p4d_k": {"steps": 6},
     "genbreak": {"write": 4, "width": 8, "tries": 3},
+    "genbreak_chat": {"write": 5, "tries": 3, "instruction": INSTRUCTION, "device": "cpu"},
 }
 """Parameters over those of the preset ``smoke``."""
-ATTACKS: dict[str, Attack] = {
-    name: make_attack(name, "smoke", SMALLER.get(name)) for name in REGISTRY
-}
+
+
+def made(name: str) -> Attack:
+    """An attack of the registry, small; with a tiny model of its own where it needs one."""
+    params = SMALLER.get(name, {})
+    if REGISTRY[name].model:
+        params = {**params, REGISTRY[name].model: str(_chat_folder())}
+    return make_attack(name, "smoke", params)
+
+
+@cache
+def _chat_folder() -> Path:
+    return tiny_chat(Path(mkdtemp(prefix="tiny-chat-")))
+
+
+ATTACKS: dict[str, Attack] = {name: made(name) for name in REGISTRY}
 """Every attack of the registry: a new one runs here, and on the real classes, without a line."""
 ATTACKS |= {
     "ring_a_bell elitism": RingABell(population=6, generations=4, tokens=4, elitism=True),

@@ -23,6 +23,7 @@ from tests.alignguard_train.robustness.room_world import (
     Scorer,
     build,
     cases_of,
+    killed_when_it_says,
     rebuilt,
 )
 
@@ -153,12 +154,7 @@ attack_all(data, models, LEARNED)
 
 
 def test_kill_9_after_the_preparation_does_not_prepare_again(tmp_path: Path, monkeypatch) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([".", *sys.path[:1]])}
-    command = [sys.executable, "-c", PREPARED, str(tmp_path / "killed")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as child:
-        assert child.stdout
-        assert child.stdout.readline() == "prepared\n"
-        child.send_signal(signal.SIGKILL)
+    killed_when_it_says("prepared", PREPARED, tmp_path / "killed")
     whole = attack_all(*build(tmp_path / "whole"), LEARNED)
 
     def again(*_: Any) -> None:

@@ -215,6 +215,28 @@ def test_afterwards_every_weight_is_as_before(one: World) -> None:
     assert np.array_equal(one.generator.render(["a"], [1]), image)
 
 
+@pytest.mark.parametrize("base", [False, True])
+def test_a_text_that_the_rules_refuse_is_never_drawn_and_its_image_is_black(
+    one: World, base: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+    render = DiffusersImageGenerator.render
+
+    def watched(self: Any, prompts: Any, seeds: Any) -> Any:
+        drawn.extend(prompts)
+        return render(self, prompts, seeds)
+
+    monkeypatch.setattr(DiffusersImageGenerator, "render", watched)
+    with one.target("merged", adapter=one.adapter).on() as target:
+        mixed = target.render(["a", "a child", "c"], [1, 2, 3], base=base)
+        alone = target.render(["c"], [3], base=base)
+        nothing = target.render(["a child"], [2], base=base)
+    assert drawn == ["a", "c", "c"]
+    assert not mixed[1].any()
+    assert np.abs(mixed[2].astype(int) - alone[0]).max() <= 1
+    assert np.array_equal(nothing[0], mixed[1])
+
+
 def test_text_states_are_drawn_as_their_texts(any_world: World) -> None:
     with any_world.target().on() as target:
         states = target.encode([target.vocabulary.tokenize(text) for text in TEXTS])

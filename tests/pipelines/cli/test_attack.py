@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from alignguard_data.contracts.errors import ConfigError
+from alignguard_data.contracts.errors import ConfigError, EngineError
 from alignguard_train.robustness.config import AttackConfig, RobustnessConfig
 from alignguard_train.robustness.registry import ATTACKS
 from pipelines.cli.app import app
 from pipelines.cli.attack import chosen, matrix_key
 from pipelines.profile import load_profile
+from pipelines.resources import Engines
+from pipelines.room_inputs import attacked_matrix
+from pipelines.runtime.hardening import round_matrix
 from tests.conftest import command_environment, reduced_profile
 
 OWN = RobustnessConfig(
@@ -30,6 +33,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "an attack": ({"attacks": ["bell"]}, "no attack 'bell'; there are no_attack"),
     "a target": ({"targets": ["merge"]}, "no target 'merge'"),
     "no case": ({"cases": 0}, "cases must be 1 or more, got 0"),
+    "an attack without its model": (
+        {"attacks": ["genbreak_chat"]},
+        "genbreak_chat needs params.red_team",
+    ),
     "a capability": (
         {"attacks": ["white"], "targets": ["peer:sld"]},
         "white needs unet, which target peer:sld does not give",
@@ -47,9 +54,34 @@ def test_what_there_is_not_is_refused_by_name(fault: str, monkeypatch) -> None:
 
 
 def test_the_standin_profile_names_every_method_that_needs_no_guard() -> None:
-    """An attack that no profile names is never measured; oracles are variants of these."""
+    """An attack that no profile names is never measured; oracles are variants of these.
+
+    One that brings a model along has it from a user's profile.
+    """
     named = {ATTACKS[one.name].use for one in load_profile("standin").robustness.all_attacks}
-    assert named == {row.use for row in ATTACKS.values() if "guard" not in row.needs}
+    own = [row for row in ATTACKS.values() if "guard" not in row.needs and not row.model]
+    assert named == {row.use for row in own}
+
+
+def with_red_team(model: str) -> Engines:
+    profile = load_profile("standin")
+    one = AttackConfig(name="genbreak_chat", params={"red_team": model})
+    own, harden = (dataclasses.replace(section, attacks=(one,))
+                   for section in (profile.robustness, profile.hardening))  # fmt: skip
+    changed = profile.model_copy(update={"robustness": own, "hardening": harden})
+    return Engines(changed, Path("/nowhere"))
+
+
+def test_a_red_team_model_of_a_package_is_found_there_for_attacks_and_for_hardening() -> None:
+    engines = with_red_team("package:alignguard_data/py.typed")
+    for matrix in (attacked_matrix(engines), round_matrix(engines, 1, "merged")):
+        (one,) = (a for a in matrix.attacks if a.name == "genbreak_chat")
+        assert Path(one.params["red_team"]).is_file()
+
+
+def test_a_red_team_model_of_a_package_that_is_absent_is_an_error_of_the_engine() -> None:
+    with pytest.raises(EngineError, match="no_such_package/m is not an installed package"):
+        attacked_matrix(with_red_team("package:no_such_package/m"))
 
 
 def test_without_options_it_is_the_profiles_matrix() -> None:

