@@ -68,12 +68,12 @@ test-slow: $(VENV)/.installed-slow
 test-cpus: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.every_cpu $(TESTS)
 
-# The share of lines and branches that the default tests run, subprocesses too. The gate, which
-# TESTS="path ..." has not, is low, as the whole was not measured yet: raise it to what you see.
+# The share of lines and branches that the default tests run, subprocesses too: 95.9 % measured. The
+# gate leaves a point for what is skipped where a package is missing. TESTS="path ..." has no gate.
 coverage: export OMP_NUM_THREADS = 1
 coverage: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m "not slow and not vllm and not browser" $(SIDE_BY_SIDE) \
-	  --cov --cov-report=term $(if $(TESTS),,--cov-fail-under=80) $(TESTS)
+	  --cov --cov-report=term $(if $(TESTS),,--cov-fail-under=95) $(TESTS)
 
 # The wheel, and its command in an environment that holds nothing else of this checkout.
 wheel: $(VENV)/.installed-dev

@@ -173,6 +173,20 @@ def conflicts(cells: Cells) -> list[Verdict]:
     )
 
 
+def gating(cells: Cells) -> list[Verdict]:
+    """Every way of using experts against one adapter for all, and against Co-Merge."""
+    others = ("All-single, safeguard", "Co-Merge")
+    return versus(
+        cells,
+        (
+            ((arm, x), (other, x), f"{arm} beats {other}")
+            for arm, x in cells
+            for other in others
+            if arm not in others
+        ),
+    )
+
+
 def later(cells: Cells) -> list[Verdict]:
     """A category that comes later: merging an expert in against training All-single on.
 
@@ -252,6 +266,7 @@ def remedies(cells: Cells) -> list[Verdict]:
 
 ALL: dict[str, Callable[[Cells], Sequence[Verdict]]] = {
     "conflicts": conflicts,
+    "gating": gating,
     "later": later,
     "later object": later,
     "concepts": concepts,

@@ -7,10 +7,12 @@ that its open trials need.
 import dataclasses
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from filelock import FileLock
 
 from alignguard_data.storage.shards import write_bytes
@@ -18,10 +20,13 @@ from alignguard_train.adapters.lora import Lora, load_lora, save_lora, scaled
 from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.encodings.encoder import EncodedPreferences
 from alignguard_train.evaluation.records import EvaluatedImage, EvaluationRow
-from alignguard_train.experts.trainer import train_expert
+from alignguard_train.experts.trainer import train_expert, train_module
 from alignguard_train.merge.config import MergeConfig
 from alignguard_train.merge.room import merge_by
-from research.study.trial import Merged, Trained, Trial, adapter_key, parts_of
+from alignguard_train.merge.strategies import weighted_sum
+from research.study.gates import gate_weights
+from research.study.subspaces import in_subspace
+from research.study.trial import Gated, Merged, Trained, Trial, adapter_key, parts_of
 from research.study.world import RECIPE, World, one_thread
 
 
@@ -36,18 +41,29 @@ def train(world: World, wanted: Trained) -> Path:
             return file
         recipe = dataclasses.replace(RECIPE, steps=wanted.steps, **dict(wanted.recipe))
         recipe = dataclasses.replace(recipe, checkpoint_every=20)
-        encoded = world.encoded(wanted.concepts, arm=wanted.arm, amount=wanted.amount)
         checkpoint = file.with_suffix(".checkpoint")
         started, fresh = time.process_time(), not checkpoint.exists()
-        found = train_expert(
-            world.engines.base, encoded, recipe, seed=wanted.seed, checkpoint=checkpoint,
-            start=load_lora(start) if start else None, others=_others(world, wanted, recipe),
-        )  # fmt: skip
+        lora = _trained(world, wanted, recipe, checkpoint, load_lora(start) if start else None)
         seconds = time.process_time() - started if fresh else None
         write_bytes(file.with_suffix(".json"), json.dumps({"seconds": seconds}).encode())
-        save_lora(found.lora, file)
+        save_lora(lora, file)
         checkpoint.unlink(missing_ok=True)
     return file
+
+
+def _trained(
+    world: World, wanted: Trained, recipe: ExpertRecipe, checkpoint: Path, start: Lora | None
+) -> Lora:
+    encoded = world.encoded(wanted.concepts, arm=wanted.arm, amount=wanted.amount)
+    base, others = world.engines.base, _others(world, wanted, recipe)
+    if wanted.subspace:
+        attach = partial(in_subspace, subspace=wanted.subspace)
+        return train_module(
+            base, encoded, recipe, attach, seed=wanted.seed, checkpoint=checkpoint, others=others
+        ).weights
+    return train_expert(
+        base, encoded, recipe, seed=wanted.seed, checkpoint=checkpoint, start=start, others=others
+    ).lora
 
 
 def _others(world: World, wanted: Trained, recipe: ExpertRecipe) -> EncodedPreferences | None:
@@ -61,11 +77,14 @@ def _others(world: World, wanted: Trained, recipe: ExpertRecipe) -> EncodedPrefe
 def carry_out(world: World, trial: Trial) -> dict[str, Any]:
     """One trial's line: results per prompt as strings of 0 and 1."""
     with one_thread():
-        started = time.process_time()
-        lora = _lora(world, trial)
-        merging = time.process_time() - started
         rows = world.rows(trial.scenes, trial.measured, trial.prompts)
-        images = _measured(world, rows, lora)
+        if isinstance(trial.adapter, Gated):
+            merging, images = 0.0, _gated(world, rows, trial.adapter)
+        else:
+            started = time.process_time()
+            lora = _lora(world, trial.adapter)
+            merging = time.process_time() - started
+            images = world.judged(rows, _rendered(world, rows, lora))
         seconds = [training_seconds(world, part) for part in parts_of(trial.adapter)]
         whole = None if None in seconds else sum(s for s in seconds if s is not None)
         steps = sum(part.steps for part in parts_of(trial.adapter))
@@ -80,8 +99,7 @@ def carry_out(world: World, trial: Trial) -> dict[str, Any]:
         }
 
 
-def _lora(world: World, trial: Trial) -> Lora | None:
-    adapter = trial.adapter
+def _lora(world: World, adapter: Trained | Merged | None) -> Lora | None:
     if adapter is None:
         return None
     if isinstance(adapter, Trained):
@@ -102,7 +120,22 @@ def merged(world: World, wanted: Merged) -> Lora:
     return lora if wanted.scale == 1 else scaled(lora, wanted.scale)
 
 
-def _measured(world: World, rows: list[EvaluationRow], lora: Lora | None) -> list[EvaluatedImage]:
+def _gated(world: World, rows: list[EvaluationRow], wanted: Gated) -> list[EvaluatedImage]:
+    """Results of prompts that are each drawn with the experts that the gate gives them."""
+    experts = [load_lora(train(world, part)) for part in wanted.parts]
+    weights = gate_weights(world, wanted, rows)
+    images: list[npt.NDArray[np.uint8] | None] = [None] * len(rows)
+    for own in np.unique(weights, axis=0):
+        chosen = np.flatnonzero((weights == own).all(axis=1))
+        acting = [(lora, float(w)) for lora, w in zip(experts, own, strict=True) if w]
+        lora = weighted_sum(*zip(*acting, strict=True)) if acting else None
+        drawn = _rendered(world, [rows[i] for i in chosen], lora)
+        for i, image in zip(chosen, drawn, strict=True):
+            images[i] = image
+    return world.judged(rows, np.stack([image for image in images if image is not None]))
+
+
+def _rendered(world: World, rows: list[EvaluationRow], lora: Lora | None) -> npt.NDArray[np.uint8]:
     engines = world.engines
     prompts, seeds = [row.prompt for row in rows], [row.seed for row in rows]
     file = world.folder / "adapters" / f"measured-{id(rows)}-{time.monotonic_ns()}.safetensors"
@@ -111,10 +144,9 @@ def _measured(world: World, rows: list[EvaluationRow], lora: Lora | None) -> lis
             file.parent.mkdir(exist_ok=True)
             save_lora(lora, file)
         with engines.generator.adapted(file if lora is not None else None):
-            images = engines.generator.render(prompts, seeds)
+            return engines.generator.render(prompts, seeds)
     finally:
         file.unlink(missing_ok=True)
-    return world.judged(rows, images)
 
 
 def _strings(images: list[EvaluatedImage]) -> dict[str, str]:

@@ -94,6 +94,8 @@ def _plots(found: Mapping[str, Mapping[tuple[str, float], Cell]]) -> None:
         drawings.bars(found["merging"], folder / "merging.png", panels=PANELS)
     if found["conflicts"]:
         drawings.bars(found["conflicts"], folder / "conflicts.png", panels=PANELS)
+    if found["gating"]:
+        drawings.bars(found["gating"], folder / "gating.png", panels=PANELS)
     if found["concepts"]:
         drawings.lines(
             found["concepts"],

@@ -6,7 +6,7 @@ Equal trials have equal keys on every machine; keys identify their lines.
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from alignguard_train.merge.config import Strategy
 from alignguard_train.merge.room import CALIBRATED
@@ -14,7 +14,7 @@ from research.study.world import Arm, Scenes
 
 FORMAT = 1
 """Part of every trial's key: raise it when equal trials would give other figures."""
-_UNUSED = (("start", None), ("scale", 1.0))
+_UNUSED = (("start", None), ("scale", 1.0), ("subspace", None))
 Options = tuple[tuple[str, Any], ...]
 
 
@@ -22,7 +22,8 @@ Options = tuple[tuple[str, Any], ...]
 class Trained:
     """One adapter trained on some concepts.
 
-    ``recipe`` overrides the stand-in's, ``start`` is an adapter to continue from.
+    ``recipe`` overrides the stand-in's, ``start`` is an adapter to continue from, ``subspace`` the
+    number of its subspace of the layers' inputs and how many there are.
     """
 
     concepts: tuple[str, ...]
@@ -32,6 +33,7 @@ class Trained:
     arm: Arm = "as drawn"
     recipe: Options = ()
     start: "Trained | None" = None
+    subspace: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,20 @@ class Merged:
         return self.strategy in CALIBRATED and several
 
 
+Gate = Literal["category", "category, weighted", "unsafe"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gated:
+    """Experts of which a gate chooses one, or weighs all, for each prompt (gates.py)."""
+
+    parts: tuple[Trained, ...]
+    gate: Gate
+
+
+Adapter = Trained | Merged | Gated
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """One adapter on one set of prompts; ``x`` is the experiment's variable."""
@@ -60,7 +76,7 @@ class Trial:
     arm: str
     x: float
     seed: int
-    adapter: Trained | Merged | None
+    adapter: Adapter | None
     scenes: Scenes
     seen: tuple[str, ...]
     measured: tuple[str, ...]
@@ -72,12 +88,12 @@ class Trial:
         return _key(self)
 
 
-def adapter_key(adapter: Trained | Merged) -> str:
+def adapter_key(adapter: Adapter) -> str:
     """File name of an adapter on this machine."""
     return _key(adapter)
 
 
-def _key(what: "Trained | Merged | Trial") -> str:
+def _key(what: Adapter | Trial) -> str:
     # Unused fields added later must not change the keys of older trials.
     fields = asdict(
         what, dict_factory=lambda pairs: {k: v for k, v in pairs if (k, v) not in _UNUSED}
@@ -89,7 +105,8 @@ def _key(what: "Trained | Merged | Trial") -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def parts_of(adapter: Trained | Merged | None) -> tuple[Trained, ...]:
+def parts_of(adapter: Adapter | None) -> tuple[Trained, ...]:
     """The trained adapters behind an adapter, each after the one it continues from."""
-    parts = adapter.parts if isinstance(adapter, Merged) else (adapter,) if adapter else ()
+    several = isinstance(adapter, Merged | Gated)
+    parts = adapter.parts if several else (adapter,) if adapter else ()
     return tuple(one for part in parts for one in (*parts_of(part.start), part))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alignguard_data.contracts.records import Concept
+from research.study import gate_trials as gates
 from research.study import glyph_trials as glyphs
 from research.study import object_trials as objects
 from research.study import scale_trials as scales
@@ -18,6 +19,7 @@ EXPERIMENTS = {
     "base": "the base model without an adapter",
     "merging": "experts and their merges against All-single, at equal training steps",
     "conflicts": "categories that want the opposite of each other",
+    "gating": "what makes experts worth having, where categories conflict",
     "later": "a category that comes later",
     "later object": "an object that comes later, in the harder world",
     "concepts": "how many concepts can be removed at once",
@@ -37,13 +39,13 @@ def all_trials(
     Args:
         concepts: the stand-in's.
         seeds: training seeds of every arm.
-        known: lines by key. Merges are scored at the scale chosen by lines of other scenes, so
+        known: lines by key. Merges and gates are scored as chosen by lines of other scenes, so
             these trials exist only after those lines.
 
     Returns:
         Trials in the order in which they run.
     """
-    best = _best(concepts, known or {})
+    best, ways = _best(concepts, known or {}), _ways(known or {})
     names = tuple(concept.key for concept in concepts)
     coloured = tuple(concept.key for concept in combinations())
     found = [
@@ -57,6 +59,7 @@ def all_trials(
         found += glyphs.merging(concepts, seed)
         found += scales.scaled(concepts, seed, best)
         found += objects.conflicts(seed)
+        found += gates.gating(seed, ways)
         found += glyphs.later(concepts, seed)
         found += objects.later(seed)
         found += glyphs.concepts(names, seed)
@@ -73,3 +76,8 @@ def _best(concepts: Sequence[Concept], known: Mapping[str, Mapping[str, Any]]) -
         trial for seed in scales.CHOOSING_SEEDS for trial in scales.scaled(concepts, seed, {})
     ]
     return scales.best_scales(cells(known, choosing, "merging", "choose"))
+
+
+def _ways(known: Mapping[str, Mapping[str, Any]]) -> gates.Best:
+    choosing = [trial for seed in scales.CHOOSING_SEEDS for trial in gates.gating(seed, {})]
+    return gates.best_arms(cells(known, choosing, "gating", "choose"))

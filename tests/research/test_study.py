@@ -72,11 +72,15 @@ def test_all_single_has_the_steps_of_all_experts_together():
 
 
 def test_what_was_chosen_is_scored_on_other_scenes():
-    scaled = [one for one in TRIALS if one.experiment == "merging" and " x " in one.arm]
-    counted = Counter((one.arm, one.x, one.seed, one.scenes) for one in scaled)
+    chosen = [
+        one
+        for one in TRIALS
+        if (one.experiment == "merging" and " x " in one.arm) or one.experiment == "gating"
+    ]
+    counted = Counter((one.arm, one.x, one.seed, one.scenes) for one in chosen)
     assert {scenes for *_, scenes in counted} == {"choose", "score"}
     assert all(count == 1 for count in counted.values())
-    assert {one.scenes for one in TRIALS if one not in scaled} == {"score"}
+    assert {one.scenes for one in TRIALS if one not in chosen} == {"score"}
 
 
 def test_a_merge_is_scored_at_the_scale_that_other_scenes_chose():

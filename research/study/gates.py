@@ -1,0 +1,82 @@
+"""Gates: which expert acts is chosen for each prompt, from its text state.
+
+A merge gives every prompt the same weights. A gate reads what the guards read, the end-of-text
+state of the base model's encoder, and classifies it by logistic regression (scikit-learn); classes
+are learned from training prompts only.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from alignguard_train.evaluation.records import EvaluationRow
+from alignguard_train.guards.states import FrozenEncoder
+from research.study.trial import Gated
+from research.study.world import PAIRS, World
+
+STRENGTHS = (0.1, 1.0, 10.0, 100.0)
+"""Inverse strengths of the penalty."""
+CHOOSING_PROMPTS = 20
+NO_EXPERT = "none"
+STEP = 0.05
+"""Weights of a weighted gate are rounded to it, so prompts share adapters."""
+
+
+def gate_weights(
+    world: World, wanted: Gated, rows: Sequence[EvaluationRow]
+) -> npt.NDArray[np.float64]:
+    """Every prompt's weight of every expert.
+
+    Args:
+        world: of the experts' concepts.
+        wanted: experts and kind of gate.
+        rows: prompts.
+
+    Returns:
+        (prompts, experts). *category* picks the prompt's expert, *category, weighted* takes the
+        class probabilities, and *unsafe* picks the expert of an unsafe prompt's concept and none
+        for a safe prompt.
+    """
+    states = FrozenEncoder.of(world.engines.base.pipe)
+    train = world.rows("train", _concepts(wanted), PAIRS)
+    choose = world.rows("choose", _concepts(wanted), CHOOSING_PROMPTS)
+    train_x, choose_x, x = (
+        states.states([row.prompt for row in part]).eos.numpy() for part in (train, choose, rows)
+    )
+    labels = list(_classes(wanted, train))
+    fitted = [_classifier(strength).fit(train_x, labels) for strength in STRENGTHS]
+    wanted_classes = list(_classes(wanted, choose))
+    best = max(fitted, key=lambda one: one.score(choose_x, wanted_classes))
+    probabilities = best.predict_proba(x)
+    owner = _owners(wanted, list(best.classes_))
+    if wanted.gate == "category, weighted":
+        return np.round(probabilities @ owner / STEP) * STEP
+    return owner[probabilities.argmax(axis=1)]
+
+
+def _classifier(strength: float) -> Pipeline:
+    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
+
+
+def _concepts(wanted: Gated) -> list[str]:
+    return [key for part in wanted.parts for key in part.concepts]
+
+
+def _classes(wanted: Gated, rows: Sequence[EvaluationRow]) -> Iterator[str]:
+    for row in rows:
+        if wanted.gate == "unsafe":
+            yield row.concept if row.side == "unsafe" else NO_EXPERT
+        else:
+            yield row.category
+
+
+def _owners(wanted: Gated, classes: list[str]) -> npt.NDArray[np.float64]:
+    """(classes, experts): 1 where an expert was trained on a class's concepts."""
+    owned = [
+        {*part.concepts, *(key.split(".")[0] for key in part.concepts)} for part in wanted.parts
+    ]
+    return np.array([[float(name in own) for own in owned] for name in classes])
