@@ -8,7 +8,7 @@ from alignguard_train.adapters.lora import load_lora
 from research.study import gate_trials, laboratory
 from research.study.combinations import Combinations
 from research.study.gates import gate_weights
-from research.study.reading import Cell
+from research.study.reading import Cell, Measure, Part
 from research.study.scale_trials import CHOOSING_SEEDS
 from research.study.trial import Gated, Trained
 
@@ -101,19 +101,23 @@ def test_more_subspaces_than_inputs_are_refused(world):
 
 
 def cell(arm: str, flagged: float, right: float) -> Cell:
-    values = {("flagged", "seen"): flagged, ("right", "all"): right}
+    measured: dict[tuple[Measure, Part], float] = {
+        ("flagged", "seen"): flagged,
+        ("right", "all"): right,
+    }
     return Cell(
         arm=arm, x=gate_trials.STEPS, prompts={}, seeds=CHOOSING_SEEDS, steps=1, cpu_seconds=(),
-        values={place: np.full((2, 3), value) for place, value in values.items()},
+        values={place: np.full((2, 3), value) for place, value in measured.items()},
     )  # fmt: skip
 
 
 def test_a_way_is_scored_as_other_scenes_chose_once_all_its_arms_are_measured():
     """Scale 0.4 leaves least; without the line of scale 0.7 nothing is chosen."""
+    steps = float(gate_trials.STEPS)
     cells = {
-        (arm, gate_trials.STEPS): cell(arm, 0.1 if arm.endswith("0.4") else 0.5, 0.9)
+        (arm, steps): cell(arm, 0.1 if arm.endswith("0.4") else 0.5, 0.9)
         for arm in (f"orthogonal experts, sum x {scale}" for scale in gate_trials.SUMS)
     }
     assert gate_trials.best_arms(cells) == {"orthogonal experts": "orthogonal experts, sum x 0.4"}
-    del cells["orthogonal experts, sum x 0.7", gate_trials.STEPS]
+    del cells["orthogonal experts, sum x 0.7", steps]
     assert gate_trials.best_arms(cells) == {}

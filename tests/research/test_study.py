@@ -269,7 +269,7 @@ def test_the_page_is_drawn_from_any_part_of_the_lines(tmp_path, monkeypatch):
     monkeypatch.setattr(page, "PAGE", tmp_path / "study.md")
     monkeypatch.setattr(page, "RESULTS", tmp_path / "study" / "results.jsonl")
     some = TRIALS[::3]
-    known = lines(*(line(one, "110" * (len(one.measured) * one.prompts // 3)) for one in some))
+    known = lines(*(line(one, ("110" * 100)[: len(one.measured) * one.prompts]) for one in some))
     page.draw(known, TRIALS)
     text = (tmp_path / "study.md").read_text()
     assert f"{len(some)} of {len(TRIALS)} trials are done" in text
