@@ -320,8 +320,44 @@ def _finish(
     extractor: str,
     behind_guards: Mapping[str, pa.Table],
 ) -> Manifest:
+    tables = _numbers(shards, pairs, config, extractor)
+    whole, metrics = tables["images"], tables["metrics"]
+    tables["rejected"] = to_table(RejectedPrompt, [row for s in sets for row in s.rejected])
+    names = [own.name for own in shards]
+    if config.peers:
+        tables["costs"] = costs(data, work, names)
+    if behind_guards:
+        tables |= behind_guards
+        tables["guards"] = measure_guarded(tables["guarded"], whole, config.confidence)
+    times = {TIMINGS: timed(data, work, names)}
+    spec = work.spec
+    shown = report_data.gather(data, config=spec.config, models=spec.models, tables=tables)
+    files = {}
+    for name, content in report.files(shown).items():
+        write_bytes(work.partial / name, content)
+        files[name] = work.partial / name
+    rejected = Counter(row.reason for chosen in sets for row in chosen.rejected)
+    return work.finish(
+        tables=tables,
+        rejected=rejected,
+        counts={
+            "release": release_folder(data).name,
+            **{**_counts(metrics), **_notes(sets), **times},
+        },
+        extra_files=files,
+        tally=Tally(wanted=max(1, whole.num_rows), made=whole.num_rows, unit="images"),
+    )
+
+
+def _numbers(
+    shards: Sequence[AdapterShards],
+    pairs: Collection[str],
+    config: EvaluationConfig,
+    extractor: str,
+) -> dict[str, pa.Table]:
+    """Tables of what was measured on every adapter's images."""
     whole = pa.concat_tables([own.numbers() for own in shards]).combine_chunks()
-    by_name = {own.name: own for own in shards}
+    features = {own.name: own.features for own in shards}
     columns = {"ip": "flagged"} | {
         name: name for name in ("residue", "fidelity", "clip_score", "feature_distance")
     }
@@ -338,42 +374,14 @@ def _finish(
         confidence=config.confidence,
         columns=columns,
     )
-    distributions = distributions_table(
-        whole, lambda name: by_name[name].features(), extractor=extractor
-    )
-    tables = {
+    distributions = distributions_table(whole, lambda name: features[name](), extractor=extractor)
+    return {
         "images": whole,
         "metrics": metrics,
         "paired": paired,
         "pictures": pa.concat_tables([own.pictures(pairs) for own in shards]).combine_chunks(),
         "distributions": distributions,
-        "rejected": to_table(RejectedPrompt, [row for s in sets for row in s.rejected]),
     }
-    if config.peers:
-        tables["costs"] = costs(data, work, list(by_name))
-    if behind_guards:
-        tables |= behind_guards
-        tables["guards"] = measure_guarded(tables["guarded"], whole, config.confidence)
-    times = {TIMINGS: timed(data, work, list(by_name))}
-    spec = work.spec
-    shown = report_data.gather(data, config=spec.config, models=spec.models, tables=tables)
-    files = {}
-    for name, content in report.files(shown).items():
-        write_bytes(work.partial / name, content)
-        files[name] = work.partial / name
-    rejected = Counter(row.reason for chosen in sets for row in chosen.rejected)
-    return work.finish(
-        tables=tables,
-        rejected=rejected,
-        counts={
-            "release": release_folder(data).name,
-            **_counts(metrics),
-            **_notes(sets),
-            **times,
-        },
-        extra_files=files,
-        tally=Tally(wanted=max(1, whole.num_rows), made=whole.num_rows, unit="images"),
-    )
 
 
 def _notes(sets: Sequence[PromptSet]) -> dict[str, int | str]:
