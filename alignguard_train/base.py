@@ -168,14 +168,14 @@ class BaseModel:
         if not self.family.flow:
             if self.flow is not None:
                 raise EngineError(
-                    f"base_model.flow: {self.model_id} is no flow model but {self.family.name}; "
+                    f"base_model.flow: {self.model_id} is not a flow model but {self.family.name}; "
                     "leave it out"
                 )
             return
         if self.flow is None:
             raise EngineError(
                 f"base_model.flow is missing: {self.model_id} is a flow model ({self.family.name}) "
-                "and nothing says how it is trained; give times and shift (docs/how-to/flow.md)"
+                "whose training is not configured; set times and shift (docs/how-to/flow.md)"
             )
         embedded = bool(self.denoiser.config.get("guidance_embeds", False))
         faults = [

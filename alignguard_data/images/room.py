@@ -143,7 +143,7 @@ def _render_missing(
             part = rows[rendered : rendered + generator.images_per_call]
             pixels = generator.render([r.prompt for r in part], [r.seed for r in part], progress)
             if len(pixels) != len(part):
-                raise EngineError(f"asked for {len(part)} images, got {len(pixels)}")
+                raise EngineError(f"requested {len(part)} images, got {len(pixels)}")
             rendered += len(part)
             rate = rendered / (time.monotonic() - started)
             behind.submit(_saving(rooms, part, pixels, rate))

@@ -275,7 +275,7 @@ def _one_line(endpoint: str) -> Iterator[None]:
         if isinstance(cause, HfHubHTTPError):
             raise StorageError(_refused(endpoint, cause)) from error
         line = " ".join(f"{error} {cause or ''}".split())
-        raise StorageError(f"the hub at {endpoint} did not take the release: {line}") from error
+        raise StorageError(f"the hub at {endpoint} refused the release: {line}") from error
 
 
 def _refused(endpoint: str, error: Any) -> str:

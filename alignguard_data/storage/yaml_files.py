@@ -168,7 +168,9 @@ class _Constructor(RoundTripConstructor):
 
     def construct_object(self, node: Any, deep: bool = False) -> Any:
         if node in self.recursive_objects and node not in self.constructed_objects:
-            raise ConstructorError(None, None, "an alias names what holds it", node.start_mark)
+            raise ConstructorError(
+                None, None, "an alias refers to its own container", node.start_mark
+            )
         try:
             return super().construct_object(node, deep)
         except (ValueError, OverflowError, LookupError) as error:  # month 13; 5,000 digits

@@ -86,7 +86,7 @@ def refuse_nonsense(
     }
     if ran_away(means, recipe):
         raise EngineError(
-            f"the chosen side's error ran away by step {step}: {means['e_w']:.3g} against the "
+            f"the chosen side's error diverged by step {step}: {means['e_w']:.3g} against the "
             f"reference's {means['e_w_ref']:.3g}, more than max_winner_ratio "
             f"({recipe.max_winner_ratio:g}) times over {RUNAWAY_STEPS} steps; {saved}; "
             "lower beta or lr, or raise preservation"

@@ -125,7 +125,7 @@ class FrozenEncoder:
         _check_eos(tokenizer, encoder)
         if any("lora_" in name for name, _ in encoder.named_parameters()):
             raise EngineError(
-                "the text encoder carries a LoRA adapter: a guard reads the encoder without it"
+                "the text encoder has a LoRA adapter: a guard needs the encoder without it"
             )
         self.identity = EncoderIdentity(
             encoder=type(encoder).__name__,

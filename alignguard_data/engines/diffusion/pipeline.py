@@ -207,7 +207,7 @@ class DiffusersPipe:
                     # The process's device context is lost; only a new process can continue.
                     raise EngineError(
                         f"{self._device} failed ({first_line(error)}); the images so far "
-                        "are kept: look at the device (nvidia-smi) and run again"
+                        "are kept: check the device (nvidia-smi) and run again"
                     ) from error
                 if not is_out_of_memory(error):
                     if self._attention in _KERNELS and self._runs_natively(prompts, seeds):

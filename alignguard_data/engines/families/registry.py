@@ -34,7 +34,7 @@ def family_of(pipe: Any) -> Family:
         if family.recognises(pipe):
             return family
     known = ", ".join(family.name for family in FAMILIES)
-    raise EngineError(f"a {type(pipe).__name__} is of no known model family; there are {known}")
+    raise EngineError(f"a {type(pipe).__name__} is of no known model family; known: {known}")
 
 
 def check_size(pipe: Any, *, height: int, width: int) -> None:
@@ -84,7 +84,7 @@ def check_sampling(pipe: Any, sampling: Sampling) -> None:
     if family.distilled and sampling.negative_prompt:
         raise EngineError(
             f"sampling.negative_prompt: {family.name} renders without classifier-free guidance, "
-            f"so nothing leads away from {sampling.negative_prompt!r}; leave it empty"
+            f"so {sampling.negative_prompt!r} has no effect; leave it empty"
         )
 
 

@@ -68,7 +68,7 @@ def check_sums(outcome: Outcome) -> None:
     wrong = [place for place in rows | ends.keys() if ends[place] != 1 or place not in rows]
     if wrong:
         first = sorted(wrong)[:3]
-        raise IntegrityError(f"{len(wrong)} rows did not end exactly once, for example {first}")
+        raise IntegrityError(f"{len(wrong)} rows are not counted exactly once, such as {first}")
 
 
 def _files(outcome: Outcome) -> list[dict[str, Any]]:

@@ -120,7 +120,7 @@ def known_categories(files: Sequence[CsvFile], names: CategoryNames) -> dict[str
             f"{first[name].file}:{first[name].line}: {_shown(name)} ({count} rows)"
             for name, count in unknown.items()
         ]
-        raise ConfigError("CoProV2's categories: spelt as none of ours; --category maps one", lines)
+        raise ConfigError("CoProV2's categories: unknown spellings; --category maps one", lines)
     return found
 
 

@@ -99,5 +99,5 @@ class InceptionFeatures:
     def _refuse_absence(self) -> None:
         if not self._file.is_file():
             raise EngineError(
-                f"Inception's weights {self._file} are not there: {download_line(self._file)}"
+                f"Inception's weights {self._file} are missing: {download_line(self._file)}"
             )

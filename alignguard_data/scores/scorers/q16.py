@@ -54,7 +54,7 @@ class Q16Scorer:
         """CLIP model and hash of the class vectors."""
         if not self._file.is_file():
             raise EngineError(
-                f"Q16's class vectors {self._file} are not there: get prompts.p from the "
+                f"Q16's class vectors {self._file} are missing: get prompts.p from the "
                 "repository ml-research/Q16 (data/ViT-L-14/) and run "
                 "`alignguard convert-q16 prompts.p q16.safetensors`"
             )

@@ -100,7 +100,7 @@ def test_a_very_deep_document_is_one_clear_fault(tmp_path, text):
         ("a: 1\nb: c: d\n", "line 2: not YAML"),
         ("a: \x01\n", "not YAML"),
         ("a: *x\n", "line 1: not YAML"),
-        ("a: 1\nb: &x [*x]\n", "line 2: not YAML: an alias names what holds it"),
+        ("a: 1\nb: &x [*x]\n", "line 2: not YAML: an alias refers to its own container"),
         ("a: 1\n---\nb: 2\n", "line 2: not YAML"),
         ("a: 2024-13-01\n", "line 1: not YAML"),
         (f"a: 1\nb: {'1' * 5000}\n", "line 2: not YAML"),

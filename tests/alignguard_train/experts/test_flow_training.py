@@ -259,7 +259,7 @@ def test_what_only_a_unet_has_is_refused_before_training(
 def test_a_diffusion_model_has_no_flow(tmp_path):
     tiny_pipe().save_pretrained(tmp_path / "base")
     base = BaseModel(model=str(tmp_path / "base"), device="cpu", flow=STATIC)
-    with pytest.raises(EngineError, match=r"base_model\.flow: base is no flow model but sd15"):
+    with pytest.raises(EngineError, match=r"base_model\.flow: base is not a flow model but sd15"):
         train_expert(base, encode(preferences(), base), RECIPE, seed=0, checkpoint=tmp_path / "c")
 
 

@@ -136,7 +136,7 @@ def test_a_runaway_error_stops_the_run_and_the_last_good_checkpoint_stays(
     recipe = dataclasses.replace(RECIPE, steps=60, lr=1e-6)
     with monkeypatch.context() as patch:
         patch.setattr(unet, "forward", astray)
-        with pytest.raises(EngineError, match=r"ran away by step 19: .* holds 3 steps"):
+        with pytest.raises(EngineError, match=r"diverged by step 19: .* holds 3 steps"):
             train_expert(base, encoded, recipe, seed=0, checkpoint=tmp_path / "c")
     healed = dataclasses.replace(recipe, steps=4)
     assert train_expert(base, encoded, healed, seed=0, checkpoint=tmp_path / "c").resumed_at == 3

@@ -57,7 +57,7 @@ def test_the_version_names_the_file_and_its_content(weights, tmp_path):
 
 def test_an_absent_file_comes_with_the_line_that_gets_it(tmp_path):
     file = tmp_path / "inception.pt"
-    with pytest.raises(EngineError, match="are not there: curl -o") as found:
+    with pytest.raises(EngineError, match="are missing: curl -o") as found:
         InceptionFeatures(str(file)).features(np.zeros((1, 8, 8, 3), np.uint8))
     assert PUBLISHED in str(found.value)
 
