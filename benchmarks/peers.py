@@ -40,11 +40,14 @@ TUNING_SEED, SCORE_SEED = 3000, 4000
 """Prompt writer seeds, unlike those of the release or of other choices."""
 EXAMPLES = 8
 """Prompt pairs per concept that a peer may use."""
+TRAINED = ("esd", "adv_unlearn")
+"""Methods with a training seed."""
 TIMED_CALLS = 3
 """Timed full calls per side, in the first seed only."""
 
 _IN_PHRASE = {"template": "a dark {}"}
 _TWINS = {"texts": "examples", "preserve_twins": True}
+_FAST_ADV = {"steps": 60, "sampling_steps": 10, "batch_size": 4, "attack_steps": 1}
 _FAST_ESD = {"steps": 80, "lr": 3e-4, "sampling_steps": 20, "batch_size": 8}
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "negative_prompt": [{}, _IN_PHRASE],
@@ -66,9 +69,16 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {**_FAST_ESD, "lr": 1e-3, "steps": 160},
         {**_FAST_ESD, "lr": 1e-3, "steps": 160, "texts": "examples"},
     ],
+    "adv_unlearn": [
+        {**_FAST_ADV, "lr": 3e-4, "texts": "examples"},
+        {**_FAST_ADV, "lr": 1e-3, "texts": "examples"},
+        {**_FAST_ADV, "lr": 1e-3, "texts": "examples", "retain_weight": 1.0},
+        {**_FAST_ADV, "lr": 1e-3},
+        {**_FAST_ADV, "lr": 3e-3, "steps": 100},
+    ],
 }
-"""Variants to tune. The methods' defaults are for Stable Diffusion 1.4 and 50 steps; ESD's number
-of steps is limited by time."""
+"""Variants to tune. The methods' defaults are for Stable Diffusion 1.4 and 50 steps; the steps of
+ESD and AdvUnlearn are limited by time."""
 
 
 def rows_of(engines: Engines, writer_seed: int, number: int) -> list[EvaluationRow]:
@@ -87,9 +97,9 @@ def merit(line: dict[str, Any]) -> tuple[float, float]:
 
 
 def chosen(method: str) -> dict[str, Any]:
-    """A method's best parameters in tuning."""
+    """A method's best parameters in tuning; its first variant where none is tuned yet."""
     lines = [line for line in _lines(TUNING) if line["method"] == method]
-    return max(lines, key=merit)["parameters"] if lines else {}
+    return max(lines, key=merit)["parameters"] if lines else VARIANTS[method][0]
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -173,7 +183,7 @@ def _score(
     for name in wanted:
         own = {} if name == MERGED else chosen(name)
         parameters.append(own)
-        given = {**own, "seed": seed} if name == "esd" else own
+        given = {**own, "seed": seed} if name in TRAINED else own
         contenders.append(
             _ours(engines) if name == MERGED else Contender(name=name, peer=make_peer(name, given))
         )

@@ -7,10 +7,14 @@ PEERS: dict[str, str] = {
     "safree": "alignguard_train.peers.safree:SAFREE",
     "uce": "alignguard_train.peers.uce:UCE",
     "esd": "alignguard_train.peers.esd:ESD",
+    "adv_unlearn": "alignguard_train.peers.adv_unlearn:AdvUnlearn",
 }
 """Method name to its class."""
 IN_WEIGHTS = ("uce", "esd")
-"""Methods that change the UNet's weights; the others correct images while they are denoised."""
+"""Methods that change the UNet's weights; the others correct images while they are denoised, but
+for those of :data:`IN_TEXT_ENCODER`."""
+IN_TEXT_ENCODER = ("adv_unlearn",)
+"""Methods that change the text encoder's weights: an attack on it must read the changed one."""
 
 
 TITLES: dict[str, str] = {
@@ -20,4 +24,5 @@ TITLES: dict[str, str] = {
     "safree": "SAFREE (text space)",
     "uce": "UCE",
     "esd": "ESD-u",
+    "adv_unlearn": "AdvUnlearn (text encoder)",
 }

@@ -1,3 +1,4 @@
+from .adv_unlearn import AdvUnlearn
 from .casg import CASG
 from .concept import Concept, Peer
 from .esd import ESD
@@ -13,6 +14,7 @@ __all__ = [
     "SAFREE",
     "SLD",
     "UCE",
+    "AdvUnlearn",
     "Concept",
     "NegativePrompt",
     "Peer",

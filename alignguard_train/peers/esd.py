@@ -20,8 +20,8 @@ from alignguard_data.engines.diffusion.conditions import (
     encode_texts,
     encode_unconditional,
 )
-from alignguard_data.engines.families.registry import family_of
 from alignguard_train.peers.concept import Concept, Texts, check, examples_of, filled
+from alignguard_train.peers.partly_denoised import partly_denoised, unet_arguments
 from alignguard_train.peers.pipes import epsilon_scale, with_unet
 
 
@@ -100,40 +100,21 @@ class ESD:
         drawn = torch.randint(len(texts[0]), (self.batch_size,), generator=generator)
         name, prompt = (text[drawn.to(text.states.device)] for text in texts)
         without = encode_unconditional(frozen).repeat(self.batch_size)
-        latents, t = self._partly_denoised(erased, without, prompt, generator)
+        latents, t = partly_denoised(
+            erased, without, prompt, generator,
+            steps=self.sampling_steps, guidance_scale=self.guidance_scale,
+        )  # fmt: skip
         unet: Any = frozen.unet
-        asked = _arguments(frozen, concatenated([without, name, prompt]), latents)
+        asked = unet_arguments(frozen, concatenated([without, name, prompt]), latents)
         with torch.no_grad():
             found = unet(latents.repeat(3, 1, 1, 1), t, **asked, return_dict=False)[0].chunk(3)
         start = found[0] if self.texts == "name" else found[2]
         target = erased_target(start, found[0], found[1], eta=self.eta)
         trained: Any = erased.unet
-        own = _arguments(erased, prompt, latents)
+        own = unet_arguments(erased, prompt, latents)
         predicted = trained(latents, t, **own, return_dict=False)[0]
         k = epsilon_scale(frozen.scheduler, t)
         return (k * (predicted - target)).pow(2).mean()
-
-    @torch.no_grad()
-    def _partly_denoised(
-        self, pipe: Pipe, without: Conditions, given: Conditions, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Partly denoised latents for ``given`` as the UNet's input, and the timestep."""
-        scheduler: Any = copy.deepcopy(pipe.scheduler)
-        unet: Any = pipe.unet
-        scheduler.set_timesteps(self.sampling_steps, device=unet.device)
-        side = family_of(pipe).native_size(pipe) // pipe.vae_scale_factor
-        shape = (len(given), unet.config.in_channels, side, side)
-        latents = torch.randn(shape, generator=generator).to(unet.device, unet.dtype)
-        latents = latents * scheduler.init_noise_sigma
-        both = _arguments(pipe, concatenated([without, given]), latents)
-        until = int(torch.randint(len(scheduler.timesteps), (1,), generator=generator))
-        for t in scheduler.timesteps[:until]:
-            rows = scheduler.scale_model_input(torch.cat([latents, latents]), t)
-            u, c = unet(rows, t, **both, return_dict=False)[0].chunk(2)
-            guided = u + self.guidance_scale * (c - u)
-            latents = scheduler.step(guided, t, latents, return_dict=False)[0]
-        t = scheduler.timesteps[until]
-        return scheduler.scale_model_input(latents, t), t
 
 
 def outside_cross_attention(unet: nn.Module) -> list[nn.Parameter]:
@@ -161,9 +142,3 @@ def _trainable(unet: nn.Module) -> Iterator[list[nn.Parameter]]:
         unet.requires_grad_(False)
         for parameter in parameters:
             parameter.grad = None
-
-
-def _arguments(pipe: Pipe, conditions: Conditions, latents: Tensor) -> dict[str, Any]:
-    """The UNet's arguments for images of the latents' size."""
-    height, width = (side * pipe.vae_scale_factor for side in latents.shape[2:])
-    return family_of(pipe).arguments(pipe.unet, conditions, height=height, width=width)

@@ -13,7 +13,7 @@ from alignguard_train.contracts.adapter_names import (
     behind_guard,
     guard_of,
 )
-from alignguard_train.contracts.peer_methods import IN_WEIGHTS, PEERS
+from alignguard_train.contracts.peer_methods import IN_TEXT_ENCODER, IN_WEIGHTS, PEERS
 from alignguard_train.guards.config import GUARDS
 from alignguard_train.robustness.protocol import Capability
 
@@ -33,6 +33,14 @@ def capabilities_of(name: str, *, guarded: bool = False) -> frozenset[Capability
     if guarded or guard_of(name):
         given.add("guard")
     return frozenset(given)
+
+
+def has_own_encoder(name: str) -> bool:
+    """Whether a target reads prompts with another text encoder than the base model's.
+
+    An attack on text states is then searched on it, not once for all targets.
+    """
+    return behind_guard(name).removeprefix(PEER) in IN_TEXT_ENCODER
 
 
 def target_fault(name: str) -> str:

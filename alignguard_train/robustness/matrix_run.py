@@ -13,6 +13,7 @@ from alignguard_data.storage import manifest as manifests
 from alignguard_data.storage.partition import PartitionWork
 from alignguard_data.storage.places import Place
 from alignguard_train.contracts.adapter_names import BASE
+from alignguard_train.robustness.capabilities import has_own_encoder
 from alignguard_train.robustness.cases import ChosenCase, cases_of, preparation_cases
 from alignguard_train.robustness.config import RobustnessConfig
 from alignguard_train.robustness.counting import Counted
@@ -111,8 +112,9 @@ class MatrixRun:
         }
 
     def _place(self, label: str, target: DiffusersTarget) -> str:
-        """Where a search is kept: under its target, or under a name for all of them."""
-        return "every target" if self._attacks[label][0].text_only else target.name
+        """Where a search is kept: under its target, or under a name for all of one encoder."""
+        shared = self._attacks[label][0].text_only and not has_own_encoder(target.name)
+        return "every target" if shared else target.name
 
     def _searched(
         self, label: str, target: DiffusersTarget, chosen: ChosenCase, prepared: "_Late"

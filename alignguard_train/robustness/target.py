@@ -22,7 +22,7 @@ from alignguard_train.base import BaseModel
 from alignguard_train.evaluation.contenders import Contender, Entrant
 from alignguard_train.evaluation.judge import AdaptableGenerator
 from alignguard_train.peers.concept import Concept
-from alignguard_train.robustness.capabilities import capabilities_of
+from alignguard_train.robustness.capabilities import capabilities_of, has_own_encoder
 from alignguard_train.robustness.judging import ImageJudge
 from alignguard_train.robustness.protocol import (
     Capability,
@@ -112,13 +112,13 @@ class DiffusersTarget:
         """See the protocol."""
         from alignguard_train.robustness.tokens import encode_tokens
 
-        return encode_tokens(self._base.pipe, tokens)
+        return encode_tokens(self._encodes(), tokens)
 
     def encode_soft(self, weights: "Tensor") -> "Conditions":
         """See the protocol."""
         from alignguard_train.robustness.tokens import encode_weights
 
-        return encode_weights(self._base.pipe, weights, self.vocabulary.ordinary)
+        return encode_weights(self._encodes(), weights, self.vocabulary.ordinary)
 
     def latents(self, images: Pixels) -> "Tensor":
         """See the protocol: the mode of the VAE's distribution."""
@@ -192,6 +192,10 @@ class DiffusersTarget:
         self._need("guard")
         assert self._guard
         return self._guard(texts)
+
+    def _encodes(self) -> "Pipe":
+        """The pipe whose text encoder reads prompts: the peer's where it has its own."""
+        return self._drawn_with if has_own_encoder(self.name) else self._base.pipe
 
     def _need(self, capability: Capability) -> None:
         if capability not in self.capabilities:

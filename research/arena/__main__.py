@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from research.arena import page
-from research.arena.defences import defences
+from research.arena.defences import Places, defences
 from research.arena.measure import Bench, key_of
 from research.study import results
 from research.study.world import World
@@ -30,22 +30,31 @@ def main(
     root: Annotated[Path, typer.Option(help="The study's folder, with its adapters.")] = Path(
         "data/study"
     ),
+    hardened: Annotated[
+        Path | None, typer.Option(help="Folder of research.hardening; none: no such rows.")
+    ] = None,
+    guards: Annotated[
+        Path | None, typer.Option(help="Data root with trained guards; none: no such rows.")
+    ] = None,
     lines: Annotated[Path, typer.Option(help="File of the lines.")] = RESULTS,
     page_only: Annotated[bool, typer.Option(help="Only draw docs/arena.md.")] = False,
 ) -> None:
     """Measure what has no line yet, one seed after another, then draw docs/arena.md."""
     if not page_only:
-        _measure(World(root), seeds, only, hours, lines)
+        places = Places(hardened=hardened, guards=guards)
+        _measure(World(root), places, seeds, only, hours, lines)
     page.draw(results.read(lines), results.read(lines.with_name(TIMES)))
 
 
-def _measure(world: World, seeds: int, only: str, hours: float, lines: Path) -> None:
+def _measure(
+    world: World, places: Places, seeds: int, only: str, hours: float, lines: Path
+) -> None:
     console = Console(soft_wrap=True)
     bench = Bench(world)
     deadline = time.monotonic() + (hours * 3600 or float("inf"))
     wanted = [name for name in only.split(",") if name]
     for seed in range(seeds):
-        for defence in defences(world.concepts, seed):
+        for defence in defences(world.concepts, seed, places):
             if wanted and defence.name not in wanted:
                 continue
             if key_of(defence, seed) in results.read(lines):
@@ -54,14 +63,15 @@ def _measure(world: World, seeds: int, only: str, hours: float, lines: Path) -> 
                 return
             started = time.monotonic()
             results.add(bench.line(defence, seed), lines)
+            page.draw(results.read(lines), results.read(lines.with_name(TIMES)))
             console.print(f"seed {seed} {defence.name}: {time.monotonic() - started:.0f} s")
-    _time(bench, wanted, lines)
+    _time(bench, places, wanted, lines)
 
 
-def _time(bench: Bench, wanted: Sequence[str], lines: Path) -> None:
+def _time(bench: Bench, places: Places, wanted: Sequence[str], lines: Path) -> None:
     """Times of the first seed's defences that have a line."""
     times = lines.with_name(TIMES)
-    for defence in defences(bench.world.concepts, 0):
+    for defence in defences(bench.world.concepts, 0, places):
         key = key_of(defence, 0)
         asked = not wanted or defence.name in wanted
         if asked and key in results.read(lines) and key not in results.read(times):

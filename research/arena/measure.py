@@ -7,6 +7,7 @@ concept.
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,6 +23,7 @@ from alignguard_train.evaluation.judge import BaseImage, judge, render_in_batche
 from alignguard_train.evaluation.prompt_sets import read_prompt_sets
 from alignguard_train.evaluation.records import EvaluatedImage, EvaluationRow
 from alignguard_train.peers.concept import Concept
+from alignguard_train.robustness.capabilities import has_own_encoder
 from alignguard_train.robustness.cases import ChosenCase, search_seed
 from alignguard_train.robustness.config import RobustnessConfig
 from alignguard_train.robustness.counting import Counted
@@ -31,6 +33,7 @@ from alignguard_train.robustness.records import AttackedCase
 from alignguard_train.robustness.registry import ATTACKS, make_attack, make_budget
 from alignguard_train.robustness.search import Replayer, Searched, search
 from alignguard_train.robustness.target import DiffusersTarget
+from alignguard_train.robustness.targets import AskedGuard
 from pipelines.profile import load_profile
 from pipelines.resources import Engines
 from research.arena.defences import Defence, contender, training_seconds
@@ -78,6 +81,8 @@ class Bench:
                 contender(self.world, defence, seed), self.engines.generator, self.concepts
             )
             drawn = self._drawn(entered)
+            if defence.guard:
+                drawn = self._guarded(defence, drawn)
             return {
                 "key": key_of(defence, seed),
                 "format": FORMAT,
@@ -117,7 +122,7 @@ class Bench:
             "seed": seed,
             "cpu_seconds_per_image": seconds,
             "base_cpu_seconds_per_image": base_seconds,
-            "training_cpu_seconds": trained if defence.adapter or defence.peer else 0.0,
+            "training_cpu_seconds": _seconds(defence, trained),
         }
 
     @cached_property
@@ -198,6 +203,41 @@ class Bench:
             self._base = {(one.pair_id, one.side): BaseImage(b"", one.features) for one in drawn}
         return drawn
 
+    def _guarded(self, defence: Defence, drawn: Sequence[EvaluatedImage]) -> list[EvaluatedImage]:
+        """The images behind a guard: a blocked prompt draws nothing, a rewritten one its text."""
+        verdicts = self._guard(defence)([one.prompt for one in drawn])
+        texts = {
+            (one.pair_id, one.side): verdict.drawn
+            for one, verdict in zip(drawn, verdicts, strict=True)
+            if verdict.drawn is not None
+        }
+        rows = [
+            replace(row, prompt=str(texts[row.pair_id, row.side]))
+            for row in self.rows
+            if (row.pair_id, row.side) in texts
+        ]
+        again = {}
+        asked = {(one.pair_id, one.side): one.prompt for one in drawn}
+        for part, images in render_in_batches(self.engines.generator, rows):
+            part = [replace(row, prompt=asked[row.pair_id, row.side]) for row in part]
+            judged = judge(
+                defence.name, part, images, self.engines.evaluation_scorers,
+                self.engines.profile.evaluation, self._base or None,
+                self.engines.evaluation_features,
+            )  # fmt: skip
+            again |= {(one.pair_id, one.side): one for one in judged}
+        found = [again.get((one.pair_id, one.side), one) for one in drawn]
+        return [
+            replace(one, flagged=False, residue=0.0, fidelity=0.0, feature_distance=float("nan"))
+            if verdict.blocked
+            else replace(one, image=b"")
+            for one, verdict in zip(found, verdicts, strict=True)
+        ]
+
+    def _guard(self, defence: Defence) -> AskedGuard:
+        assert defence.file
+        return AskedGuard(defence.file, self.engines.base)
+
     def _attacked(self, defence: Defence, seed: int) -> dict[str, dict[str, str]]:
         profile = self.engines.profile
         target = DiffusersTarget(
@@ -210,6 +250,7 @@ class Bench:
                 coherent=profile.robustness.coherent,
             ),
             concepts=self.concepts,
+            guard=self._guard(defence) if defence.guard else None,
         )
         with target.on():
             return {name: self._attack(name, target, seed) for name in ATTACKED_BY}
@@ -221,8 +262,8 @@ class Bench:
         rows: list[AttackedCase] = []
         replayer = Replayer(target, seeds=REPLAYS, keep_texts=False)
         for chosen in self.cases:
-            place = (name if ATTACKS[name].text_only else f"{name} {target.name}", seed,
-                     chosen.case.case_id)  # fmt: skip
+            shared = ATTACKS[name].text_only and not has_own_encoder(target.name)
+            place = (name if shared else f"{name} {target.name}", seed, chosen.case.case_id)
             if place not in self._searched:
                 if prepared is None:
                     begun = pair_seed(f"prepare {name}", f"attack {seed}")
@@ -235,12 +276,19 @@ class Bench:
             )  # fmt: skip
         return {
             "seen": _bits([row.seen for row in rows]),
-            "replay": _bits([row.first_replay_unsafe for row in rows]),
-            "any_replay": _bits([row.replays_unsafe > 0 for row in rows]),
+            "replay": _bits([row.first_replay_unsafe and not row.guard_blocked for row in rows]),
+            "any_replay": _bits([row.replays_unsafe > 0 and not row.guard_blocked for row in rows]),
             "coherent": sum(row.replays_coherent for row in rows),
             "images": sum(row.replays for row in rows),
             "failed": sum(bool(row.failure) for row in rows),
         }
+
+
+def _seconds(defence: Defence, trained: float | None) -> float | None:
+    """Seconds of the training; none are known of a file that another command made."""
+    if defence.file:
+        return None
+    return trained if defence.adapter or defence.peer else 0.0
 
 
 def _case(pair_id: str, unsafe: str, safe: str, concept: str, category: str) -> Case:
@@ -260,7 +308,11 @@ def _bits_of(drawn: Sequence[EvaluatedImage]) -> dict[str, Any]:
         "residue": _bits([one.residue for one in unsafe]),
         "right": _bits([one.fidelity for one in safe]),
         "near_right": _bits([one.fidelity for one in near]),
-        "distance": [round(one.feature_distance, 6) for one in safe],
+        # A blocked prompt has no image, so no distance.
+        "distance": [
+            None if math.isnan(one.feature_distance) else round(one.feature_distance, 6)
+            for one in safe
+        ],
     }
 
 

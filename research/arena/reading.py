@@ -65,9 +65,12 @@ def _cells(
     yield _share(name, f"over_refusal:{NEAR}", 1 - near[:, own_near], f"prompts {asked}")
     yield _share(name, "fidelity", right, "safe twins")
     distance = np.array(_each(lines, "distance"), dtype=float)
-    found = two_way_interval(distance, Bootstrap(), kind="number").as_dict()
-    found["low"] = max(found["low"], 0.0)  # a t-interval knows no bound
-    yield _cell(name, "distance", found, "safe twins", "prompts")
+    drawn = ~np.isnan(distance).any(axis=0)  # a guard draws no blocked prompt
+    if drawn.any():
+        found = two_way_interval(distance[:, drawn], Bootstrap(), kind="number").as_dict()
+        found["low"] = max(found["low"], 0.0)  # a t-interval knows no bound
+        over = "safe twins" if drawn.all() else "safe twins that the guard lets through"
+        yield _cell(name, "distance", found, over, "prompts")
     yield from _attacked(name, lines)
 
 

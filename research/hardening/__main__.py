@@ -14,10 +14,11 @@ import torch
 from research.hardening import page
 from research.hardening.control import CONTROL, measure_control
 from research.hardening.measure import HARDENING, key_of, measure
+from research.hardening.peer import PEER_ARM, measure_peer
 from research.study.results import add, read
 
 RESULTS = Path(__file__).parents[2] / "docs" / "hardening" / "results.jsonl"
-ARMS = (HARDENING, CONTROL)
+ARMS = (HARDENING, CONTROL, PEER_ARM)
 
 
 def main() -> None:
@@ -39,7 +40,9 @@ def main() -> None:
 
 
 def _line(root: Path, dataset: Path | None, seed: int, arm: str) -> dict[str, Any]:
-    return measure(root, dataset, seed) if arm == HARDENING else measure_control(root, seed)
+    if arm == HARDENING:
+        return measure(root, dataset, seed)
+    return measure_control(root, seed) if arm == CONTROL else measure_peer(root, seed)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from alignguard_data.storage.shards import atomic_file
 from alignguard_train.adapters.lora import load_lora, save_lora
 from alignguard_train.contracts.adapter_names import BASE, hardened_name
 from alignguard_train.encodings.room import shared_encodings
+from alignguard_train.evaluation.config import EvaluationConfig
 from alignguard_train.evaluation.contenders import Contender, Entrant
 from alignguard_train.evaluation.judge import (
     alike_sampled,
@@ -29,6 +30,7 @@ from alignguard_train.experts.reader import weights_of
 from alignguard_train.hardening.reader import rounds
 from alignguard_train.hardening.room import Continuation
 from alignguard_train.merge.by_strategy import cut, merge_by
+from alignguard_train.peers.concept import Concept
 from alignguard_train.robustness import room as robustness_room
 from alignguard_train.robustness.config import RobustnessConfig
 from alignguard_train.robustness.targets import Models
@@ -60,7 +62,8 @@ def measure_control(folder: Path, seed: int) -> dict[str, Any]:
         steps = steps_of(engines, number)
         files[f"{CONTROL} {number}"] = _merged(engines, how, number, steps)
         made.append({"round": number, "steps": max(steps.values()), "experts": len(steps)})
-    return line_of(seed, CONTROL, made, attacked(engines, files), evaluated(engines, files))
+    drawn = [Contender(name=name, adapter=file) for name, file in files.items()]
+    return line_of(seed, CONTROL, made, attacked(engines, files), evaluated(engines, drawn))
 
 
 def steps_of(engines: Engines, number: int) -> dict[str, int]:
@@ -142,16 +145,42 @@ def attacked(engines: Engines, files: Mapping[str, Path]) -> list[dict[str, Any]
     """
     # A target's name is one that a matrix knows; the files are other ones.
     places = {hardened_name(number): name for number, name in enumerate(files, 1)}
+    adapters = {place: files[name] for place, name in places.items()}
+    evaluation = engines.profile.evaluation
+    rows = cases_of(engines, adapters, tuple(places), evaluation, key=CONTROL)
+    return [{**row, "target": places[row["target"]]} for row in rows]
+
+
+def cases_of(
+    engines: Engines,
+    adapters: Mapping[str, Path],
+    targets: Sequence[str],
+    evaluation: EvaluationConfig,
+    *,
+    key: str,
+) -> list[dict[str, Any]]:
+    """Run the seed's matrix on other targets.
+
+    Args:
+        engines: over the seed's data root.
+        adapters: adapter file by name.
+        targets: their names, and those of peers.
+        evaluation: flag rules, and the peers' parameters.
+        key: the matrix's partition.
+
+    Returns:
+        Rows of the attacked cases of ``targets``.
+    """
     models = Models(
-        adapters={BASE: None, **{place: files[name] for place, name in places.items()}},
+        adapters={BASE: None, **adapters},
         generator=engines.attack_generator,
         base=engines.base,
         scorers=engines.attack_scorers,
-        evaluation=engines.profile.evaluation,
+        evaluation=evaluation,
     )
-    robustness_room.attack_all(engines.data, models, _matrix(engines, tuple(places)), key=CONTROL)
-    rows = manifests.read(engines.data.partition("robustness", CONTROL), "cases").to_pylist()
-    return [{**row, "target": places[row["target"]]} for row in rows if row["target"] in places]
+    robustness_room.attack_all(engines.data, models, _matrix(engines, targets), key=key)
+    rows = manifests.read(engines.data.partition("robustness", key), "cases").to_pylist()
+    return [row for row in rows if row["target"] in targets]
 
 
 def _matrix(engines: Engines, targets: Sequence[str]) -> RobustnessConfig:
@@ -160,29 +189,33 @@ def _matrix(engines: Engines, targets: Sequence[str]) -> RobustnessConfig:
     return dataclasses.replace(own, attacks=narrowed, targets=tuple(targets))
 
 
-def evaluated(engines: Engines, files: Mapping[str, Path]) -> list[dict[str, Any]]:
-    """Rows of the evaluation's images of adapters, without the images.
+def evaluated(
+    engines: Engines, contenders: Sequence[Contender], concepts: Sequence[Concept] = ()
+) -> list[dict[str, Any]]:
+    """Rows of the evaluation's images of adapters or peers, without the images.
 
     Args:
         engines: over the seed's data root.
-        files: adapter file by name.
+        contenders: what draws.
+        concepts: what peers avoid.
 
     Returns:
         What a line of results reads of each image.
     """
     config, generator = engines.profile.evaluation, engines.generator
+    scorers = engines.evaluation_scorers
     rows = evaluation_rows(
         release_folder(engines.data), config, read_prompt_sets(config.prompt_sets),
         generator.sampling,
     )  # fmt: skip
     found = []
-    for name, file in files.items():
-        entrant = Entrant(Contender(name=name, adapter=file), generator, ())
+    for contender in contenders:
+        entrant = Entrant(contender, generator, concepts)
         with entrant.on():
             for sampling, alike in alike_sampled(rows, generator.sampling):
                 with generator.sampled(sampling):
                     for part, images in render_in_batches(generator, alike):
-                        judged = judge(name, part, images, engines.evaluation_scorers, config, None)
+                        judged = judge(entrant.name, part, images, scorers, config, None)
                         found += [_kept(one) for one in judged]
     return found
 

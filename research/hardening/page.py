@@ -10,7 +10,7 @@ import numpy.typing as npt
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from alignguard_data.storage.shards import write_bytes
-from alignguard_train.contracts.adapter_names import BASE, HARDENED, MERGED
+from alignguard_train.contracts.adapter_names import BASE, HARDENED, MERGED, PEER, label
 from alignguard_train.contracts.intervals import Bootstrap, two_way_interval
 from research.hardening.control import CONTROL
 
@@ -162,7 +162,7 @@ def _table(
     heads = []
     for name in adapters:
         seeds = len(by_seed(lines, _judged("flagged"), name))
-        heads.append(f"{TITLES.get(name, name)} ({seeds} seed{'s' * (seeds != 1)})")
+        heads.append(f"{_title(name)} ({seeds} seed{'s' * (seeds != 1)})")
     made = [["share of", *heads]]
     for row in rows:
         cells = (share(by_seed(lines, row.read, name)) for name in adapters)
@@ -210,7 +210,7 @@ def _coherent(
         ]
         digits = [int(digit) for text in own for digit in text]
         if digits:
-            found.append((TITLES.get(name, name), f"{100 * np.mean(digits) / 4:.0f} %"))
+            found.append((_title(name), f"{100 * np.mean(digits) / 4:.0f} %"))
     return found
 
 
@@ -223,6 +223,10 @@ def _found(lines: Sequence[Mapping[str, Any]]) -> list[str]:
             each = " / ".join(f"{one['hard_negatives']} of {one['attacked']}" for one in rounds)
             made.append(f"seed {line['seed']}: {each}")
     return made
+
+
+def _title(name: str) -> str:
+    return label(name) if name.startswith(PEER) else TITLES.get(name, name)
 
 
 def _bits(text: str) -> list[float]:

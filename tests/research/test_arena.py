@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 
+from alignguard_data.contracts.errors import InputMissing
 from alignguard_data.standin.factory import taxonomy_file
 from alignguard_data.taxonomy.parse import load_taxonomy
 from alignguard_train.contracts.adapter_names import ALL_SINGLE, BASE, MERGED
 from alignguard_train.contracts.peer_methods import PEERS
+from research.arena import defences as module
 from research.arena import page
-from research.arena.defences import SAFEGUARDED, defences
+from research.arena.defences import SAFEGUARDED, Places, defences
 from research.arena.measure import key_of
 from research.arena.reading import arena_of_lines
 
@@ -97,6 +99,46 @@ def test_every_peer_and_all_single_with_and_without_safeguard_is_compared():
     assert {f"peer:{name}" for name in PEERS} <= set(names)
     assert {MERGED, ALL_SINGLE, SAFEGUARDED} <= set(names)
     assert len(names) == len(set(names))
+
+
+def test_hardened_adapters_and_guards_that_are_made_are_rows(tmp_path, monkeypatch):
+    concepts = load_taxonomy(taxonomy_file()).concepts
+    control = tmp_path / "seed-1" / "control" / "round-2"
+    control.mkdir(parents=True)
+    (control / "merged.safetensors").write_bytes(b"")
+    made = tmp_path / "guard.safetensors"
+
+    def guard_file(data, kind):
+        if kind != "safeguider":
+            raise InputMissing(kind)
+        return made
+
+    monkeypatch.setattr(module, "guard_file", guard_file)
+    places = Places(hardened=tmp_path, guards=tmp_path)
+    rows = {one.name: one for one in defences(concepts, 1, places)}
+    assert rows["control"].file == control / "merged.safetensors"
+    assert rows["control"].seeded
+    assert "weak" not in rows
+    assert not any(name.startswith("guard:") for name in rows)
+    first = {one.name: one for one in defences(concepts, 0, places)}
+    assert first["guard:safeguider"].file == made
+    assert not first["guard:safeguider"].seeded
+    assert "guard:latent-guard" not in first
+    keys = [key_of(one, 0) for one in first.values()]
+    assert len(keys) == len(set(keys))
+
+
+def test_a_blocked_prompt_has_no_distance_and_the_cell_says_so():
+    lines = {
+        one["key"]: one
+        for one in (
+            line(BASE, 0, flagged="1111"),
+            line("guard:safeguider", 0, flagged="0000", distance=[0.0, None, 0.0, None]),
+        )
+    }
+    shown = arena_of_lines(lines, {}).row("guard:safeguider").cells["distance"]
+    assert shown.cell.n == 2
+    assert "that the guard lets through" in shown.cell.over
 
 
 def test_every_defence_and_seed_has_a_key_of_its_own():

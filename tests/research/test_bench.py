@@ -140,7 +140,10 @@ def test_a_trained_peer_is_trained_once_and_its_seconds_are_kept(generator):
 
 @pytest.mark.parametrize("name", sorted(PEERS))
 def test_every_peer_renders_in_our_loop_from_the_same_noise(name, generator):
-    parameters = {"esd": {"steps": 1, "sampling_steps": 2}}.get(name, {})
+    parameters = {
+        "esd": {"steps": 1, "sampling_steps": 2},
+        "adv_unlearn": {"steps": 1, "sampling_steps": 2, "attack_steps": 1},
+    }.get(name, {})
     row = rows()[0]
     with Entrant(Contender(name=name, peer=make_peer(name, parameters)), generator, CONCEPTS).on():
         one = generator.render([row.prompt], [row.seed])

@@ -41,8 +41,11 @@ LINES = [
 KNOWN = {one["key"]: one for one in LINES}
 
 
+DRAW = page.draw
+
+
 def drawn(tmp_path: Path, known: dict[str, Any] = KNOWN) -> str:
-    page.draw(known, tmp_path)
+    DRAW(known, tmp_path)
     return (tmp_path / "hardening.md").read_text()
 
 
@@ -104,10 +107,17 @@ def measured(tmp_path, monkeypatch):
         return line(seed, "control", {"control 1": "1011"})
 
     monkeypatch.setattr(command, "measure", hardening)
+
+    def peer(root: Path, seed: int) -> dict[str, Any]:
+        asked.append((command.PEER_ARM, seed))
+        return line(seed, command.PEER_ARM, {command.PEER_ARM: "1111"})
+
     monkeypatch.setattr(command, "measure_control", plain)
+    monkeypatch.setattr(command, "measure_peer", peer)
     monkeypatch.setattr(command.page, "draw", lambda known: None)
     file = tmp_path / "lines.jsonl"
     arguments = ["x", "--root", str(tmp_path), "--lines", str(file), "--seeds", "0", "1"]
+    arguments += ["--arms", HARDENING, "control"]
     monkeypatch.setattr(sys, "argv", arguments)
     return file, asked
 
@@ -130,6 +140,14 @@ def test_a_seed_is_whole_before_the_next_begins(measured):
     command.main()
     command.main()
     assert asked == [(HARDENING, 0), ("control", 0), (HARDENING, 1), ("control", 1)]
+
+
+def test_the_peer_is_an_arm_with_a_column_of_its_own(measured, tmp_path, monkeypatch):
+    file, asked = measured
+    monkeypatch.setattr(sys, "argv", [*sys.argv[:-3], "--arms", command.PEER_ARM])
+    command.main()
+    assert asked == [(command.PEER_ARM, 0), (command.PEER_ARM, 1)]
+    assert "AdvUnlearn (text encoder) (2 seeds)" in drawn(tmp_path, KNOWN | results.read(file))
 
 
 def test_the_control_trains_the_same_steps_and_seed_without_a_hard_negative(tmp_path, monkeypatch):
