@@ -19,7 +19,14 @@ from alignguard_data.release.columns import EVALUATION_COLUMNS, POINTER
 from alignguard_train.encodings.room import ROWS
 from alignguard_train.evaluation.contenders import COSTS_SCHEMA
 from alignguard_train.evaluation.distributions import DISTRIBUTIONS_SCHEMA
-from alignguard_train.evaluation.records import EvaluatedImage, RejectedPrompt
+from alignguard_train.evaluation.guarded import NUMBERS as BEHIND_GUARDS
+from alignguard_train.evaluation.guarded import TIMES_SCHEMA
+from alignguard_train.evaluation.records import (
+    EvaluatedImage,
+    GuardedImage,
+    GuardedMeasure,
+    RejectedPrompt,
+)
 from alignguard_train.evaluation.shards import NUMBERS
 from alignguard_train.evaluation.statistics import METRICS_SCHEMA, PAIRED_SCHEMA
 from alignguard_train.experts.trainer import HISTORY
@@ -32,7 +39,7 @@ from alignguard_train.robustness import measures
 from alignguard_train.robustness.records import AttackedCase, Preparation
 from pipelines.tables import MEANINGS
 
-_EVALUATED = schema_of(EvaluatedImage)
+_EVALUATED, _GUARDED = schema_of(EvaluatedImage), schema_of(GuardedImage)
 SCHEMAS: Mapping[tuple[str, str], pa.Schema] = {
     ("release", "pairs"): pa.schema(dict.fromkeys(POINTER["pairs"], pa.string())),
     ("release", "files"): pa.schema(
@@ -55,6 +62,10 @@ SCHEMAS: Mapping[tuple[str, str], pa.Schema] = {
     ("evaluation", "distributions"): DISTRIBUTIONS_SCHEMA,
     ("evaluation", "pictures"): pa.schema([_EVALUATED.field(name) for name in (*NUMBERS, "image")]),
     ("evaluation", "costs"): COSTS_SCHEMA,
+    ("evaluation", "guarded"): pa.schema([_GUARDED.field(name) for name in BEHIND_GUARDS]),
+    ("evaluation", "guarded_pictures"): _GUARDED,
+    ("evaluation", "guard_times"): TIMES_SCHEMA,
+    ("evaluation", "guards"): schema_of(GuardedMeasure),
     **{("personal", shard): schema_of(record) for shard, record in PERSONAL.items()},
     ("personal", "history"): pa.schema(
         {"step": pa.int64(), **dict.fromkeys(HISTORY, pa.float64())}
