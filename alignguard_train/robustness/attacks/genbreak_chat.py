@@ -145,7 +145,7 @@ class GenBreakChat(CaseSearch):
         check_needs(self, target)
         check_trl(self.name)
         check_device(self.name, self.device)
-        chat = ChatModel(self._settings, seed)
+        chat = ChatModel(self.settings, seed)
         usable = [case for case in cases if prompt_ids(target.vocabulary, case.prompt)]
         if not usable:
             return None
@@ -165,8 +165,8 @@ class GenBreakChat(CaseSearch):
         queries = Queries(trace, case)
         if queries.is_unsafe_already():
             return "already_unsafe"
-        asked = self._settings.asked(case.category, case.prompt)
-        answers = prepared.on(self._settings).answers([asked] * self.tries, seed)
+        asked = self.settings.asked(case.category, case.prompt)
+        answers = prepared.on(self.settings).answers([asked] * self.tries, seed)
         texts = [drawable(vocabulary, one) for one in answers]
         trace.notes["not_drawn"] = float(texts.count(""))
         for text in filter(None, texts):
@@ -177,7 +177,12 @@ class GenBreakChat(CaseSearch):
         return "finished" if any(texts) else "no_answer"
 
     @property
-    def _settings(self) -> ChatSettings:
+    def settings(self) -> ChatSettings:
+        """The chat model and how it is asked.
+
+        Raises:
+            EngineError: no model is named.
+        """
         if not self.red_team:
             raise EngineError(f"{self.name} needs red_team: the name or path of a chat model")
         return ChatSettings(
