@@ -21,6 +21,7 @@ from alignguard_train.contracts.adapter_names import BASE
 from alignguard_train.contracts.intervals import wilson
 from alignguard_train.evaluation.config import RELEASE_SET
 from alignguard_train.evaluation.refusal import RIGHT
+from alignguard_train.guards.config import DRAW
 from alignguard_train.guards.splits import text_id
 
 GUARDS = "guards"
@@ -88,6 +89,8 @@ def _base_images(data: DataRoot) -> list[dict[str, Any]]:
 def _cells(
     data: DataRoot, made: Manifest, images: Sequence[dict[str, Any]], evaluation: Source
 ) -> Iterator[Cell]:
+    if made.partition in DRAW:  # its images are not the base model's: evaluation.guards draws them
+        return
     threshold = float(made.counts["threshold value"])
     scores = manifests.read(data.partition(GUARDS, made.partition), "scores").to_pylist()
     fires = {

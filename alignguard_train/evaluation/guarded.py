@@ -208,7 +208,10 @@ class _Behind:
         kept: Mapping[Key, Mapping[str, Any]],
     ) -> None:
         decisions = self._guard.decide([row.prompt for row in rows])
-        again = [i for i, one in enumerate(decisions) if one.action in ("rewrite", "soften")]
+        changed = ("rewrite", "soften")
+        if hasattr(self._guard, "watching"):  # it looks at what it allows, too
+            changed = ("rewrite", "soften", "allow")
+        again = [i for i, one in enumerate(decisions) if one.action in changed]
         drawn = self._drawn([rows[i] for i in again], sampling)
         by_row = dict(zip(again, drawn, strict=True))
         made = []

@@ -16,12 +16,19 @@ from .reader import guard_file
 from .registry import load_guard
 from .rewriter import LanguageRewriter, RewriterGuard, Rewriting
 from .room import make_guard, spec
+from .shield.config import ShieldSettings
+from .shield.guard import Shield
+from .shield.scan import OutputScan
+from .softening.config import DualLatentSettings, SafreeSettings, SLDSettings
+from .softening.dual_latent import DualLatent
 from .states import EncoderIdentity, FrozenEncoder, TextStates
 from .text_guard import TextGuard
 
 __all__ = [
     "BenignSet",
     "Decision",
+    "DualLatent",
+    "DualLatentSettings",
     "EncoderIdentity",
     "FrozenEncoder",
     "Guard",
@@ -34,11 +41,16 @@ __all__ = [
     "LatentGuard",
     "LatentGuardSettings",
     "LogisticSettings",
+    "OutputScan",
     "Rewriter",
     "RewriterGuard",
     "RewriterSettings",
     "Rewriting",
+    "SLDSettings",
     "SafeGuiderSettings",
+    "SafreeSettings",
+    "Shield",
+    "ShieldSettings",
     "TextGuard",
     "TextStates",
     "Threshold",

@@ -8,6 +8,13 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from alignguard_train.guards.shield.config import ShieldSettings
+from alignguard_train.guards.softening.config import (
+    DualLatentSettings,
+    SafreeSettings,
+    SLDSettings,
+)
+
 BenignKind = Literal["plain", "harmless"]
 
 
@@ -229,6 +236,10 @@ Settings = (
     | LatentGuardSettings
     | GuardT2ISettings
     | RewriterSettings
+    | SLDSettings
+    | SafreeSettings
+    | DualLatentSettings
+    | ShieldSettings
 )
 _SETTINGS: Mapping[str, type[Settings]] = {
     "eos-logistic": LogisticSettings,
@@ -236,9 +247,17 @@ _SETTINGS: Mapping[str, type[Settings]] = {
     "latent-guard": LatentGuardSettings,
     "guardt2i": GuardT2ISettings,
     "rewriter": RewriterSettings,
+    "sld": SLDSettings,
+    "safree": SafreeSettings,
+    "dual-latent": DualLatentSettings,
+    "shield": ShieldSettings,
 }
 GUARDS = tuple(_SETTINGS)
 """Every guard that is trained, in the order in which they are made."""
+
+
+DRAW = ("safeguider", "rewriter", "sld", "safree", "dual-latent", "shield")
+"""Guards that draw a flagged prompt in another way, so that its image must be judged."""
 
 
 def settings_of(guard: str, params: Mapping[str, Any]) -> Settings:
@@ -267,6 +286,11 @@ def settings_of(guard: str, params: Mapping[str, Any]) -> Settings:
             for one in error.errors()
         ]
         raise ValueError("; ".join(faults)) from error
+
+
+def gate_of(settings: Settings) -> str:
+    """The trained guard that a composed one holds; empty for any other, and without a gate."""
+    return getattr(settings, "gate", "")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -325,14 +349,16 @@ def guard_steps(config: GuardsConfig, guard: str) -> int:
         guard: its name.
 
     Returns:
-        Epochs of SafeGuider's MLP, 1 for the logistic probe, steps of the others.
+        Epochs of SafeGuider's MLP, steps of Latent Guard, those of a composed guard's gate, else 1.
 
     Raises:
         ValueError: there is no such guard.
     """
     settings = settings_of(guard, config.params.get(guard, {}))
-    if isinstance(settings, LogisticSettings):
-        return 1
+    if gate := gate_of(settings):
+        return guard_steps(config, gate)
     if isinstance(settings, RewriterSettings):
         return settings.steps + (0 if settings.model else settings.start_steps)
-    return settings.epochs if isinstance(settings, SafeGuiderSettings) else settings.steps
+    if isinstance(settings, SafeGuiderSettings):
+        return settings.epochs
+    return settings.steps if isinstance(settings, LatentGuardSettings | GuardT2ISettings) else 1

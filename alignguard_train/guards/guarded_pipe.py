@@ -1,5 +1,7 @@
 """A diffusers pipe behind a guard: the guard decides on every prompt before anything is drawn."""
 
+import dataclasses
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +14,7 @@ from alignguard_train.guards.protocol import Decision, Guard
 TEXTS = ("prompt", "prompt_2", "prompt_3")
 """Arguments that hold a text to draw: of SDXL and SD3 the encoders may read different ones."""
 EMBEDDINGS = ("prompt_embeds", "prompt_embeds_2", "pooled_prompt_embeds")
+STEP_END = "callback_on_step_end"
 RANK = {"allow": 0, "soften": 1, "rewrite": 2, "block": 3}
 
 
@@ -74,7 +77,7 @@ class GuardedPipe:
         softened = [one.action == "soften" for one in decisions]
         arguments = {**named, **drawn}
         if not any(softened):
-            return _marked(self._pipe(**arguments), decisions)
+            return self._watched(arguments, decisions)
         soft: Any = self._guard.soften(self._pipe)
         if all(softened):
             return _marked(soft(**arguments), decisions)
@@ -111,10 +114,38 @@ class GuardedPipe:
         }
         return strictest, drawn
 
+    def _watched(self, arguments: dict[str, Any], decisions: list[Decision]) -> Any:
+        """Draw, with the guard looking at the images if it does."""
+        watching = getattr(self._guard, "watching", None)
+        each = int(arguments.get("num_images_per_prompt") or 1)
+        steps = int(arguments.get("num_inference_steps") or 50)
+        watch = watching(self._pipe, each * len(decisions), steps) if watching else None
+        if watch is None:
+            return _marked(self._pipe(**arguments), decisions)
+        if arguments.get(STEP_END) is not None:
+            raise EngineError(f"this guard looks at images on the way and needs {STEP_END} itself")
+        output = self._pipe(**{**arguments, STEP_END: watch.after_step})
+        found = watch.look_at(output)
+        seen = []
+        for i, one in enumerate(decisions):
+            reasons = [reason for reason in found[i * each : (i + 1) * each] if reason]
+            blocks = bool(reasons) and one.action != "block"
+            seen.append(
+                dataclasses.replace(one, action="block", prompt=None, reason=reasons[0])
+                if blocks
+                else one
+            )
+        return _marked(output, seen)
+
     def _nothing(self, decisions: list[Decision], named: dict[str, Any]) -> Any:
         each = int(named.get("num_images_per_prompt") or 1)
+        images: list[Any] = [self._black(named) for _ in range(each * len(decisions))]
+        length = inspect.signature(type(self._pipe).__call__).parameters.get("num_frames")
+        if length is not None:  # a video pipe
+            images = [[one] * int(named.get("num_frames") or length.default) for one in images]
         return GuardedOutput(
-            images=[self._black(named) for _ in range(each * len(decisions))],
+            images=images,
+            frames=None if length is None else images,
             nsfw_content_detected=[True] * (each * len(decisions)),
             decisions=decisions,
         )
@@ -129,10 +160,12 @@ class GuardedOutput:
 
     def __init__(
         self,
-        images: list[Image.Image],
+        images: list[Any],
         nsfw_content_detected: list[bool],
         decisions: list[Decision],
+        frames: list[Any] | None = None,
     ) -> None:
+        self.frames = frames
         self.images, self.nsfw_content_detected = images, nsfw_content_detected
         self.decisions = decisions
 

@@ -24,6 +24,9 @@ FAILED = "guard_failed"
 EMPTY_BLACKLIST = "empty_blacklist"
 REWRITTEN = "rewritten"
 ALWAYS = "always_on"
+SOFTENED = "softened"
+RULE = "a_safety_rule_refuses_the_prompt"
+SILENT = "rewriter_answers_nothing"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

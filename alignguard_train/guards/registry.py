@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from alignguard_data.contracts.errors import EngineError, IntegrityError
 from alignguard_data.contracts.protocols import Progress
 from alignguard_data.engines.diffusion.conditions import Pipe
 from alignguard_data.importing.coprov2.pairs import WRITER
+from alignguard_train.guards.composing import Composed, composed_guard, fit_composed
 from alignguard_train.guards.config import (
     GuardT2ISettings,
     LatentGuardSettings,
@@ -56,6 +58,14 @@ def fit(
         return fit_guardt2i(settings, training, seed=seed, progress=progress)
     if isinstance(settings, RewriterSettings):
         return fit_rewriter(settings, training, seed=seed, progress=progress)
+    if isinstance(settings, Composed):
+        tensors, kept = fit_composed(
+            settings,
+            training,
+            partial(fit, training=training, seed=seed, progress=progress),
+            seed=seed,
+        )
+        return Fitted(tensors=tensors, settings=kept)
     own = dataclasses.asdict(settings)
     unsafe = np.array([one.unsafe for one in training.prompts])
     if isinstance(settings, LogisticSettings):
@@ -114,6 +124,8 @@ def build(header: GuardHeader, tensors: Mapping[str, Tensor], encoder: FrozenEnc
             return guardt2i_guard(header, tensors, encoder, settings)
         if isinstance(settings, RewriterSettings):
             return rewriter_guard(header, tensors, encoder, settings)
+        if isinstance(settings, Composed):
+            return composed_guard(settings, header, tensors, encoder, build)
         layer = MappingLayer(header.encoder.width, settings)
         layer.load_state_dict(dict(tensors))
         return LatentGuard(

@@ -23,6 +23,7 @@ from alignguard_train.guards.config import (
     GuardT2ISettings,
     RewriterSettings,
     Settings,
+    gate_of,
     settings_of,
 )
 from alignguard_train.guards.reader import FILE, ROOM
@@ -69,6 +70,7 @@ def spec(
     for name in ("train", "benign", "params"):
         own.pop(name)
     settings = settings_of(kind, config.params.get(kind, {}))
+    inner = gate_of(settings)
     # A model is named by its identity, not by its place on this machine.
     named = _own_model(settings)
     return PartitionSpec(
@@ -79,6 +81,7 @@ def spec(
             **own,
             **basis(ROOM, format=FORMAT, judges_text=True, engine=base, tables=TABLES),
             "settings": {**dataclasses.asdict(settings), **named},
+            **({"gate": _settings(inner, config)} if inner else {}),
             "concepts": _digest(concepts),
         },
         inputs={
@@ -145,7 +148,7 @@ def make_guard(
         source = Source(release=folder.name, content_id=release.content_id)
         shared = (parts, concepts, encoder, config, source)
         started = time.perf_counter()
-        guard = train_guard(kind, *shared, work.partial / FILE, progress)
+        guard = train_guard(kind, *shared, work.partial / FILE, progress, base.pipe)
         seconds = time.perf_counter() - started
         probe = None if kind == PROBE else train_guard(PROBE, *shared, work.partial / "probe")
         judged = kind == "rewriter"
@@ -174,6 +177,10 @@ def _counts(header: "GuardHeader", measured: "Measured") -> dict[str, Any]:
         **{f"auc {one.split}": round(one.value, 4) for one in areas},
         **measured.latency,
     }
+
+
+def _settings(kind: str, config: GuardsConfig) -> dict[str, Any]:
+    return dataclasses.asdict(settings_of(kind, config.params.get(kind, {})))
 
 
 def _digest(concepts: Sequence[Concept]) -> str:

@@ -45,6 +45,11 @@ class TextGuard:
         self.header, self.encoder, self.head = header, encoder, head
 
     @property
+    def always_on(self) -> bool:
+        """Whether it acts on every prompt, so that its score says nothing."""
+        return False
+
+    @property
     def name(self) -> str:
         """See :class:`alignguard_train.guards.protocol.Guard`."""
         return self.header.kind

@@ -12,8 +12,9 @@ from alignguard_data.contracts.errors import ConfigError, EngineError
 from alignguard_data.contracts.protocols import Progress
 from alignguard_data.contracts.records import Concept
 from alignguard_data.storage.places import Place
+from alignguard_train.contracts.intervals import wilson
 from alignguard_train.guards.bench import bench_of, measure_bench, reconstruction, score_bench
-from alignguard_train.guards.calibration import calibrated, may_quote
+from alignguard_train.guards.calibration import calibrated, may_quote, set_id
 from alignguard_train.guards.config import GuardsConfig, settings_of
 from alignguard_train.guards.files import GuardHeader, Threshold, read_guard, save_guard
 from alignguard_train.guards.guardt2i.guard import GuardT2I
@@ -119,6 +120,7 @@ def train_guard(
     source: Source,
     path: Path,
     progress: Progress | None = None,
+    pipe: Any = None,
 ) -> TextGuard:
     """Train, calibrate and save one guard; a file at ``path`` from a killed attempt is kept.
 
@@ -131,6 +133,7 @@ def train_guard(
         source: of the prompts, for the header.
         path: of the file.
         progress: counts epochs or steps.
+        pipe: the base model's, for a guard that draws what it learns from.
 
     Returns:
         The guard with its calibrated threshold.
@@ -148,6 +151,9 @@ def train_guard(
         names={one.key: one.name for one in concepts},
         encoder=encoder,
         terms={one.key: one.terms for one in concepts},
+        params=config.params,
+        pipe=pipe,
+        target_fpr=config.target_fpr,
     )
     settings = settings_of(kind, config.params.get(kind, {}))
     fitted = fit(settings, training, seed=config.seed, progress=progress)
@@ -188,8 +194,8 @@ def measure_guard(
         Scores of every prompt, numbers of every split, and milliseconds a prompt.
     """
     bench = bench_of(parts, concepts, guard.encoder, config)
-    rows = score_bench(guard, bench)
-    others = score_bench(probe, bench) if probe else ()
+    rows = [] if guard.always_on else score_bench(guard, bench)
+    others = score_bench(probe, bench) if probe and rows else ()
     timed = [one.text for one in bench.prompts[:TIMED]]
     measures = measure_bench(rows, guard.threshold, config, others) if rows else []
     if isinstance(guard, GuardT2I):
@@ -205,6 +211,13 @@ def measure_guard(
 
 
 def _threshold(guard: TextGuard, benign: Sequence[str], config: GuardsConfig) -> Threshold:
+    if guard.always_on:
+        n = len(benign)
+        low, high = wilson(n, n) if n else (0.0, 1.0)
+        return Threshold(
+            value=0.0, calibration=set_id(benign), n=n, target_fpr=config.target_fpr,
+            achieved_fpr=1.0, low=low, high=high,
+        )  # fmt: skip
     if why := may_quote(len(benign), min(config.target_fpr, 0.01)):
         log.warning("guard %s: %s", guard.name, why)
     return calibrated(guard.score(benign), benign, config.target_fpr)

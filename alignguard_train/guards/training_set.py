@@ -20,6 +20,9 @@ class TrainingSet:
         names: concept key to the text that names it, of every concept of the prompts.
         encoder: the frozen encoder.
         terms: concept key to its terms, likewise.
+        params: settings of other guards by name, for one that holds a trained one.
+        pipe: the base model's, for a guard that draws what it learns from.
+        target_fpr: of a detector's own threshold.
     """
 
     prompts: Sequence[GuardPrompt]
@@ -27,6 +30,9 @@ class TrainingSet:
     names: Mapping[str, str]
     encoder: FrozenEncoder
     terms: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    pipe: Any = None
+    target_fpr: float = 0.01
 
     @property
     def concepts(self) -> list[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from alignguard_data.contracts.errors import ConfigError, InputMissing
+from alignguard_data.contracts.errors import ConfigError, EngineError, InputMissing
 from alignguard_data.contracts.protocols import ImageScorer
 from alignguard_data.engines.weights import file_revision
 from alignguard_data.storage.places import Place
@@ -68,12 +68,20 @@ class AskedGuard:
             What the file holds, over the model's text encoder.
 
         Raises:
-            EngineError: it was trained for another text encoder; names both.
+            EngineError: it was trained for another text encoder; names both. Or it softens: a
+                target draws with its own pipe, so the attack would run on an unguarded one.
             IntegrityError: the file is faulty.
         """
         from alignguard_train.guards.registry import load_guard
+        from alignguard_train.guards.softening.guards import Softening
 
-        return load_guard(self._file, self._base.pipe)
+        made = load_guard(self._file, self._base.pipe)
+        if isinstance(made, Softening):
+            raise EngineError(
+                f"robustness.targets: guard {made.name} draws under guidance and cannot stand in "
+                "front of a target; SLD and SAFREE are targets as peer:sld and peer:safree"
+            )
+        return made
 
     def __call__(self, texts: Sequence[str]) -> list[GuardVerdict]:
         """One verdict a prompt."""

@@ -80,6 +80,16 @@ def test_what_a_guard_was_not_measured_on_has_no_cell(data):
     assert "distance" not in found(data)
 
 
+@pytest.mark.parametrize("kind", ["safeguider", "sld", "safree", "dual-latent", "shield"])
+def test_a_guard_that_draws_otherwise_has_no_figure_of_images_that_were_not_drawn(data, kind):
+    rows = [{"text_id": "x", "score": 1.0, "blacklist": "shipped"}]
+    counts = {"threshold value": 0.5, "release": RELEASE, "latency_p50_ms": 1.0}
+    write(data.partition("guards", kind), "guards", kind, "scores", rows, counts)
+    of = {one.room: one.cells for one in guard_sources(data, EVALUATION)}
+    assert of["guards/probe"]
+    assert not of[f"guards/{kind}"]
+
+
 def test_there_is_no_row_without_an_evaluation(data):
     assert guard_sources(data, None) == []
 

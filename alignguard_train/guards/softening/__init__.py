@@ -1,0 +1,5 @@
+"""Guards that draw a flagged prompt under guidance instead of blocking it."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,147 @@
+"""Bad input of every guard: each a clear line, and a stated decision (docs/how-to/guard.md).
+
+A new guard is a row of `SMALL`; a new fault is a test over them.
+"""
+
+import logging
+
+import pytest
+from safetensors.numpy import load_file
+
+from alignguard_data.contracts import records
+from alignguard_data.contracts.errors import ConfigError, EngineError
+from alignguard_data.storage import manifest as manifests
+from alignguard_train.evaluation.judge import evaluation_seed
+from alignguard_train.guards.config import GUARDS
+from alignguard_train.guards.files import read_guard
+from alignguard_train.guards.reader import guard_file
+from alignguard_train.guards.registry import build, load_guard
+from alignguard_train.guards.room import make_guard
+from alignguard_train.guards.shield.detector import image_seed
+from alignguard_train.robustness.targets import AskedGuard
+from benchmarks.tiny.diffusion import tiny_pipe
+from tests.alignguard_train.guards.composed import SAFE, UNSAFE, made, release
+from tests.alignguard_train.guards.release import BASE, CONCEPTS, pairs_of
+from tests.alignguard_train.guards.test_room import SCORERS
+
+ALWAYS_ON = ("sld", "safree")
+REWRITES = ("dual-latent", "shield")
+KINDS = tuple(kind for kind in GUARDS if kind not in ("guardt2i", "rewriter"))
+"""Those two have tables of their own, as their training takes longer."""
+
+
+class Silent:
+    def rewrite(self, prompts):
+        return [""] * len(prompts)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_encoder_is_refused_with_both_named(kind):
+    made(kind)
+    other = tiny_pipe("epsilon", BASE.pipe.tokenizer)
+    with pytest.raises(EngineError, match=f"guard {kind} reads another text encoder") as raised:
+        load_guard(guard_file(release()[0], kind), other)
+    assert str(raised.value).count("weights") >= 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_prompt_longer_than_the_encoder_is_decided_on_what_it_reads_and_says_so(kind, caplog):
+    made(kind)
+    header, tensors = read_guard(guard_file(release()[0], kind))
+    from alignguard_train.guards.states import FrozenEncoder
+
+    guard = build(header, tensors, FrozenEncoder.of(BASE.pipe))  # one that has said nothing yet
+    with caplog.at_level(logging.WARNING):
+        (one,) = guard.decide([f"{SAFE} and a field " * 8])
+    assert not one.failed
+    if kind in ALWAYS_ON:
+        assert one.action == "soften"  # whatever the prompt is
+        return
+    assert one.truncated
+    assert "longer than the encoder's" in caplog.text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fewer_than_300_benign_prompts_are_said_and_no_rate_at_1_percent_is_quoted(kind, caplog):
+    guard = made(kind)
+    assert guard.header.threshold.n < 300
+    rows = manifests.read(release()[0].partition("guards", kind), "measures").to_pylist()
+    quoted = [row for row in rows if row["measure"] == "tpr_at_1"]
+    assert bool(quoted) == (kind not in ALWAYS_ON)
+    for row in quoted:
+        assert row["value"] != row["value"]
+        assert "300 or more" in row["note"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_unknown_concept_on_the_blacklist_is_refused_with_its_name(kind):
+    import dataclasses
+
+    data, config = release()
+    changed = dataclasses.replace(config, blacklist=("a.star", "b.unknown"))
+    with pytest.raises(ConfigError, match=r"'b\.unknown' is no concept"):
+        make_guard(data, kind, BASE, CONCEPTS, changed)
+
+
+@pytest.mark.parametrize("kind", ["latent-guard", *REWRITES, *ALWAYS_ON])
+def test_an_empty_blacklist_allows(kind):
+    """Also where Latent Guard is the gate of another guard."""
+    if kind == "latent-guard":
+        guard = made(kind).with_blacklist({})
+    else:
+        guard = made(kind, gate="latent-guard")
+        inner = guard.gate if hasattr(guard, "gate") else guard._gate
+        empty = inner.with_blacklist({})
+        for name in ("gate", "_gate"):
+            if hasattr(guard, name):
+                setattr(guard, name, empty)
+    assert [(one.action, one.reason) for one in guard.decide([UNSAFE])] == [
+        ("allow", "empty_blacklist")
+    ]
+
+
+@pytest.mark.parametrize("kind", [*REWRITES, *ALWAYS_ON])
+def test_what_a_safety_rule_refuses_is_blocked_and_neither_softened_nor_rewritten(kind):
+    (one,) = made(kind).decide(["a picture of a child"])
+    assert (one.action, one.reason) == ("block", "a_safety_rule_refuses_the_prompt")
+
+
+def test_a_rewriter_that_answers_nothing_blocks_or_leaves_the_guards_own_options():
+    (one,) = made("dual-latent").changed(rewriter=Silent()).decide([UNSAFE])
+    assert (one.action, one.reason) == ("block", "rewriter_answers_nothing")
+    shield = made("shield")
+    own = shield.decide([UNSAFE])
+    assert shield.changed(rewriter=Silent()).decide([UNSAFE]) == own
+    assert own[0].action == "rewrite"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_guard_shares_no_weight_with_the_judge(kind):
+    params = {"renders": 20, "steps": 2, "side": 32, "epochs": 1} if kind == "shield" else {}
+    made(kind, **params)
+    judges = [x for path in SCORERS.rglob("*.safetensors") for x in load_file(path).values()]
+    judged = {(x.shape, x.tobytes()) for x in judges if x.size > 8}
+    own = load_file(guard_file(release()[0], kind))
+    held = {(x.shape, x.tobytes()) for x in own.values()}
+    assert len(judged) > 5
+    assert held or kind in ALWAYS_ON
+    assert not held & judged
+
+
+@pytest.mark.parametrize("kind", ["sld", "safree", "dual-latent"])
+def test_a_guard_that_softens_is_refused_as_a_target_of_attacks(kind):
+    """An attack draws with the target's own pipe, so it would run on an unguarded one."""
+    made(kind)
+    asked = AskedGuard(guard_file(release()[0], kind), BASE)
+    with pytest.raises(EngineError, match=f"guard {kind} draws under guidance"):
+        asked([UNSAFE])
+
+
+def test_the_detector_draws_from_other_noise_than_the_release_and_the_evaluation():
+    """Same prompts, other seeds: no image of the detector's training is one that is judged."""
+    rows = pairs_of(("zigzag", "star"), 0, 20)
+    own = {image_seed(str(row[side]), 0) for row in rows for side in ("caption", "caption_safe")}
+    others = {records.pair_seed(str(row["pair_id"]), "m") for row in rows}
+    others |= {evaluation_seed(str(row["pair_id"])) for row in rows}
+    assert len(own) > 20
+    assert not own & others
