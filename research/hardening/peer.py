@@ -13,8 +13,8 @@ from benchmarks.peers import chosen
 from research.hardening.control import cases_of, evaluated
 from research.hardening.measure import engines_of, line_of
 
-METHOD = "adv_unlearn"
-PEER_ARM = peer_name(METHOD)
+ADV_UNLEARN = "adv_unlearn"
+PEER_ARM = peer_name(ADV_UNLEARN)
 
 
 def measure_peer(folder: Path, seed: int) -> dict[str, Any]:
@@ -31,11 +31,11 @@ def measure_peer(folder: Path, seed: int) -> dict[str, Any]:
         InputMissing: the seed was not hardened here.
     """
     engines = engines_of(folder, seed)
-    given = {**chosen(METHOD), "seed": seed}
+    given = {**chosen(ADV_UNLEARN), "seed": seed}
     evaluation = dataclasses.replace(
-        engines.profile.evaluation, peers=(METHOD,), peer_params={METHOD: given}
+        engines.profile.evaluation, peers=(ADV_UNLEARN,), peer_params={ADV_UNLEARN: given}
     )
-    cases = cases_of(engines, {}, (PEER_ARM,), evaluation, key=METHOD)
+    cases = cases_of(engines, {}, (PEER_ARM,), evaluation, key=ADV_UNLEARN)
     concepts = release_concepts(release_folder(engines.data), examples=EXAMPLES)
-    drawn = Contender(name=PEER_ARM, peer=make_peer(METHOD, given))
+    drawn = Contender(name=PEER_ARM, peer=make_peer(ADV_UNLEARN, given))
     return line_of(seed, PEER_ARM, [], cases, evaluated(engines, [drawn], concepts))
