@@ -140,15 +140,23 @@ class GuardedPipe:
     def _nothing(self, decisions: list[Decision], named: dict[str, Any]) -> Any:
         each = int(named.get("num_images_per_prompt") or 1)
         images: list[Any] = [self._black(named) for _ in range(each * len(decisions))]
-        length = inspect.signature(type(self._pipe).__call__).parameters.get("num_frames")
-        if length is not None:  # a video pipe
-            images = [[one] * int(named.get("num_frames") or length.default) for one in images]
+        frames = self._frames(named)
+        if frames:
+            images = [[one] * frames for one in images]
         return GuardedOutput(
             images=images,
-            frames=None if length is None else images,
+            frames=images if frames else None,
             nsfw_content_detected=[True] * (each * len(decisions)),
             decisions=decisions,
         )
+
+    def _frames(self, named: dict[str, Any]) -> int:
+        """Frames of a video pipe's call; 0 for a pipe of images."""
+        call = type(self._pipe).__call__
+        known = inspect.signature(call).parameters if callable(call) else {}
+        if "num_frames" not in known:
+            return 0
+        return int(named.get("num_frames") or known["num_frames"].default)
 
     def _black(self, named: dict[str, Any]) -> Image.Image:
         side = int(self._pipe.unet.config.sample_size * self._pipe.vae_scale_factor)
