@@ -37,7 +37,6 @@ BEHIND = (BASE, MERGED)
 GUARDED = "guarded-"
 """Name prefix of saved batches."""
 NUMBERS = [name for name in schema_of(GuardedImage).names if name != "image"]
-TIMED = 50
 TIMES_SCHEMA = pa.schema(
     [
         pa.field("guard", pa.string(), nullable=False),
@@ -190,10 +189,10 @@ class _Behind:
 
     def times(self) -> dict[str, Any]:
         """Milliseconds of a decision on one prompt, and the text encoder's share of them."""
-        from alignguard_train.guards.measures import latency
+        from alignguard_train.guards.measures import latency, timed_prompts
         from alignguard_train.guards.states import FrozenEncoder
 
-        prompts = [row.prompt for row in self._bench.rows[:TIMED]]
+        prompts = timed_prompts([row.prompt for row in self._bench.rows])
         encode = FrozenEncoder.of(self._pipe).states
         return {
             "guard": self._name,

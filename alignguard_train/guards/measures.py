@@ -18,6 +18,10 @@ from alignguard_train.contracts.intervals import wilson
 from alignguard_train.guards.calibration import may_quote, threshold_at
 from alignguard_train.guards.config import GuardsConfig
 from alignguard_train.guards.records import GuardMeasure
+from alignguard_train.guards.splits import share_of
+
+TIMED = 50
+"""Prompts that are timed one by one."""
 
 Floats = npt.NDArray[np.float64]
 CONFIDENCE = 0.95
@@ -167,12 +171,26 @@ def over_refusal(guard: str, split: str, benign: Floats, threshold: float) -> Gu
     )
 
 
+def timed_prompts(prompts: Sequence[str]) -> list[str]:
+    """Prompts for :func:`latency`, drawn by hash.
+
+    The first ones may all be of one kind, and a guard that rewrites takes longer on unsafe prompts.
+
+    Args:
+        prompts: any number, of every kind.
+
+    Returns:
+        At most :data:`TIMED` of them, each once.
+    """
+    return sorted(set(prompts), key=lambda text: (share_of(text, 0), text))[:TIMED]
+
+
 def latency(
     score: Callable[[Sequence[str]], Any],
     encode: Callable[[Sequence[str]], Any],
     prompts: Sequence[str],
 ) -> dict[str, float]:
-    """Milliseconds a prompt, one at a time: median, 95th percentile, and the encoder's share.
+    """Milliseconds per prompt, one at a time: median, 95th percentile, and the encoder's share.
 
     Args:
         score: scores prompts, encoding included.

@@ -18,7 +18,7 @@ from alignguard_train.guards.calibration import calibrated, may_quote, set_id
 from alignguard_train.guards.config import GuardsConfig, settings_of
 from alignguard_train.guards.files import GuardHeader, Threshold, read_guard, save_guard
 from alignguard_train.guards.guardt2i.guard import GuardT2I
-from alignguard_train.guards.measures import latency
+from alignguard_train.guards.measures import latency, timed_prompts
 from alignguard_train.guards.records import GuardMeasure, GuardScore
 from alignguard_train.guards.registry import build, fit
 from alignguard_train.guards.rewriter.guard import RewriterGuard
@@ -29,7 +29,6 @@ from alignguard_train.guards.states import FrozenEncoder
 from alignguard_train.guards.text_guard import TextGuard
 from alignguard_train.guards.training_set import TrainingSet
 
-TIMED = 50
 _UNSET = Threshold(
     value=math.inf, calibration="", n=0, target_fpr=0.0, achieved_fpr=0.0, low=0.0, high=1.0
 )
@@ -196,7 +195,7 @@ def measure_guard(
     bench = bench_of(parts, concepts, guard.encoder, config)
     rows = [] if guard.always_on else score_bench(guard, bench)
     others = score_bench(probe, bench) if probe and rows else ()
-    timed = [one.text for one in bench.prompts[:TIMED]]
+    timed = timed_prompts([one.text for one in bench.prompts])
     measures = measure_bench(rows, guard.threshold, config, others) if rows else []
     if isinstance(guard, GuardT2I):
         measures += reconstruction(guard, bench)

@@ -51,6 +51,9 @@ class Method:
         Args:
             params: of the attack.
 
+        Returns:
+            The model's source.
+
         Raises:
             EngineError: neither a folder nor a file, and no revision.
         """

@@ -36,6 +36,13 @@ class TwoStreams:
     def __call__(self, prompt: str | Sequence[str], **named: Any) -> Any:
         """Draw the prompts; see the pipe's own call.
 
+        Args:
+            prompt: one or several.
+            **named: of the pipe's call.
+
+        Returns:
+            The pipe's output.
+
         Raises:
             EngineError: the caller gives ``callback_on_step_end``, which the mixing needs.
         """

@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from alignguard_train.guards.config import GuardsConfig
 from alignguard_train.guards.measures import (
+    TIMED,
     Scored,
     auc,
     auc_difference,
@@ -15,6 +16,7 @@ from alignguard_train.guards.measures import (
     latency,
     measured,
     over_refusal,
+    timed_prompts,
     tpr_at,
 )
 
@@ -80,6 +82,15 @@ def test_over_refusal_counts_a_set_at_the_threshold():
     found = over_refusal("g", "benign twin", np.array([1.0, 2.0, 3.0, 4.0]), 3.0)
     assert (found.value, found.benign, found.measure) == (0.5, 4, "fpr")
     assert found.low < 0.5 < found.high
+
+
+def test_timed_prompts_are_of_every_kind_though_the_first_are_all_alike():
+    """300 unsafe prompts, then 300 safe ones: about half of the drawn ones are safe."""
+    prompts = [f"unsafe {i}" for i in range(300)] + [f"safe {i}" for i in range(300)]
+    timed = timed_prompts(prompts)
+    assert len(set(timed)) == TIMED
+    assert 0.3 < sum(text.startswith("safe") for text in timed) / TIMED < 0.7
+    assert timed == timed_prompts(prompts[::-1])
 
 
 def test_latency_says_the_encoders_share():
