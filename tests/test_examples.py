@@ -109,6 +109,20 @@ def test_two_experts_are_merged_and_the_merge_changes_what_diffusers_draws(
     assert (one != other).any()
 
 
+@pytest.mark.filterwarnings("ignore:Already found a .peft_config:UserWarning")  # several experts
+def test_each_prompt_is_drawn_with_its_own_expert(release, experts, tmp_path):
+    rows = pq.read_table(release / "data" / "train-00000-of-00001.parquet").to_pylist()
+    chosen = run("choose_the_expert")["draw_chosen"](
+        release,
+        next(iter(experts.values())).parent,
+        tmp_path,
+        [row["caption"] for row in rows],
+        steps=2,
+    )
+    assert chosen == [row["category"] for row in rows]
+    assert len(list(tmp_path.glob("*.png"))) == len(rows)
+
+
 def test_a_personal_adapter_draws_another_image_for_another_user(tmp_path):
     """Keys and values of a new adapter are zero; some are filled, as a training does."""
     import torch
