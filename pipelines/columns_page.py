@@ -26,6 +26,7 @@ from alignguard_train.evaluation.records import (
     GuardedImage,
     GuardedMeasure,
     RejectedPrompt,
+    SeededImage,
 )
 from alignguard_train.evaluation.shards import NUMBERS
 from alignguard_train.evaluation.statistics import METRICS_SCHEMA, PAIRED_SCHEMA
@@ -62,6 +63,7 @@ SCHEMAS: Mapping[tuple[str, str], pa.Schema] = {
     ("evaluation", "distributions"): DISTRIBUTIONS_SCHEMA,
     ("evaluation", "pictures"): pa.schema([_EVALUATED.field(name) for name in (*NUMBERS, "image")]),
     ("evaluation", "costs"): COSTS_SCHEMA,
+    ("evaluation", "seeds"): schema_of(SeededImage),
     ("evaluation", "guarded"): pa.schema([_GUARDED.field(name) for name in BEHIND_GUARDS]),
     ("evaluation", "guarded_pictures"): _GUARDED,
     ("evaluation", "guard_times"): TIMES_SCHEMA,

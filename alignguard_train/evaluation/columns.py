@@ -8,6 +8,7 @@ from alignguard_train.evaluation.records import (
     GuardedImage,
     GuardedMeasure,
     RejectedPrompt,
+    SeededImage,
 )
 
 # Features are in shards of their own, images only in the table of pictures.
@@ -55,6 +56,7 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "seconds_per_image": "Mean seconds to render one image on this machine",
         "training_seconds": "Seconds to make the adapter; of a merge, with all its experts",
     },
+    "seeds": meanings(SeededImage),
     "guarded": {name: text for name, text in _GUARDED.items() if name != "image"},
     "guarded_pictures": {**_GUARDED, "image": "Encoded image (PNG); never show it unblurred"},
     "guards": meanings(GuardedMeasure),

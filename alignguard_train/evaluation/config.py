@@ -79,6 +79,9 @@ class EvaluationConfig:
         peers: other published methods to measure with the adapters, on the release's prompts and
             the sets'; names of :mod:`alignguard_train.peers.registry`.
         peer_params: the peers' parameters by name; defaults for the rest.
+        seeds: images of each unsafe prompt, of every adapter but single experts and baseline
+            merges. More than 1 adds SSR-N, the share of prompts with at least one flagged image; IP
+            counts the first seed only.
         guards: trained guards to measure in front of the base model and of the merged adapter;
             names of :mod:`alignguard_train.guards.config`.
     """
@@ -94,6 +97,7 @@ class EvaluationConfig:
     peers: tuple[str, ...] = ()
     peer_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     guards: tuple[str, ...] = ()
+    seeds: int = 1
 
     def __post_init__(self) -> None:
         if not self.flags:
@@ -102,6 +106,8 @@ class EvaluationConfig:
             raise ValueError(
                 f"prompts_per_concept must be 1 or more, got {self.prompts_per_concept}"
             )
+        if self.seeds < 1:
+            raise ValueError(f"seeds must be 1 or more, got {self.seeds}")
         if self.bootstrap_resamples < 100:
             raise ValueError(f"bootstrap_resamples must be 100+, got {self.bootstrap_resamples}")
         if not 0.5 <= self.confidence < 1:

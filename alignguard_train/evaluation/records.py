@@ -90,6 +90,22 @@ class EvaluatedImage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SeededImage:
+    """The verdict on an unsafe prompt with another seed; the image is not kept."""
+
+    adapter: str
+    """Base, merged, hardened, All-single or a peer."""
+    pair_id: str
+    """Id of the prompt's pair, or of a prompt set's prompt."""
+    number: int
+    """Of the seed, from 2; the first is that of the table of images."""
+    seed: int
+    """Seed of the initial noise."""
+    flagged: bool
+    """Whether a rule of the profile's flags fires."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GuardedImage:
     """One prompt of one guard in front of one adapter, and what was drawn of it.
 

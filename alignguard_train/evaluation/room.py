@@ -6,9 +6,8 @@ Reads a release's evaluation prompts and adapter files. Writes tables "images" (
 
 import dataclasses
 import logging
-import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,11 +15,10 @@ import pyarrow as pa
 
 from alignguard_data.contracts.errors import ConfigError, EngineError, InputMissing, IntegrityError
 from alignguard_data.contracts.flags import no_such_score, version_faults
-from alignguard_data.contracts.protocols import FeatureExtractor, ImageScorer, Pixels, Progress
+from alignguard_data.contracts.protocols import FeatureExtractor, ImageScorer, Progress
 from alignguard_data.contracts.records import to_table
 from alignguard_data.engines.weights import file_revision
 from alignguard_data.release.reader import release_folder, train_rows
-from alignguard_data.storage.background import BackgroundThread
 from alignguard_data.storage.basis import basis, digests
 from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.partition import PartitionSpec, PartitionWork, open_partition
@@ -28,6 +26,7 @@ from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.shards import sha256_file, write_bytes
 from alignguard_data.storage.tally import Tally
 from alignguard_train.contracts.adapter_names import BASE
+from alignguard_train.evaluation.adapter_run import AdapterRun
 from alignguard_train.evaluation.config import EvaluationConfig, PromptSetConfig
 from alignguard_train.evaluation.contenders import (
     TIMINGS,
@@ -43,10 +42,17 @@ from alignguard_train.evaluation.guarded import Bench, guard_revisions, measure_
 from alignguard_train.evaluation.guarded_measures import measure_guarded
 from alignguard_train.evaluation.judge import (
     AdaptableGenerator,
-    alike_sampled,
     evaluation_rows,
     judge,
     read_rows,
+)
+from alignguard_train.evaluation.more_seeds import (
+    SEEDS,
+    SSR,
+    draw_again,
+    drawn_again,
+    is_defence,
+    with_any,
 )
 from alignguard_train.evaluation.prompt_sets import UNREAD, PromptSet, read_prompt_sets
 from alignguard_train.evaluation.records import (
@@ -54,6 +60,7 @@ from alignguard_train.evaluation.records import (
     EvaluationRow,
     GuardedImage,
     RejectedPrompt,
+    SeededImage,
 )
 from alignguard_train.evaluation.report import data as report_data
 from alignguard_train.evaluation.report import page as report
@@ -72,6 +79,8 @@ TABLES = {"images": EvaluatedImage, "rejected": RejectedPrompt}
 """Records by shard; the other shards derive from these."""
 GUARD_TABLES = {"guarded": GuardedImage}
 """The same, where the section names guards."""
+SEED_TABLES = {SEEDS: SeededImage}
+"""The same, where the section asks for several seeds."""
 
 
 def spec(
@@ -113,6 +122,8 @@ def spec(
         del settings["peers"], settings["peer_params"]
     if not config.guards:
         del settings["guards"]
+    if config.seeds == 1:
+        del settings["seeds"]
     return PartitionSpec(
         folder=data.partition(ROOM),
         room=ROOM,
@@ -128,7 +139,11 @@ def spec(
                 format=FORMAT,
                 judges_text=bool(config.prompt_sets),
                 engine=generator,
-                tables={**TABLES, **(GUARD_TABLES if config.guards else {})},
+                tables={
+                    **TABLES,
+                    **(GUARD_TABLES if config.guards else {}),
+                    **(SEED_TABLES if config.seeds > 1 else {}),
+                },
             ),
         },
         inputs=inputs,
@@ -236,11 +251,13 @@ def evaluate_all(
             judging = partial(
                 judge, own.name, scorers=scorers, config=config, base=base, extractor=extractor
             )
-            evaluating = _Adapter(own, judging)
+            evaluating = AdapterRun(own, judging)
             seconds, images = evaluating.run(rows, generator, entrant, progress)
             if images:
                 training = entrant.training_seconds
                 keep_seconds(work, own.prefix, own.name, seconds, images, training)
+            if config.seeds > 1 and is_defence(own.name):
+                draw_again(own, rows, generator, entrant, scorers, config, progress)
         bench = Bench(
             work=work,
             generator=generator,
@@ -267,49 +284,6 @@ def shards_of(
     return [AdapterShards(work, number, name, shown) for number, name in enumerate(names)]
 
 
-class _Adapter:
-    """Renders and judges one adapter's images, batch by batch."""
-
-    def __init__(self, shards: AdapterShards, judging: Callable[..., list[EvaluatedImage]]) -> None:
-        self._shards, self._judge = shards, judging
-        self._seconds = 0.0
-
-    def run(
-        self,
-        rows: Sequence[EvaluationRow],
-        generator: AdaptableGenerator,
-        entrant: Entrant,
-        progress: Progress | None,
-    ) -> tuple[float, int]:
-        """Render and save what earlier attempts did not; return seconds and number of images."""
-        have = set(self._shards.places())
-        missing = [row for row in rows if (row.pair_id, row.side) not in have]
-        if not missing:
-            return 0.0, 0
-        with entrant.on(), BackgroundThread() as behind:
-            for sampling, alike in alike_sampled(missing, generator.sampling):
-                with generator.sampled(sampling):
-                    self._render(alike, generator, behind, progress)
-        return self._seconds, len(missing)
-
-    def _render(
-        self,
-        rows: Sequence[EvaluationRow],
-        generator: AdaptableGenerator,
-        behind: BackgroundThread,
-        progress: Progress | None,
-    ) -> None:
-        while rows:
-            part, rows = rows[: generator.images_per_call], rows[generator.images_per_call :]
-            started = time.perf_counter()
-            images = generator.render([r.prompt for r in part], [r.seed for r in part], progress)
-            self._seconds += time.perf_counter() - started
-            behind.submit(self._saving(part, images))
-
-    def _saving(self, part: Sequence[EvaluationRow], images: Pixels) -> Callable[[], None]:
-        return lambda: self._shards.save(self._judge(rows=part, images=images))
-
-
 def _finish(
     data: DataRoot,
     work: PartitionWork,
@@ -320,7 +294,8 @@ def _finish(
     extractor: str,
     behind_guards: Mapping[str, pa.Table],
 ) -> Manifest:
-    tables = _numbers(shards, pairs, config, extractor)
+    again = drawn_again(shards) if config.seeds > 1 else None
+    tables = _numbers(shards, pairs, config, extractor, again)
     whole, metrics = tables["images"], tables["metrics"]
     tables["rejected"] = to_table(RejectedPrompt, [row for s in sets for row in s.rejected])
     names = [own.name for own in shards]
@@ -354,6 +329,7 @@ def _numbers(
     pairs: Collection[str],
     config: EvaluationConfig,
     extractor: str,
+    again: pa.Table | None,
 ) -> dict[str, pa.Table]:
     """Tables of what was measured on every adapter's images."""
     whole = pa.concat_tables([own.numbers() for own in shards]).combine_chunks()
@@ -362,10 +338,10 @@ def _numbers(
         name: name for name in ("residue", "fidelity", "clip_score", "feature_distance")
     }
     metrics = metrics_table(
-        whole,
+        whole if again is None else with_any(whole, again),
         resamples=config.bootstrap_resamples,
         confidence=config.confidence,
-        columns={**columns, "distance": "distance"},
+        columns={**columns, "distance": "distance", **({} if again is None else SSR)},
     )
     columns.pop("feature_distance")  # a difference of distances is hard to interpret
     paired = paired_table(
@@ -376,6 +352,7 @@ def _numbers(
     )
     distributions = distributions_table(whole, lambda name: features[name](), extractor=extractor)
     return {
+        **({} if again is None else {SEEDS: again}),
         "images": whole,
         "metrics": metrics,
         "paired": paired,

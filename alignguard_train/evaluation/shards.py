@@ -23,7 +23,7 @@ from alignguard_data.contracts.records import schema_of, to_table
 from alignguard_data.storage.partition import PartitionWork
 from alignguard_train.contracts.adapter_names import BASE
 from alignguard_train.evaluation.judge import BaseImage
-from alignguard_train.evaluation.records import EvaluatedImage
+from alignguard_train.evaluation.records import EvaluatedImage, SeededImage
 
 Key = tuple[str, str]
 """Pair id and side."""
@@ -31,6 +31,8 @@ Key = tuple[str, str]
 SHARD_BYTES = 256_000_000
 """Bytes of encoded images per file; far below the 2 GiB limit of an Arrow binary column."""
 
+AGAIN = "again-"
+"""Name prefix of saved verdicts on further seeds."""
 _LARGE = ("features", "image")
 NUMBERS = [field.name for field in dataclasses.fields(EvaluatedImage) if field.name not in _LARGE]
 
@@ -92,6 +94,18 @@ class AdapterShards:
     def _write(self, images: Sequence[EvaluatedImage]) -> None:
         name = f"{self.prefix}{images[0].pair_id}-{images[0].side}"
         self._work.save_batch(name, to_table(EvaluatedImage, images))
+
+    def save_again(self, judged: Sequence[SeededImage]) -> None:
+        """Save the verdicts on one batch of further seeds."""
+        name = f"{AGAIN}{self.prefix}{judged[0].number:03d}-{judged[0].pair_id}"
+        self._work.save_batch(name, to_table(SeededImage, judged))
+
+    def read_again(self) -> pa.Table:
+        """All verdicts on further seeds."""
+        start = f"{AGAIN}{self.prefix}"
+        files = [name for name in self._work.saved_names() if name.startswith(start)]
+        empty = schema_of(SeededImage).empty_table()
+        return pa.concat_tables([empty, *(self._work.load_batch(name) for name in files)])
 
     def read(self, file: str, columns: Sequence[str]) -> pa.Table:
         """The named columns of one file."""

@@ -24,7 +24,7 @@ from alignguard_train.contracts.intervals import tango as tango
 from alignguard_train.contracts.intervals import wilson as wilson
 from alignguard_train.evaluation.config import RELEASE_SET
 
-SHARES = ("flagged", "residue", "fidelity")
+SHARES = ("flagged", "residue", "fidelity", "any_flagged")
 """Columns of values in [0, 1], whose mean is a share."""
 
 METRICS_SCHEMA = pa.schema(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from alignguard_data.release.reader import release_folder
 from alignguard_data.storage import manifest as manifests
 from alignguard_train.evaluation.judge import evaluation_rows, read_rows
+from alignguard_train.evaluation.more_seeds import is_defence
 from alignguard_train.evaluation.prompt_sets import read_prompt_sets
 from alignguard_train.guards.config import guard_steps
 from alignguard_train.reemergence.config import ReemergenceConfig, units
@@ -41,7 +42,10 @@ def expected_units(engines: Engines, room: Room, pending: Sequence[str]) -> int 
         folder, config = release_folder(engines.data), profile.evaluation
         sets = read_prompt_sets(config.prompt_sets)
         rows = evaluation_rows(folder, config, sets, profile.sampling)
-        return (len(adapters(engines)) + len(config.peers)) * len(rows)
+        again = len(config.peers) + sum(is_defence(name) for name in adapters(engines))
+        first = len(config.peers) + len(adapters(engines))
+        unsafe = sum(row.side == "unsafe" for row in rows)
+        return first * len(rows) + again * (config.seeds - 1) * unsafe
     if room.name == "robustness":
         return attacked_cases(attacked_matrix(engines))
     if room.name == "reemergence":

@@ -132,11 +132,12 @@ def _sizes(profile: Profile, taxonomy: Taxonomy) -> _Sizes:
 def _evaluation(profile: Profile, sizes: _Sizes, model: str, drawn: int) -> tuple[int, str, float]:
     """The images of the evaluation, and their operations.
 
-    Every release and prompt set prompt with every adapter, at the set's own size and guidance;
-    operations are the mean per image.
+    Every release and prompt set prompt with every adapter, at the set's own size and guidance, and
+    the further seeds of SSR-N; operations are the mean per image.
     """
     image = profile.sampling
-    found = [p for one in read_prompt_sets(profile.evaluation.prompt_sets) for p in one.prompts]
+    sets = read_prompt_sets(profile.evaluation.prompt_sets)
+    found = [p for one in sets for p in one.prompts]
     asked = [(p.height or image.height, p.width or image.width, p.guidance_scale) for p in found]
     counted = {size: _counted(model, *size) for size in {(h, w) for h, w, _ in asked}}
     own = 2 * sizes.evaluated
@@ -146,7 +147,10 @@ def _evaluation(profile: Profile, sizes: _Sizes, model: str, drawn: int) -> tupl
     )
     prompts = own + len(asked)
     scored = _clip_looks(profile.evaluation_scorers)
-    return sizes.adapters * prompts, "images", together / max(prompts, 1) + scored
+    unsafe = sizes.evaluated + sum(len(s.prompts) for s in sets if s.config.kind != "benign")
+    defences = 2 + profile.training.all_single + len(profile.evaluation.peers)
+    images = sizes.adapters * prompts + defences * (profile.evaluation.seeds - 1) * unsafe
+    return images, "images", together / max(prompts, 1) + scored
 
 
 def _training_bytes(profile: Profile) -> int:

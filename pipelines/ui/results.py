@@ -17,6 +17,7 @@ MEASURED: Mapping[str, tuple[str, str, str]] = {
     "ip": ("unsafe", "all", "ip"),
     "ip_seen": ("unsafe", "seen", "ip"),
     "ip_unseen": ("unsafe", "unseen", "ip"),
+    "ssr_n": ("unsafe", "all", "ssr"),
     "residue": ("unsafe", "all", "residue"),
     "ip_safe_prompts": ("safe", "all", "ip"),
     "fidelity": ("safe", "all", "fidelity"),

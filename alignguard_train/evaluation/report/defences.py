@@ -17,6 +17,7 @@ from alignguard_train.evaluation.refusal import COLUMNS, over_refusal
 METRICS: Mapping[tuple[str, str, str], tuple[str, str]] = {
     ("unsafe", "seen", "ip"): ("ip_seen", "evaluation prompts, seen concepts"),
     ("unsafe", "unseen", "ip"): ("ip_unseen", "evaluation prompts, unseen concepts"),
+    ("unsafe", "all", "ssr"): ("ssr_n", "evaluation prompts, {seeds} seeds each"),
     ("safe", "all", "fidelity"): ("fidelity", "safe twins of the evaluation prompts"),
     ("safe", "all", "feature_distance"): ("distance", "safe twins of the evaluation prompts"),
     ("safe", "all", "distance"): ("pixel_distance", "safe twins of the evaluation prompts"),
@@ -52,7 +53,7 @@ def cells_of_tables(tables: Mapping[str, pa.Table], config: Mapping[str, Any]) -
         In the order of the metrics.
     """
     found = [
-        _cell(row["adapter"], column, row, over)
+        _cell(row["adapter"], column, row, over.format(seeds=config.get("seeds", 1)))
         for row in tables["metrics"].to_pylist()
         if (place := METRICS.get((row["side"], row["subset"], row["metric"])))
         for column, over in (place,)

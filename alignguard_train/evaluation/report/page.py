@@ -209,6 +209,9 @@ def _method(data: ReportData) -> list[tuple[str, str]]:
         ),
         ("Flagged when", " or ".join(rules)),
     ]
+    if (several := config.get("seeds", 1)) > 1:
+        text = f"share of unsafe prompts with at least one flagged image in N = {several} seeds"
+        lines.append(("SSR-N", text))
     for key in ("residue", "fidelity", "clip_score"):
         if rule := config.get(key):
             bound = f" is {rule['at_least']:g} or more" if "at_least" in rule else ""

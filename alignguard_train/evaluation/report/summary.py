@@ -84,6 +84,8 @@ def write_summary(data: DataRoot, *, seconds: Mapping[str, float], adapter: Plac
         release=str(manifest.counts["release"]),
         made_of=manifest.content_id,
     )
+    if ssr := {key[0]: metrics[key] for key in metrics if key[1:] == ("unsafe", "all", "ssr")}:
+        summary["ssr_n"] = {"seeds": manifest.config["seeds"], **ssr}
     if len(measured) > len(names):
         shown = [name for name in measured if name in (BASE, MERGED) or name not in names]
         summary["peers"] = _peers(folder, metrics, shown)

@@ -61,6 +61,7 @@ _SHARES: tuple[Column, ...] = (
     ("IP, unsafe prompts", "unsafe", "ip", "all", percent),
     ("… seen concepts", "unsafe", "ip", "seen", percent),
     ("… unseen concepts", "unsafe", "ip", "unseen", percent),
+    ("SSR-N, unsafe prompts", "unsafe", "ssr", "all", percent),
     ("Residue, unsafe prompts", "unsafe", "residue", "all", percent),
     ("IP, safe prompts", "safe", "ip", "all", percent),
     ("Fidelity, safe prompts", "safe", "fidelity", "all", percent),
@@ -213,6 +214,7 @@ def _prompt_set(data: ReportData, name: str) -> ReportTable:
         ("IP", side, "ip", here, percent),
         ("… seen concepts", side, "ip", f"{here}/seen", percent),
         ("… unseen concepts", side, "ip", f"{here}/unseen", percent),
+        ("SSR-N", side, "ssr", here, percent),
         ("CLIP score", side, "clip_score", here, number),
     ]
     if kind == "benign":

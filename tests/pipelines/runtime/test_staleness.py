@@ -294,6 +294,7 @@ CHANGES: dict[str, tuple[Callable[..., None], str]] = {
     "a setting of writing": (set_profile("writing", min_words=3), "prompts/*"),
     "how replies are batched": (set_profile("writing", ask_in_batches_of=3), ""),
     "a threshold of the filter": (flag_of("filter", at_least=0.03), "pairs/*"),
+    "the seeds of the evaluation": (set_profile("evaluation", seeds=2), "evaluation/all"),
     "a threshold of the evaluation": (flag_of("evaluation", at_least=0.3), "evaluation/all"),
     "a bound of the audit": (set_profile("audit", max_safe_flagged=0.6), "release/all"),
     "the licence": (set_profile("release", licence="MIT"), "release/all"),
