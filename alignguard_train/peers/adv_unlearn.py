@@ -121,7 +121,9 @@ class _Run:
             names = filled(peer.template, [concept for concept, _, _ in examples_of(concepts)])
         self._names = encode_texts(frozen, names)
         self._plain = encode_texts(frozen, self._prompts)
-        self._benign = list(peer.retain) or [safe for _, _, safe in examples_of(concepts)]
+        self._benign = list(peer.retain) or [safe for one in concepts for _, safe in one.examples]
+        if peer.retain_weight and not self._benign:
+            raise ValueError("retain is empty and no concept has examples: retain needs prompts")
         self._nothing = encode_unconditional(frozen)
         self._generator = torch.Generator().manual_seed(peer.seed)
 

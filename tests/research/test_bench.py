@@ -142,8 +142,11 @@ def test_a_trained_peer_is_trained_once_and_its_seconds_are_kept(generator):
 def test_every_peer_renders_in_our_loop_from_the_same_noise(name, generator):
     parameters = {
         "esd": {"steps": 1, "sampling_steps": 2},
-        "adv_unlearn": {"steps": 1, "sampling_steps": 2, "attack_steps": 1},
-    }.get(name, {})
+        "adv_unlearn": {
+            "steps": 1, "sampling_steps": 2, "attack_steps": 1, "texts": "name",
+            "retain": ["a meadow"],
+        },
+    }.get(name, {})  # fmt: skip
     row = rows()[0]
     with Entrant(Contender(name=name, peer=make_peer(name, parameters)), generator, CONCEPTS).on():
         one = generator.render([row.prompt], [row.seed])

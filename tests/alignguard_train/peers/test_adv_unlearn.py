@@ -36,6 +36,12 @@ def test_only_the_text_encoder_of_the_new_pipe_changes(texts):
     assert np.array_equal(drawn(pipe), image)
 
 
+def test_without_benign_prompts_the_error_names_the_parameter():
+    bare = [dataclasses.replace(one, examples=()) for one in CONCEPTS]
+    with pytest.raises(ValueError, match="retain is empty and no concept has examples"):
+        dataclasses.replace(QUICK, texts="name").apply(tiny_pipe("epsilon"), bare)
+
+
 def test_no_step_changes_no_bit():
     pipe = tiny_pipe("epsilon")
     made = dataclasses.replace(QUICK, steps=0).apply(pipe, CONCEPTS)

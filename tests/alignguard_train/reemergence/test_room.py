@@ -107,7 +107,14 @@ def test_the_summary_has_every_variant_with_n_and_intervals(made):
 def test_the_page_names_every_variant_and_shows_both_plots(made):
     data, _, manifest, _ = made
     page = (data.partition("reemergence") / manifest.file("report.html").name).read_text()
-    for text in ("A full", "B stacked", "C modular", "W0 + s - f", "W0 - s", "at equal loss"):
+    for text in (
+        "A full",
+        "B stacked",
+        "C modular",
+        "W0 + s - f",
+        "W0 - s",
+        "at equal benign loss",
+    ):
         assert text in page
     assert page.count("data:image/png;base64,") == 2
 
