@@ -59,7 +59,7 @@ def test_one_command_goes_from_concepts_to_a_measured_adapter(undisturbed):
     summary = json.loads((root / "reduced/evaluation/summary.json").read_text())
     assert set(summary) == {
         "ip", "preservation", "matrix", "paired", "distributions", "prompt_sets", "release",
-        "adapter", "report", "evaluation", "seconds", "arena",
+        "adapter", "report", "evaluation", "seconds", "ssr_n", "arena",
     }  # fmt: skip
     assert set(summary["ip"]) == {"base", "merged", "experts"}
     assert len(summary["ip"]["experts"]) == 2
