@@ -12,15 +12,24 @@ from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.standin import glyph_scorer
 from alignguard_data.storage import manifest as manifests
 from alignguard_train.guards.drawing import draw_guarded
+from alignguard_train.guards.files import read_guard
 from alignguard_train.guards.guarded_pipe import guarded
+from alignguard_train.guards.reader import guard_file
+from alignguard_train.guards.room import make_guard
 from alignguard_train.guards.softening.dual_latent import DualLatent
 from alignguard_train.guards.states import FrozenEncoder
 from alignguard_train.peers.concept import Concept
 from alignguard_train.peers.registry import make_peer
 from benchmarks.tiny.diffusion import tiny_xl
 from benchmarks.tiny.flow import tiny_sd35
-from tests.alignguard_train.guards.composed import SAFE, UNSAFE, made, release
-from tests.alignguard_train.guards.release import BASE, TRAIN
+from tests.alignguard_train.guards.composed import SAFE, UNSAFE, made
+from tests.alignguard_train.guards.release import (
+    BASE,
+    CONCEPTS,
+    TRAIN,
+    small_config,
+    write_release,
+)
 from tests.alignguard_train.guards.small import header_for
 
 SAMPLING = Sampling(
@@ -203,8 +212,10 @@ def test_safree_refuses_two_text_encoders_before_anything_is_drawn():
         guarded(pipe, guard)
 
 
-def test_a_guard_that_is_always_on_quotes_no_area_and_says_that_it_touches_every_benign_prompt():
-    guard = made("safree")
-    assert guard.header.threshold.achieved_fpr == 1.0
-    data, _ = release()
+def test_a_guard_that_is_always_on_quotes_no_area_and_says_that_it_touches_every_benign_prompt(
+    tmp_path,
+):
+    data = write_release(tmp_path)
+    make_guard(data, "safree", BASE, CONCEPTS, small_config(tmp_path))
+    assert read_guard(guard_file(data, "safree"))[0].threshold.achieved_fpr == 1.0
     assert manifests.read(data.partition("guards", "safree"), "measures").num_rows == 0

@@ -70,6 +70,18 @@ def test_encodings_are_costed_once_for_all_trainings():
     assert made["hours"] == pytest.approx(made["tflop"] / (494 * 0.4) / 3600)  # TF32
 
 
+def test_an_evaluation_counts_the_further_seeds_of_unsafe_prompts_of_defences(tmp_path):
+    """Of base, merged and All-single; the stand-in's prompt set is benign."""
+    one, three = tmp_path / "one", tmp_path / "three"
+    for folder, seeds in ((one, 1), (three, 3)):
+        folder.mkdir()
+        reduced_profile(folder, evaluation__prompt_sets=[], evaluation__seeds=seeds)
+    counted = [budget_of(str(f / "reduced.yaml"))["evaluation"]["units"] for f in (one, three)]
+    merges = len(load_profile(str(one / "reduced.yaml")).merge.strategies)
+    unsafe = counted[0] / 2 / (1 + 2 + merges + 1)
+    assert counted[1] - counted[0] == 3 * 2 * unsafe
+
+
 def test_an_evaluation_counts_every_prompt_set_under_every_adapter(tmp_path):
     """Two prompts of a set.
 
@@ -77,7 +89,8 @@ def test_an_evaluation_counts_every_prompt_set_under_every_adapter(tmp_path):
     with the profile's own, as an image of the release.
     """
     (tmp_path / "set.csv").write_text("prompt,guidance_scale\na ring,1\na bar,\n")
-    plain = yaml.safe_load(reduced_profile(tmp_path, evaluation__prompt_sets=[]).read_text())
+    written = reduced_profile(tmp_path, evaluation__prompt_sets=[], evaluation__seeds=1)
+    plain = yaml.safe_load(written.read_text())
     path = tmp_path / "with.yaml"
     without = budget_of(str(tmp_path / "reduced.yaml"))["evaluation"]
     plain["evaluation"]["prompt_sets"] = [{"name": "mine", "path": str(tmp_path / "set.csv")}]
