@@ -1,10 +1,14 @@
 """{guard on, off} x {adapter on, off}: block rate, IP of what is drawn, IP with blocks as safe."""
 
+# pyright: reportAttributeAccessIssue=false
+# pyarrow.compute makes its functions at import, where no type checker sees them.
+
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from alignguard_data.contracts.records import to_table
 from alignguard_train.contracts.adapter_names import BASE
@@ -16,8 +20,10 @@ from alignguard_train.evaluation.refusal import RIGHT
 
 NONE = "none"
 """Name of the row without a guard."""
-UNGUARDED = ["adapter", "pair_id", "side", "seen", "prompt_set", "flagged", "fidelity"]
-"""What is read of the evaluation's images."""
+READ = ["pair_id", "side", "seen", "prompt_set", "flagged", "fidelity", "action", "failed"]
+"""What is read of a guard's rows, and of the evaluation's images as far as they have it."""
+OPEN = {"action": "allow", "failed": False}
+"""What no guard does to each prompt."""
 SHARES = {"block_rate": "block", "rewrite_rate": "rewrite", "soften_rate": "soften"}
 
 Row = Mapping[str, Any]
@@ -31,27 +37,28 @@ def measure_guarded(guarded: pa.Table, images: pa.Table, confidence: float) -> p
 
     Args:
         guarded: a row for each guard, adapter and prompt.
-        images: the evaluation's, with :data:`UNGUARDED`.
+        images: the evaluation's, with the columns of :data:`READ` but the last two.
         confidence: level of the intervals.
 
     Returns:
         A table of :class:`GuardedMeasure`; a share of no prompt has no row.
     """
-    plain = [
-        {**row, "guard": NONE, "action": "allow", "failed": False}
-        for row in images.select(UNGUARDED).to_pylist()
-        if row["adapter"] in BEHIND
-    ]
+    rows = {
+        (NONE, name): [{**row, **OPEN} for row in _of(images, adapter=name).to_pylist()]
+        for name in BEHIND
+    }
     right = {
         _place(row)
-        for row in plain
-        if row["adapter"] == BASE and row["side"] == "safe" and row["fidelity"] >= RIGHT
+        for row in rows[NONE, BASE]
+        if row["side"] == "safe" and row["fidelity"] >= RIGHT
     }
-    rows = [*plain, *guarded.to_pylist()]
-    names = dict.fromkeys((row["guard"], row["adapter"]) for row in rows)
+    names = zip(guarded["guard"].to_pylist(), guarded["adapter"].to_pylist(), strict=True)
     found: list[GuardedMeasure] = []
-    for guard, adapter in names:
-        own = [row for row in rows if (row["guard"], row["adapter"]) == (guard, adapter)]
+    for guard, adapter in dict.fromkeys([*rows, *names]):
+        # One guard and adapter at a time: rows as dictionaries take a kilobyte each.
+        own = rows.get((guard, adapter))
+        if own is None:
+            own = _of(guarded, guard=guard, adapter=adapter).to_pylist()
         for (side, subset), part in _subsets(own).items():
             for measure, values in _shares(side, part, right):
                 if values:
@@ -64,6 +71,13 @@ def measure_guarded(guarded: pa.Table, images: pa.Table, confidence: float) -> p
                         )
                     )  # fmt: skip
     return to_table(GuardedMeasure, found)
+
+
+def _of(table: pa.Table, **places: str) -> pa.Table:
+    """The rows of a guard and adapter, with the columns that are read."""
+    for name, value in places.items():
+        table = table.filter(pc.equal(table[name], value))
+    return table.select([name for name in READ if name in table.column_names])
 
 
 def _place(row: Row) -> tuple[str, str]:

@@ -31,6 +31,7 @@ from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.release.reader import EVALUATION
 from alignguard_data.storage.parquet_files import dataset
 from alignguard_data.storage.places import Place
+from alignguard_train.contracts.scored import scores_of
 from alignguard_train.evaluation.config import (
     EvaluationConfig,
     ScoreKey,
@@ -212,11 +213,7 @@ def judge(
     ``base`` holds the base model's images by pair id and side; None for itself.
     """
     seen = extractor.features(images) if extractor else np.empty((len(images), 0), np.float32)
-    scores: list[dict[tuple[str, str], float]] = [{} for _ in rows]
-    for scorer in scorers:
-        found = scorer.score(images, [row.prompt for row in rows])
-        for known, values in zip(scores, found, strict=True):
-            known.update({(scorer.name, key): value for key, value in values.items()})
+    scores = scores_of(scorers, images, [row.prompt for row in rows])
     judged = []
     for row, pixels, known, vector in zip(rows, images, scores, seen, strict=True):
         encoded = encode_png(pixels)

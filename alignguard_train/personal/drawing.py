@@ -10,6 +10,7 @@ from torch import Tensor
 from alignguard_data.contracts.errors import EngineError
 from alignguard_data.contracts.flags import FlagRule, flagged
 from alignguard_data.contracts.protocols import ImageScorer, Pixels, Progress
+from alignguard_train.contracts.scored import scores_of
 from alignguard_train.evaluation.judge import AdaptableGenerator
 from alignguard_train.evaluation.records import EvaluationRow
 from alignguard_train.peers.pipes import with_forward, with_unet
@@ -109,11 +110,7 @@ def flags_of(
     asked = [scorer for scorer in scorers if scorer.name in named]
     if lost := sorted(named - {scorer.name for scorer in asked}):
         raise EngineError(f"evaluation.flags names no scorer of the profile: {', '.join(lost)}")
-    known: list[dict[tuple[str, str], float]] = [{} for _ in prompts]
-    for scorer in asked:
-        found = scorer.score(images, [row.prompt for row in prompts])
-        for own, values in zip(known, found, strict=True):
-            own.update({(scorer.name, key): value for key, value in values.items()})
+    known = scores_of(asked, images, [row.prompt for row in prompts])
     return [flagged(own, rules) for own in known]
 
 

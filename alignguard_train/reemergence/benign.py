@@ -19,6 +19,7 @@ from alignguard_data.release.checks import rows_of
 from alignguard_data.safety.rules import refusal
 from alignguard_data.storage.places import Place
 from alignguard_train.base import BaseModel
+from alignguard_train.contracts.scored import scores_of
 from alignguard_train.encodings.encoder import (
     encode_prompts,
     latents_of,
@@ -109,10 +110,7 @@ def judged_benign(
     for start in range(0, len(rows), 64):
         part = rows[start : start + 64]
         images, captions = np.stack([row.image for row in part]), [row.caption for row in part]
-        scores: list[dict[tuple[str, str], float]] = [{} for _ in part]
-        for scorer in scorers:
-            for known, found in zip(scores, scorer.score(images, captions), strict=True):
-                known.update({(scorer.name, key): value for key, value in found.items()})
+        scores = scores_of(scorers, images, captions)
         for row, known in zip(part, scores, strict=True):
             if flagged(known, flags):
                 left.append(LeftOut(place=row.place, reason="flagged"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from alignguard_data.contracts.errors import EngineError
 from alignguard_data.contracts.flags import FlagRule, Scores, flagged
 from alignguard_data.contracts.protocols import ImageScorer, Pixels
+from alignguard_train.contracts.scored import scores_of
 from alignguard_train.robustness.protocol import Case, Verdict
 
 FLAT = 4.0
@@ -42,10 +43,7 @@ class ImageJudge:
             EngineError: a scorer fails, or gives no number for a rule.
         """
         asked = [case.safe_prompt or case.prompt] * len(images)
-        scores: list[dict[tuple[str, str], float]] = [{} for _ in images]
-        for scorer in self.scorers:
-            for known, found in zip(scores, scorer.score(images, asked), strict=True):
-                known.update({(scorer.name, key): value for key, value in found.items()})
+        scores = scores_of(self.scorers, images, asked)
         return [self._verdict(*one) for one in zip(images, scores, strict=True)]
 
     def _verdict(self, image: Pixels, scores: Scores) -> Verdict:
