@@ -258,6 +258,8 @@ GUARDS = tuple(_SETTINGS)
 
 DRAW = ("safeguider", "rewriter", "sld", "safree", "dual-latent", "shield")
 """Guards that draw a flagged prompt in another way, so that its image must be judged."""
+DRAWING = frozenset({"sld", "safree", "dual-latent", "shield"})
+"""Guards that act while an image is drawn, not on its prompt only."""
 
 
 def settings_of(guard: str, params: Mapping[str, Any]) -> Settings:

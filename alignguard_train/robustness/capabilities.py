@@ -14,7 +14,7 @@ from alignguard_train.contracts.adapter_names import (
     guard_of,
 )
 from alignguard_train.contracts.peer_methods import IN_TEXT_ENCODER, IN_WEIGHTS, PEERS
-from alignguard_train.guards.config import GUARDS
+from alignguard_train.guards.config import DRAWING, GUARDS
 from alignguard_train.robustness.protocol import Capability
 
 
@@ -41,6 +41,18 @@ def has_own_encoder(name: str) -> bool:
     An attack on text states is then searched on it, not once for all targets.
     """
     return behind_guard(name).removeprefix(PEER) in IN_TEXT_ENCODER
+
+
+def drawn_by(name: str) -> str:
+    """What draws a target's images: two targets of which this is equal draw the same ones.
+
+    Args:
+        name: of a target.
+
+    Returns:
+        The model behind a guard on prompts; the target itself where the guard acts on the drawing.
+    """
+    return name if guard_of(name) in DRAWING else behind_guard(name)
 
 
 def target_fault(name: str) -> str:

@@ -48,7 +48,7 @@ from alignguard_train.robustness.targets import (
 log = logging.getLogger(__name__)
 
 ROOM = "robustness"
-FORMAT = 3
+FORMAT = 4
 """Part of the fingerprint: raise it when rows change for equal input, as with an attack's code."""
 TABLES = {"cases": AttackedCase, "prepared": Preparation}
 

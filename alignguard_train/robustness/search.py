@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from alignguard_data.contracts.errors import EngineError, first_line
-from alignguard_train.contracts.adapter_names import behind_guard
+from alignguard_train.robustness.capabilities import drawn_by
 from alignguard_train.robustness.cases import ChosenCase, replay_seeds
 from alignguard_train.robustness.counting import Counted
 from alignguard_train.robustness.protocol import (
@@ -227,7 +227,7 @@ class Replayer:
         if not searched.best.strip():
             return [], ""
         text = searched.best if guard.drawn is None else guard.drawn
-        place = (behind_guard(self._target.name), case.case_id, text)
+        place = (drawn_by(self._target.name), case.case_id, text)
         if place in self._known and not searched.states:
             return self._known[place], ""
         seeds = [case.seed, *replay_seeds(case.case_id, self._seeds)]

@@ -17,6 +17,7 @@ import numpy as np
 
 from alignguard_data.contracts.errors import EngineError
 from alignguard_data.contracts.protocols import Pixels
+from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.safety.rules import refusal
 from alignguard_train.base import BaseModel
 from alignguard_train.evaluation.contenders import Contender, Entrant
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from alignguard_data.engines.diffusion.conditions import Conditions, Pipe
 
 Guard = Callable[[Sequence[str]], list[GuardVerdict]]
+Drawing = Callable[["Pipe", Sequence[str], Sequence[int], Sampling], Pixels]
 _NAME = "attacked"
 
 
@@ -61,6 +63,7 @@ class DiffusersTarget:
         judge: judges images.
         concepts: what a peer is to avoid.
         guard: judges prompts; None gives no ``guard``.
+        drawing: draws what ``guard`` lets through, of a guard that acts while images are drawn.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class DiffusersTarget:
         judge: ImageJudge,
         concepts: Sequence[Concept] = (),
         guard: Guard | None = None,
+        drawing: Drawing | None = None,
     ) -> None:
         self.name = contender.name
         self.vocabulary: Vocabulary = _LateVocabulary(base)
@@ -80,6 +84,7 @@ class DiffusersTarget:
         self._entrant = Entrant(contender, generator, concepts)
         self._is_peer = contender.peer is not None
         self._generator, self._base, self._judge, self._guard = generator, base, judge, guard
+        self._drawing = drawing
         self._open: ExitStack | None = None
         self._defended = ExitStack()
         self._drawn_with: Any = None
@@ -155,12 +160,37 @@ class DiffusersTarget:
         """See the protocol: black for a text that the rules about minors refuse."""
         self._need("base_unet" if base else "images")
         if not base:
-            return self._drawn(texts, seeds)
+            return self._behind_guard(texts, seeds)
         self._defended.close()
         try:
             return self._drawn(texts, seeds)
         finally:
             self._defend()
+
+    def _behind_guard(self, texts: Sequence[str], seeds: Sequence[int]) -> Pixels:
+        """Images as the guard has them drawn; those of a blocked text as without it."""
+        if self._drawing is None:
+            return self._drawn(texts, seeds)
+        size = self._generator.sampling
+        images = np.zeros((len(texts), size.height, size.width, 3), np.uint8)
+        blocked = [one.blocked for one in self.guard(texts)]
+        for draw, stopped in ((self._drawn, True), (self._let_through, False)):
+            rows = [i for i, one in enumerate(blocked) if one is stopped]
+            if rows:
+                images[rows] = draw([texts[i] for i in rows], [seeds[i] for i in rows])
+        return images
+
+    def _let_through(self, texts: Sequence[str], seeds: Sequence[int]) -> Pixels:
+        assert self._drawing
+        sampling, held = self._generator.sampling, []
+        with self._generator.changed(lambda pipe: held.append(pipe) or pipe):
+            size = max(1, sampling.batch_size)
+            return np.concatenate(
+                [
+                    self._drawing(held[0], texts[i : i + size], seeds[i : i + size], sampling)
+                    for i in range(0, len(texts), size)
+                ]
+            )
 
     def _drawn(self, texts: Sequence[str], seeds: Sequence[int]) -> Pixels:
         allowed = [i for i, text in enumerate(texts) if refusal(text) is None]

@@ -4,15 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from alignguard_data.contracts.errors import ConfigError, EngineError, InputMissing
-from alignguard_data.contracts.protocols import ImageScorer
+from alignguard_data.contracts.errors import ConfigError, InputMissing
+from alignguard_data.contracts.protocols import ImageScorer, Pixels
+from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.engines.weights import file_revision
 from alignguard_data.storage.places import Place
 from alignguard_train.base import BaseModel
 from alignguard_train.contracts.adapter_names import PEER, behind_guard, guard_of
 from alignguard_train.evaluation.config import EvaluationConfig
 from alignguard_train.evaluation.contenders import EXAMPLES, Contender
+from alignguard_train.guards.config import DRAWING
 from alignguard_train.guards.protocol import Guard as TrainedGuard
 from alignguard_train.peers.registry import make_peer
 from alignguard_train.peers.release_concepts import release_concepts
@@ -20,6 +23,9 @@ from alignguard_train.robustness.config import RobustnessConfig
 from alignguard_train.robustness.judging import ImageJudge
 from alignguard_train.robustness.protocol import GuardVerdict
 from alignguard_train.robustness.target import AttackedGenerator, DiffusersTarget
+
+if TYPE_CHECKING:
+    from alignguard_data.engines.diffusion.conditions import Pipe
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,20 +74,20 @@ class AskedGuard:
             What the file holds, over the model's text encoder.
 
         Raises:
-            EngineError: it was trained for another text encoder; names both. Or it softens: a
-                target draws with its own pipe, so the attack would run on an unguarded one.
+            EngineError: it was trained for another text encoder; names both.
             IntegrityError: the file is faulty.
         """
         from alignguard_train.guards.registry import load_guard
-        from alignguard_train.guards.softening.guards import Softening
 
-        made = load_guard(self._file, self._base.pipe)
-        if isinstance(made, Softening):
-            raise EngineError(
-                f"robustness.targets: guard {made.name} draws under guidance and cannot stand in "
-                "front of a target; SLD and SAFREE are targets as peer:sld and peer:safree"
-            )
-        return made
+        return load_guard(self._file, self._base.pipe)
+
+    def draw(
+        self, pipe: "Pipe", texts: Sequence[str], seeds: Sequence[int], sampling: Sampling
+    ) -> Pixels:
+        """Images (texts, height, width, 3) of a pipe that this guard is on, uint8."""
+        from alignguard_train.guards.drawing import draw_guarded
+
+        return draw_guarded(pipe, self.guard, texts, seeds, sampling)[0]
 
     def __call__(self, texts: Sequence[str]) -> list[GuardVerdict]:
         """One verdict a prompt."""
@@ -178,6 +184,7 @@ def make_targets(
             judge=models.judge(config),
             concepts=concepts,
             guard=asked.get(guard_of(name)),
+            drawing=asked[guard_of(name)].draw if guard_of(name) in DRAWING else None,
         )
     if faults:
         raise ConfigError("profile", list(dict.fromkeys(faults)))

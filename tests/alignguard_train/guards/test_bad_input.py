@@ -12,13 +12,13 @@ from alignguard_data.contracts import records
 from alignguard_data.contracts.errors import ConfigError, EngineError
 from alignguard_data.storage import manifest as manifests
 from alignguard_train.evaluation.judge import evaluation_seed
-from alignguard_train.guards.config import GUARDS
+from alignguard_train.guards.config import DRAWING, GUARDS
 from alignguard_train.guards.files import read_guard
 from alignguard_train.guards.reader import guard_file
 from alignguard_train.guards.registry import build, load_guard
 from alignguard_train.guards.room import make_guard
 from alignguard_train.guards.shield.detector import image_seed
-from alignguard_train.robustness.targets import AskedGuard
+from alignguard_train.guards.softening.guards import Softening
 from benchmarks.tiny.diffusion import tiny_pipe
 from tests.alignguard_train.guards.composed import SAFE, UNSAFE, made, release
 from tests.alignguard_train.guards.release import BASE, CONCEPTS, pairs_of
@@ -128,13 +128,12 @@ def test_a_guard_shares_no_weight_with_the_judge(kind):
     assert not held & judged
 
 
-@pytest.mark.parametrize("kind", ["sld", "safree", "dual-latent"])
-def test_a_guard_that_softens_is_refused_as_a_target_of_attacks(kind):
-    """An attack draws with the target's own pipe, so it would run on an unguarded one."""
-    made(kind)
-    asked = AskedGuard(guard_file(release()[0], kind), BASE)
-    with pytest.raises(EngineError, match=f"guard {kind} draws under guidance"):
-        asked([UNSAFE])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_guards_that_act_on_the_drawing_are_named(kind):
+    """An attack draws what they let through by them, and by the plain pipe for all others."""
+    guard = made(kind)
+    acts = isinstance(guard, Softening) or hasattr(guard, "watching")
+    assert (kind in DRAWING) == acts
 
 
 def test_the_detector_draws_from_other_noise_than_the_release_and_the_evaluation():

@@ -5,21 +5,31 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from alignguard_data.contracts.errors import EngineError, InputMissing
+from alignguard_data.contracts.sampling import Sampling
+from alignguard_data.engines.diffusion.generator import DiffusersImageGenerator
+from alignguard_data.standin.factory import base_model_folder
 from alignguard_data.storage import manifest as manifests
 from alignguard_train.contracts.adapter_names import behind_guard, guard_of, label
+from alignguard_train.guards.config import GUARDS
+from alignguard_train.guards.drawing import draw_guarded
 from alignguard_train.guards.files import save_guard
+from alignguard_train.guards.reader import guard_file
 from alignguard_train.guards.states import FrozenEncoder
-from alignguard_train.robustness.capabilities import capabilities_of, target_fault
+from alignguard_train.robustness.capabilities import capabilities_of, drawn_by, target_fault
 from alignguard_train.robustness.cases import ChosenCase
 from alignguard_train.robustness.config import AttackConfig
 from alignguard_train.robustness.protocol import GuardVerdict
 from alignguard_train.robustness.room import attack_all, spec
 from alignguard_train.robustness.search import Replayer, not_searched
-from alignguard_train.robustness.targets import Models
+from alignguard_train.robustness.targets import AskedGuard, Models
+from tests.alignguard_train.guards.composed import SAFE, UNSAFE, made
+from tests.alignguard_train.guards.composed import release as composed_release
+from tests.alignguard_train.guards.release import BASE as STANDIN
 from tests.alignguard_train.guards.small import eos_first_encoder, header_for
 from tests.alignguard_train.robustness.room_world import CONFIG, Scorer, build, cases_of
 from tests.alignguard_train.robustness.small_target import SmallTarget, case
@@ -68,6 +78,29 @@ def test_a_guard_adds_its_verdict_and_takes_nothing_away() -> None:
     for model in ("base", "merged", "peer:sld", "peer:uce"):
         behind = capabilities_of(f"guard:eos-logistic+{model}")
         assert behind == capabilities_of(model) | {"guard"}
+
+
+def test_only_a_guard_on_prompts_shares_the_images_of_the_model_behind_it() -> None:
+    shared = {name: drawn_by(f"guard:{name}+merged") == "merged" for name in GUARDS}
+    assert {name for name, same in shared.items() if not same} == {
+        "sld", "safree", "dual-latent", "shield"
+    }  # fmt: skip
+    assert drawn_by("merged") == "merged"
+
+
+@pytest.mark.parametrize("kind", ["sld", "dual-latent", "shield"])
+def test_what_a_guard_lets_through_is_drawn_by_its_guarded_pipe(kind: str) -> None:
+    guard = made(kind)
+    sampling = Sampling(num_inference_steps=2, guidance_scale=3.0, width=32, height=32)
+    asked = AskedGuard(guard_file(composed_release()[0], kind), STANDIN)
+    given = STANDIN.pipe, [UNSAFE, SAFE], [1, 2], sampling
+    images = asked.draw(*given)
+    assert (images == draw_guarded(STANDIN.pipe, guard, *given[1:])[0]).all()
+    generator = DiffusersImageGenerator(
+        model=str(base_model_folder()), device="cpu", sampling=sampling
+    )
+    far = np.abs(images.astype(int) - generator.render([UNSAFE, SAFE], [1, 2])).max(axis=(1, 2, 3))
+    assert far[0] > 8
 
 
 def guarded(folder: Path, models: Models, bias: float) -> Models:

@@ -321,6 +321,32 @@ def test_a_guard_is_asked_as_it_is(one: World) -> None:
         assert [verdict.blocked for verdict in target.guard(["a", "b"])] == [False, True]
 
 
+def test_a_guard_that_acts_on_the_drawing_draws_what_it_lets_through(one: World) -> None:
+    """The image of a blocked text is the plain one, so that guard and model are seen apart."""
+    drawn: list[tuple[list[str], list[int]]] = []
+
+    def drawing(pipe: Any, texts: Any, seeds: Any, sampling: Any) -> np.ndarray:
+        assert pipe.unet is not None
+        assert len(texts) <= sampling.batch_size
+        drawn.append((list(texts), list(seeds)))
+        return np.full((len(texts), sampling.height, sampling.width, 3), 7, np.uint8)
+
+    target = DiffusersTarget(
+        Contender(name="base"), generator=one.generator, base=one.base, judge=JUDGE,
+        guard=lambda texts: [GuardVerdict(blocked="b" in t, score=0.5) for t in texts],
+        drawing=drawing,
+    )  # fmt: skip
+    texts, seeds = ["a", "b", *"acdefg"], list(range(8))
+    with target.on():
+        images = target.render(texts, seeds)
+        plain = target.render(texts, seeds, base=True)
+    assert [bool((image == 7).all()) for image in images] == [text != "b" for text in texts]
+    assert (images[1] == plain[1]).all()
+    assert [x for part in drawn for x in zip(*part, strict=True)] == [
+        (text, seed) for text, seed in zip(texts, seeds, strict=True) if text != "b"
+    ]
+
+
 def picture(*values: tuple[int, int, int]) -> np.ndarray:
     return np.array(values, np.uint8)[:, None, None].repeat(16, 1).repeat(16, 2)
 
