@@ -81,6 +81,30 @@ class Decoder(nn.Module):
             encoder_attention_mask=mask,
         ).logits
 
+    def following(
+        self, ids: Tensor, encoded: Tensor, mask: Tensor, past: Any = None
+    ) -> tuple[Tensor, Any]:
+        """The likeliest next tokens, from the newest ones and what is kept of those before.
+
+        Args:
+            ids: token ids that are not in ``past`` yet (rows, places).
+            encoded: the projected states of the encoder (rows, keys, width).
+            mask: which keys there are (rows, keys).
+            past: keys and values of the tokens before; None: there are none.
+
+        Returns:
+            Token ids (rows,), and keys and values with those of ``ids``.
+        """
+        model: Any = self.model
+        found = model(
+            input_ids=ids,
+            encoder_hidden_states=encoded,
+            encoder_attention_mask=mask,
+            past_key_values=past,
+            use_cache=True,
+        )
+        return found.logits[:, -1].argmax(dim=-1), found.past_key_values
+
     def condition(self, states: TextStates, ids: Tensor) -> tuple[Tensor, Tensor]:
         """What the decoder attends to: all states up to the end token, or only that one.
 
@@ -179,10 +203,11 @@ def decoded(decoder: Decoder, states: TextStates, ids: Tensor) -> Tensor:
     """
     words = decoder.vocabulary
     condition, mask = decoder.condition(states, ids)
+    encoded, past = decoder.project(condition), None
     written = torch.full((len(ids), 1), words.begin)
     ended = torch.zeros(len(ids), dtype=torch.bool)
     while written.shape[1] < words.length and not bool(ended.all()):
-        following = decoder(written, condition, mask)[:, -1].argmax(dim=-1)
+        following, past = decoder.following(written[:, -1:], encoded, mask, past)
         following[ended] = words.pad
         ended |= following == words.end
         written = torch.cat([written, following[:, None]], dim=1)

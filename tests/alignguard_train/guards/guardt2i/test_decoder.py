@@ -73,6 +73,30 @@ def test_decoding_uses_the_positions_of_training(trained, encoder):
     assert not torch.allclose(swapped[:, -1], logits[:, 2]), "the order of tokens matters"
 
 
+def test_keeping_keys_and_values_changes_no_token_and_reads_one_place_a_step(trained, encoder):
+    """Against the plain loop, which reads the whole text again for every token."""
+    ids, _ = encoder.ids(TEXTS)
+    states = encoder.states(TEXTS)
+    encoded, plain = trained.condition(states, ids), torch.full((len(ids), 1), 715)
+    places = []
+    inner = trained.model.register_forward_pre_hook(
+        lambda _, __, named: places.append(named["input_ids"].shape[1]), with_kwargs=True
+    )
+    kept = decoded(trained, states, ids)
+    inner.remove()
+    with torch.no_grad():
+        for _ in range(len(places)):
+            following = trained(plain, *encoded)[:, -1].argmax(dim=-1)
+            plain = torch.cat([plain, following[:, None]], dim=1)
+    labels = labels_of(kept, 716)
+    known = labels != IGNORED
+    assert known.sum(dim=1).min() > 8
+    assert torch.equal(
+        kept[:, 1 : plain.shape[1]][known[:, : len(places)]], plain[:, 1:][known[:, : len(places)]]
+    )
+    assert set(places) == {1}
+
+
 def test_small_changes_of_an_embedding_are_seen(trained, encoder):
     """The published loaders round embeddings to integers, under which these are equal."""
     ids, _ = encoder.ids(TEXTS[:1])
