@@ -185,11 +185,11 @@ class BaseModel:
         if found := "; ".join(fault for fault in faults if fault):
             raise EngineError(found)
 
-    def shift(self, latents: "Tensor") -> float | None:
-        """By what factor training shifts shares of noise at the size of these latents.
+    def shift(self, size: tuple[int, int]) -> float | None:
+        """By what factor training shifts shares of noise at this size.
 
         Args:
-            latents: (rows, channels, h, w).
+            size: height and width of the latents.
 
         Returns:
             The factor; None for a diffusion model, and where the scheduler's own number holds.
@@ -198,7 +198,6 @@ class BaseModel:
             return None
         if self.flow.shift == "none":
             return 1.0
-        size = (latents.shape[2], latents.shape[3])
         return self.family.dynamic_shift(self.pipe.scheduler, size)
 
     def noised(self, x0: "Tensor", noise: "Tensor", t: "Tensor") -> "tuple[Tensor, Tensor, Tensor]":
@@ -214,22 +213,33 @@ class BaseModel:
         """
         from alignguard_train.contracts.noise import noised
 
-        return noised(self.pipe.scheduler, x0, noise, t, shift=self.shift(x0))
+        shift = self.shift((x0.shape[2], x0.shape[3]))
+        return noised(self.pipe.scheduler, x0, noise, t, shift=shift)
 
-    def timesteps(self, number: int, generator: "Generator") -> "Tensor":
+    def timesteps(
+        self, number: int, generator: "Generator", *, t_max: float, size: tuple[int, int]
+    ) -> "Tensor":
         """Draw timesteps as in training.
 
         Args:
             number: how many.
             generator: of the CPU.
+            t_max: largest noise, as in a recipe.
+            size: height and width of the latents, which decide a flow's dynamic shift.
 
         Returns:
             int64 (number,).
         """
-        from alignguard_train.contracts.noise import drawn_timesteps
+        from alignguard_train.contracts.noise import drawn_timesteps, timesteps_up_to
 
-        steps = self.pipe.scheduler.config.num_train_timesteps
-        return drawn_timesteps(number, steps, self.flow, generator)
+        config = self.pipe.scheduler.config
+        shift = None
+        if self.is_flow:
+            own = self.shift(size)
+            shift = config.shift if own is None else own
+        steps = config.num_train_timesteps
+        below = timesteps_up_to(t_max, steps, shift=shift)
+        return drawn_timesteps(number, steps, self.flow, generator, below=below)
 
     def predict(self, latents: "Tensor", t: "Tensor", arguments: dict[str, Any]) -> "Tensor":
         """The denoiser's prediction for noisy latents at times ``t``, a row each."""

@@ -80,28 +80,57 @@ def flow_sigma(t: Tensor, *, steps: int, shift: float = 1.0) -> Tensor:
     return shift * s / (1 + (shift - 1) * s)
 
 
+def timesteps_up_to(share: float, steps: int, *, shift: float | None = None) -> int:
+    """Number of the least noisy timesteps whose noise is at most a share.
+
+    Args:
+        share: in (0, 1]: of the timesteps of a diffusion model, or of a flow's noise, shifted.
+        steps: number of training timesteps.
+        shift: of the flow; None for a diffusion model.
+
+    Returns:
+        At least 1. Timesteps below it are those of :func:`noised`.
+    """
+    even = share if shift is None else share / (shift - (shift - 1) * share)
+    return max(1, int(even * steps + 1e-9))  # 0.29 * 100 is just below 29
+
+
 def drawn_timesteps(
-    number: int, steps: int, flow: FlowTraining | None, generator: torch.Generator
+    number: int,
+    steps: int,
+    flow: FlowTraining | None,
+    generator: torch.Generator,
+    *,
+    below: int | None = None,
 ) -> Tensor:
     """Draw timesteps: uniformly, or for a flow as its settings say.
 
     Logit-normal is sigmoid(mean + deviation * n) with n standard normal, arXiv 2403.03206, equation
-    19. Timesteps grow with the noise, unlike the places in a diffusers scheduler's list.
+    19; with ``below`` it is that distribution cut off there, by its quantiles. Timesteps grow with
+    the noise, unlike the places in a diffusers scheduler's list.
 
     Args:
         number: how many.
         steps: number of training timesteps.
         flow: the settings; None for a diffusion model.
         generator: of the CPU.
+        below: first timestep that is not drawn; None draws all.
 
     Returns:
         Timesteps, int64 (number,), from 0 to steps - 1.
     """
+    last = steps if below is None else below
     if flow is None or flow.times == "uniform":
-        return torch.randint(steps, (number,), generator=generator)
-    n = torch.randn(number, generator=generator)
+        return torch.randint(last, (number,), generator=generator)
+    if last == steps:
+        n = torch.randn(number, generator=generator)
+    else:
+        edge = torch.tensor(last / steps, dtype=torch.float64).logit()
+        most = torch.special.ndtr((edge - flow.mean) / flow.deviation)
+        drawn = torch.rand(number, generator=generator, dtype=torch.float64)
+        n = torch.special.ndtri(drawn * most)
     share = (flow.mean + flow.deviation * n).sigmoid()
-    return (share * steps).long().clamp(max=steps - 1)
+    return (share * steps).long().clamp(max=last - 1)
 
 
 def flow_weight(sigma: Tensor, flow: FlowTraining) -> Tensor:

@@ -4,12 +4,13 @@ Imports no torch, so profiles and fingerprints are read without loading it.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, get_args
 
 Method = Literal["dpo", "sft"]
 Layers = Literal["attention", "self-attention"]
 Optimizer = Literal["adamw", "adafactor"]
+PreservedPrompt = Literal["safe", "empty"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +32,10 @@ class ExpertRecipe:
             prompt).
         preservation_at: ``same``, at the pair's timestep, or ``last``, on pure noise at t = T as in
             DUO.
+        preservation_prompt: prompt of the preserved rows: ``safe``, the pair's, or ``empty``.
+        t_max: largest noise at which pairs are compared: share of the timesteps, or of a flow
+            model, share of noise after the shift. 1 is all; DUO's 0.75 leaves out those that decide
+            the layout.
         preserve_others: share of the preserved rows taken from other categories, either side of
             their pairs, so an expert learns to leave them unchanged.
         min_snr: gamma of the timestep weights; None turns them off.
@@ -61,6 +66,8 @@ class ExpertRecipe:
     safeguard: float | None = None
     preservation: float = 3.0
     preservation_at: Literal["same", "last"] = "same"
+    preservation_prompt: PreservedPrompt = "safe"
+    t_max: float = 1.0
     preserve_others: float = 0.0
     min_snr: float | None = None
     layers: Layers = "attention"
@@ -94,6 +101,13 @@ class ExpertRecipe:
         for name in ("lr_floor", "caption_dropout", "preserve_others"):
             if not 0 <= getattr(self, name) <= 1:
                 yield f"{name} must lie in [0, 1], got {getattr(self, name)}"
+        if not 0 < self.t_max <= 1:
+            yield f"t_max must lie in (0, 1], got {self.t_max}"
+        if self.preservation_prompt == "empty" and self.preserve_others:
+            yield (
+                f"preserve_others must be 0 with preservation_prompt empty, got "
+                f"{self.preserve_others}: every preserved row has the same prompt"
+            )
         if self.safeguard is not None and not 0 <= self.safeguard <= 1:
             yield f"safeguard must lie in [0, 1], got {self.safeguard}"
         if self.min_snr is not None and self.min_snr <= 0:
@@ -103,11 +117,31 @@ class ExpertRecipe:
             "layers": Layers,
             "optimizer": Optimizer,
             "preservation_at": Literal["same", "last"],
+            "preservation_prompt": PreservedPrompt,
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in get_args(allowed):
                 one_of = ", ".join(get_args(allowed))
                 yield f"{name} must be one of {one_of}, got {getattr(self, name)!r}"
+
+    @property
+    def fingerprint_fields(self) -> dict[str, Any]:
+        """The fields that decide the weights, for fingerprints.
+
+        Later fields are left out at their defaults, so what was trained before they existed stays
+        up to date.
+        """
+        found = asdict(self)
+        for name in _CHANGE_NO_WEIGHT:
+            del found[name]
+        for field in fields(self):
+            if field.name in _LATER and found[field.name] == field.default:
+                del found[field.name]
+        return found
+
+
+_CHANGE_NO_WEIGHT = ("checkpoint_every", "watch_ip_every")
+_LATER = frozenset({"preservation_prompt", "t_max"})
 
 
 def standin_expert() -> ExpertRecipe:
@@ -189,17 +223,45 @@ def as_sft(recipe: ExpertRecipe) -> ExpertRecipe:
     return replace(recipe, method="sft", preservation=0.0)
 
 
-def as_duo(recipe: ExpertRecipe, *, weight: float = 1.0) -> ExpertRecipe:
+def as_duo(recipe: ExpertRecipe, *, weight: float = 1.0, beta: float | None = None) -> ExpertRecipe:
     """Train in the manner of DUO (arXiv 2407.21035).
+
+    Every prompt is empty, so the images decide what is removed; only self-attention is trained, at
+    the least noisy three quarters of the timesteps; on pure noise at t = T the prediction stays
+    that of the reference. Both images of a pair share their timestep, unlike in the authors' code,
+    whose two errors are of different noise. DUO's pairs are edits of the unsafe image.
+    A transformer has no self-attention of the image only; set
+    ``layers`` to ``attention`` for it.
 
     Args:
         recipe: the recipe to change.
-        weight: weight of the preservation.
+        weight: weight of the preservation. The authors' is 1e4 times their beta, in float32.
+        beta: in DUO's convention, without the factor 1/2 of ours; None keeps the recipe's own.
 
     Returns:
-        A copy that trains only self-attention, preserved on noise at t = T.
+        A copy with those settings, and without ``preserve_others``.
     """
-    return replace(recipe, layers="self-attention", preservation=weight, preservation_at="last")
+    return replace(
+        recipe, layers="self-attention", preservation=weight, preservation_at="last",
+        preservation_prompt="empty", preserve_others=0.0, caption_dropout=1.0, t_max=0.75,
+        beta=recipe.beta if beta is None else 2 * beta,
+    )  # fmt: skip
+
+
+def sd15_duo() -> ExpertRecipe:
+    """DUO on Stable Diffusion 1.4 or 1.5, as its code removes nudity (github.com/naver-ai/DUO).
+
+    Their learning rate and prior after the scaling by beta; the prior needs float32. Not measured
+    at this size.
+
+    Returns:
+        The recipe.
+    """
+    small = replace(
+        sd15_expert(), rank=32, steps=1000, batch_size=4, accumulation=1, lr=6e-5, warmup_steps=0,
+        flip=False,
+    )  # fmt: skip
+    return as_duo(small, weight=5e6, beta=500.0)
 
 
 def as_focal(recipe: ExpertRecipe, *, gamma: float = 2.0) -> ExpertRecipe:

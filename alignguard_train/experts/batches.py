@@ -57,7 +57,8 @@ def draw(
     places = range(step * size, (step + 1) * size)
     index = torch.cat([_epoch(number, seed, p // number)[p % number][None] for p in places])
     generator = seeded("step", seed, step)
-    t = base.timesteps(size, generator)
+    height, width = encoded.chosen.shape[2:]
+    t = base.timesteps(size, generator, t_max=recipe.t_max, size=(height, width))
     noise = torch.randn((size, *encoded.chosen.shape[1:]), generator=generator)
     drop = torch.rand(size, generator=generator) < recipe.caption_dropout
     flip = torch.rand(size, generator=generator) < 0.5
@@ -72,6 +73,8 @@ def draw(
         unsafe = encoded.unsafe[pairs].replaced(drop[rows], encoded.empty)
         chosen = _side(encoded, "chosen", pairs, flip[rows], recipe)
         kept, caption = chosen, encoded.safe[pairs]
+        if recipe.preservation_prompt == "empty":
+            caption = encoded.empty.repeat(len(pairs))
         if others and away[rows].any():
             there, worse = _either_side(others, other[rows], bad[rows])
             kept = torch.where(away[rows, None, None, None], there, kept)

@@ -1,6 +1,5 @@
 """The experts room: one LoRA expert per category of a release, and All-single on all categories."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,9 +57,7 @@ def spec(
     Raises:
         InputMissing: there is no release.
     """
-    config = dataclasses.asdict(recipe)
-    for name in ("checkpoint_every", "watch_ip_every"):
-        config.pop(name)  # checkpoint and monitoring intervals change no weight
+    config = recipe.fingerprint_fields
     read = list(categories)
     if config.pop("preserve_others") and others:
         read += others

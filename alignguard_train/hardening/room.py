@@ -74,9 +74,6 @@ def spec(data: DataRoot, round: int, base: BaseModel, how: Continuation) -> Part
     known = rounds(data)
     if round not in known:
         raise InputMissing(f"{release_folder(data).name} has no hard negative of round {round}")
-    recipe = dataclasses.asdict(how.recipe)
-    for name in ("checkpoint_every", "watch_ip_every"):
-        recipe.pop(name)
     release = manifests.require(data.partition("release"))
     parts = [hard_part(key, one) for key in how.categories for one in known if one <= round]
     return PartitionSpec(
@@ -84,7 +81,7 @@ def spec(data: DataRoot, round: int, base: BaseModel, how: Continuation) -> Part
         room=ROOM,
         key=str(round),
         config={
-            "recipe": recipe,
+            "recipe": how.recipe.fingerprint_fields,
             "merge": dataclasses.asdict(how.merge),
             "share": how.share,
             "seed": how.seed,

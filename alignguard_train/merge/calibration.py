@@ -141,7 +141,8 @@ def pass_inputs(
     images, prompts = (encoded.chosen, encoded.safe) if safe else (encoded.rejected, encoded.unsafe)
     generator = torch.Generator().manual_seed(config.seed)
     index = torch.tensor(rows).repeat(config.calibration_timesteps)
-    t = base.timesteps(len(index), generator)
+    height, width = images.shape[2:]
+    t = base.timesteps(len(index), generator, t_max=1.0, size=(height, width))
     noise = torch.randn((len(index), *images.shape[1:]), generator=generator)
     for part, when, drawn in zip(index.split(ROWS), t.split(ROWS), noise.split(ROWS), strict=True):
         latents = images[part].to(denoiser.device, denoiser.dtype)

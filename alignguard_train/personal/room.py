@@ -100,8 +100,8 @@ def spec(data: DataRoot, job: PersonalJob) -> PartitionSpec:
         ConfigError: the bans do not fit the taxonomy.
     """
     ban_table(job.config, job.categories)
-    recipe = dataclasses.asdict(job.recipe)
-    for name in ("checkpoint_every", "watch_ip_every", "rank", "layers"):
+    recipe = job.recipe.fingerprint_fields
+    for name in ("rank", "layers"):
         recipe.pop(name)  # change no weight of a personal adapter
     settings = dataclasses.asdict(job.config)
     file = settings.pop("users_file")
