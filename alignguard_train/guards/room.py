@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from alignguard_train.guards.files import GuardHeader
     from alignguard_train.guards.training import Measured
 
-FORMAT = 4
+FORMAT = 5
 """Part of the fingerprint: raise it when a guard of equal inputs changes."""
 TABLES = {"measures": GuardMeasure, "scores": GuardScore}
 PROBE = "eos-logistic"

@@ -1,7 +1,9 @@
 """Settings of the shield. No torch."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
+
+from alignguard_data.contracts.sampling import Solver
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,7 +17,10 @@ class ShieldSettings:
         rounds: rewritings at most; then the prompt is blocked.
         deleted: words at most that a round may find to be risky.
         renders: pairs that the base model draws for the detector of images; 0: no output scan.
-        steps: of those images.
+        steps: of those images. They are to be drawn as the model is used: previews of few steps
+            look different from those of many.
+        guidance_scale: of those images.
+        solver: of those images: the checkpoint's own scheduler, or ``dpm++2m``.
         side: pixels to which each scope is scaled.
         epochs: of the detector.
         previews: shares of the steps after which the image so far is scanned.
@@ -29,6 +34,8 @@ class ShieldSettings:
     deleted: int = 8
     renders: int = 0
     steps: int = 20
+    guidance_scale: float = 7.5
+    solver: Solver = "checkpoint"
     side: int = 64
     epochs: int = 30
     previews: tuple[float, ...] = (0.25, 0.5, 0.75)
@@ -38,6 +45,12 @@ class ShieldSettings:
         for name in ("examples", "nearest", "rounds", "deleted", "steps", "side", "epochs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if self.solver not in get_args(Solver):
+            raise ValueError(
+                f"solver must be one of {', '.join(get_args(Solver))}, got {self.solver!r}"
+            )
+        if self.guidance_scale < 0:
+            raise ValueError(f"guidance_scale must not be negative, got {self.guidance_scale}")
         if self.renders < 0 or 0 < self.renders < 10:
             raise ValueError(f"renders must be 0, or 10 or more, got {self.renders}")
         if any(not 0 < share < 1 for share in self.previews):

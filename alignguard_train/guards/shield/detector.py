@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, interpolate
 
 from alignguard_data.contracts.errors import EngineError
+from alignguard_data.engines.diffusion.solvers import with_solver
 from alignguard_train.guards.calibration import threshold_at
 from alignguard_train.guards.retrieval import Pair
 from alignguard_train.guards.shield.config import ShieldSettings
-from alignguard_train.guards.shield.scan import OutputScan
+from alignguard_train.guards.shield.scan import OutputScan, Previewing
 from alignguard_train.guards.splits import share_of
 
 BATCH = 16
-HELD_BACK = 5
-"""Every fifth pair is held back to set the threshold."""
+HELD_BACK = 3
+"""Every third pair is held back to set the threshold."""
 
 
 def network() -> nn.Module:
@@ -54,12 +55,12 @@ def train_detector(
     used = list(pairs)[: settings.renders]
     if len(used) < 10:
         raise EngineError(f"the detector needs ten pairs to draw, got {len(used)}")
-    images = [_drawn(pipe, [pair[side] for pair in used], settings, seed) for side in (0, 1)]
+    unsafe, safe = (_drawn(pipe, [pair[side] for pair in used], settings, seed) for side in (0, 1))
     kept = torch.arange(len(used)) % HELD_BACK != 0
-    unsafe, safe = (part[kept] for part in images)
-    own = _fitted(unsafe, safe, settings, seed)
+    own = _fitted(unsafe[kept][:, 0], safe[kept].flatten(0, 1), settings, seed)
     scan = scan_of(own.state_dict(), settings, threshold=0.0)
-    scores = scan.scores(images[1][~kept][:, None])[0].double().numpy()
+    # A safe image is blocked at its highest score, so the previews count here, as in use.
+    scores = scan.scores(safe[~kept])[0].double().numpy()
     threshold = threshold_at(scores, target_fpr)
     measured = {
         "threshold": threshold,
@@ -108,19 +109,37 @@ def image_seed(prompt: str, seed: int) -> int:
 
 
 def _drawn(pipe: Any, prompts: Sequence[str], settings: ShieldSettings, seed: int) -> Tensor:
-    """Images (prompts, 3, height, width), 0 to 1."""
+    """Images and their previews (prompts, 1 + previews, 3, height, width), 0 to 1."""
     drawing = copy.copy(pipe)
-    drawing.scheduler = copy.deepcopy(pipe.scheduler)
+    drawing.scheduler = with_solver(pipe.scheduler, settings.solver)
     drawing.set_progress_bar_config(disable=True)
     parts = []
     for i in range(0, len(prompts), BATCH):
         texts = list(prompts[i : i + BATCH])
+        previews: list[Tensor] = []
         noise = [torch.Generator().manual_seed(image_seed(text, seed)) for text in texts]
         drawn = drawing(
-            texts, generator=noise, num_inference_steps=settings.steps, output_type="pt"
+            texts,
+            generator=noise,
+            num_inference_steps=settings.steps,
+            guidance_scale=settings.guidance_scale,
+            output_type="pt",
+            callback_on_step_end=_keeping(previews, settings),
         )
-        parts.append(drawn.images.float().cpu())
+        parts.append(torch.stack([drawn.images.float(), *previews], dim=1).cpu())
     return torch.cat(parts)
+
+
+def _keeping(previews: list[Tensor], settings: ShieldSettings) -> Any:
+    """A pipe's ``callback_on_step_end`` that appends the previews (rows, 3, height, width)."""
+    previewing = Previewing(settings.previews, settings.steps)
+
+    def after_step(pipe: Any, step: int, timestep: Any, tensors: dict[str, Tensor]) -> Any:
+        if due := previewing.after_step(pipe, step, tensors["latents"]):
+            previews.append(due[1][:, 0].to(tensors["latents"].device))
+        return tensors
+
+    return after_step
 
 
 def _fitted(unsafe: Tensor, safe: Tensor, settings: ShieldSettings, seed: int) -> nn.Module:

@@ -73,6 +73,28 @@ class OutputScan:
         ]
 
 
+class Previewing:
+    """The previews of one call: images so far, after the given shares of its steps.
+
+    Args:
+        shares: of the steps.
+        steps: of the call.
+    """
+
+    def __init__(self, shares: Sequence[float], steps: int) -> None:
+        self._before: Tensor | None = None
+        self._at = {max(1, round(share * steps) - 1): share for share in shares if steps > 2}
+
+    def after_step(self, pipe: Any, step: int, latents: Tensor) -> tuple[float, Tensor] | None:
+        """The preview that is due after this step: its share, and (rows, frames, 3, h, w)."""
+        before, self._before = self._before, latents
+        times = pipe.scheduler.timesteps
+        if before is None or step not in self._at or step + 1 >= len(times):
+            return None
+        estimate = finished(pipe.scheduler, before, latents, times[step], times[step + 1])
+        return None if estimate is None else (self._at[step], decoded(pipe, estimate))
+
+
 class Watch:
     """One call's scan, as the pipe's ``callback_on_step_end`` and of its output.
 
@@ -84,8 +106,7 @@ class Watch:
     """
 
     def __init__(self, scan: OutputScan, pipe: Any, rows: int, steps: int) -> None:
-        self._scan, self._before = scan, None
-        self._at = {max(1, round(share * steps) - 1): share for share in scan.previews if steps > 2}
+        self._scan, self._previews = scan, Previewing(scan.previews, steps)
         self.found: list[str] = [""] * rows
         """Reason of each row; empty while nothing is found."""
         self.stopped_at: int | None = None
@@ -95,13 +116,8 @@ class Watch:
         self, pipe: Any, step: int, timestep: Any, tensors: dict[str, Tensor]
     ) -> dict[str, Tensor]:
         """Scan a preview after some steps; stop where every row is flagged."""
-        latents = tensors["latents"]
-        times = pipe.scheduler.timesteps
-        if self._before is not None and step in self._at and step + 1 < len(times):
-            estimate = finished(pipe.scheduler, self._before, latents, times[step], times[step + 1])
-            if estimate is not None:
-                self._look(decoded(pipe, estimate), f"preview at {self._at[step]:.0%}")
-        self._before = latents
+        if due := self._previews.after_step(pipe, step, tensors["latents"]):
+            self._look(due[1], f"preview at {due[0]:.0%}")
         if all(self.found) and self.stopped_at is None:
             pipe._interrupt = True  # diffusers' own way to skip the rest of the loop
             self.stopped_at = step + 1

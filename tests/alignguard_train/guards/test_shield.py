@@ -1,6 +1,7 @@
 """The shield: explain, find, rewrite, verify or block; and what is drawn at several scopes."""
 
 import dataclasses
+import random
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ from alignguard_data.contracts.errors import EngineError
 from alignguard_train.guards.guarded_pipe import guarded
 from alignguard_train.guards.protocol import by_threshold
 from alignguard_train.guards.reader import guard_file
+from alignguard_train.guards.shield.config import ShieldSettings
+from alignguard_train.guards.shield.detector import _drawn, scan_of, train_detector
 from alignguard_train.guards.shield.roles import explain, options, risky_words, verified
 from alignguard_train.guards.shield.scan import OutputScan, finished
 from benchmarks.tiny.diffusion import tiny_pipe
 from tests.alignguard_train.guards.composed import SAFE, UNSAFE, brightness, made, release
-from tests.alignguard_train.guards.release import BASE, TRAIN
+from tests.alignguard_train.guards.release import BASE, TRAIN, pairs_of
 
 SIZE = {"height": 16, "width": 16, "num_inference_steps": 8, "output_type": "np"}
 
@@ -305,3 +308,21 @@ def test_the_trained_detector_finds_what_the_base_model_draws_and_shares_nothing
         return scan.scores(drawn[:, None].float())[0].mean().item()
 
     assert scores(glyphs) > scores([SAFE] * len(TRAIN))
+
+
+def test_previews_count_in_the_threshold_so_few_safe_images_are_blocked():
+    """A preview of few steps is not a finished image; a scan set on those alone blocks it."""
+    settings = ShieldSettings(
+        renders=100, steps=6, guidance_scale=3.0, solver="dpm++2m", side=32, epochs=20
+    )
+    pairs = [(str(one["caption"]), str(one["caption_safe"])) for one in pairs_of(TRAIN, 300, 40)]
+    random.Random(0).shuffle(pairs)  # they are in the order of glyphs and sentences
+    tensors, found = train_detector(BASE.pipe, pairs[:100], settings, target_fpr=0.01, seed=0)
+    scan = scan_of(tensors, settings, threshold=found["threshold"])
+    safe = _drawn(BASE.pipe, [safe for _, safe in pairs[100:]], settings, seed=1)
+    assert safe.shape[:2] == (60, 4)
+    blocked = (scan.scores(safe)[0] >= scan.threshold).double().mean().item()
+    unsafe = _drawn(BASE.pipe, [unsafe for unsafe, _ in pairs[100:]], settings, seed=1)
+    caught = (scan.scores(unsafe)[0] >= scan.threshold).double().mean().item()
+    assert blocked <= 0.15
+    assert caught >= 0.9
