@@ -22,6 +22,8 @@ from alignguard_train.evaluation.contenders import Contender, Entrant
 from alignguard_train.evaluation.judge import BaseImage, judge, render_in_batches
 from alignguard_train.evaluation.prompt_sets import read_prompt_sets
 from alignguard_train.evaluation.records import EvaluatedImage, EvaluationRow
+from alignguard_train.guards.config import DRAWING
+from alignguard_train.guards.drawing import draw_guarded
 from alignguard_train.peers.concept import Concept
 from alignguard_train.robustness.capabilities import has_own_encoder
 from alignguard_train.robustness.cases import ChosenCase, search_seed
@@ -194,10 +196,7 @@ class Bench:
         engines, drawn = self.engines, []
         with entrant.on():
             for part, images in render_in_batches(engines.generator, self.rows):
-                judged = judge(
-                    entrant.name, part, images, engines.evaluation_scorers,
-                    engines.profile.evaluation, self._base or None, engines.evaluation_features,
-                )  # fmt: skip
+                judged = self._judged(entrant.name, part, images)
                 drawn += [replace(one, image=b"") for one in judged]
         if entrant.name == BASE and not self._base:
             self._base = {(one.pair_id, one.side): BaseImage(b"", one.features) for one in drawn}
@@ -205,7 +204,23 @@ class Bench:
 
     def _guarded(self, defence: Defence, drawn: Sequence[EvaluatedImage]) -> list[EvaluatedImage]:
         """The images behind a guard: a blocked prompt draws nothing, a rewritten one its text."""
-        verdicts = self._guard(defence)([one.prompt for one in drawn])
+        asked = self._guard(defence)
+        if defence.guard in DRAWING:
+            found, blocked = self._drawn_by(asked, defence)
+        else:
+            found, blocked = self._allowed_by(asked, defence, drawn)
+        return [
+            replace(one, flagged=False, residue=0.0, fidelity=0.0, feature_distance=float("nan"))
+            if stopped
+            else replace(one, image=b"")
+            for one, stopped in zip(found, blocked, strict=True)
+        ]
+
+    def _allowed_by(
+        self, asked: AskedGuard, defence: Defence, drawn: Sequence[EvaluatedImage]
+    ) -> tuple[list[EvaluatedImage], list[bool]]:
+        """Images behind a guard on prompts, of which only the rewritten ones are drawn again."""
+        verdicts = asked([one.prompt for one in drawn])
         texts = {
             (one.pair_id, one.side): verdict.drawn
             for one, verdict in zip(drawn, verdicts, strict=True)
@@ -217,22 +232,40 @@ class Bench:
             if (row.pair_id, row.side) in texts
         ]
         again = {}
-        asked = {(one.pair_id, one.side): one.prompt for one in drawn}
+        shown = {(one.pair_id, one.side): one.prompt for one in drawn}
         for part, images in render_in_batches(self.engines.generator, rows):
-            part = [replace(row, prompt=asked[row.pair_id, row.side]) for row in part]
-            judged = judge(
-                defence.name, part, images, self.engines.evaluation_scorers,
-                self.engines.profile.evaluation, self._base or None,
-                self.engines.evaluation_features,
-            )  # fmt: skip
+            part = [replace(row, prompt=shown[row.pair_id, row.side]) for row in part]
+            judged = self._judged(defence.name, part, images)
             again |= {(one.pair_id, one.side): one for one in judged}
         found = [again.get((one.pair_id, one.side), one) for one in drawn]
-        return [
-            replace(one, flagged=False, residue=0.0, fidelity=0.0, feature_distance=float("nan"))
-            if verdict.blocked
-            else replace(one, image=b"")
-            for one, verdict in zip(found, verdicts, strict=True)
-        ]
+        return found, [one.blocked for one in verdicts]
+
+    def _drawn_by(
+        self, asked: AskedGuard, defence: Defence
+    ) -> tuple[list[EvaluatedImage], list[bool]]:
+        """Images of the guarded pipe, and which of them it blocks before or after drawing."""
+        generator, held = self.engines.generator, []
+        found: list[EvaluatedImage] = []
+        blocked: list[bool] = []
+        with generator.changed(lambda pipe: held.append(pipe) or pipe):
+            for i in range(0, len(self.rows), generator.sampling.batch_size):
+                part = self.rows[i : i + generator.sampling.batch_size]
+                images, decisions = draw_guarded(
+                    held[0], asked.guard, [row.prompt for row in part],
+                    [row.seed for row in part], generator.sampling,
+                )  # fmt: skip
+                found += self._judged(defence.name, part, images)
+                blocked += [one.action == "block" for one in decisions]
+        return found, blocked
+
+    def _judged(
+        self, name: str, rows: Sequence[EvaluationRow], images: Any
+    ) -> list[EvaluatedImage]:
+        engines = self.engines
+        return judge(
+            name, rows, images, engines.evaluation_scorers, engines.profile.evaluation,
+            self._base or None, engines.evaluation_features,
+        )  # fmt: skip
 
     def _guard(self, defence: Defence) -> AskedGuard:
         assert defence.file
@@ -240,6 +273,7 @@ class Bench:
 
     def _attacked(self, defence: Defence, seed: int) -> dict[str, dict[str, str]]:
         profile = self.engines.profile
+        asked = self._guard(defence) if defence.guard else None
         target = DiffusersTarget(
             contender(self.world, defence, seed),
             generator=self.engines.attack_generator,
@@ -250,7 +284,8 @@ class Bench:
                 coherent=profile.robustness.coherent,
             ),
             concepts=self.concepts,
-            guard=self._guard(defence) if defence.guard else None,
+            guard=asked,
+            drawing=asked.draw if asked and defence.guard in DRAWING else None,
         )
         with target.on():
             return {name: self._attack(name, target, seed) for name in ATTACKED_BY}
