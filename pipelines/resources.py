@@ -46,7 +46,14 @@ class Engines:
         self.data = DataRoot(root=root, profile=profile.name)
 
     def own_device(self) -> str | None:
-        """Acquire one of the profile's GPUs for this process, if the profile names several."""
+        """Acquire one of the profile's GPUs for this process, if the profile names several.
+
+        Every room that loads the base model starts with this, also one started in the Dagster UI.
+
+        Raises:
+            ConfigError: settings that the base model does not fit.
+        """
+        self.check_base_model()
         return own_device(self.profile.base_model.devices)
 
     @property
@@ -121,15 +128,18 @@ class Engines:
         """The evaluation's own scorers."""
         return [_build(engine) for engine in self.profile.evaluation_scorers]
 
-    def check_base_model(self) -> None:
+    def check_base_model(self, **sections: Any) -> None:
         """Refuse settings that the base model does not fit, before anything is made.
+
+        Args:
+            **sections: in place of the profile's own, such as ``robustness``.
 
         Raises:
             ConfigError: every such setting, by its field and value.
         """
         from pipelines.base_model_faults import base_model_faults
 
-        if faults := base_model_faults(self.profile):
+        if faults := base_model_faults(self.profile.model_copy(update=sections)):
             raise ConfigError(f"profile {self.profile.name}", faults)
 
     def check_scores(self) -> None:

@@ -37,12 +37,14 @@ def attack_command(
     """Make a matrix and print it; returns 0, or 1 if it failed.
 
     Raises:
-        ConfigError: an option names what there is not, or an attack needs what a target lacks.
+        ConfigError: an option names what there is not, an attack needs what a target lacks, or a
+            setting does not fit the base model.
         InputMissing: there is no release or adapter yet.
     """
     engines = Engines(load_profile(), data_root())
     own = attacked_matrix(engines)
     config = chosen(own, preset=preset, attacks=attacks, targets=targets, cases=cases)
+    engines.check_base_model(robustness=config)
     key = UNPARTITIONED if config == own else matrix_key(config)
     console.say("profile ", (engines.profile.name, "bold"), f", data in {engines.data.base}")
     console.say(

@@ -61,10 +61,11 @@ def harden_command(console: Output, *, rounds: int, measure: bool, as_json: bool
     """Make the rounds and print them; returns 0, or 1 if a room failed.
 
     Raises:
-        ConfigError: a rule is over a score that does not exist, or an attack refuses its
-            parameters.
+        ConfigError: a rule is over a score that does not exist, an attack refuses its parameters,
+            or a setting does not fit the base model.
     """
     engines = Engines(load_profile(), data_root())
+    engines.check_base_model()
     engines.check_scores()
     console.say("profile ", (engines.profile.name, "bold"), f", data in {engines.data.base}")
     with bars(console) as progress:

@@ -35,12 +35,14 @@ def reemergence_command(
     """Make a measurement and print it; returns 0, or 1 if it failed.
 
     Raises:
-        ConfigError: an option names what there is not, or an adapter is of another model.
+        ConfigError: an option names what there is not, an adapter is of another model, or a setting
+            does not fit the base model.
         InputMissing: there is no release or adapter yet.
     """
     engines = Engines(load_profile(), data_root())
     own = engines.profile.reemergence
     config = chosen(own, variants=variants, adapters=adapters, steps=steps, seeds=seeds)
+    engines.check_base_model(reemergence=config)
     key = UNPARTITIONED if config == own else measurement_key(config)
     console.say("profile ", (engines.profile.name, "bold"), f", data in {engines.data.base}")
     models = tuned_models(engines, config)

@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from alignguard_data.contracts.errors import ConfigError
 from pipelines.base_model_faults import base_model_faults
+from pipelines.cli.console import Output
 from pipelines.profile import load_profile
 from pipelines.profile_layers import profile_path
 from pipelines.resources import Engines, data_root
 
+ASSETS = profile_path("standin").parents[1] / "assets"
 FAULTS = {
     "min-SNR": ("training.overrides", {"min_snr": 5.0}, "training: min_snr (5.0)"),
     "DUO": ("training.overrides", {"layers": "self-attention"}, "training: layers (self-att"),
@@ -110,8 +113,6 @@ def test_a_diffusion_model_in_a_folder_has_no_flow(tmp_path):
 
 
 def test_a_run_refuses_before_anything_is_made(tmp_path, monkeypatch):
-    from alignguard_data.contracts.errors import ConfigError
-
     path = changed(tmp_path, "flux", "training.overrides", {"min_snr": 5.0})
     engines = Engines(load_profile(str(path)), data_root())
     with pytest.raises(ConfigError, match=r"min_snr \(5\.0\)"):
@@ -119,9 +120,65 @@ def test_a_run_refuses_before_anything_is_made(tmp_path, monkeypatch):
     assert not data_root().exists()
 
 
-def test_a_field_of_flow_that_there_is_not_is_refused(tmp_path):
-    from alignguard_data.contracts.errors import ConfigError
+def _attack(**options):
+    from pipelines.cli.attack import attack_command
 
+    given = {"preset": None, "attacks": (), "targets": (), "cases": None, "as_json": True}
+    attack_command(Output(), **{**given, **options})
+
+
+def _harden():
+    from pipelines.cli.harden import harden_command
+
+    harden_command(Output(), rounds=1, measure=False, as_json=True)
+
+
+def _reemergence():
+    from pipelines.cli.reemergence import reemergence_command
+
+    nothing: dict = {"variants": (), "adapters": (), "steps": (), "seeds": ()}
+    reemergence_command(Output(), **nothing, as_json=True)
+
+
+STARTED = {
+    "attack": (_attack, {"training": {"overrides": {"min_snr": 5.0}}}, "min_snr"),
+    "attack's options": (
+        lambda: _attack(attacks=["unlearn_diff"]), {}, "robustness.attacks: unlearn_diff reaches"
+    ),
+    "attack's targets": (
+        lambda: _attack(attacks=["shuffle"], targets=["peer:esd"]), {}, "targets: peer:esd reaches"
+    ),
+    "harden": (_harden, {"training": {"overrides": {"min_snr": 5.0}}}, "min_snr"),
+    "reemergence": (_reemergence, {"training": {"overrides": {"min_snr": 5.0}}}, "min_snr"),
+    "a room of the Dagster UI": (
+        lambda: Engines(load_profile(), data_root()).own_device(),
+        {"evaluation": {"peers": ["sld"]}},
+        "evaluation.peers: sld reaches",
+    ),
+}  # fmt: skip
+"""Whatever starts a room that loads the base model."""
+
+
+@pytest.mark.parametrize("what", STARTED)
+def test_every_start_refuses_settings_of_another_model(what, tmp_path, monkeypatch):
+    start, changes, fault = STARTED[what]
+    own = tmp_path / "own.yaml"
+    own.write_text(yaml.safe_dump({"extends": "sd35", "name": "own", **changes}))
+    monkeypatch.setenv("ALIGNGUARD_PROFILE", str(own))
+    monkeypatch.setenv("ALIGNGUARD_ROOT", str(tmp_path / "data"))
+    with pytest.raises(ConfigError, match=fault):
+        start()
+    assert not data_root().exists()
+
+
+@pytest.mark.parametrize("asset", sorted(ASSETS.glob("*.py")), ids=lambda path: path.stem)
+def test_every_asset_that_loads_the_base_model_refuses_first(asset):
+    text = asset.read_text()
+    if "engines.base" in text or "engines.generator" in text:
+        assert "engines.own_device()" in text
+
+
+def test_a_field_of_flow_that_there_is_not_is_refused(tmp_path):
     flow = {"times": "logit-normal", "shift": "static", "sigma": 1}
     with pytest.raises(ConfigError, match=r"base_model\.flow\.sigma"):
         load_profile(str(changed(tmp_path, "sd35", "base_model.flow", flow)))
