@@ -32,7 +32,11 @@ CHANNELS = 4
 
 
 def tiny_sd35(
-    tokenizer: CLIPTokenizer | None = None, *, dual: bool = False, t5: bool = True
+    tokenizer: CLIPTokenizer | None = None,
+    *,
+    dual: bool = False,
+    t5: bool = True,
+    width: int = 3 * WIDTH,
 ) -> StableDiffusion3Pipeline:
     """A Stable Diffusion 3.5: 16x16 images, 8x8 latents, static shift 3.
 
@@ -40,12 +44,13 @@ def tiny_sd35(
         tokenizer: of both CLIP encoders; letters and digits by default.
         dual: a second attention in the first block, as Medium has in 13 of its 24.
         t5: with the T5 encoder, which a checkpoint may leave out.
+        width: of T5's states; both CLIP encoders together have 2 * WIDTH.
     """
     torch.manual_seed(0)
     tokenizer = tokenizer or tiny_tokenizer()
     transformer = SD3Transformer2DModel(
         sample_size=8, patch_size=2, in_channels=CHANNELS, num_layers=2, attention_head_dim=8,
-        num_attention_heads=2, joint_attention_dim=2 * WIDTH, caption_projection_dim=16,
+        num_attention_heads=2, joint_attention_dim=width, caption_projection_dim=16,
         pooled_projection_dim=2 * WIDTH, out_channels=CHANNELS, pos_embed_max_size=16,
         qk_norm="rms_norm", dual_attention_layers=(0,) if dual else (),
     )  # fmt: skip
@@ -57,7 +62,7 @@ def tiny_sd35(
         tokenizer=tokenizer,
         text_encoder_2=CLIPTextModelWithProjection(text_config(tokenizer)).eval(),
         tokenizer_2=copy.deepcopy(tokenizer),
-        text_encoder_3=_t5(2 * WIDTH) if t5 else None,
+        text_encoder_3=_t5(width) if t5 else None,
         tokenizer_3=_t5_tokenizer() if t5 else None,
     )
 

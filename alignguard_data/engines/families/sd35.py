@@ -42,7 +42,7 @@ class StableDiffusion35(FlowFamily):
             texts, texts, texts,
             device=pipe.transformer.device,
             do_classifier_free_guidance=False,
-            max_sequence_length=T5_TOKENS,
+            max_sequence_length=_t5_tokens(pipe),
         )  # fmt: skip
         return Conditions(states=states, pooled=pooled)
 
@@ -64,3 +64,15 @@ class StableDiffusion35(FlowFamily):
         """The velocity, noise - image."""
         times = t.expand(len(latents)).to(latents.dtype)
         return denoiser(latents, timestep=times, **arguments, return_dict=False)[0]
+
+
+def _t5_tokens(pipe: Any) -> int:
+    """Tokens that follow CLIP's: 256, zeros where a checkpoint leaves its T5 out.
+
+    None for a transformer no wider than both CLIP encoders: it was made without T5, and zeros
+    would only take attention and time.
+    """
+    clips = (pipe.text_encoder, pipe.text_encoder_2)
+    width = sum(clip.config.hidden_size for clip in clips)
+    without = pipe.text_encoder_3 is None and pipe.transformer.config.joint_attention_dim == width
+    return 0 if without else T5_TOKENS

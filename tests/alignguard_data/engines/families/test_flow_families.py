@@ -14,12 +14,14 @@ from alignguard_data.engines.diffusion.generator import DiffusersImageGenerator
 from alignguard_data.engines.diffusion.pipeline import DiffusersPipe, not_quantized
 from alignguard_data.engines.families.flux import image_ids, packed, unpacked
 from alignguard_data.engines.families.registry import family_of
+from benchmarks.tiny.diffusion import WIDTH
 from benchmarks.tiny.flow import SCALE, SHIFT, tiny_flux, tiny_sd35
 
 KINDS = {
     "sd35": tiny_sd35,
     "sd35-dual": lambda: tiny_sd35(dual=True),
     "sd35-without-t5": lambda: tiny_sd35(t5=False),
+    "sd35-made-without-t5": lambda: tiny_sd35(t5=False, width=2 * WIDTH),
     "flux": tiny_flux,
     "flux-schnell": lambda: tiny_flux(guided=False, dynamic=False),
 }
@@ -51,8 +53,14 @@ def renderer(model, **changes):
     return DiffusersImageGenerator(model=model, sampling=sampling, device="cpu", threads=1)
 
 
+def text_tokens(kind):
+    """What a kind's vanilla pipe is asked for, over its default number of T5's tokens."""
+    number = {"flux-schnell": 256, "sd35-made-without-t5": 0}.get(kind)
+    return {} if number is None else {"max_sequence_length": number}
+
+
 @pytest.mark.parametrize("size", [(16, 16), (24, 16)])
-def test_an_image_is_the_one_of_the_vanilla_pipe(pipe, model, size):
+def test_an_image_is_the_one_of_the_vanilla_pipe(kind, pipe, model, size):
     """Encoding, guidance, timesteps with their shift, packing and decoding at once."""
     height, width = size
     found = renderer(model, height=height, width=width).render(PROMPTS, SEEDS)
@@ -61,11 +69,9 @@ def test_an_image_is_the_one_of_the_vanilla_pipe(pipe, model, size):
         noise = torch.randn((1, 4, height // 2, width // 2), generator=draw)
         if isinstance(pipe, FluxPipeline):
             noise = FluxPipeline._pack_latents(noise, 1, 4, height // 2, width // 2)
-        schnell = isinstance(pipe, FluxPipeline) and not pipe.transformer.config.guidance_embeds
-        more = {"max_sequence_length": 256} if schnell else {}
         wanted = pipe(
             prompt,
-            **more, latents=noise, num_inference_steps=3, guidance_scale=4.0,
+            **text_tokens(kind), latents=noise, num_inference_steps=3, guidance_scale=4.0,
             height=height, width=width, output_type="np",
         ).images[0]  # fmt: skip
         assert np.abs(image / 255 - wanted).max() < 1.5 / 255
@@ -79,16 +85,17 @@ def test_an_image_depends_on_its_own_prompt_and_seed_only(model):
     assert all((a != b).any() for a, b in zip(together, other, strict=True))
 
 
-def test_text_is_what_the_pipes_own_encoders_say(pipe):
+def test_text_is_what_the_pipes_own_encoders_say(kind, pipe):
     """All of CLIP, T5 and the pooled states, one row a prompt."""
     found = encode_texts(pipe, PROMPTS)
     for i, prompt in enumerate(PROMPTS):
         if isinstance(pipe, FluxPipeline):
-            limit = 512 if pipe.transformer.config.guidance_embeds else 256
-            states, pooled, _ = pipe.encode_prompt(prompt, max_sequence_length=limit)
+            states, pooled, _ = pipe.encode_prompt(
+                prompt, **{"max_sequence_length": 512, **text_tokens(kind)}
+            )
         else:
             states, _, pooled, _ = pipe.encode_prompt(
-                prompt, None, None, do_classifier_free_guidance=False
+                prompt, None, None, do_classifier_free_guidance=False, **text_tokens(kind)
             )
         assert torch.allclose(found.states[i], states[0], atol=1e-5)
         assert torch.allclose(found.pooled[i], pooled[0], atol=1e-5)
