@@ -3,6 +3,7 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,7 +137,7 @@ def spec(data: DataRoot, job: PersonalJob) -> PartitionSpec:
 def make_personal(data: DataRoot, job: PersonalJob, progress: Progress | None = None) -> Manifest:
     """Make users, rows, adapter and measures, unless they are up to date.
 
-    A killed training resumes from its checkpoint.
+    A killed training resumes from its checkpoint, and images are drawn once for each user.
 
     Args:
         data: the data root.
@@ -169,7 +170,7 @@ def make_personal(data: DataRoot, job: PersonalJob, progress: Progress | None = 
         )
         vectors = job.encoder.encode(users)
         trained = _train(data, job, work, users, rows, vectors, progress)
-        images = _draw(data, job, trained.weights, users, vectors, progress)
+        images = _draw(data, job, work, trained.weights, users, vectors, progress)
         from alignguard_train.contracts.intervals import Bootstrap
 
         measures = measured(images, by_flags, Bootstrap(resamples=config.bootstrap_resamples))
@@ -247,6 +248,7 @@ def _train(
 def _draw(
     data: DataRoot,
     job: PersonalJob,
+    work: PartitionWork,
     adapter: "PersonalAdapter",
     users: Sequence[User],
     vectors: "Vectors",
@@ -265,19 +267,23 @@ def _draw(
     for split in ("seen", "unseen"):
         measured += [user for user in users if user.split == split][: config.users_measured]
 
-    def flags() -> list[bool]:
-        images = drawing.render_rows(generator, prompts, progress)
-        return drawing.flags_of(images, prompts, job.scorers, job.flags)
+    def flags(name: str) -> list[bool]:
+        """Of what the generator draws now; kept, so a killed attempt does not draw it again."""
+        if name not in work.saved_names():
+            images = drawing.render_rows(generator, prompts, progress)
+            own = drawing.flags_of(images, prompts, job.scorers, job.flags)
+            work.save_batch(name, pa.table({"flagged": own}))
+        return work.load_batch(name)["flagged"].to_pylist()
 
-    base = flags()
+    base = flags(BASE)
     with generator.adapted(job.merged):
-        merged = flags()
+        merged = flags(MERGED)
     place: Mapping[str, int] = {user.user_id: number for number, user in enumerate(users)}
     found: list[PersonalImage] = []
     for user in measured:
         vector = torch.from_numpy(vectors[place[user.user_id]])
         with drawing.drawn_for(generator, adapter, vector):
-            own = flags()
+            own = flags(f"user-{sha256(user.user_id.encode()).hexdigest()[:16]}")
         for name, its in ((BASE, base), (MERGED, merged), (PERSONAL, own)):
             found += drawing.judged_images(name, its, base, user, prompts)
     return found

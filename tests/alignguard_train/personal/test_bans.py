@@ -4,18 +4,20 @@ from dataclasses import replace
 
 import pytest
 
-from alignguard_data.contracts.errors import ConfigError
+from alignguard_data.contracts.errors import ConfigError, EngineError
 from alignguard_data.contracts.protocols import Reply
 from alignguard_train.personal.bans import PUBLISHED_CATEGORIES, BanTable
 from alignguard_train.personal.judged_bans import (
     INSTRUCTION,
     ReplyRefused,
+    ServedBanWriter,
     ask_bans,
     read_bans,
     sentence,
 )
 from alignguard_train.personal.records import Profile, RefusedUser
 from alignguard_train.personal.users import draw_users
+from tests.alignguard_data.engines.chat_server import chat, serving
 
 GLYPHS = ("angular", "banded", "crossed", "curled", "gridded", "radial", "ringed")
 TABLE = BanTable(
@@ -150,6 +152,44 @@ def test_a_refused_reply_drops_its_user_only_and_says_why():
     banned, refused = ask_bans(users, Scripted("[]", '["Gore"]', '["Hate"]'), TABLE)
     assert banned == {"0": (), "2": (TABLE.mapping["Hate"][0],)}
     assert refused == [RefusedUser(user_id="1", reason="unknown_category", detail="Gore")]
+
+
+SERVED: dict[str, tuple[bytes, str]] = {
+    "30": (chat('["Hate"]'), ""),
+    "31": (chat("Violence is fine for this user"), "unparseable"),
+    "32": (chat('["Hate"', finish_reason="length"), "cut_off"),
+    "33": (chat(None, refusal="I cannot decide that"), "refusal"),
+    "34": (chat(""), "empty"),
+    "35": (chat('{"banned": "Hate"}'), "schema"),
+    "36": (chat('["Gore"]'), "unknown_category"),
+    "37": (chat("[]"), ""),
+}
+"""Age of the user, the server's answer, and why it is refused."""
+
+
+def test_a_served_model_decides_bans_and_each_bad_reply_drops_its_own_user():
+    def answer(number, body):
+        (age,) = [age for age in SERVED if f"of {age}, " in body["messages"][0]["content"]]
+        return 200, SERVED[age][0]
+
+    users = [replace(ADULT, user_id=age, age=int(age)) for age in SERVED]
+    with serving(answer) as (url, bodies):
+        writer = ServedBanWriter("tiny", "1", base_url=url, concurrency=3)
+        banned, refused = ask_bans(users, writer, TABLE)
+    assert banned == {"30": (TABLE.mapping["Hate"][0],), "37": ()}
+    assert {one.user_id: one.reason for one in refused} == {
+        age: reason for age, (_, reason) in SERVED.items() if reason
+    }
+    asked = bodies[0]["response_format"]["json_schema"]["schema"]
+    assert asked["items"]["enum"] == list(PUBLISHED_CATEGORIES)
+    assert {body["temperature"] for body in bodies} == {0}
+
+
+def test_a_server_that_is_away_is_an_error_and_no_empty_list_of_bans():
+    with serving(lambda number, body: (503, b"{}")) as (url, _):
+        writer = ServedBanWriter("tiny", "1", base_url=url, max_retries=0)
+        with pytest.raises(EngineError):
+            ask_bans([ADULT], writer, TABLE)
 
 
 def test_the_model_is_given_every_category_and_the_profile():

@@ -36,6 +36,15 @@ class Brightness:
 
 @pytest.fixture
 def data(tmp_path) -> DataRoot:
+    return small_data(tmp_path)
+
+
+@pytest.fixture
+def job(base, tmp_path) -> PersonalJob:
+    return small_job(base, tmp_path)
+
+
+def small_data(tmp_path) -> DataRoot:
     """A finished release of a drawn train and test split, and evaluation prompts."""
     root = DataRoot(root=tmp_path / "data", profile="tiny")
     folder = write_release(root.releases / "tiny-v0.1.0")
@@ -57,8 +66,8 @@ def data(tmp_path) -> DataRoot:
     return root
 
 
-@pytest.fixture
-def job(base, tmp_path) -> PersonalJob:
+def small_job(base, tmp_path) -> PersonalJob:
+    """Eight users, four of them measured on four prompts."""
     folder = base.pipe.config._name_or_path
     sampling = Sampling(
         num_inference_steps=2, guidance_scale=2.0, width=16, height=16, batch_size=4
