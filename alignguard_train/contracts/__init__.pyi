@@ -3,7 +3,7 @@ from .flow import FlowTraining
 from .recipes import (
     ExpertRecipe,
     as_duo,
-    as_focal,
+    as_sc_dpo,
     as_sft,
     flux_expert,
     sd15_duo,
@@ -18,7 +18,7 @@ __all__ = [
     "ExpertRecipe",
     "FlowTraining",
     "as_duo",
-    "as_focal",
+    "as_sc_dpo",
     "as_sft",
     "expert_name",
     "flux_expert",

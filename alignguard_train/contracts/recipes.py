@@ -25,7 +25,13 @@ class ExpertRecipe:
         accumulation: forward passes of one step.
         beta: strength of the preference. The error is a mean per element, so values are not
             comparable with those of implementations that sum.
-        focal: exponent that down-weights easy pairs; 0 turns it off.
+        focusing: exponent gamma with which pairs that the model does not separate yet count more,
+            within one forward pass; 0 turns it off.
+        cost_margin: median, over the expert's pairs, of the margin in logits that a costlier
+            rejected image asks for; needs the costs of a cost model; 0 turns it off.
+        margin_max: largest margin of a pair, in logits, of either sign.
+        clean_pairs: share of the batch that has the safe prompt, its safe image as chosen one, and
+            another pair's safe image as rejected one.
         safeguard: mu of Diffusion-SDPO, which limits the rejected side's gradient; None turns it
             off.
         preservation: weight of the mean squared distance to the reference on (safe image, safe
@@ -62,7 +68,10 @@ class ExpertRecipe:
     batch_size: int = 8
     accumulation: int = 1
     beta: float = 5.0
-    focal: float = 0.0
+    focusing: float = 0.0
+    cost_margin: float = 0.0
+    margin_max: float = 5.0
+    clean_pairs: float = 0.0
     safeguard: float | None = None
     preservation: float = 3.0
     preservation_at: Literal["same", "last"] = "same"
@@ -92,10 +101,13 @@ class ExpertRecipe:
         for name in ("rank", "steps", "batch_size", "accumulation", "checkpoint_every"):
             if getattr(self, name) < 1:
                 yield f"{name} must be at least 1, got {getattr(self, name)}"
-        for name in ("beta", "lr", "clip", "max_winner_ratio"):
+        for name in ("beta", "lr", "clip", "max_winner_ratio", "margin_max"):
             if getattr(self, name) <= 0:
                 yield f"{name} must be positive, got {getattr(self, name)}"
-        for name in ("preservation", "focal", "weight_decay", "warmup_steps", "watch_ip_every"):
+        for name in (
+            "preservation", "focusing", "cost_margin", "weight_decay", "warmup_steps",
+            "watch_ip_every",
+        ):  # fmt: skip
             if getattr(self, name) < 0:
                 yield f"{name} must not be negative, got {getattr(self, name)}"
         for name in ("lr_floor", "caption_dropout", "preserve_others"):
@@ -108,6 +120,7 @@ class ExpertRecipe:
                 f"preserve_others must be 0 with preservation_prompt empty, got "
                 f"{self.preserve_others}: every preserved row has the same prompt"
             )
+        yield from self._faults_of_costs()
         if self.safeguard is not None and not 0 <= self.safeguard <= 1:
             yield f"safeguard must lie in [0, 1], got {self.safeguard}"
         if self.min_snr is not None and self.min_snr <= 0:
@@ -124,6 +137,28 @@ class ExpertRecipe:
                 one_of = ", ".join(get_args(allowed))
                 yield f"{name} must be one of {one_of}, got {getattr(self, name)!r}"
 
+    def _faults_of_costs(self) -> Iterator[str]:
+        if not 0 <= self.clean_pairs < 1:
+            yield f"clean_pairs must lie in [0, 1), got {self.clean_pairs}"
+        if self.cost_margin > self.margin_max:
+            yield (
+                f"cost_margin must be at most margin_max ({self.margin_max}), got "
+                f"{self.cost_margin}: half of the pairs would be cut off"
+            )
+        if self.clean_pairs and self.caption_dropout == 1:
+            yield (
+                f"clean_pairs must be 0 with caption_dropout 1, got {self.clean_pairs}: their "
+                "safe prompts would be empty too"
+            )
+        if self.focusing and self.batch_size == 1:
+            yield (
+                f"focusing compares the pairs of one forward pass, so with it batch_size must be "
+                f"at least 2, got {self.batch_size}"
+            )
+        for name in ("focusing", "cost_margin", "clean_pairs"):
+            if self.method != "dpo" and getattr(self, name):
+                yield f"{name} is for method dpo, got {getattr(self, name)} with {self.method}"
+
     @property
     def fingerprint_fields(self) -> dict[str, Any]:
         """The fields that decide the weights, for fingerprints.
@@ -131,7 +166,7 @@ class ExpertRecipe:
         Later fields are left out at their defaults, so what was trained before they existed stays
         up to date.
         """
-        found = asdict(self)
+        found = {"focal": 0.0} | asdict(self)  # of an earlier form of focusing
         for name in _CHANGE_NO_WEIGHT:
             del found[name]
         for field in fields(self):
@@ -141,7 +176,11 @@ class ExpertRecipe:
 
 
 _CHANGE_NO_WEIGHT = ("checkpoint_every", "watch_ip_every")
-_LATER = frozenset({"preservation_prompt", "t_max"})
+_LATER = frozenset(
+    {
+        "preservation_prompt", "t_max", "focusing", "cost_margin", "margin_max", "clean_pairs",
+    }
+)  # fmt: skip
 
 
 def standin_expert() -> ExpertRecipe:
@@ -220,7 +259,9 @@ def as_sft(recipe: ExpertRecipe) -> ExpertRecipe:
     Returns:
         A copy with method ``sft``.
     """
-    return replace(recipe, method="sft", preservation=0.0)
+    return replace(
+        recipe, method="sft", preservation=0.0, focusing=0.0, cost_margin=0.0, clean_pairs=0.0
+    )
 
 
 def as_duo(recipe: ExpertRecipe, *, weight: float = 1.0, beta: float | None = None) -> ExpertRecipe:
@@ -264,14 +305,20 @@ def sd15_duo() -> ExpertRecipe:
     return as_duo(small, weight=5e6, beta=500.0)
 
 
-def as_focal(recipe: ExpertRecipe, *, gamma: float = 2.0) -> ExpertRecipe:
-    """Train after SC-DPO (arXiv 2504.14290): hard pairs count more.
+def as_sc_dpo(
+    recipe: ExpertRecipe, *, margin: float = 1.0, gamma: float = 1.0, clean: float = 0.25
+) -> ExpertRecipe:
+    """Train in the manner of SC-DPO (arXiv 2504.14290), as this project reconstructs it.
+
+    No code and no equation of theirs was available; docs/method.md has ours.
 
     Args:
         recipe: the recipe to change.
-        gamma: exponent that down-weights easy pairs.
+        margin: median of the cost margin, in logits; needs a cost model.
+        gamma: how much more the pairs count that are not separated yet.
+        clean: share of clean pairs in the batch.
 
     Returns:
-        A copy with that exponent.
+        A copy with those settings.
     """
-    return replace(recipe, focal=gamma)
+    return replace(recipe, cost_margin=margin, focusing=gamma, clean_pairs=clean)

@@ -91,6 +91,7 @@ class EncodedPreferences:
         chosen_flipped: latents of the mirrored chosen images, if the recipe flips.
         rejected_flipped: latents of the mirrored rejected images, if the recipe flips.
         about: what a trained module reads of a pair besides its caption (pairs, width): a user.
+        costs: of the chosen and the rejected image, float32 (pairs, 2).
     """
 
     concepts: list[str]
@@ -103,6 +104,7 @@ class EncodedPreferences:
     chosen_flipped: LatentRows | None = None
     rejected_flipped: LatentRows | None = None
     about: Tensor | None = None
+    costs: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.categories)

@@ -1,5 +1,5 @@
 from .job import ExpertJob, train_job
-from .loss import dpo_loss, dpo_margin, focal_dpo_loss, preservation_loss, sft_loss
+from .loss import cost_dpo_loss, dpo_loss, dpo_margin, preservation_loss, sft_loss
 from .reader import weights_of
 from .room import make_expert, spec
 from .trainer import TrainedExpert, train_expert
@@ -7,9 +7,9 @@ from .trainer import TrainedExpert, train_expert
 __all__ = [
     "ExpertJob",
     "TrainedExpert",
+    "cost_dpo_loss",
     "dpo_loss",
     "dpo_margin",
-    "focal_dpo_loss",
     "make_expert",
     "preservation_loss",
     "sft_loss",

@@ -23,6 +23,8 @@ class PairRows:
     (rows, channels, h, w) that both images share. ``kept`` and ``kept_caption`` are to be
     preserved: chosen image and safe caption, or another category's. Latents and noise are float32
     for every base model. ``about``: what a trained module reads of a row besides its caption.
+    ``cost_gap``: cost of the rejected image less that of the chosen one, in logits (rows,). A clean
+    row has the safe caption in ``unsafe``, and another pair's safe image as ``rejected``.
     """
 
     chosen: Tensor
@@ -33,6 +35,7 @@ class PairRows:
     t: Tensor
     noise: Tensor
     about: Tensor | None = None
+    cost_gap: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -66,12 +69,22 @@ def draw(
     away = torch.rand(size, generator=generator) < (recipe.preserve_others if others else 0)
     other = torch.randint(len(others) if others else 1, (size,), generator=generator)
     bad = torch.rand(size, generator=generator) < 0.5
+    clean = torch.rand(size, generator=generator) < recipe.clean_pairs
+    apart = torch.randint(max(1, number - 1), (size,), generator=generator)
     first = next(base.denoiser.parameters())  # not an adapter weight
     where, dtype = first.device, first.dtype
     for rows in group.share_of(torch.arange(size)).split(recipe.batch_size):
         pairs = index[rows]
-        unsafe = encoded.unsafe[pairs].replaced(drop[rows], encoded.empty)
-        chosen = _side(encoded, "chosen", pairs, flip[rows], recipe)
+        swapped, another = clean[rows], (pairs + 1 + apart[rows]) % number
+        prompts, chosen, rejected = (
+            encoded.unsafe[pairs],
+            *(_side(encoded, name, pairs, flip[rows], recipe) for name in ("chosen", "rejected")),
+        )
+        if swapped.any():
+            prompts = prompts.replaced(swapped, encoded.safe[pairs])
+            safe = _side(encoded, "chosen", another, flip[rows], recipe)
+            rejected = torch.where(swapped[:, None, None, None], safe, rejected)
+        unsafe = prompts.replaced(drop[rows], encoded.empty)
         kept, caption = chosen, encoded.safe[pairs]
         if recipe.preservation_prompt == "empty":
             caption = encoded.empty.repeat(len(pairs))
@@ -81,14 +94,25 @@ def draw(
             caption = caption.replaced(away[rows], worse)
         yield PairRows(
             chosen=chosen.to(where, torch.float32),
-            rejected=_side(encoded, "rejected", pairs, flip[rows], recipe).to(where, torch.float32),
+            rejected=rejected.to(where, torch.float32),
             unsafe=unsafe.to(where, dtype),
             kept=kept.to(where, torch.float32),
             kept_caption=caption.to(where, dtype),
             t=t[rows].to(where),
             noise=noise[rows].to(where, torch.float32),
             about=None if encoded.about is None else encoded.about[pairs].to(where),
+            cost_gap=_cost_gap(encoded, pairs, another, swapped, where),
         )
+
+
+def _cost_gap(
+    encoded: EncodedPreferences, pairs: Tensor, another: Tensor, clean: Tensor, where: torch.device
+) -> Tensor | None:
+    """Cost of the rejected image less that of the chosen one; both are safe where ``clean``."""
+    if encoded.costs is None:
+        return None
+    safe, unsafe = encoded.costs.unbind(dim=1)
+    return (torch.where(clean, safe[another], unsafe[pairs]) - safe[pairs]).to(where)
 
 
 def _either_side(

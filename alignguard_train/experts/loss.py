@@ -100,14 +100,53 @@ def preservation_loss(predicted: Tensor, reference: Tensor) -> Tensor:
     return (predicted - reference).pow(2).mean()
 
 
-def focal_dpo_loss(
-    e_w: Tensor, e_l: Tensor, e_w_ref: Tensor, e_l_ref: Tensor, *, beta: float, gamma: float
-) -> Tensor:
-    """-(1 - p)^gamma log p with p = sigmoid(beta/2 margin), mean over the batch.
+def cost_margin(gap: Tensor, *, most: float) -> Tensor:
+    """The margin that a pair's costs ask for, cut off at ``most``.
 
-    Pairs that the policy already separates count less. SC-DPO's dynamic focusing (arXiv 2504.14290)
-    has the same aim; this is the focal loss (arXiv 1708.02002) on the preference probability. gamma
-    0 is :func:`dpo_loss`.
+    From a reward r - lambda C: the preference's logit becomes z - lambda (C_l - C_w). Our
+    reconstruction of SC-DPO (arXiv 2504.14290).
+
+    Args:
+        gap: lambda (C_l - C_w) of each pair, (batch,), in logits.
+        most: largest absolute value, in logits.
+
+    Returns:
+        Margin of each pair, (batch,), without gradient.
+    """
+    return gap.detach().clamp(-most, most)
+
+
+def focusing_weight(logits: Tensor, *, gamma: float) -> Tensor:
+    """(1 - sigmoid(logits))^gamma over its mean in the batch: (batch,), with mean 1.
+
+    Computed from logarithms, as every power underflows where all pairs are well separated.
+
+    Args:
+        logits: of the preference, margin subtracted, (batch,).
+        gamma: how much less separated pairs count, 0 or more.
+
+    Returns:
+        Weight of each pair, (batch,), without gradient; exactly 1 where gamma is 0.
+    """
+    logs = gamma * logsigmoid(-logits.detach())
+    powers = (logs - logs.max()).exp()
+    return powers / powers.mean()
+
+
+def cost_dpo_loss(
+    e_w: Tensor,
+    e_l: Tensor,
+    e_w_ref: Tensor,
+    e_l_ref: Tensor,
+    *,
+    beta: float,
+    margin: Tensor,
+    gamma: float,
+) -> Tensor:
+    """-w log sigmoid(z - m), mean over the batch: :func:`dpo_loss` where m and gamma are 0.
+
+    z is the logit of :func:`dpo_loss`, m the cost margin and w the focusing weight. Our
+    reconstruction of SC-DPO (arXiv 2504.14290), whose equations we did not have.
 
     Args:
         e_w: error of the adapted UNet on the chosen image, (batch,).
@@ -115,13 +154,14 @@ def focal_dpo_loss(
         e_w_ref: error of the UNet without the adapter on the chosen image, (batch,).
         e_l_ref: its error on the rejected image, (batch,).
         beta: strength of the preference, positive.
-        gamma: how much separated pairs are discounted, 0 or more.
+        margin: m of each pair, (batch,), in logits.
+        gamma: exponent of the focusing, 0 or more.
 
     Returns:
         A scalar.
     """
-    logits = beta / 2 * dpo_margin(e_w, e_l, e_w_ref, e_l_ref)
-    return -((1 - logits.sigmoid()).pow(gamma) * logsigmoid(logits)).mean()
+    logits = beta / 2 * dpo_margin(e_w, e_l, e_w_ref, e_l_ref) - margin
+    return -(focusing_weight(logits, gamma=gamma) * logsigmoid(logits)).mean()
 
 
 def min_snr_weight(t: Tensor, alphas_cumprod: Tensor, *, gamma: float, v: bool) -> Tensor:

@@ -46,7 +46,7 @@ def objective(
         losses.per_row_error(reference[w], target[w]) * weight,
         losses.per_row_error(reference[l], target[l]) * weight,
     )
-    preference = _preference(errors, recipe)
+    preference = _preference(errors, rows, recipe)
     kept = torch.zeros((), device=preference.device)
     if recipe.preservation:
         kept = losses.preservation_loss(predicted[2 * count :], reference[2 * count :])
@@ -83,12 +83,14 @@ def _last(base: BaseModel, t: Tensor) -> Tensor:
     return torch.full_like(t, scheduler.config.num_train_timesteps - 1)
 
 
-def _preference(errors: tuple[Tensor, Tensor, Tensor, Tensor], recipe: ExpertRecipe) -> Tensor:
+def _preference(
+    errors: tuple[Tensor, Tensor, Tensor, Tensor], rows: PairRows, recipe: ExpertRecipe
+) -> Tensor:
     if recipe.method == "sft":
         return losses.sft_loss(errors[0])
-    if recipe.focal:
-        return losses.focal_dpo_loss(*errors, beta=recipe.beta, gamma=recipe.focal)
-    return losses.dpo_loss(*errors, beta=recipe.beta)
+    gap = torch.zeros_like(errors[0]) if rows.cost_gap is None else rows.cost_gap
+    margin = losses.cost_margin(gap, most=recipe.margin_max)
+    return losses.cost_dpo_loss(*errors, beta=recipe.beta, margin=margin, gamma=recipe.focusing)
 
 
 def _weight(base: BaseModel, rows: PairRows, recipe: ExpertRecipe) -> Tensor:

@@ -24,6 +24,7 @@ from alignguard_train.contracts.recipes import ExpertRecipe
 from alignguard_train.encodings.encoder import EncodedPreferences
 from alignguard_train.experts.batches import draw
 from alignguard_train.experts.checkpoint import keep, restore
+from alignguard_train.experts.margins import with_margins
 from alignguard_train.experts.monitor import RUNAWAY_STEPS, ran_away, refuse_nonsense, scalars
 from alignguard_train.experts.objective import objective
 from alignguard_train.experts.processes import ONE_PROCESS, Group
@@ -167,9 +168,11 @@ def train_module(
         The weights, and one row of numbers per step.
 
     Raises:
-        EngineError: there is no pair, the base model is float16, NaN, or the chosen side diverged.
+        EngineError: there is no pair, the base model is float16, the recipe's costs are missing,
+            NaN, or the chosen side diverged.
     """
-    _check_trainable(base, encoded)
+    _check_trainable(base, encoded, recipe, group)
+    encoded = with_margins(encoded, recipe)
     base.check_training()
     if faults := unfit(recipe, base.family, base.model_id, flow=base.is_flow):
         raise EngineError("; ".join(faults))
@@ -205,7 +208,9 @@ def train_module(
         )
 
 
-def _check_trainable(base: BaseModel, encoded: EncodedPreferences) -> None:
+def _check_trainable(
+    base: BaseModel, encoded: EncodedPreferences, recipe: ExpertRecipe, group: Group
+) -> None:
     if not len(encoded):
         raise EngineError("no pair to train on: the release has none of this category")
     if next(base.denoiser.parameters()).dtype == torch.float16:
@@ -213,6 +218,13 @@ def _check_trainable(base: BaseModel, encoded: EncodedPreferences) -> None:
             "training in float16 needs a gradient scaler, which is not supported: use tf32, "
             "bfloat16 or float32"
         )
+    if recipe.focusing and group.size > 1:
+        raise EngineError(
+            f"focusing ({recipe.focusing:g}) compares the pairs of one forward pass, which "
+            f"{group.size} processes would divide: train in one process"
+        )
+    if recipe.clean_pairs and len(encoded) < 2:
+        raise EngineError(f"clean_pairs ({recipe.clean_pairs:g}) needs two pairs, and there is one")
 
 
 def _named(row: list[float]) -> dict[str, float]:

@@ -24,7 +24,7 @@ REMEDIES: dict[str, Options] = {
     "safeguard": (("preservation", 0.0), ("safeguard", 0.9)),
     "preservation": (),
     "both": SAFEGUARD,
-    "focal": (("preservation", 0.0), ("focal", 2.0)),
+    "focusing": (("preservation", 0.0), ("focusing", 2.0)),
     "self-attention": (("layers", "self-attention"), ("preservation_at", "last")),
 }
 FREE: Options = (("max_winner_ratio", 1e9),)

@@ -317,7 +317,8 @@ def test_the_study_draws_and_trains_as_its_kept_lines_were_made(tmp_path):
         num_inference_steps=20, guidance_scale=3.0, width=32, height=32, batch_size=32
     )
     assert dataclasses.replace(RECIPE, steps=1) == ExpertRecipe(
-        method="dpo", rank=8, steps=1, batch_size=8, accumulation=1, beta=5.0, focal=0.0,
+        method="dpo", rank=8, steps=1, batch_size=8, accumulation=1, beta=5.0, focusing=0.0,
+        cost_margin=0.0, clean_pairs=0.0,
         safeguard=None, preservation=3.0, preservation_at="same", preserve_others=0.0,
         min_snr=None, layers="attention", optimizer="adamw", lr=3e-3, warmup_steps=10,
         lr_floor=0.1, weight_decay=1e-2, clip=1.0, caption_dropout=0.0, flip=False,

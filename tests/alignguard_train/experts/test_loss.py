@@ -1,5 +1,6 @@
 """The loss against numbers derived by hand and against an independent formula."""
 
+import functools
 import math
 
 import pytest
@@ -152,14 +153,64 @@ def test_preservation_by_hand():
     assert loss.preservation_loss(predicted, reference).item() == pytest.approx(2.25)
 
 
-def test_focal_loss_by_hand_and_without_focus():
-    """beta 2, margin 0.2: p = sigmoid(0.2); gamma 2: -(1 - p)^2 log p."""
-    errors = [torch.tensor([x]) for x in (0.3, 0.5, 0.4, 0.4)]
-    p = 1 / (1 + math.exp(-0.2))
-    found = loss.focal_dpo_loss(*errors, beta=2.0, gamma=2.0).item()
-    assert found == pytest.approx(-((1 - p) ** 2) * math.log(p), abs=1e-6)
-    plain = loss.focal_dpo_loss(*errors, beta=2.0, gamma=0.0).item()
-    assert plain == pytest.approx(loss.dpo_loss(*errors, beta=2.0).item(), abs=1e-7)
+def test_the_cost_loss_by_hand():
+    """beta 4, bracket 0.5 and -0.25: z = 1 and -0.5; m = 2 (of 3, cut off) and 0.5: z - m = -1, -1.
+
+    Both weights are equal, so each is 1, and the loss is -log sigmoid(-1) = 1.3132617.
+    """
+    errors = [torch.tensor(x) for x in ([0.5, 0.5], [0.5, 0.25], [0.75, 0.5], [0.25, 0.5])]
+    margin = loss.cost_margin(torch.tensor([3.0, 0.5]), most=2.0)
+    assert margin.tolist() == [2.0, 0.5]
+    found = loss.cost_dpo_loss(*errors, beta=4.0, margin=margin, gamma=2.0)
+    assert found.item() == pytest.approx(1.3132617, abs=1e-6)
+
+
+def test_a_margin_is_cut_off_on_both_sides_and_has_no_gradient():
+    gap = torch.tensor([-9.0, -1.0, 0.0, 9.0], requires_grad=True)
+    found = loss.cost_margin(gap, most=5.0)
+    assert found.tolist() == [-5.0, -1.0, 0.0, 5.0]
+    assert not found.requires_grad
+
+
+def test_focusing_weights_by_hand():
+    """sigmoid(-z) of 0 and log 3 is 1/2 and 1/4; squared 1/4 and 1/16, mean 5/32: 8/5, 2/5."""
+    logits = torch.tensor([0.0, math.log(3)], requires_grad=True)
+    found = loss.focusing_weight(logits, gamma=2.0)
+    assert found.tolist() == pytest.approx([1.6, 0.4])
+    assert not found.requires_grad
+
+
+def test_focusing_weights_of_pairs_that_are_all_solved_have_mean_1():
+    """exp(-3 * 200) is 0 in float32: the plain quotient is 0/0."""
+    found = loss.focusing_weight(torch.tensor([200.0, 201.0, 200.0]), gamma=3.0)
+    assert found.mean().item() == pytest.approx(1.0)
+    assert found[0] > found[1] > 0
+
+
+def test_the_gradient_of_the_cost_loss_by_hand():
+    """d/de_w = w beta/2 sigmoid(-(z - m)) / n; at e_w = ref, z = 0, m = log 3: 3/4 of beta/2."""
+    e_w = torch.tensor([0.3], requires_grad=True)
+    rest = [torch.tensor([x]) for x in (0.5, 0.3, 0.5)]
+    margin = torch.tensor([math.log(3)])
+    loss.cost_dpo_loss(e_w, *rest, beta=4.0, margin=margin, gamma=1.0).backward()
+    assert e_w.grad is not None
+    assert e_w.grad.item() == pytest.approx(0.75 * 2.0)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 7, 8, 49])
+def test_without_margin_and_focusing_the_cost_loss_is_dpos_bit_for_bit(rows):
+    draw = torch.Generator().manual_seed(rows)
+    errors = [torch.rand(rows, generator=draw) for _ in range(4)]
+    sides = []
+    for function in (loss.dpo_loss, functools.partial(
+        loss.cost_dpo_loss, margin=torch.zeros(rows), gamma=0.0
+    )):  # fmt: skip
+        e_w = errors[0].clone().requires_grad_()
+        value = function(e_w, *errors[1:], beta=5.0)
+        value.backward()
+        sides.append((value, e_w.grad))
+    assert torch.equal(sides[0][0], sides[1][0])
+    assert torch.equal(sides[0][1], sides[1][1])
 
 
 def test_min_snr_weights_by_hand():

@@ -14,7 +14,7 @@ from alignguard_train.base import BaseModel
 from alignguard_train.contracts.recipes import (
     ExpertRecipe,
     as_duo,
-    as_focal,
+    as_sc_dpo,
     as_sft,
     sd15_expert,
     sd21_expert,
@@ -156,9 +156,15 @@ def changed(**fields):
     return lambda recipe: dataclasses.replace(recipe, **fields)
 
 
+COSTS = torch.tensor([[-1.0, 1.0], [-2.0, 0.0], [-1.5, 3.0], [-0.5, 2.0]])
+"""Of the chosen and the rejected image of each pair; the gaps are 2, 2, 4.5 and 2.5."""
+
 VARIANTS = {
     "sft": as_sft,
-    "focal": as_focal,
+    "focusing": changed(focusing=2.0),
+    "clean pairs": changed(clean_pairs=0.5),
+    "cost margin": changed(cost_margin=1.0, margin_max=1.5),
+    "sc-dpo": as_sc_dpo,
     "safeguard": changed(safeguard=0.9),
     "duo": as_duo,
     "min-snr": changed(min_snr=5.0),
@@ -170,7 +176,7 @@ VARIANTS = {
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_trains_and_resumes_to_the_same_adapter(base, tmp_path, name):
     recipe = VARIANTS[name](RECIPE)
-    encoded = encode(preferences(), base, flip=recipe.flip)
+    encoded = dataclasses.replace(encode(preferences(), base, flip=recipe.flip), costs=COSTS)
     stopped = dataclasses.replace(recipe, steps=2, lr_floor=1.0)
     steady = dataclasses.replace(recipe, lr_floor=1.0)
     calm = train_expert(base, encoded, steady, seed=1, checkpoint=tmp_path / "steady")
