@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 ModelRoom = Literal[
-    "prompts", "images", "scores", "experts", "merge", "evaluation", "robustness", "reemergence"
-]
+    "prompts", "images", "scores", "guards", "experts", "merge", "hardening", "personal",
+    "evaluation", "robustness", "reemergence",
+]  # fmt: skip
+"""Rooms whose steps load a model."""
 
 
 def _one_each() -> dict[ModelRoom, float]:
