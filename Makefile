@@ -103,6 +103,7 @@ study: $(VENV)/.installed-dev
 
 standin-base: $(VENV)/.installed
 	$(BIN)/python -m alignguard_data.standin.engines.train_base
+	$(BIN)/python -m alignguard_data.standin.engines.train_flow
 	$(BIN)/python -m alignguard_data.standin.scores.train
 
 # vLLM has a separate environment, as its pins conflict with ours.

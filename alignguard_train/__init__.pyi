@@ -11,6 +11,7 @@ from .contracts import (
     sd35_expert,
     sdxl_expert,
     standin_expert,
+    standin_flow_expert,
 )
 from .encodings import encode, load_preferences
 from .evaluation import evaluate_all
@@ -47,5 +48,6 @@ __all__ = [
     "sd35_expert",
     "sdxl_expert",
     "standin_expert",
+    "standin_flow_expert",
     "train_expert",
 ]

@@ -1,6 +1,7 @@
 from .factory import (
     base_model_folder,
     coherence_scorer,
+    flow_model_folder,
     glyph_scorer,
     scene_features,
     scene_scorer,
@@ -17,6 +18,7 @@ __all__ = [
     "coherence_scorer",
     "draw",
     "draw_many",
+    "flow_model_folder",
     "glyph_scorer",
     "scene_features",
     "scene_scorer",

@@ -86,6 +86,11 @@ def base_model_folder() -> Path:
     return _HERE / "checkpoints" / "base"
 
 
+def flow_model_folder() -> Path:
+    """The shipped flow model, in the format of ``StableDiffusion3Pipeline.from_pretrained``."""
+    return _HERE / "checkpoints" / "flow"
+
+
 def taxonomy_file() -> Path:
     """The taxonomy of the glyphs: seven categories of three concepts, one of them held out."""
     return _HERE / "taxonomy.yaml"

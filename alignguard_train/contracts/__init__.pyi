@@ -12,6 +12,7 @@ from .recipes import (
     sd35_expert,
     sdxl_expert,
     standin_expert,
+    standin_flow_expert,
 )
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "sd35_expert",
     "sdxl_expert",
     "standin_expert",
+    "standin_flow_expert",
 ]

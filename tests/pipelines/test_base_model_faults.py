@@ -10,7 +10,7 @@ from alignguard_data.contracts.errors import ConfigError
 from pipelines.base_model_faults import base_model_faults
 from pipelines.cli.console import Output
 from pipelines.profile import load_profile
-from pipelines.profile_layers import profile_path
+from pipelines.profile_layers import profile_path, shipped_profiles
 from pipelines.resources import Engines, data_root
 
 ASSETS = profile_path("standin").parents[1] / "assets"
@@ -81,7 +81,7 @@ def test_a_setting_that_does_not_fit_is_named_with_its_value(tmp_path, name, pla
     assert found[0].startswith(fault)
 
 
-@pytest.mark.parametrize("name", ["standin", "smol", "sd15", "sd21", "sdxl", "sd35", "flux"])
+@pytest.mark.parametrize("name", shipped_profiles())
 def test_a_shipped_profile_fits_its_base_model(name):
     assert base_model_faults(load_profile(name)) == []
 

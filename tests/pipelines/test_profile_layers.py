@@ -94,4 +94,5 @@ def test_a_circle_of_two_files_is_found(tmp_path):
 
 def test_a_foundation_is_no_profile_to_run():
     assert not set(FOUNDATIONS) & set(shipped_profiles())
-    assert shipped_profiles() == ["flux", "sd15", "sd21", "sd35", "sdxl", "smol", "standin"]
+    real = ["flux", "sd15", "sd21", "sd35", "sdxl"]
+    assert shipped_profiles() == [*real, "smol", "standin", "standin_flow"]

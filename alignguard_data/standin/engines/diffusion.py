@@ -5,8 +5,9 @@ with the UNet, since there is no pretrained one for this world.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -132,6 +133,16 @@ class MovingAverage:
         for live, mean in zip(self._live, self._mean, strict=True):
             live.copy_(mean)
 
+    def state_dict(self) -> dict[str, Any]:
+        """The averages and the number of steps, for a file."""
+        return {"mean": self._mean, "step": self._step}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what :meth:`state_dict` gave."""
+        self._step = state["step"]
+        for mine, saved in zip(self._mean, state["mean"], strict=True):
+            mine.copy_(saved)
+
 
 def train_diffusion(
     unet: UNet2DConditionModel,
@@ -165,7 +176,7 @@ def train_diffusion(
     bar = trange(recipe.steps, desc="diffusion", disable=rank() > 0)
     for _ in bar:
         rows = torch.randint(len(latents), (recipe.batch,), generator=draw)
-        prompts = _captions([scenes[i] for i in rows.tolist()], recipe.caption_dropout, draw)
+        prompts = random_captions([scenes[i] for i in rows.tolist()], recipe.caption_dropout, draw)
         latent = latents[rows]
         noise = torch.randn(latent.shape, generator=draw)
         steps = torch.randint(1000, (recipe.batch,), generator=draw)
@@ -185,7 +196,17 @@ def train_diffusion(
     average.apply()
 
 
-def _captions(scenes: Sequence[Scene], dropout: float, draw: torch.Generator) -> list[str]:
+def random_captions(scenes: Sequence[Scene], dropout: float, draw: torch.Generator) -> list[str]:
+    """Captions of random templates.
+
+    Args:
+        scenes: one caption each.
+        dropout: share of captions left empty.
+        draw: of the templates and of the empty ones.
+
+    Returns:
+        Texts, in the order of ``scenes``.
+    """
     templates = torch.randint(len(TEMPLATES), (len(scenes),), generator=draw).tolist()
     kept = (torch.rand(len(scenes), generator=draw) >= dropout).tolist()
     return [
