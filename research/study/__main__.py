@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from research.study import page, results
-from research.study.side_by_side import run, world_at
+from research.study.side_by_side import run, world_at, world_of
 from research.study.trials import EXPERIMENTS, all_trials
 
 app = typer.Typer(add_completion=False, no_args_is_help=False)
@@ -46,7 +46,8 @@ def main(
         if page_only or not todo or len(known) == before or time.monotonic() > deadline:
             break
         before = len(known)
-        world.encoded([world.concepts[0].key])  # makes the pairs before processes share them
+        for one in {world_of(root, trial.measured[0], trial.model) for trial in todo}:
+            one.encoded([one.concepts[0].key])  # makes the pairs before processes share them
         run(root, todo, processes, deadline - time.monotonic(), console)
     page.draw(known, all_trials(world.concepts, seeds, known))
     console.print("docs/study.md is drawn from existing results")

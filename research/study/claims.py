@@ -187,6 +187,24 @@ def gating(cells: Cells) -> list[Verdict]:
     )
 
 
+def flow(cells: Cells) -> list[Verdict]:
+    """The method's claim on a flow-matching transformer."""
+    return versus(
+        cells,
+        (
+            ((one, x), (other, x), f"{one} beats {other}")
+            for arm, x in cells
+            if arm == "All-single"
+            for one, other in (
+                ("Co-Merge", "All-single"),
+                ("Co-Merge", "All-single, safeguard"),
+                ("All-single, safeguard", "All-single"),
+                ("Co-Merge", "average"),
+            )
+        ),
+    )
+
+
 def later(cells: Cells) -> list[Verdict]:
     """A category that comes later: merging an expert in against training All-single on.
 
@@ -267,6 +285,7 @@ def remedies(cells: Cells) -> list[Verdict]:
 ALL: dict[str, Callable[[Cells], Sequence[Verdict]]] = {
     "conflicts": conflicts,
     "gating": gating,
+    "flow": flow,
     "later": later,
     "later object": later,
     "concepts": concepts,

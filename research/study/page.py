@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from alignguard_data.storage.shards import write_bytes
 from alignguard_train.evaluation.report.tables import percent, points
 from research.study import claims, drawings, peer_lines
+from research.study.flow_trials import FlowWorld
 from research.study.gate_trials import PROMPTS
 from research.study.glyph_trials import SHORT
 from research.study.reading import Cell, Measure, Part, cells
@@ -66,6 +67,7 @@ def draw(known: Mapping[str, Mapping[str, Any]], trials: Sequence[Trial]) -> Non
         held=claims.held(found["concepts"]),
         peers=peer_lines.rows(RESULTS.with_name("peers.jsonl")),
         short=SHORT,
+        flow_render_steps=FlowWorld.sampling.num_inference_steps,
         gate_prompts=PROMPTS,
         later_steps=7 * SHORT,
         ip_limit=claims.IP_LIMIT,

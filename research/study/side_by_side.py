@@ -15,7 +15,8 @@ from alignguard_data.storage.child_process import end_with_parent
 from research.study import laboratory, results
 from research.study.combinations import Combinations
 from research.study.combinations import concepts as combinations
-from research.study.trial import Trained, Trial, parts_of
+from research.study.flow_trials import FlowWorld
+from research.study.trial import Model, Trained, Trial, parts_of
 from research.study.world import World
 
 
@@ -30,18 +31,25 @@ def _combinations_at(folder: Path) -> World:
     return Combinations(folder / "combinations")
 
 
-def world_of(folder: Path, concept: str) -> World:
-    """The world that contains a concept."""
+@cache
+def _flow_at(folder: Path) -> World:
+    return FlowWorld(folder / "flow")
+
+
+def world_of(folder: Path, concept: str, model: Model = "unet") -> World:
+    """The world that contains a concept, drawn by a base model."""
+    if model == "flow":
+        return _flow_at(folder)
     other = any(concept == one.key for one in combinations())
     return _combinations_at(folder) if other else world_at(folder)
 
 
 def _train(folder: Path, wanted: Trained) -> None:
-    laboratory.train(world_of(folder, wanted.concepts[0]), wanted)
+    laboratory.train(world_of(folder, wanted.concepts[0], wanted.model), wanted)
 
 
 def _measure(folder: Path, trial: Trial) -> dict[str, Any]:
-    return laboratory.carry_out(world_of(folder, trial.measured[0]), trial)
+    return laboratory.carry_out(world_of(folder, trial.measured[0], trial.model), trial)
 
 
 def run(root: Path, todo: list[Trial], processes: int, limit: float, console: Console) -> None:

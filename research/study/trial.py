@@ -14,7 +14,9 @@ from research.study.world import Arm, Scenes
 
 FORMAT = 1
 """Part of every trial's key: raise it when equal trials would give other figures."""
-_UNUSED = (("start", None), ("scale", 1.0), ("subspace", None))
+_UNUSED = (("start", None), ("scale", 1.0), ("subspace", None), ("model", "unet"))
+Model = Literal["unet", "flow"]
+"""The stand-in's base models: the UNet, and the flow-matching transformer."""
 Options = tuple[tuple[str, Any], ...]
 
 
@@ -34,6 +36,7 @@ class Trained:
     recipe: Options = ()
     start: "Trained | None" = None
     subspace: tuple[int, int] | None = None
+    model: Model = "unet"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +84,7 @@ class Trial:
     seen: tuple[str, ...]
     measured: tuple[str, ...]
     prompts: int
+    model: Model = "unet"
 
     @property
     def key(self) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alignguard_data.contracts.records import Concept
+from research.study import flow_trials as flows
 from research.study import gate_trials as gates
 from research.study import glyph_trials as glyphs
 from research.study import object_trials as objects
@@ -20,6 +21,7 @@ EXPERIMENTS = {
     "merging": "experts and their merges against All-single, at equal training steps",
     "conflicts": "categories that want the opposite of each other",
     "gating": "what makes experts worth having, where categories conflict",
+    "flow": "the same question on a flow-matching transformer",
     "later": "a category that comes later",
     "later object": "an object that comes later, in the harder world",
     "concepts": "how many concepts can be removed at once",
@@ -60,6 +62,7 @@ def all_trials(
         found += scales.scaled(concepts, seed, best)
         found += objects.conflicts(seed)
         found += gates.gating(seed, ways)
+        found += flows.flow(concepts, seed)
         found += glyphs.later(concepts, seed)
         found += objects.later(seed)
         found += glyphs.concepts(names, seed)

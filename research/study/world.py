@@ -67,11 +67,14 @@ class Pair:
 class World:
     """The stand-in's engines with the study's pairs, stored under ``folder``."""
 
+    profile = "standin"
+    sampling = SAMPLING
+
     def __init__(self, folder: Path, pairs: int = PAIRS) -> None:
         self.folder, self._number = folder, pairs
-        profile = load_profile("standin")
+        profile = load_profile(self.profile)
         one = profile.base_model.model_copy(update={"threads": 1})
-        pinned = {"base_model": one, "sampling": SAMPLING}
+        pinned = {"base_model": one, "sampling": self.sampling}
         self.engines = Engines(profile.model_copy(update=pinned), folder)
         folder.mkdir(parents=True, exist_ok=True)
 

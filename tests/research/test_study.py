@@ -12,9 +12,11 @@ from alignguard_data.taxonomy.parse import load_taxonomy
 from alignguard_train.contracts.intervals import Interval, OverTrainings
 from alignguard_train.contracts.recipes import ExpertRecipe
 from research.study import claims, page, peer_lines, results
+from research.study.flow_trials import FlowWorld
 from research.study.laboratory import carry_out
 from research.study.reading import Difference, cells, difference
 from research.study.scale_trials import ONE_OF_MANY
+from research.study.side_by_side import world_of
 from research.study.trial import Merged, Trained, Trial, adapter_key, parts_of
 from research.study.trials import EXPERIMENTS, all_trials
 from research.study.world import RECIPE, World
@@ -323,6 +325,18 @@ def test_the_study_draws_and_trains_as_its_kept_lines_were_made(tmp_path):
         min_snr=None, layers="attention", optimizer="adamw", lr=3e-3, warmup_steps=10,
         lr_floor=0.1, weight_decay=1e-2, clip=1.0, caption_dropout=0.0, flip=False,
     )  # fmt: skip
+
+
+def test_trials_of_the_flow_model_train_and_draw_with_it(tmp_path):
+    """The same concepts on another base model: no line or adapter of the UNet is taken for one."""
+    flow = [one for one in TRIALS if one.experiment == "flow"]
+    assert {part.model for one in flow for part in parts_of(one.adapter)} == {"flow"}
+    for one in flow:
+        world = world_of(tmp_path, one.measured[0], one.model)
+        assert world.engines.profile.base_model.model.endswith("checkpoints/flow")
+        assert world.folder != world_of(tmp_path, one.measured[0]).folder
+        assert one.key != dataclasses.replace(one, model="unet").key
+    assert FlowWorld.sampling.num_inference_steps == 8  # not in a key either
 
 
 def test_lines_that_were_kept_are_read_by_this_study():
