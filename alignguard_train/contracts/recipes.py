@@ -197,8 +197,8 @@ def standin_expert() -> ExpertRecipe:
 def standin_flow_expert() -> ExpertRecipe:
     """The numbers of the stand-in's UNet, for its flow model.
 
-    Two concepts of one category, 30 steps, on prompts that no figure is of: IP 0.00 with these, 0.50
-    with a learning rate of 1e-3 or beta 30; beta 1 is like 5. Every scene was right.
+    Two concepts of one category, 30 steps, on prompts that no figure is of: IP 0.00 with these, and
+    0.50 with a learning rate of 1e-3 or beta 30; beta 1 is like 5. Every scene was right.
 
     Returns:
         The recipe.
