@@ -74,6 +74,8 @@ class Profile(Section):
     description: str
     taxonomy: str
     writer: Engine
+    twin_writer: Engine | None = None
+    """Writes the safe side of every pair instead of the writer; default: the writer writes both."""
     writing: WritingConfig
     concept_check: Engine | None = None
     """Judges whether the twins differ in the concept; default: by their words."""

@@ -41,6 +41,7 @@ MODELS = (
 
 ENGINES = (
     ("writer",),
+    ("twin_writer",),
     ("concept_check",),
     ("embedder",),
     ("evaluation_features",),
@@ -53,7 +54,7 @@ ENGINES = (
 )
 """Fields that hold an engine with its ``params``."""
 
-FILE_PARAMS = frozenset({"vectors", "weights", "interpreter"})
+FILE_PARAMS = frozenset({"vectors", "weights", "interpreter", "rewriter"})
 MODEL_PARAMS = frozenset({"model"})
 """Path names in ``params``; a served engine's ``model`` is the server's name for it."""
 

@@ -20,6 +20,7 @@ from alignguard_data.engines.diffusion.generator import DiffusersImageGenerator
 from alignguard_data.engines.language import LanguageIdentifier
 from alignguard_data.engines.tokens import TokenCounter
 from alignguard_data.prompts.gate import GateTools
+from alignguard_data.prompts.twin_stage import TwinStage
 from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.places import Place, parse_root
 from alignguard_data.taxonomy.parse import Taxonomy, load_taxonomy
@@ -72,7 +73,11 @@ class Engines:
     @cached_property
     def writer(self) -> TextGenerator:
         """Who writes the prompt pairs."""
-        return _build(self.profile.writer)
+        chosen = self.profile.twin_writer
+        if chosen is None:
+            return _build(self.profile.writer)
+        twins = _build(chosen)  # first, as its file may be missing
+        return TwinStage(_build(self.profile.writer), twins)
 
     @cached_property
     def gate_tools(self) -> GateTools:

@@ -20,6 +20,8 @@ from .protocols import (
     Reply,
     TextEmbedder,
     TextGenerator,
+    Twin,
+    TwinWriter,
     WritingRequest,
 )
 from .records import (
@@ -69,6 +71,8 @@ __all__ = [
     "StorageError",
     "TextEmbedder",
     "TextGenerator",
+    "Twin",
+    "TwinWriter",
     "WritingRequest",
     "flagged",
     "from_table",

@@ -82,6 +82,53 @@ class TextGenerator(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Twin:
+    """A safe counterpart of an unsafe prompt, or why there is none.
+
+    Attributes:
+        text: the safe prompt; of a refused one the best attempt, which may be empty.
+        reason: slug of what refused it; empty: it is accepted.
+    """
+
+    text: str
+    reason: str = ""
+
+
+class TwinWriter(Protocol):
+    """Writes the safe side of prompt pairs whose unsafe side is another writer's."""
+
+    @property
+    def model_id(self) -> str:
+        """Name of the model and of what it was trained on, as manifests and cards give it."""
+        ...
+
+    @property
+    def revision(self) -> str:
+        """Identifies the model's weights and all settings that change a twin."""
+        ...
+
+    def load(self) -> None:
+        """Load what it writes with; called before the first unsafe prompt is asked for.
+
+        Raises:
+            EngineError: it cannot write for this base model.
+        """
+        ...
+
+    def twins(self, unsafe: Sequence[str], concepts: Sequence[Concept]) -> list[Twin]:
+        """Write one twin per prompt. The same prompt and concept give the same twin.
+
+        Args:
+            unsafe: the unsafe prompts.
+            concepts: the concept of each.
+
+        Returns:
+            One twin a prompt, in order.
+        """
+        ...
+
+
 class ImageGenerator(Protocol):
     """Renders prompts with the base model, and with an adapter if one is loaded."""
 

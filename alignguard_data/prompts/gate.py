@@ -18,8 +18,13 @@ from alignguard_data.safety.rules import refusal
 GATE_VERSION = 3
 """Part of the fingerprint: increment when the gate accepts other replies."""
 
+TWIN_REASONS = ("twin_unanswered", "twin_flagged", "twin_keeps_too_little")
+"""Only of a profile with a ``twin_writer``: it answered nothing, its guard flags every attempt, or
+none keeps enough of the unsafe prompt."""
+
 REASONS = (
     "cut_off",
+    *TWIN_REASONS,
     "empty",
     "unparseable",
     "schema",
@@ -38,7 +43,11 @@ REASONS = (
 plain words or was cut by a server's filter is a ``refusal``. Any other reply that is not JSON is
 ``unparseable``."""
 
-_ENDED_BADLY = {"length": "cut_off", "content_filter": "refusal"}
+_ENDED_BADLY = {
+    **{reason: reason for reason in REASONS},  # as a stage before the gate gives them
+    "length": "cut_off",
+    "content_filter": "refusal",
+}
 
 CountTokens = Callable[[str], int]
 """Counts a prompt's tokens for the base model's text encoder."""

@@ -14,7 +14,7 @@ from .latent_guard import LatentGuard
 from .protocol import Decision, Guard, Rewriter, tally
 from .reader import guard_file
 from .registry import load_guard
-from .rewriter import LanguageRewriter, RewriterGuard, Rewriting
+from .rewriter import LanguageRewriter, RewriterGuard, RewriterTwins, Rewriting
 from .room import make_guard, spec
 from .shield.config import ShieldSettings
 from .shield.guard import Shield
@@ -45,6 +45,7 @@ __all__ = [
     "Rewriter",
     "RewriterGuard",
     "RewriterSettings",
+    "RewriterTwins",
     "Rewriting",
     "SLDSettings",
     "SafeGuiderSettings",

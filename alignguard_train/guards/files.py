@@ -105,9 +105,27 @@ def read_guard(path: Path) -> tuple[GuardHeader, dict[str, Tensor]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise IntegrityError(f"{path} cannot be read as safetensors: {error}") from error
-    if text is None:
-        raise IntegrityError(f"{path} is not a guard: its metadata lacks {HEADER}")
     return _header(path, text), tensors
+
+
+def read_header(path: Path) -> GuardHeader:
+    """Read what a guard's file says of itself, and no tensor.
+
+    Args:
+        path: a local safetensors file.
+
+    Returns:
+        Its header.
+
+    Raises:
+        IntegrityError: there is no such file, or it is not a guard's; says what is wrong.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            text = (file.metadata() or {}).get(HEADER)
+    except (OSError, SafetensorError) as error:
+        raise IntegrityError(f"{path} cannot be read as safetensors: {error}") from error
+    return _header(path, text)
 
 
 def check_encoder(header: GuardHeader, found: EncoderIdentity, *, of: str) -> None:
@@ -134,7 +152,9 @@ def check_encoder(header: GuardHeader, found: EncoderIdentity, *, of: str) -> No
     )
 
 
-def _header(path: Path, text: str) -> GuardHeader:
+def _header(path: Path, text: str | None) -> GuardHeader:
+    if text is None:
+        raise IntegrityError(f"{path} is not a guard: its metadata lacks {HEADER}")
     try:
         content = json.loads(text)
         version = content.pop("version")

@@ -3,10 +3,11 @@
 import dataclasses
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from alignguard_data.contracts.errors import EngineError
 from alignguard_data.contracts.protocols import Progress
 from alignguard_data.contracts.records import Concept, to_table
 from alignguard_data.release.reader import release_folder
@@ -15,6 +16,7 @@ from alignguard_data.storage.basis import basis
 from alignguard_data.storage.manifest import Manifest
 from alignguard_data.storage.partition import PartitionSpec, open_partition
 from alignguard_data.storage.paths import DataRoot
+from alignguard_data.storage.places import Place
 from alignguard_data.storage.shards import sha256_file
 from alignguard_data.storage.tally import Tally
 from alignguard_train.base import BaseModel
@@ -26,12 +28,13 @@ from alignguard_train.guards.config import (
     gate_of,
     settings_of,
 )
-from alignguard_train.guards.reader import FILE, ROOM
+from alignguard_train.guards.reader import FILE, ROOM, imported_partition
 from alignguard_train.guards.records import GuardMeasure, GuardScore
 
 if TYPE_CHECKING:
     from alignguard_train.guards.files import GuardHeader
-    from alignguard_train.guards.training import Measured
+    from alignguard_train.guards.splits import Parts
+    from alignguard_train.guards.training import Measured, Source
 
 FORMAT = 5
 """Part of the fingerprint: raise it when a guard of equal inputs changes."""
@@ -66,6 +69,40 @@ def spec(
         InputMissing: there is no release.
     """
     release = manifests.require(data.partition("release"))
+    given = {"release": release.content_id}
+    return _spec(data.partition(ROOM, kind), kind, base, concepts, config, given)
+
+
+def imported_spec(
+    data: DataRoot, kind: str, base: BaseModel, imported: Place, config: GuardsConfig
+) -> PartitionSpec:
+    """Spec of one guard that learns from an import instead of a release.
+
+    Args:
+        data: the data root.
+        kind: name of the guard.
+        base: the base model.
+        imported: the import's folder.
+        config: the profile's section.
+
+    Returns:
+        As of :func:`spec`; its folder is not that of the guard of a release.
+
+    Raises:
+        InputMissing: the import is not finished.
+    """
+    given = {"import": manifests.require(imported).content_id}
+    return _spec(imported_partition(data, kind, imported), kind, base, (), config, given)
+
+
+def _spec(
+    folder: Place,
+    kind: str,
+    base: BaseModel,
+    concepts: Sequence[Concept],
+    config: GuardsConfig,
+    given: dict[str, str],
+) -> PartitionSpec:
     own: dict[str, Any] = dataclasses.asdict(config)
     for name in ("train", "benign", "params"):
         own.pop(name)
@@ -74,7 +111,7 @@ def spec(
     # A model is named by its identity, not by its place on this machine.
     named = _own_model(settings)
     return PartitionSpec(
-        folder=data.partition(ROOM, kind),
+        folder=folder,
         room=ROOM,
         key=kind,
         config={
@@ -85,7 +122,7 @@ def spec(
             "concepts": _digest(concepts),
         },
         inputs={
-            "release": release.content_id,
+            **given,
             **{f"{one.kind} {one.name}": _file_digest(one.path) for one in config.benign},
         },
         models={**base.models, **_own_model(settings)},
@@ -135,18 +172,87 @@ def make_guard(
         ConfigError: a benign file is faulty, or the blacklist names an unknown concept.
         EngineError: nothing to train or calibrate on, or a text encoder that guards cannot read.
     """
-    with open_partition(spec(data, kind, base, concepts, config)) as work:
+    made = spec(data, kind, base, concepts, config)
+
+    def read() -> "_Read":
+        from alignguard_train.guards.training import Source, parts_of
+
+        folder = release_folder(data)
+        content = manifests.require(data.partition("release")).content_id
+        source = Source(release=folder.name, content_id=content)
+        return _Read(parts_of(folder, concepts, config), concepts, source)
+
+    return _made(made, read, base, config, progress)
+
+
+def make_imported_guard(
+    data: DataRoot,
+    kind: str,
+    base: BaseModel,
+    imported: Place,
+    config: GuardsConfig,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Train, calibrate and measure one guard on an import, unless it is up to date.
+
+    Args:
+        data: the data root.
+        kind: name of the guard.
+        base: the base model, whose text encoder is read.
+        imported: folder of an import of the published CoProV2.
+        config: the profile's section; its blacklist names concepts and is left out.
+        progress: counts the epochs or steps of the training.
+
+    Returns:
+        Manifest of the guard, which is kept apart from those of releases.
+
+    Raises:
+        InputMissing: the import is not finished.
+        PartitionBusy: another process is making the same guard.
+        ConfigError: a benign file is faulty.
+        EngineError: the guard needs concepts, or there is nothing to train or calibrate on.
+    """
+    from alignguard_train.guards.imported import imported_parts, unfit
+
+    config = dataclasses.replace(config, blacklist=None)
+    if why := unfit(kind, config):
+        raise EngineError(why)
+    made = imported_spec(data, kind, base, imported, config)
+
+    def read() -> "_Read":
+        from alignguard_train.guards.training import Source
+
+        parts, concepts = imported_parts(imported, config)
+        source = Source(release=imported.name, content_id=made.inputs["import"])
+        return _Read(parts, concepts, source)
+
+    return _made(made, read, base, config, progress)
+
+
+class _Read(NamedTuple):
+    """The prompts that a guard learns from, their concepts, and where they are from."""
+
+    parts: "Parts"
+    concepts: Sequence[Concept]
+    source: "Source"
+
+
+def _made(
+    made: PartitionSpec,
+    read: Callable[[], _Read],
+    base: BaseModel,
+    config: GuardsConfig,
+    progress: Progress | None,
+) -> Manifest:
+    kind = made.key
+    with open_partition(made) as work:
         if work.done:
             return work.done
         from alignguard_train.guards.states import FrozenEncoder
-        from alignguard_train.guards.training import Source, measure_guard, parts_of, train_guard
+        from alignguard_train.guards.training import measure_guard, train_guard
 
-        folder = release_folder(data)
-        parts = parts_of(folder, concepts, config)
-        release = manifests.require(data.partition("release"))
-        encoder = FrozenEncoder.of(base.pipe)
-        source = Source(release=folder.name, content_id=release.content_id)
-        shared = (parts, concepts, encoder, config, source)
+        parts, concepts, source = read()
+        shared = (parts, concepts, FrozenEncoder.of(base.pipe), config, source)
         started = time.perf_counter()
         guard = train_guard(kind, *shared, work.partial / FILE, progress, base.pipe)
         seconds = time.perf_counter() - started

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from alignguard_data.contracts.errors import EngineError
 from alignguard_data.engines.diffusion.conditions import Pipe
+from alignguard_data.engines.loading_bars import no_bars
+from alignguard_data.engines.model_source import ModelSource
 
 ROWS = 256
 """Prompts per batch. Each is padded to the encoder's length, so states do not depend on batches."""
@@ -152,6 +154,37 @@ class FrozenEncoder:
         if None in pair:
             raise EngineError(f"a {type(pipe).__name__} has no tokenizer and text_encoder to read")
         return cls(*pair)
+
+    @classmethod
+    def of_checkpoint(cls, source: ModelSource, encoder: str) -> "FrozenEncoder":
+        """The first encoder of a diffusers checkpoint, without the rest of it.
+
+        Args:
+            source: a folder or a hub id.
+            encoder: name of its class in transformers, as a guard's header has it.
+
+        Returns:
+            On the CPU, in float32.
+
+        Raises:
+            EngineError: it cannot be loaded, or it is unsuitable.
+        """
+        import transformers
+
+        where = source.arguments
+        try:
+            with no_bars():
+                tokenizer = transformers.CLIPTokenizer.from_pretrained(
+                    subfolder="tokenizer", **where
+                )
+                model = getattr(transformers, encoder).from_pretrained(
+                    subfolder="text_encoder", use_safetensors=True, dtype=torch.float32, **where
+                )
+        except (AttributeError, OSError, RuntimeError, ValueError) as error:
+            raise EngineError(
+                f"{source.model} has no text encoder {encoder} that can be loaded: {error}"
+            ) from error
+        return cls(tokenizer, model.eval())
 
     @property
     def tokenizer(self) -> Any:

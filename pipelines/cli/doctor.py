@@ -58,6 +58,7 @@ def examine() -> Iterator[Check]:
     engines = Engines(profile, data_root())
     yield _fits(engines)
     yield _scores(engines)
+    yield from _twins(engines)
     yield from profile_needs(profile, engines.taxonomy)
 
 
@@ -132,6 +133,19 @@ def _scores(engines: Engines) -> Check:
         fix = f"edit the rules or the scorers of profile {engines.profile.name}"
         return Check(what="scores of rules", state="missing", found=str(error), fix=fix)
     return Check(what="scores of rules", state="ok", found="every rule reads a score that there is")
+
+
+def _twins(engines: Engines) -> Iterator[Check]:
+    """Whether the writer of safe twins can be built, if the profile has one of its own."""
+    if engines.profile.twin_writer is None:
+        return
+    try:
+        found = engines.writer.model_id
+    except AlignGuardError as error:
+        fix = f"edit twin_writer of profile {engines.profile.name}"
+        yield Check(what="twin writer", state="missing", found=str(error), fix=fix)
+        return
+    yield Check(what="twin writer", state="ok", found=found)
 
 
 def doctor_command(console: Output, *, as_json: bool) -> int:

@@ -11,7 +11,7 @@ from alignguard_data.contracts.errors import EngineError, NothingMade
 from alignguard_data.contracts.protocols import Reply
 from alignguard_data.contracts.records import PromptPair, RejectedReply, from_table, pair_id
 from alignguard_data.prompts.config import WritingConfig
-from alignguard_data.prompts.gate import REASONS, GateTools, read_reply
+from alignguard_data.prompts.gate import REASONS, TWIN_REASONS, GateTools, read_reply
 from alignguard_data.prompts.room import spec, write_prompt_pairs
 from alignguard_data.storage import manifest as manifests
 from tests.alignguard_data.tiny_rooms import WRITING, TinyWriter, concept, good_reply
@@ -31,6 +31,7 @@ TOOLS = GateTools(count_tokens=len, language=lambda text: float("ein " not in te
 
 BY_REASON = {
     "cut_off": Reply(text=reply(UNSAFE, SAFE), finish_reason="length"),
+    **{one: Reply(text=reply(UNSAFE, SAFE), finish_reason=one) for one in TWIN_REASONS},
     "empty": " ",
     "unparseable": "{unsafe_prompt: no",
     "schema": reply(UNSAFE, 3),
