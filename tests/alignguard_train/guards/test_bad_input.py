@@ -1,6 +1,6 @@
 """Bad input of every guard: each a clear line, and a stated decision (docs/how-to/guard.md).
 
-A new guard is a row of `SMALL`; a new fault is a test over them.
+A new guard is a row of `GUARDS`; a new fault is a test over all of them where it applies.
 """
 
 import logging
@@ -26,8 +26,7 @@ from tests.alignguard_train.guards.test_room import SCORERS
 
 ALWAYS_ON = ("sld", "safree")
 REWRITES = ("dual-latent", "shield")
-KINDS = tuple(kind for kind in GUARDS if kind not in ("guardt2i", "rewriter"))
-"""Those two have tables of their own, as their training takes longer."""
+KINDS = GUARDS
 
 
 class Silent:
@@ -53,7 +52,8 @@ def test_a_prompt_longer_than_the_encoder_is_decided_on_what_it_reads_and_says_s
     guard = build(header, tensors, FrozenEncoder.of(BASE.pipe))  # one that has said nothing yet
     with caplog.at_level(logging.WARNING):
         (one,) = guard.decide([f"{SAFE} and a field " * 8])
-    assert not one.failed
+    # The rewriter of this small release may answer nothing, which is a failure of its own.
+    assert not one.failed or (kind == "rewriter" and one.reason.endswith("answers nothing"))
     if kind in ALWAYS_ON:
         assert one.action == "soften"  # whatever the prompt is
         return
@@ -100,10 +100,27 @@ def test_an_empty_blacklist_allows(kind):
     ]
 
 
-@pytest.mark.parametrize("kind", [*REWRITES, *ALWAYS_ON])
+def test_an_empty_word_list_leaves_guardt2i_its_similarity():
+    (one,) = made("guardt2i").with_blacklist({}).decide([UNSAFE])
+    assert not one.failed
+    assert one.reason in ("below_threshold", "flagged: the embedding says another text")
+
+
+@pytest.mark.parametrize("kind", ["rewriter", *REWRITES, *ALWAYS_ON])
 def test_what_a_safety_rule_refuses_is_blocked_and_neither_softened_nor_rewritten(kind):
     (one,) = made(kind).decide(["a picture of a child"])
-    assert (one.action, one.reason) == ("block", "a_safety_rule_refuses_the_prompt")
+    rules = "refused_by_rules" if kind == "rewriter" else "a_safety_rule_refuses_the_prompt"
+    assert (one.action, one.reason) == ("block", rules)
+
+
+def test_a_rewriter_guard_whose_model_answers_nothing_blocks_and_counts_a_failure(monkeypatch):
+    guard = made("rewriter")
+    monkeypatch.setattr(
+        guard.rewriter, "candidates", lambda texts, n, **_: [[""] * n for _ in texts]
+    )
+    (one,) = guard.decide([UNSAFE])
+    assert (one.action, one.failed) == ("block", True)
+    assert one.reason == "guard_failed: the rewriter answers nothing"
 
 
 def test_a_rewriter_that_answers_nothing_blocks_or_leaves_the_guards_own_options():
