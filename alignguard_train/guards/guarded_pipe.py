@@ -119,7 +119,8 @@ class GuardedPipe:
         watching = getattr(self._guard, "watching", None)
         each = int(arguments.get("num_images_per_prompt") or 1)
         steps = int(arguments.get("num_inference_steps") or 50)
-        watch = watching(self._pipe, each * len(decisions), steps) if watching else None
+        texts = [one.prompt or "" for one in decisions for _ in range(each)]
+        watch = watching(self._pipe, len(texts), steps, texts) if watching else None
         if watch is None:
             return _marked(self._pipe(**arguments), decisions)
         if arguments.get(STEP_END) is not None:

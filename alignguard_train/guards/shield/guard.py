@@ -82,18 +82,19 @@ class Shield(TextGuard):
             for prompt, one in zip(prompts, self._gate.decide(prompts), strict=True)
         ]
 
-    def watching(self, pipe: Any, rows: int, steps: int) -> Watch | None:
+    def watching(self, pipe: Any, rows: int, steps: int, texts: Sequence[str] = ()) -> Watch | None:
         """What looks at one call's images while they are drawn; None without a scan.
 
         Args:
             pipe: that draws.
             rows: images or videos of the call.
             steps: of the call.
+            texts: for each row the text that is drawn instead of its prompt, or an empty one.
 
         Returns:
             Of one call only.
         """
-        return None if self.scan is None else Watch(self.scan, pipe, rows, steps)
+        return None if self.scan is None else Watch(self.scan, pipe, rows, steps, texts)
 
     def _rewritten(self, prompt: str, blocked: Decision) -> Decision:
         try:

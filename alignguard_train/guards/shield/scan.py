@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from alignguard_data.contracts.errors import EngineError
+from alignguard_train.guards.shield.consistency import Consistency
 
 Detector = Callable[[Tensor], Tensor]
 """Images (n, 3, side, side), 0 to 1, to scores (n,); higher is more unsafe."""
@@ -31,6 +32,8 @@ class OutputScan:
         side: pixels of a scaled scope.
         previews: shares of the steps after which the image so far is scanned.
         grids: crops a side.
+        consistency: compares the finished image of a rewritten prompt with the text that was drawn;
+            None: they are not compared.
     """
 
     detector: Detector
@@ -38,6 +41,7 @@ class OutputScan:
     side: int = 64
     previews: tuple[float, ...] = (0.25, 0.5, 0.75)
     grids: tuple[int, ...] = (2, 3)
+    consistency: Consistency | None = None
 
     def scores(self, videos: Tensor) -> tuple[Tensor, list[str]]:
         """The largest score over frames and scopes, and where it is.
@@ -103,10 +107,14 @@ class Watch:
         pipe: that draws.
         rows: images or videos of the call.
         steps: of the call.
+        texts: for each row the text that is drawn instead of its prompt, or an empty one.
     """
 
-    def __init__(self, scan: OutputScan, pipe: Any, rows: int, steps: int) -> None:
-        self._scan, self._previews = scan, Previewing(scan.previews, steps)
+    def __init__(
+        self, scan: OutputScan, pipe: Any, rows: int, steps: int, texts: Sequence[str] = ()
+    ) -> None:
+        self._scan, self._texts = scan, texts
+        self._previews = Previewing(scan.previews, steps)
         self.found: list[str] = [""] * rows
         """Reason of each row; empty while nothing is found."""
         self.stopped_at: int | None = None
@@ -135,7 +143,11 @@ class Watch:
         Raises:
             EngineError: the output holds latents, which no detector reads.
         """
-        self._look(pixels(output), "image")
+        videos = pixels(output)
+        self._look(videos, "image")
+        if self._scan.consistency is not None and self._texts:
+            reasons = self._scan.consistency.reasons(videos, self._texts)
+            self.found = [one or other for one, other in zip(self.found, reasons, strict=True)]
         return self.found
 
     def _look(self, videos: Tensor, when: str) -> None:

@@ -150,7 +150,7 @@ class Allows:
     def check(self, pipe):
         pass
 
-    def watching(self, pipe, rows, steps):
+    def watching(self, pipe, rows, steps, texts):
         from alignguard_train.guards.shield.scan import Watch
 
         self.watches.append(Watch(self.scan, pipe, rows, steps))
