@@ -17,6 +17,7 @@ from .registry import load_guard
 from .rewriter import LanguageRewriter, RewriterGuard, RewriterTwins, Rewriting
 from .room import make_guard, spec
 from .shield.config import ShieldSettings
+from .shield.consistency import Consistency
 from .shield.guard import Shield
 from .shield.scan import OutputScan
 from .softening.config import DualLatentSettings, SafreeSettings, SLDSettings
@@ -26,6 +27,7 @@ from .text_guard import TextGuard
 
 __all__ = [
     "BenignSet",
+    "Consistency",
     "Decision",
     "DualLatent",
     "DualLatentSettings",
