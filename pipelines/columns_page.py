@@ -16,6 +16,7 @@ from alignguard_data.importing.coprov2.room import TABLES as IMPORTED
 from alignguard_data.index.columns import COLUMNS, IN_ONE_VIEW
 from alignguard_data.release.columns import COLUMNS as RELEASED
 from alignguard_data.release.columns import EVALUATION_COLUMNS, POINTER
+from alignguard_train.cost_model.records import PairCost
 from alignguard_train.encodings.room import ROWS
 from alignguard_train.evaluation.contenders import COSTS_SCHEMA
 from alignguard_train.evaluation.distributions import DISTRIBUTIONS_SCHEMA
@@ -52,6 +53,7 @@ SCHEMAS: Mapping[tuple[str, str], pa.Schema] = {
     ("encodings", "rows"): ROWS,
     ("guards", "measures"): schema_of(GuardMeasure),
     ("guards", "scores"): schema_of(GuardScore),
+    ("cost_model", "costs"): schema_of(PairCost),
     ("experts", "history"): pa.schema({"step": pa.int64(), **dict.fromkeys(HISTORY, pa.float64())}),
     ("merge", "winners"): WINNERS,
     ("merge", "truncation"): TRUNCATION,

@@ -6,6 +6,7 @@ import warnings
 import dagster as dg
 
 from alignguard_data.storage.partition import RUN_ID_VARIABLE
+from pipelines.assets.cost_model import cost_model_asset
 from pipelines.assets.evaluation import evaluation_asset
 from pipelines.assets.experts import experts_asset
 from pipelines.assets.guards import guards_asset
@@ -61,6 +62,8 @@ def _definitions(engines: Engines) -> dg.Definitions:
         robustness_asset(engines),
         reemergence_asset(engines),
     ]
+    if engines.profile.cost_model:
+        assets.append(cost_model_asset(engines, engines.profile.cost_model.settings))
     if engines.profile.personal:
         assets.append(personal_adapter_asset(engines))
     job = dataset_job(engines)

@@ -32,9 +32,17 @@ from alignguard_train.hardening.config import HardeningConfig
 from alignguard_train.merge.config import MergeConfig
 from alignguard_train.reemergence.config import ReemergenceConfig
 from alignguard_train.robustness.config import RobustnessConfig
+from pipelines.cost_faults import faults_of_costs
 from pipelines.params import FaultyParams
 from pipelines.profile_layers import profile_document, profile_path
-from pipelines.profile_sections import BaseModelChoice, Engine, Personal, Section, Training
+from pipelines.profile_sections import (
+    BaseModelChoice,
+    CostModel,
+    Engine,
+    Personal,
+    Section,
+    Training,
+)
 from pipelines.rule_scores import faults_of_stated
 from pipelines.runtime.ray_cluster import RayCluster
 
@@ -92,6 +100,8 @@ class Profile(Section):
     """An older release is shown as not fresh; None: no limit."""
     guards: GuardsConfig = GuardsConfig()
     """What reads a prompt before the model draws; none is trained by default."""
+    cost_model: CostModel | None = None
+    """What tells how unsafe an image looks, for `cost_margin`; None: not made."""
     training: Training
     merge: MergeConfig
     evaluation: EvaluationConfig
@@ -126,6 +136,12 @@ class Profile(Section):
     def _meanings_have_a_judge(self) -> Self:
         if self.release.max_semantic_cosine is not None and self.embedder is None:
             raise ValueError("release.max_semantic_cosine needs an embedder")
+        return self
+
+    @model_validator(mode="after")
+    def _costs_are_made(self) -> Self:
+        if faults := list(faults_of_costs(self)):
+            raise ValueError("; ".join(faults))
         return self
 
     @model_validator(mode="after")

@@ -45,6 +45,7 @@ ENGINES = (
     ("concept_check",),
     ("embedder",),
     ("evaluation_features",),
+    ("cost_model", "features"),
     ("personal", "encoder"),
     ("personal", "ban_writer"),
     ("image_scorers", _EACH),

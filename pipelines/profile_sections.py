@@ -21,6 +21,7 @@ from alignguard_data.engines.reaching import url_fault
 from alignguard_data.engines.speed import Speed
 from alignguard_train.contracts.flow import FlowTraining
 from alignguard_train.contracts.recipes import ExpertRecipe
+from alignguard_train.cost_model.config import CostModelConfig
 from alignguard_train.personal.config import PersonalConfig
 from pipelines.moved_names import new_name
 from pipelines.params import FaultyParams, changed, checked
@@ -197,6 +198,14 @@ class Training(_Recipe):
     processes: int = Field(default=1, ge=1, le=64)
     """Processes per expert, one per GPU (on a CPU for tests). Only the last bits of the weights
     change, so it is not in the fingerprint."""
+
+
+class CostModel(Section):
+    """How unsafe an image looks, learned from the release, for the recipe's `cost_margin`."""
+
+    features: Engine
+    """Extractor of frozen image features; of other weights than the evaluation's scorers."""
+    settings: CostModelConfig = CostModelConfig()
 
 
 class Personal(_Recipe):

@@ -181,6 +181,17 @@ class Engines:
         return _build(chosen) if chosen else None
 
     @cached_property
+    def cost_features(self) -> FeatureExtractor:
+        """The extractor that the cost model reads.
+
+        Raises:
+            ConfigError: the profile has no cost_model section.
+        """
+        if self.profile.cost_model is None:
+            raise ConfigError("the profile", ["cost_model: there is no such section"])
+        return _build(self.profile.cost_model.features)
+
+    @cached_property
     def personal_engines(self) -> tuple[Any, Any]:
         """The personal section's profile encoder, and its ban writer or None.
 

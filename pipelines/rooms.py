@@ -19,6 +19,7 @@ from alignguard_data.storage.partition import PartitionSpec, State
 from alignguard_data.storage.paths import UNPARTITIONED
 from alignguard_data.storage.places import Place, map_concurrently, size
 from alignguard_data.taxonomy import room as taxonomy
+from alignguard_train.cost_model import room as cost_model_room
 from alignguard_train.evaluation import room as evaluation_room
 from alignguard_train.experts import room as experts
 from alignguard_train.guards import room as guards_room
@@ -137,6 +138,12 @@ def _guards(engines: Engines, key: str) -> PartitionSpec:
     )
 
 
+def _cost_model(engines: Engines, key: str) -> PartitionSpec:
+    chosen = engines.profile.cost_model
+    assert chosen
+    return cost_model_room.spec(engines.data, engines.cost_features, chosen.settings)
+
+
 def _experts(engines: Engines, key: str) -> PartitionSpec:
     return experts.spec(
         engines.data,
@@ -212,9 +219,18 @@ PERSONAL = Room(name="personal", asset="personal_adapter", partitioned_by=None, 
 """Only of a profile with a personal section."""
 
 
+COST_MODEL = Room(name="cost_model", asset="cost_model", partitioned_by=None, spec=_cost_model)
+"""Only of a profile with a cost_model section; the experts read it."""
+
+
 def made_by_run(engines: Engines) -> tuple[Room, ...]:
-    """The rooms that a run makes: with its personal section, also the personal adapter's."""
-    return ROOMS if engines.profile.personal is None else (*ROOMS[:-1], PERSONAL, ROOMS[-1])
+    """The rooms that a run makes: with their sections, also cost model and personal adapter."""
+    before = {
+        "guards": COST_MODEL if engines.profile.cost_model else None,
+        "evaluation": PERSONAL if engines.profile.personal else None,
+    }
+    found = [(before.get(room.name), room) for room in ROOMS]
+    return tuple(one for both in found for one in both if one)
 
 
 def rooms_of(engines: Engines) -> tuple[Room, ...]:

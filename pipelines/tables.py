@@ -7,6 +7,7 @@ from alignguard_data.contracts.column_meanings import meanings
 from alignguard_data.contracts.shard_records import SHARD_RECORDS
 from alignguard_data.importing.coprov2.room import TABLES as IMPORTED
 from alignguard_data.release.columns import POINTER
+from alignguard_train.cost_model.room import TABLES as PRICED
 from alignguard_train.encodings import columns as encodings
 from alignguard_train.evaluation import columns as evaluation
 from alignguard_train.experts import columns as experts
@@ -26,6 +27,7 @@ MEANINGS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "release": POINTER,
     "encodings": encodings.MEANINGS,
     "guards": {table: meanings(record) for table, record in GUARDED.items()},
+    "cost_model": {table: meanings(record) for table, record in PRICED.items()},
     "experts": experts.MEANINGS,
     "merge": merge.MEANINGS,
     "hardening": {table: meanings(record) for table, record in HARDENED.items()},

@@ -81,6 +81,20 @@ def scene_features(**params: Any) -> FeatureExtractor:
     return SceneFeatures(**params)
 
 
+def random_features(**params: Any) -> FeatureExtractor:
+    """Random convolutions as features: untrained, for the cost model.
+
+    Args:
+        **params: as for ``RandomFeatures``.
+
+    Returns:
+        The extractor.
+    """
+    from alignguard_data.standin.scores.random_features import RandomFeatures
+
+    return RandomFeatures(**params)
+
+
 def base_model_folder() -> Path:
     """The shipped base model, in the format of ``StableDiffusionPipeline.from_pretrained``."""
     return _HERE / "checkpoints" / "base"

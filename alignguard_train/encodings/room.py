@@ -113,6 +113,7 @@ def shared_encodings(
     *,
     flip: bool,
     repeats: Mapping[str, int] | None = None,
+    costs: Mapping[str, tuple[float, float]] | None = None,
 ) -> EncodedPreferences:
     """The release's train pairs of ``categories`` in release order, memory-mapped.
 
@@ -125,6 +126,7 @@ def shared_encodings(
         categories: keys of those that are read.
         flip: also read the mirrored images' latents.
         repeats: how often a pair is a row, by its id: once where it is not named, 0 leaves it out.
+        costs: of the chosen and the rejected image by pair id, if the recipe reads them.
 
     Returns:
         One row per pair and repetition.
@@ -148,6 +150,7 @@ def shared_encodings(
         empty=_conditions(plain, "empty")[torch.tensor([0])],
         chosen_flipped=mirrored.get("chosen_flipped"),
         rejected_flipped=mirrored.get("rejected_flipped"),
+        costs=None if costs is None else torch.tensor([costs[row["pair_id"]] for row in rows]),
     )
 
 

@@ -12,6 +12,7 @@ from alignguard_data.storage.paths import DataRoot
 from alignguard_train.adapters.lora import Lora, load_lora, save_lora
 from alignguard_train.base import BaseModel
 from alignguard_train.contracts.recipes import ExpertRecipe
+from alignguard_train.cost_model.reader import costs_of
 from alignguard_train.encodings.encoder import EncodedPreferences
 from alignguard_train.encodings.room import shared_encodings
 from alignguard_train.experts.processes import Group, run_together
@@ -122,8 +123,9 @@ def _train_share(group: Group, report: Progress | None, job: ExpertJob) -> None:
 
 
 def _encoded(job: ExpertJob) -> EncodedPreferences:
+    costs = costs_of(job.data) if job.recipe.cost_margin else None
     return shared_encodings(
-        job.data, job.base, job.categories, flip=job.recipe.flip, repeats=job.repeats
+        job.data, job.base, job.categories, flip=job.recipe.flip, repeats=job.repeats, costs=costs
     )
 
 

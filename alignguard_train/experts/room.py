@@ -1,6 +1,6 @@
 """The experts room: one LoRA expert per category of a release, and All-single on all categories."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from alignguard_data.storage.shards import write_bytes
 from alignguard_data.storage.tally import Tally
 from alignguard_train.base import BaseModel
 from alignguard_train.contracts.recipes import ExpertRecipe
+from alignguard_train.cost_model.reader import costs_input
 from alignguard_train.experts.reader import ROOM
 
 if TYPE_CHECKING:
@@ -55,9 +56,10 @@ def spec(
         The spec of its partition.
 
     Raises:
-        InputMissing: there is no release.
+        InputMissing: there is no release, or no cost model of it that the recipe needs.
     """
     config = recipe.fingerprint_fields
+    costs = costs_input(data) if recipe.cost_margin else {}
     read = list(categories)
     if config.pop("preserve_others") and others:
         read += others
@@ -73,7 +75,7 @@ def spec(
             "categories": list(categories),
             "seed": seed,
         },
-        inputs=train_rows(data, read),
+        inputs={**train_rows(data, read), **costs},
         models=base.models,
     )
 
@@ -124,6 +126,7 @@ def make_expert(
         if work.done:
             return work.done
         from alignguard_train.experts.job import ExpertJob, train_job
+        from alignguard_train.experts.margins import margin_counts
 
         job = ExpertJob(
             data=data,
@@ -137,11 +140,16 @@ def make_expert(
             repeats=dict.fromkeys(hard_rows(release_folder(data)), 0),
         )
         trained, pairs = train_job(job, processes, held_out_ip, progress)
-        return _finish(data, work, trained, pairs, base)
+        return _finish(data, work, trained, pairs, base, margin_counts(data, categories, recipe))
 
 
 def _finish(
-    data: DataRoot, work: PartitionWork, trained: "TrainedExpert", pairs: int, base: BaseModel
+    data: DataRoot,
+    work: PartitionWork,
+    trained: "TrainedExpert",
+    pairs: int,
+    base: BaseModel,
+    margins: Mapping[str, float],
 ) -> Manifest:
     """Write adapter, card and history; the counts have the means of the last ten steps."""
     from alignguard_train.experts.trainer import HISTORY
@@ -158,6 +166,7 @@ def _finish(
             "release_content_id": manifests.require(data.partition("release")).content_id,
             "pairs": pairs,
             "resumed_at_step": trained.resumed_at,
+            **margins,
             **{f"last {name}": round(value, 5) for name, value in last.items()},
         },
         tally=Tally(wanted=pairs, made=pairs, unit="pairs"),

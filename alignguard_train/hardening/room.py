@@ -25,6 +25,7 @@ from alignguard_data.storage.shards import atomic_file
 from alignguard_data.storage.tally import Tally
 from alignguard_train.base import BaseModel
 from alignguard_train.contracts.recipes import ExpertRecipe
+from alignguard_train.cost_model.reader import costs_input
 from alignguard_train.experts.reader import weights_of
 from alignguard_train.hardening.reader import MERGED_FILE, ROOM, hardened_expert, rounds
 from alignguard_train.hardening.records import HardenedExpert
@@ -91,6 +92,7 @@ def spec(data: DataRoot, round: int, base: BaseModel, how: Continuation) -> Part
         inputs={
             **train_rows(data, how.categories),
             **reads(release, parts),
+            **(costs_input(data) if how.recipe.cost_margin else {}),
             **_starts(data, round, how.categories, known),
         },
         models=base.models,

@@ -19,7 +19,7 @@ def experts_asset(engines: Engines, categories: dg.PartitionsDefinition) -> dg.A
     @alignment_asset(
         engines,
         room="experts",
-        after=["release"],
+        after=["release", *(["cost_model"] if engines.profile.cost_model else [])],
         partitions=categories,
         description="One LoRA expert per category (and `all-single`, trained on all of them).",
     )

@@ -81,8 +81,10 @@ def _follows(room: Room, key: str, due: dict[str, set[str]], guards: dict[str, s
     if room.name in after_training:
         if due.get("guards", set()) & guards.get(room.name, set()):
             return True
-        return any(due.get(name) for name in ("release", "experts", "merge", "hardening"))
-    if room.name == "guards":
+        return any(
+            due.get(name) for name in ("release", "cost_model", "experts", "merge", "hardening")
+        )
+    if room.name in ("guards", "cost_model"):
         return bool(due.get("release"))
     return room.name in _WHOLE and any(due.values())
 

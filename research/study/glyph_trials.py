@@ -27,6 +27,15 @@ REMEDIES: dict[str, Options] = {
     "focusing": (("preservation", 0.0), ("focusing", 2.0)),
     "self-attention": (("layers", "self-attention"), ("preservation_at", "last")),
 }
+MARGIN: Options = (("cost_margin", 1.0),)
+FOCUSING: Options = (("focusing", 2.0),)
+SC_DPO: dict[str, Options] = {
+    "DPO": (),
+    "+ margin": MARGIN,
+    "+ focusing": FOCUSING,
+    "both": (*FOCUSING, *MARGIN),
+    "both, clean pairs": (*FOCUSING, *MARGIN, ("clean_pairs", 0.25)),
+}
 FREE: Options = (("max_winner_ratio", 1e9),)
 """Trials should show the failure, not stop at it."""
 
@@ -159,6 +168,21 @@ def remedies(concepts: Sequence[Concept], seed: int) -> Iterator[Trial]:
         yield Trial(
             experiment="remedies", arm=name, x=beta, seed=seed, scenes="score", seen=own,
             adapter=Trained(concepts=own, steps=FULL // 2, seed=seed, recipe=recipe),
+            measured=own, prompts=12,
+        )  # fmt: skip
+
+
+def costs(concepts: Sequence[Concept], seed: int) -> Iterator[Trial]:
+    """SC-DPO's parts, one category's expert as in `remedies` at beta 5 without a remedy."""
+    by_category = train_concepts(concepts)
+    own = by_category[list(by_category)[seed % len(by_category)]]
+    beta, none = ("beta", 5.0), ("preservation", 0.0)
+    for name, parts in SC_DPO.items():
+        yield Trial(
+            experiment="costs", arm=name, x=0, seed=seed, scenes="score", seen=own,
+            adapter=Trained(
+                concepts=own, steps=FULL // 2, seed=seed, recipe=(beta, none, *parts, *FREE)
+            ),
             measured=own, prompts=12,
         )  # fmt: skip
 

@@ -24,6 +24,7 @@ from alignguard_train.experts.trainer import train_expert, train_module
 from alignguard_train.merge.config import MergeConfig
 from alignguard_train.merge.room import merge_by
 from alignguard_train.merge.strategies import weighted_sum
+from research.study.costs import separation, with_costs
 from research.study.gates import gate_weights
 from research.study.subspaces import in_subspace
 from research.study.trial import Gated, Merged, Trained, Trial, adapter_key, parts_of
@@ -55,6 +56,8 @@ def _trained(
     world: World, wanted: Trained, recipe: ExpertRecipe, checkpoint: Path, start: Lora | None
 ) -> Lora:
     encoded = world.encoded(wanted.concepts, arm=wanted.arm, amount=wanted.amount)
+    if recipe.cost_margin:
+        encoded = with_costs(world, wanted.concepts, encoded)
     base, others = world.engines.base, _others(world, wanted, recipe)
     if wanted.subspace:
         attach = partial(in_subspace, subspace=wanted.subspace)
@@ -96,7 +99,17 @@ def carry_out(world: World, trial: Trial) -> dict[str, Any]:
             "training_steps": steps,
             "training_cpu_seconds": whole and round(whole, 1),
             "merging_cpu_seconds": round(merging, 2),
+            **_separated(world, trial),
         }
+
+
+def _separated(world: World, trial: Trial) -> dict[str, float]:
+    """How far the adapter separates its own pairs; only where costs are compared."""
+    adapter = trial.adapter
+    if trial.experiment != "costs" or not isinstance(adapter, Trained):
+        return {}
+    lora = load_lora(train(world, adapter))
+    return separation(world, adapter.concepts, world.encoded(adapter.concepts), lora)
 
 
 def _lora(world: World, adapter: Trained | Merged | None) -> Lora | None:

@@ -28,6 +28,7 @@ EXPERIMENTS = {
     "data": "how many pairs a concept",
     "data, objects": "how many pairs a concept, in the harder world",
     "remedies": "remedies of the DPO failure, over beta",
+    "costs": "a cost margin and focusing after SC-DPO, a reconstruction",
     "filtering": "filtered against unfiltered pairs",
     "filtering, objects": "filtered against unfiltered pairs, in the harder world",
 }
@@ -67,6 +68,7 @@ def all_trials(
         found += objects.later(seed)
         found += glyphs.concepts(names, seed)
         found += glyphs.remedies(concepts, seed)
+        found += glyphs.costs(concepts, seed)
         found += glyphs.data(concepts, seed)
         found += objects.data(seed)
         found += glyphs.filtering(concepts, seed)

@@ -89,6 +89,10 @@ class World:
         first = FIRST[scenes]
         return fresh_rows(self.engines.writer, wanted, range(first, first + number))
 
+    def kept(self, concept: str) -> list[Pair]:
+        """The filtered training pairs of one concept, in the order of :meth:`encoded`."""
+        return [pair for pair in self._pairs[0] if pair.concept == concept and pair.kept]
+
     def encoded(
         self,
         concepts: Sequence[str],
