@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from alignguard_data.contracts.protocols import FeatureExtractor, Progress
 from alignguard_data.contracts.records import to_table
@@ -21,7 +22,7 @@ from alignguard_train.cost_model.reader import FILE, ROOM
 from alignguard_train.cost_model.records import PairCost
 
 if TYPE_CHECKING:
-    from alignguard_train.cost_model.gate import Figures
+    from alignguard_train.cost_model.gate import Figures, Floats
     from alignguard_train.cost_model.head import CostHead
     from alignguard_train.cost_model.source import PairFeatures
 
@@ -85,7 +86,7 @@ def make_cost_model(
             return work.done
         import torch
 
-        from alignguard_train.cost_model.gate import figures, refuse_under_gate
+        from alignguard_train.cost_model.gate import refuse_under_gate
         from alignguard_train.cost_model.head import train_head
         from alignguard_train.cost_model.splits import parts_of
 
@@ -97,34 +98,53 @@ def make_cost_model(
         train = torch.from_numpy(np.flatnonzero(parts == "train"))
         head = train_head(safe[train], unsafe[train], config)
         costs = [head(side).double().numpy() for side in (safe, unsafe)]
-        measured = {
-            part: figures(*(side[mask] for side in costs), list(np.array(concepts)[mask]), config)
-            for part in ("held_out", "unseen_seed")
-            if (mask := parts == part).any()
-        }
+        measured = _measured(costs, parts, concepts, config)
         refuse_under_gate(
             measured["held_out"],
             min_auc=config.min_auc,
             min_right=config.min_right,
             of="the cost model of this release",
         )
-        rows = [
-            PairCost(
-                pair_id=str(row["pair_id"]),
-                concept=str(row["concept"]),
-                category=str(row["category"]),
-                part=str(part),
-                cost_chosen=float(low),
-                cost_rejected=float(high),
-            )
-            for row, part, low, high in zip(pairs.rows, parts, *costs, strict=True)
-        ]
+        rows = _rows(pairs, parts, costs)
         return work.finish(
             tables={"costs": to_table(PairCost, rows)},
             extra_files={FILE: _save(data, work, extractor, head, measured["held_out"])},
             counts=_counts(data, parts.tolist(), measured, costs[1] - costs[0]),
             tally=Tally(wanted=len(rows), made=len(rows), unit="pairs"),
         )
+
+
+def _measured(
+    costs: "list[Floats]",
+    parts: "npt.NDArray[np.str_]",
+    concepts: list[str],
+    config: CostModelConfig,
+) -> "dict[str, Figures]":
+    """Figures of each part that was not trained on."""
+    from alignguard_train.cost_model.gate import figures
+
+    names = np.array(concepts)
+    return {
+        part: figures(costs[0][mask], costs[1][mask], names[mask].tolist(), config)
+        for part in ("held_out", "unseen_seed")
+        if (mask := parts == part).any()
+    }
+
+
+def _rows(
+    pairs: "PairFeatures", parts: "npt.NDArray[np.str_]", costs: "list[Floats]"
+) -> list[PairCost]:
+    return [
+        PairCost(
+            pair_id=str(row["pair_id"]),
+            concept=str(row["concept"]),
+            category=str(row["category"]),
+            part=str(part),
+            cost_chosen=float(low),
+            cost_rejected=float(high),
+        )
+        for row, part, low, high in zip(pairs.rows, parts, *costs, strict=True)
+    ]
 
 
 def _features(

@@ -282,6 +282,18 @@ def remedies(cells: Cells) -> list[Verdict]:
     )
 
 
+def costs(cells: Cells) -> list[Verdict]:
+    """SC-DPO's parts against DPO, reconstructed."""
+    return versus(
+        cells,
+        (
+            ((arm, x), ("DPO", x), f"{arm.removeprefix('+ ')} against DPO")
+            for arm, x in cells
+            if arm != "DPO"
+        ),
+    )
+
+
 ALL: dict[str, Callable[[Cells], Sequence[Verdict]]] = {
     "conflicts": conflicts,
     "gating": gating,
@@ -294,4 +306,5 @@ ALL: dict[str, Callable[[Cells], Sequence[Verdict]]] = {
     "filtering": filtering,
     "filtering, objects": filtering,
     "remedies": remedies,
+    "costs": costs,
 }

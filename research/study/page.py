@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from alignguard_data.storage.shards import write_bytes
 from alignguard_train.evaluation.report.tables import percent, points
-from research.study import claims, drawings, peer_lines
+from research.study import claims, drawings, peer_lines, separated
 from research.study.flow_trials import FlowWorld
 from research.study.gate_trials import PROMPTS
 from research.study.glyph_trials import SHORT
@@ -64,6 +64,7 @@ def draw(known: Mapping[str, Mapping[str, Any]], trials: Sequence[Trial]) -> Non
             for name, own in verdicts.items()
         },
         best_sums=best,
+        separated=separated.rows(known, trials),
         held=claims.held(found["concepts"]),
         peers=peer_lines.rows(RESULTS.with_name("peers.jsonl")),
         short=SHORT,
