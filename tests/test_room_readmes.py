@@ -10,6 +10,7 @@ ROOMS = (
     *(f"alignguard_data/{room}" for room in ("taxonomy", "prompts", "images", "scores", "pairs")),
     *(f"alignguard_data/{room}" for room in ("index", "release", "importing")),
     *(f"alignguard_train/{room}" for room in ("encodings", "experts", "merge", "evaluation")),
+    "alignguard_train/cost_model",
     "alignguard_train/arena",
     "alignguard_train/guards",
     "alignguard_train/hardening",
