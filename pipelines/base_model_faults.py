@@ -53,6 +53,11 @@ def _faults(profile: Profile, configs: Configs) -> Iterator[str]:
     if family is None:
         return
     model = profile.base_model.model
+    if profile.edited_pairs:
+        from alignguard_data.engines.diffusion.editing import editing_fault
+
+        if fault := editing_fault(family.name, profile.sampling, profile.edited_pairs.strength):
+            yield fault
     if not family.flow:
         if flow is not None:
             yield f"base_model.flow: {model} is a {configs.pipe}, no flow model; leave it out"

@@ -12,6 +12,7 @@ from alignguard_data.audit.funnel import FunnelRow
 from alignguard_data.contracts.column_meanings import meanings
 from alignguard_data.contracts.records import schema_of
 from alignguard_data.contracts.shard_records import SHARD_RECORDS
+from alignguard_data.images.records import EditedPair
 from alignguard_data.importing.coprov2.room import TABLES as IMPORTED
 from alignguard_data.index.columns import COLUMNS, IN_ONE_VIEW
 from alignguard_data.release.columns import COLUMNS as RELEASED
@@ -43,6 +44,7 @@ from pipelines.tables import MEANINGS
 
 _EVALUATED, _GUARDED = schema_of(EvaluatedImage), schema_of(GuardedImage)
 SCHEMAS: Mapping[tuple[str, str], pa.Schema] = {
+    ("images", "edits"): schema_of(EditedPair),
     ("release", "pairs"): pa.schema(dict.fromkeys(POINTER["pairs"], pa.string())),
     ("release", "files"): pa.schema(
         {

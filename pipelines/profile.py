@@ -20,6 +20,7 @@ from pydantic import (
 from alignguard_data.audit.rooms import AuditBounds
 from alignguard_data.contracts.errors import ConfigError
 from alignguard_data.contracts.sampling import Sampling
+from alignguard_data.images.config import EditedPairs
 from alignguard_data.pairs.config import FilterRules
 from alignguard_data.prompts.config import WritingConfig
 from alignguard_data.release.config import ReleaseConfig
@@ -89,6 +90,8 @@ class Profile(Section):
     """Judges whether the twins differ in the concept; default: by their words."""
     base_model: BaseModelChoice
     sampling: Sampling
+    edited_pairs: EditedPairs | None = None
+    """Makes each safe image by editing the unsafe one; None: both are drawn from the same noise."""
     image_scorers: list[Engine] = Field(min_length=1)
     pair_scorers: list[Engine] = Field(default_factory=list)
     filter: FilterRules

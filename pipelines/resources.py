@@ -19,6 +19,7 @@ from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.engines.diffusion.generator import DiffusersImageGenerator
 from alignguard_data.engines.language import LanguageIdentifier
 from alignguard_data.engines.tokens import TokenCounter
+from alignguard_data.images.editing import Editing
 from alignguard_data.prompts.gate import GateTools
 from alignguard_data.prompts.twin_stage import TwinStage
 from alignguard_data.storage.paths import DataRoot
@@ -122,6 +123,12 @@ class Engines:
     def image_scorers(self) -> list[ImageScorer]:
         """The filter's scorers of images."""
         return [_build(engine) for engine in self.profile.image_scorers]
+
+    @cached_property
+    def editing(self) -> Editing | None:
+        """How safe images are made of unsafe ones; None: both are drawn from the same noise."""
+        chosen = self.profile.edited_pairs
+        return chosen and Editing(chosen, self.profile.filter.flags, self.image_scorers)
 
     @cached_property
     def pair_scorers(self) -> list[PairScorer]:

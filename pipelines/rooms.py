@@ -110,7 +110,9 @@ def _prompts(engines: Engines, key: str) -> PartitionSpec:
 
 
 def _images(engines: Engines, key: str) -> PartitionSpec:
-    return images.spec(engines.data, key, engines.generator, engines.profile.sampling)
+    return images.spec(
+        engines.data, key, engines.generator, engines.profile.sampling, engines.editing
+    )
 
 
 def _scores(engines: Engines, key: str) -> PartitionSpec:

@@ -25,8 +25,9 @@ def _scores_read(profile: "Profile") -> _Reads:
     coherent = profile.robustness.coherent
     field = "robustness.coherent"
     attacked = [ScoreRead(field, coherent.scorer, coherent.key)] if coherent else []
+    edited = profile.edited_pairs.scores_read() if profile.edited_pairs else []
     return [
-        (("image_scorers",), profile.filter.scores_read()),
+        (("image_scorers",), [*profile.filter.scores_read(), *edited]),
         (("pair_scorers",), profile.filter.pair_scores_read()),
         (("evaluation_scorers",), profile.evaluation.scores_read()),
         (("evaluation_scorers", "robustness_scorers"), attacked),

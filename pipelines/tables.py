@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from alignguard_data.audit.funnel import FunnelRow
 from alignguard_data.contracts.column_meanings import meanings
 from alignguard_data.contracts.shard_records import SHARD_RECORDS
+from alignguard_data.images.records import EditedPair
 from alignguard_data.importing.coprov2.room import TABLES as IMPORTED
 from alignguard_data.release.columns import POINTER
 from alignguard_train.cost_model.room import TABLES as PRICED
@@ -18,11 +19,13 @@ from alignguard_train.personal.room import TABLES as PERSONAL
 from alignguard_train.reemergence import columns as reemergence
 from alignguard_train.robustness import columns as robustness
 
+_SHARDS = {
+    room: {shard: meanings(record) for shard, record in shards.items()}
+    for room, shards in {**SHARD_RECORDS, "importing": IMPORTED}.items()
+}
 MEANINGS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
-    **{
-        room: {shard: meanings(record) for shard, record in shards.items()}
-        for room, shards in {**SHARD_RECORDS, "importing": IMPORTED}.items()
-    },
+    **_SHARDS,
+    "images": {**_SHARDS["images"], "edits": meanings(EditedPair)},
     "index": {"funnel": meanings(FunnelRow)},
     "release": POINTER,
     "encodings": encodings.MEANINGS,

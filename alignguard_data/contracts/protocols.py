@@ -163,6 +163,38 @@ class ImageGenerator(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Edit:
+    """How one image is edited.
+
+    Attributes:
+        prompt: what the edited image shows.
+        negative_prompt: what guidance moves away from.
+        seed: seed of the noise that is added.
+    """
+
+    prompt: str
+    negative_prompt: str
+    seed: int
+
+
+class ImageEditor(ImageGenerator, Protocol):
+    """Also edits images: adds noise to them, and denoises it with another prompt (SDEdit)."""
+
+    def edit(self, images: Pixels, edits: Sequence[Edit], strength: float) -> Pixels:
+        """Edit each image, independent of the rest of the batch.
+
+        Args:
+            images: RGB images, (rows, height, width, 3).
+            edits: one per image.
+            strength: share of the noise that is added, in (0, 1]; 1 keeps nothing of the image.
+
+        Returns:
+            The edited images, of the same shape.
+        """
+        ...
+
+
 class Versioned(Protocol):
     """What has a name, and a version that says when its results change."""
 

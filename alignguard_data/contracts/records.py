@@ -283,6 +283,20 @@ def pair_seed(pair: str, base_model: str) -> int:
     return int.from_bytes(_blake(8, pair, base_model)) >> 1
 
 
+def edit_seed(pair: str, base_model: str, attempt: int) -> int:
+    """Derive the seed of the noise of one edit of a pair's unsafe image.
+
+    Args:
+        pair: id of the pair.
+        base_model: id of the base model.
+        attempt: number of the edit, from 0.
+
+    Returns:
+        63 bits, never negative.
+    """
+    return int.from_bytes(_blake(8, pair, base_model, f"edit {attempt}")) >> 1
+
+
 def image_id(encoded: bytes) -> str:
     """Derive the id of an image from its content.
 

@@ -1,6 +1,11 @@
-from .room import render_pairs, spec
+from .config import EditedPairs
+from .editing import Editing
+from .room import edit_pairs, render_pairs, spec
 
 __all__ = [
+    "EditedPairs",
+    "Editing",
+    "edit_pairs",
     "render_pairs",
     "spec",
 ]

@@ -20,6 +20,8 @@ from alignguard_data.storage.paths import DataRoot
 from alignguard_data.storage.shards import ShardFile
 from alignguard_data.taxonomy.parse import Taxonomy
 
+EDITED = "edited_pairs"
+"""Entry of a base model whose safe images are edits of the unsafe ones: the strength."""
 SPLITS = ("train", "test")
 
 
@@ -208,8 +210,9 @@ def _base_models(images: Sequence[Manifest]) -> list[dict[str, Any]]:
                 "guidance": how.get("guidance_scale"),
                 "size": None if None in (width, height) else f"{width}x{height}",
                 **({"solver": how["solver"]} if "solver" in how else {}),
+                **({EDITED: how[EDITED]["strength"]} if EDITED in how else {}),
             }
-            found[tuple(entry.values())] = entry
+            found[tuple(entry.items())] = entry
     return [found[key] for key in sorted(found, key=str)]
 
 

@@ -282,8 +282,8 @@ def as_duo(recipe: ExpertRecipe, *, weight: float = 1.0, beta: float | None = No
     Every prompt is empty, so the images decide what is removed; only self-attention is trained, at
     the least noisy three quarters of the timesteps; on pure noise at t = T the prediction stays
     that of the reference. Both images of a pair share their timestep, unlike in the authors' code,
-    whose two errors are of different noise. DUO's pairs are edits of the unsafe image.
-    A transformer has no self-attention of the image only; set
+    whose two errors are of different noise. DUO's pairs are edits of the unsafe image
+    (docs/how-to/edited-pairs.md). A transformer has no self-attention of the image only; set
     ``layers`` to ``attention`` for it.
 
     Args:

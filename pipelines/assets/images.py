@@ -1,8 +1,10 @@
-"""The `image_pairs` asset: both prompts of each pair, rendered from the same initial noise."""
+"""The `image_pairs` asset: both images of each pair, from the same noise or one edited."""
+
+from functools import partial
 
 import dagster as dg
 
-from alignguard_data.images.room import render_pairs
+from alignguard_data.images.room import edit_pairs, render_pairs
 from pipelines.assets.per_concept import per_concept, report
 from pipelines.resources import Engines
 from pipelines.runtime.progress import Meter
@@ -24,7 +26,8 @@ def image_pairs_asset(engines: Engines, concepts: dg.PartitionsDefinition) -> dg
     )
     def image_pairs(context: dg.AssetExecutionContext, engines: dg.ResourceParam[Engines]) -> None:
         engines.own_device()
-        manifests = render_pairs(
+        make = partial(edit_pairs, editing=engines.editing) if engines.editing else render_pairs
+        manifests = make(
             engines.data,
             context.partition_keys,
             engines.generator,

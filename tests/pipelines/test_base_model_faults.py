@@ -30,6 +30,9 @@ FAULTS = {
 }  # fmt: skip
 OF_ONE = {
     "sd35": {
+        "edits of no step": (
+            "edited_pairs.strength", 0.001, "edited_pairs.strength: 0.001 of sampling.num_infer"
+        ),
         "dynamic": (
             "base_model.flow", {"times": "uniform", "shift": "dynamic"},
             "base_model.flow.shift: dynamic",
@@ -40,6 +43,9 @@ OF_ONE = {
         ),
     },
     "flux": {
+        "edits": (
+            "edited_pairs.strength", 0.75, "edited_pairs: image to image is not supported for flux"
+        ),
         "static": (
             "base_model.flow", {"times": "uniform", "shift": "static", "guidance": 1.0},
             "base_model.flow.shift: static",

@@ -29,6 +29,9 @@ READ = {
     "filter.flags.0.scorer: image_scorers has no 'twins'": {
         "filter": {"flags": [at(Q16, scorer="twins", key="cosine")]}
     },
+    "edited_pairs.flags.0.scorer: image_scorers has no 'ghost'; there are nudenet, q16, clip": {
+        "edited_pairs": {"flags": [at(Q16, scorer="ghost")]}
+    },
     "filter.min_twin_cosine.scorer: pair_scorers has no 'twins'; there are none": {
         "pair_scorers": []
     },

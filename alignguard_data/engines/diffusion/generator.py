@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alignguard_data.contracts.protocols import Pixels, Progress
+from alignguard_data.contracts.protocols import Edit, Pixels, Progress
 from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.engines.model_source import ModelSource
 from alignguard_data.engines.speed import Speed
@@ -121,6 +121,28 @@ class DiffusersImageGenerator:
         if len(prompts) != len(seeds):
             raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds")
         return self._loaded().render(prompts, seeds, progress)
+
+    def edit(self, images: Pixels, edits: Sequence[Edit], strength: float) -> Pixels:
+        """Edit each image with the family's image-to-image pipe of diffusers (SDEdit).
+
+        Args:
+            images: uint8 (rows, height, width, 3), of the sampling's size.
+            edits: one per image.
+            strength: share of the noise that is added, in (0, 1].
+
+        Returns:
+            The edited images, of the same shape.
+
+        Raises:
+            EngineError: the family or the sampling cannot edit, or a batch does not fit into
+                memory.
+            ValueError: not one edit per image, or a strength outside (0, 1].
+        """
+        if len(images) != len(edits):
+            raise ValueError(f"{len(images)} images but {len(edits)} edits")
+        if not 0 < strength <= 1:
+            raise ValueError(f"strength must lie in (0, 1], got {strength}")
+        return self._loaded().edit(images, edits, strength)
 
     def render_conditions(self, conditions: "Conditions", seeds: Sequence[int]) -> Pixels:
         """Render text states, as :meth:`render` draws the text that they encode.

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from alignguard_data.contracts.errors import EngineError, first_line
-from alignguard_data.contracts.protocols import Pixels, Progress
+from alignguard_data.contracts.protocols import Edit, Pixels, Progress
 from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.engines.diffusion.conditions import (
     Conditions,
@@ -30,6 +30,7 @@ from alignguard_data.engines.diffusion.conditions import (
     encode_texts,
     encode_unconditional,
 )
+from alignguard_data.engines.diffusion.editing import edited, editing_pipe
 from alignguard_data.engines.diffusion.loading import load_pipeline
 from alignguard_data.engines.diffusion.lora import fold_in
 from alignguard_data.engines.diffusion.solvers import with_solver
@@ -222,6 +223,12 @@ class DiffusersPipe:
                 log.warning("out of memory; going on with batches of %d", self._batch_size)
                 if self._device.type == "cuda":
                     torch.cuda.empty_cache()
+
+    def edit(self, images: Pixels, edits: Sequence[Edit], strength: float) -> Pixels:
+        """Edit each image (rows, height, width, 3), batch after batch; see the generator's."""
+        with self._encoding, _kernel(self._attention):
+            editor = editing_pipe(self._pipe, self._family.name, self._sampling, strength)
+            return edited(editor, edits, images, self._sampling, strength, self._decode)
 
     def _runs_natively(self, prompts: Sequence[str] | Conditions, seeds: Sequence[int]) -> bool:
         """Whether a batch that failed with the configured attention kernel succeeds without it."""

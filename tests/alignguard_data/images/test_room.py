@@ -192,7 +192,7 @@ def test_an_error_while_saving_is_not_lost(data, monkeypatch):
     def full(pixels):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("alignguard_data.images.room.encode_png", full)
+    monkeypatch.setattr("alignguard_data.images.rendering.encode_png", full)
     with pytest.raises(OSError, match="No space left"):
         render_pairs(data, CONCEPTS, DrawnImages(), SAMPLING)
 

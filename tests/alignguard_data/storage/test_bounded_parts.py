@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from alignguard_data.images import room as images
+from alignguard_data.images import rendering
 from alignguard_data.release import rows as release_rows
 from alignguard_data.scores import room as scores
 from alignguard_data.storage import manifest as manifests
@@ -21,7 +21,7 @@ def rows_of(rooms: TinyRooms, room: str, stem: str) -> pa.Table:
 @pytest.mark.parametrize("at_once", [1, 5, 7])
 def test_a_shard_of_images_is_written_in_row_groups_of_bounded_size(tmp_path, monkeypatch, at_once):
     whole = rows_of(TinyRooms(root=tmp_path / "whole").fill("images"), "images", "images")
-    monkeypatch.setattr(images, "PIXELS_PER_PART", at_once * SIDE * SIDE)
+    monkeypatch.setattr(rendering, "PIXELS_PER_PART", at_once * SIDE * SIDE)
     parts = TinyRooms(root=tmp_path / "parts").fill("images")
     assert rows_of(parts, "images", "images").equals(whole)
     folder = parts.data.partition("images", CONCEPT)

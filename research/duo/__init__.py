@@ -1,0 +1,1 @@
+"""Image-side pairs (DUO) against prompt-side pairs on the stand-in, under attack."""
