@@ -30,8 +30,8 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     chosen.work.mkdir(parents=True, exist_ok=True)
-    plain = Engines(profile_of(BASE), parse_root(chosen.plain)) if chosen.plain else None
-    for seed in chosen.seeds if plain else ():
+    for seed in chosen.seeds if chosen.plain else ():
+        plain = Engines(profile_of(BASE), parse_root(chosen.plain))
         for arm in chosen.arms:
             edited = arm == IMAGE_SIDE
             engines = Engines(profile_of(arm), parse_root(chosen.edited)) if edited else plain

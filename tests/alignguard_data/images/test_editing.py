@@ -143,7 +143,8 @@ def test_an_edit_with_another_background_is_redrawn(data):
 )
 def test_after_the_retries_the_pair_is_dropped_with_its_reason_and_counted(data, fault, reason):
     pair = ids(data)[2]
-    generator = Editable(**{fault: seeds(pair, 0, 1, 2, 3)})
+    bad = seeds(pair, 0, 1, 2, 3)
+    generator = Editable(stubborn=bad) if fault == "stubborn" else Editable(wild=bad)
     made = make(data, generator, retries=3)
     assert made.rejected == {reason: 1}
     assert made.rows + sum(made.rejected.values()) == made.counts["images_asked"] == 10
