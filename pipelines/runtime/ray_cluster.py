@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 ModelRoom = Literal[
-    "prompts", "images", "scores", "guards", "experts", "merge", "hardening", "personal",
-    "evaluation", "robustness", "reemergence",
+    "prompts", "images", "scores", "guards", "cost_model", "experts", "merge", "hardening",
+    "personal", "evaluation", "robustness", "reemergence",
 ]  # fmt: skip
 """Rooms whose steps load a model."""
 

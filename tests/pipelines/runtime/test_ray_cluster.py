@@ -18,7 +18,7 @@ from alignguard_data.contracts.errors import ConfigError
 from pipelines.definitions import build_definitions
 from pipelines.profile import load_profile
 from pipelines.resources import Engines
-from pipelines.rooms import ALL_ROOMS, PERSONAL
+from pipelines.rooms import ALL_ROOMS, COST_MODEL, PERSONAL
 from pipelines.runtime.ray_cluster import RayCluster, op_tags, ray_executor
 from tests.conftest import REPOSITORY, command_environment, reduced_profile
 from tests.pipelines.runtime.test_side_by_side import content
@@ -54,7 +54,7 @@ def test_only_a_step_with_a_model_asks_for_a_gpu():
 def test_every_room_that_loads_a_model_runs_on_the_cluster():
     """A new room is in one of the two lists: without a GPU of its own it would load on the head."""
     light = {"taxonomy", "pairs", "index", "release"}
-    names = [room.name for room in (*ALL_ROOMS, PERSONAL)]
+    names = [room.name for room in (*ALL_ROOMS, PERSONAL, COST_MODEL)]
     cluster = RayCluster()
     assert {room for room in names if not cluster.runs_room(room)} == light
 
