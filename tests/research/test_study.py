@@ -30,6 +30,7 @@ def line(trial: Trial, flagged: str, right: str = "", residue: str = "") -> dict
         "key": trial.key, "flagged": flagged, "residue": residue or flagged,
         "right": right or "1" * len(flagged), "training_steps": 10,
         "training_cpu_seconds": 2.0, "merging_cpu_seconds": 0.0,
+        "logit": 1.0, "solved": 1.0, "left": 0.0,
     }  # fmt: skip
 
 
