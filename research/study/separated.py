@@ -16,12 +16,13 @@ def rows(known: Mapping[str, Mapping[str, Any]], trials: Iterable[Trial]) -> lis
         trials: of the study.
 
     Returns:
-        Arm, number of seeds and measures; none without lines.
+        Arm, number of seeds and measures; none without lines that have them.
     """
     arms: dict[str, list[Mapping[str, Any]]] = {}
     for trial in trials:
-        if trial.experiment == "costs" and trial.key in known:
-            arms.setdefault(trial.arm, []).append(known[trial.key])
+        line = known.get(trial.key, {})
+        if trial.experiment == "costs" and set(MEASURES) <= set(line):
+            arms.setdefault(trial.arm, []).append(line)
     return [
         [arm, str(len(lines)), *(_cell([line[name] for line in lines]) for name in MEASURES)]
         for arm, lines in arms.items()

@@ -11,7 +11,7 @@ from alignguard_data.standin.factory import taxonomy_file
 from alignguard_data.taxonomy.parse import load_taxonomy
 from alignguard_train.contracts.intervals import Interval, OverTrainings
 from alignguard_train.contracts.recipes import ExpertRecipe
-from research.study import claims, page, peer_lines, results
+from research.study import claims, page, peer_lines, results, separated
 from research.study.flow_trials import FlowWorld
 from research.study.laboratory import carry_out
 from research.study.reading import Difference, cells, difference
@@ -279,6 +279,18 @@ def test_the_page_is_drawn_from_any_part_of_the_lines(tmp_path, monkeypatch):
     assert (tmp_path / "study" / "remedies.png").stat().st_size > 10_000
     page.draw({}, TRIALS)
     assert "Not measured yet." in (tmp_path / "study.md").read_text()
+
+
+def test_separations_are_means_over_the_seeds_of_an_arm():
+    """0.5 and 1.5: a mean of 1.00; the line of another experiment, or without them, is left out."""
+    own = [one for one in TRIALS if one.experiment == "costs" and one.arm == "DPO"][:2]
+    known = {
+        one.key: {"logit": value, "solved": 1.0, "left": 0.25}
+        for one, value in zip(own, (0.5, 1.5), strict=True)
+    }
+    known |= {one.key: {} for one in TRIALS if one.arm == "both"}
+    (row,) = separated.rows(known, TRIALS)
+    assert row == ["DPO", "2", "1.00 (0.50–1.50)", "1.00 (1.00–1.00)", "0.25 (0.25–0.25)"]
 
 
 def test_peers_are_shown_as_means_over_their_seeds(tmp_path):
