@@ -58,7 +58,7 @@ def test_on_a_cluster_only_rooms_with_models_leave_this_machine():
     count = {room.name: len(worker_slots(far, room)) for room in ROOMS}
     assert count == {
         "taxonomy": 0, "prompts": 3, "images": 3, "scores": 3, "pairs": 0,
-        "index": 0, "release": 0, "guards": 0, "experts": 3, "merge": 1, "hardening": 0,
+        "index": 0, "release": 0, "guards": 3, "experts": 3, "merge": 1, "hardening": 3,
         "evaluation": 1,
     }  # fmt: skip
 
