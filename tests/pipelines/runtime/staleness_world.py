@@ -128,6 +128,7 @@ class World:
             writer=Writer(),
             gate_tools=GateTools(count_tokens=CountedWords(str(folder / "model"))),
             generator=Generator(),
+            editing=None,
             image_scorers=[tiny_rooms.InkScorer(), tiny_rooms.InkScorer(name="unread")],
             pair_scorers=[tiny_rooms.WordScorer()],
             evaluation_scorers=[RedScorer()],
