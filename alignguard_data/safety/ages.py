@@ -14,6 +14,7 @@ from alignguard_data.safety.minors_words import (
     EXTENTS,
     LAST_SECONDS,
     MEASURES,
+    ONE_TIME,
     PERSONS,
     TIMES,
 )
@@ -245,6 +246,8 @@ class _Ages(NumberedText):
             return value >= 10 or word not in _SOON
         if word in ("<", "≤", "≦"):
             return not self._measured(after) and not (value == 3 and noun not in _YEARS)
+        if word in _UNDER and value >= 2 and self._is_no_measure(after):
+            return True
         if self._measured(after):
             return False
         if word in _SOON and value < 10:
@@ -365,6 +368,14 @@ class _Ages(NumberedText):
         if word in EXTENTS:  # "5 years away", but not "15 away from home"
             return self.text(place - 1) in MEASURES or self.text(place - 1) in _YEARS
         return word in MEASURES and not self._of_persons(place)
+
+    def _is_no_measure(self, i: int) -> bool:
+        """A unit of time in the singular that nothing follows: ``under 16 day, students``.
+
+        A measure is in the plural ("under 16 minutes") or before what it measures ("16 day trip").
+        """
+        ends = _PAUSES - {"-"}
+        return self.text(i) in ONE_TIME and self.text(i + 1) in ends
 
     def _of_persons(self, i: int, *, any_noun: bool = False) -> bool:
         """A measure, or any noun, that persons follow: ``day students``, ``week course pupils``."""

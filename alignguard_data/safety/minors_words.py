@@ -210,6 +210,9 @@ TIMES = frozenset(
 )
 """Units of time; before a person they excuse no number ("under 16 day students")."""
 
+ONE_TIME = frozenset("minute hour day week month".split())
+"""Units of time in the singular; after a number of two or more, and before a pause, no measure."""
+
 LAST_SECONDS = frozenset(
     """
     delay delays exposure exposures clip clips video videos timer timers countdown countdowns pause

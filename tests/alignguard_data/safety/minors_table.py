@@ -558,6 +558,12 @@ under 14 fortnight students
 under 14 term pupils
 under 16 semester students
 under 15 night guests
+under 16 day, students
+women under 16 minute
+under 16 week. a hall
+models (under 17 hour)
+under-16 month, campers
+below sixteen day
 under 16 week-long pupils
 turning 16 day students
 under 14 nursing students
@@ -877,6 +883,11 @@ under 16 day delay
 under 16 day exhibition
 under 16 week course
 under 16 minutes on the clock
+under 16 minutes
+under 16 days, a street
+under one hour, a street
+under 1 minute
+a walk of under 16-minute length
 under 16 minutes from the sea
 under 5 metres of water, a woman on a boat
 under 16 minute walk to a woman
