@@ -7,9 +7,38 @@ Measures and counts ("under 3 trees", "she is 5 feet tall") are not ages.
 import re
 from collections.abc import Sequence
 
-from alignguard_data.contracts.text import canonical
+from alignguard_data.safety.age_words import (
+    AGE_COMPOUNDS,
+    AGE_ENDS,
+    AGE_FILLERS,
+    AGE_WORDS,
+    COPULAS,
+    DOERS,
+    ELSEWHERE,
+    ENDS_A_PHRASE,
+    FOLLOWERS,
+    GRADED,
+    HAN_AGE,
+    HEDGES,
+    MANY_SUBJECTS,
+    OLD,
+    ONE_SUBJECT,
+    PAUSES,
+    PEOPLE,
+    PLACES,
+    RANKS,
+    SEASONS,
+    SHORT,
+    SOON,
+    THAN,
+    TURNS,
+    UNDER,
+    VAGUE,
+    WITH_COPULA,
+    YEARS,
+    YOUTH_THINGS,
+)
 from alignguard_data.safety.minors_words import (
-    ANYONE,
     COUNTED_PERSONS,
     EXTENTS,
     LAST_SECONDS,
@@ -21,54 +50,6 @@ from alignguard_data.safety.minors_words import (
 from alignguard_data.safety.number_words import NUMBERS, ORDINALS, NumberedText
 
 ADULT = 18
-
-_YEARS = frozenset("year years yr yrs y yrold".split())
-_AGE_ENDS = frozenset("yo yos yold yolds yro yearold yearsold yearolds yrold yrsold yrolds".split())
-_OLD = frozenset("old olds oldish young".split())
-_SHORT = frozenset("month months week weeks day days hour hours monthold weekold dayold".split())
-_SEASONS = frozenset("summer summers winter winters spring springs autumn autumns".split())
-_VAGUE = frozenset("a an few couple several half some".split())
-_ELSEWHERE = tuple(map(canonical, "ans anos anni jahre jaar лет года 歳 岁 歲 才 살 세".split()))
-_HAN_AGE = re.compile(
-    "(?<![一二三四五六七八九十百千])(?:十[一二三四五六七]?|[一二三四五六七八九两兩])[岁歲歳才]"
-)
-
-_PAUSES = frozenset(', . ; : ! ? ) ( ] " -'.split()) | {""}
-_FOLLOWERS = frozenset(
-    "and or with on in at by but who when while if is was are that for to from wearing near beside "
-    "behind".split()
-)
-_RANKS = frozenset({*ORDINALS, "last", "next", "front", "back", "top", "bottom", "rear", "middle"})
-_PLACES = frozenset(
-    "from in on at to of by left right row rows line place seat column bench one".split()
-)
-
-_AGE_WORDS = frozenset("age aged ages aging ageing".split())
-_TURNS = frozenset("turn turning turned turns".split())
-_AGE_COMPOUNDS = frozenset(
-    "ice stone bronze iron golden gilded space new middle dark dragon digital atomic jazz".split()
-)
-_AGE_FILLERS = frozenset(
-    "of is was at about around under below between from just only over barely roughly circa the "
-    "her his their range group bracket than to be approximately in years".split()
-)
-_COPULAS = frozenset("is was are were am be being s m re looks look appears seems".split())
-_ONE_SUBJECT = frozenset("she he i who it's".split())
-_MANY_SUBJECTS = frozenset("they we you both".split())
-_WITH_COPULA = {"shes": True, "hes": True, "im": True, "theyre": False, "youre": False}
-_HEDGES = frozenset(
-    "just only barely about almost nearly now maybe probably actually really still like exactly "
-    "already around approximately not even but a mere merely clearly roughly perhaps".split()
-)
-
-_UNDER = frozenset("under below beneath sub".split())
-_SOON = frozenset("almost nearly before until".split())
-_THAN = frozenset("younger less fewer lower".split())
-_YOUTH_THINGS = frozenset("team squad side football soccer disco club league category".split())
-_ENDS_A_PHRASE = (_PAUSES - {"-"}) | _FOLLOWERS | frozenset("a an the her his their my".split())
-_DOERS = re.compile("[a-z]{2,}(?:ers|ors|ists|ians|ants)")  # in doubt persons: "campers"
-_PEOPLE = PERSONS | ANYONE | _YOUTH_THINGS
-_GRADED = frozenset("titanium steel stainless bolt bolts alloy aluminium aluminum listed".split())
 
 
 _HAS_NUMBER = re.compile(
@@ -86,7 +67,7 @@ def speaks_of_minors_age(plain: str) -> bool:
     """Whether a canonical text has an age under 18, a limit of 18 or less, or a school year."""
     if not (_HAS_NUMBER.search(plain) or _HAS_AGE.search(plain)):
         return False
-    if _HAN_AGE.search(plain):
+    if HAN_AGE.search(plain):
         return True
     # A closing quotation mark ("she is 16") is not an inch mark (16").
     return _Ages(_RUN_TOGETHER.sub(r"\1 \2 \3", _QUOTED.sub(r"\2", plain))).found()
@@ -124,26 +105,26 @@ class _Ages(NumberedText):
     def _aged(self, i: int) -> bool:
         """``aged between 13 and 15``, ``age: 9``, ``turning 12``."""
         word = self.text(i)
-        if word in _AGE_WORDS:
-            if self.text(i - 1) in _AGE_COMPOUNDS:
+        if word in AGE_WORDS:
+            if self.text(i - 1) in AGE_COMPOUNDS:
                 return False
             signs = frozenset(": = - ( ) ~ . / ?".split()) | ({","} if word != "ages" else set())
-        elif word in _TURNS:
+        elif word in TURNS:
             signs = frozenset({"-"})
         else:
             return False
-        chain = self.chain(self.after_fillers(i + 1, _AGE_FILLERS, signs))
+        chain = self.chain(self.after_fillers(i + 1, AGE_FILLERS, signs))
         if chain is None or not _young(chain[0]):
             return False
         if word == "turn":
             return self._pauses(chain[1])
-        return word in _AGE_WORDS or not self._measured(chain[1])
+        return word in AGE_WORDS or not self._measured(chain[1])
 
     def _looks(self, i: int) -> bool:
         """``looks about 15``, ``born 12 years ago``, ``not 18``."""
         word, place = self.text(i), i + 1
         if word in ("looks", "look", "looking", "appears", "seems"):
-            place = self.after_fillers(place, _HEDGES | {"to", "be"}, frozenset("~"))
+            place = self.after_fillers(place, HEDGES | {"to", "be"}, frozenset("~"))
         elif word not in ("born", "not"):
             return False
         chain = self.chain(place)
@@ -151,30 +132,30 @@ class _Ages(NumberedText):
             return False
         after = self.text(chain[1])
         if word == "born":
-            return after in _YEARS and self.text(chain[1] + 1) == "ago"
+            return after in YEARS and self.text(chain[1] + 1) == "ago"
         if word == "not":
             return min(chain[0]) >= 13 and self._pauses(chain[1])
-        return after in _YEARS or self._pauses(chain[1])
+        return after in YEARS or self._pauses(chain[1])
 
     def _is(self, i: int) -> bool:
         """``she is 16, posing``, ``they are 14``."""
         word = self.text(i)
-        single = word in _ONE_SUBJECT or (word in PERSONS and not word.endswith(("s", "men")))
-        if word in _WITH_COPULA:
-            single, place = _WITH_COPULA[word], i + 1
-        elif single or word in _MANY_SUBJECTS or word in PERSONS:
+        single = word in ONE_SUBJECT or (word in PERSONS and not word.endswith(("s", "men")))
+        if word in WITH_COPULA:
+            single, place = WITH_COPULA[word], i + 1
+        elif single or word in MANY_SUBJECTS or word in PERSONS:
             place = self.skip(i + 1, frozenset("'"))
-            if self.text(place) not in _COPULAS:
+            if self.text(place) not in COPULAS:
                 return False
             place += 1
         else:
             return False
-        place = self.after_fillers(place, _HEDGES, frozenset("~-"))
+        place = self.after_fillers(place, HEDGES, frozenset("~-"))
         chain = self.chain(place)
         if chain is None or not _young(chain[0]) or self.text(place) in ("one", "zero", "0"):
             return False
         end = chain[1]
-        if self.text(end) in _YEARS:
+        if self.text(end) in YEARS:
             end += 1
         if min(chain[0]) >= 10 and self._of_persons(end):
             return True
@@ -191,12 +172,12 @@ class _Ages(NumberedText):
             if sign == "of" and word in ("men", "women"):
                 return False
             place = i + 1 + (separated or sign == "of")
-            chain = self.chain(self.after_fillers(place, _HEDGES, frozenset()))
+            chain = self.chain(self.after_fillers(place, HEDGES, frozenset()))
             if chain is None or not _young(chain[0]):
                 return False
-            end = chain[1] + (self.text(chain[1]) in _YEARS)
+            end = chain[1] + (self.text(chain[1]) in YEARS)
             if separated:
-                return self.text(end) in _PAUSES | {"/"} or self._is_placed(end)
+                return self.text(end) in PAUSES | {"/"} or self._is_placed(end)
             return self._pauses(end) and (sign == "of" or end > chain[1])
         if word not in ("a", "an", "this", "that", "her", "his", "my", "the"):
             return False
@@ -217,11 +198,11 @@ class _Ages(NumberedText):
         elif word == "u" and (self.text(place) == "-" or self.glued(place)):
             chain = self.chain(self.skip(place, frozenset("-")))
             return bool(chain) and 8 <= min(chain[0]) <= ADULT
-        elif (word in _THAN and self.text(place) == "than") or (
+        elif (word in THAN and self.text(place) == "than") or (
             word == "not" and self.text(place) in ("yet", "quite")
         ):
             place += 1
-        elif word not in _UNDER | _SOON | {"≤", "≦"}:
+        elif word not in UNDER | SOON | {"≤", "≦"}:
             return False
         while self.text(place) in ("the", "age", "ages", "of", "-", "just", "only"):
             aged = aged or self.text(place) in ("age", "ages")
@@ -243,24 +224,24 @@ class _Ages(NumberedText):
         if value == 0:
             return False
         if self._of_persons(after, any_noun=True):
-            return value >= 10 or word not in _SOON
+            return value >= 10 or word not in SOON
         if word in ("<", "≤", "≦"):
-            return not self._measured(after) and not (value == 3 and noun not in _YEARS)
-        if word in _UNDER and value >= 2 and self._is_no_measure(after):
+            return not self._measured(after) and not (value == 3 and noun not in YEARS)
+        if word in UNDER and value >= 2 and self._is_no_measure(after):
             return True
         if self._measured(after):
             return False
-        if word in _SOON and value < 10:
+        if word in SOON and value < 10:
             return False
-        if noun in _YEARS:
-            return word not in _SOON
-        if word in _UNDER or word == "not":
+        if noun in YEARS:
+            return word not in SOON
+        if word in UNDER or word == "not":
             if noun in PERSONS:
                 return noun not in COUNTED_PERSONS or value >= 12
-            if noun in _YOUTH_THINGS or (value >= 16 and noun and not noun.endswith("s")):
+            if noun in YOUTH_THINGS or (value >= 16 and noun and not noun.endswith("s")):
                 return True
             return self._pauses(after)
-        return self.text(end) in _PAUSES and self.text(end) != "-"
+        return self.text(end) in PAUSES and self.text(end) != "-"
 
     def _schooled(self, i: int) -> bool:
         """``grade 6``, ``a 5th grader``, ``K-12``, ``year 9 pupils``, ``sweet 16``."""
@@ -270,7 +251,7 @@ class _Ages(NumberedText):
             if self.text(place) == "k":
                 return True
             number = self.number(place)
-            graded = number and self.text(self.skip(number[1])) in _GRADED
+            graded = number and self.text(self.skip(number[1])) in GRADED
             return bool(number) and 1 <= number[0] <= 12 and not graded
         if word == "k" and (number := self.number(self.skip(i + 1))):
             return number[0] == 12
@@ -292,7 +273,7 @@ class _Ages(NumberedText):
         if noun in ("grader", "graders"):
             return value <= 12
         if noun in ("grade", "grades"):
-            return value <= 12 and self.text(self.skip(end) + 1) not in _GRADED
+            return value <= 12 and self.text(self.skip(end) + 1) not in GRADED
         if noun in ("birthday", "birthdays"):
             return value < ADULT
         return noun == "year" and value < ADULT and self.text(i - 1) in ("her", "his", "their")
@@ -302,13 +283,13 @@ class _Ages(NumberedText):
         word = self.text(i)
         if word in ("monthold", "weekold", "dayold"):
             return True
-        if word in _SHORT:
+        if word in SHORT:
             return self._is_old(i + 1)
-        if word in _VAGUE:
+        if word in VAGUE:
             place = i + 1
             while self.text(place) in ("of", "a", "-"):
                 place += 1
-            return self.text(place) in _YEARS and self._is_old(place + 1)
+            return self.text(place) in YEARS and self._is_old(place + 1)
         return False
 
     # --- rules that start at a number ---
@@ -318,24 +299,24 @@ class _Ages(NumberedText):
             return False
         place = self.skip(end)
         unit = self.text(place)
-        if unit in _AGE_ENDS or (unit == "of" and self.text(place + 1) == "age"):
+        if unit in AGE_ENDS or (unit == "of" and self.text(place + 1) == "age"):
             return True
-        if unit.startswith(_ELSEWHERE) and (unit in _ELSEWHERE or not unit.isascii()):
+        if unit.startswith(ELSEWHERE) and (unit in ELSEWHERE or not unit.isascii()):
             return True
         if unit.startswith("jahrig"):
             return True
-        if unit in _SEASONS:
+        if unit in SEASONS:
             before = self.text(start - 1)
             return self._is_old(place + 1) or before in ("of", "seen", "lived", "but", "only")
         if unit == "ish" and min(values) >= 8:
-            return self.text(place + 1) in _YEARS or self._pauses(place + 1)
+            return self.text(place + 1) in YEARS or self._pauses(place + 1)
         if unit == "going" and self.text(place + 1) == "on":
             return self.number(place + 2) is not None
-        if unit not in _YEARS:
+        if unit not in YEARS:
             return False
         after = self.skip(place + 1)
         short = unit in ("yr", "yrs") or (unit == "y" and self.glued(place))
-        if short and self.text(place + 1) in _PAUSES:
+        if short and self.text(place + 1) in PAUSES:
             return True
         if unit == "y" and self.text(after) == "o":
             return True
@@ -345,7 +326,7 @@ class _Ages(NumberedText):
         i = self.skip(i)
         if self.text(i) == "s":  # "year's old"
             i = self.skip(i + 1)
-        if self.text(i) in _OLD:
+        if self.text(i) in OLD:
             return True
         return self.text(i) == "of" and self.text(self.skip(i + 1)) in ("age", "life")
 
@@ -362,11 +343,11 @@ class _Ages(NumberedText):
             before = [self.text(k) for k in range(max(0, i - 4), i)]
             return after in LAST_SECONDS and not PERSONS.intersection(before)
         if word == "in" and not self.glued(place):  # "9 in wide", but not "16 in a red coat"
-            return after in MEASURES or after in EXTENTS or after in _PAUSES
+            return after in MEASURES or after in EXTENTS or after in PAUSES
         if word == "by":  # "9 by 12", but not "16 by the sea"
             return self.number(place + 1) is not None
         if word in EXTENTS:  # "5 years away", but not "15 away from home"
-            return self.text(place - 1) in MEASURES or self.text(place - 1) in _YEARS
+            return self.text(place - 1) in MEASURES or self.text(place - 1) in YEARS
         return word in MEASURES and not self._of_persons(place)
 
     def _is_no_measure(self, i: int) -> bool:
@@ -374,7 +355,7 @@ class _Ages(NumberedText):
 
         A measure is in the plural ("under 16 minutes") or before what it measures ("16 day trip").
         """
-        ends = _PAUSES - {"-"}
+        ends = PAUSES - {"-"}
         return self.text(i) in ONE_TIME and self.text(i + 1) in ends
 
     def _of_persons(self, i: int, *, any_noun: bool = False) -> bool:
@@ -386,25 +367,25 @@ class _Ages(NumberedText):
         for _ in range(4):
             place = self.skip(place + 1, frozenset("-'"))
             word = self.text(place)
-            if word in _ENDS_A_PHRASE or word in MEASURES:
+            if word in ENDS_A_PHRASE or word in MEASURES:
                 return False
-            if word in _PEOPLE or (measure and _DOERS.fullmatch(word)):
+            if word in PEOPLE or (measure and DOERS.fullmatch(word)):
                 return True
         return False
 
     def _pauses(self, i: int) -> bool:
         word = self.text(i)
-        ends = word in _PAUSES or word in _FOLLOWERS or word.endswith("ing")
+        ends = word in PAUSES or word in FOLLOWERS or word.endswith("ing")
         return ends or self._is_placed(i)
 
     def _is_placed(self, i: int) -> bool:
         """``second from left``, ``3rd row``: says where a person is, so no unit and no thing."""
         word, after = self.text(i), i + 1
         if word.isdigit() and self.text(after) in ("st", "nd", "rd", "th") and self.glued(after):
-            return self.text(self.skip(after + 1)) in _PLACES
+            return self.text(self.skip(after + 1)) in PLACES
         if word in ("left", "right"):
             return self.text(after) in ("of", "side")
-        return word in _RANKS and self.text(self.skip(after)) in _PLACES | PERSONS
+        return word in RANKS and self.text(self.skip(after)) in PLACES | PERSONS
 
 
 def _young(values: Sequence[float]) -> bool:
