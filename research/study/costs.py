@@ -77,6 +77,12 @@ def separation(
 ) -> dict[str, float]:
     """Of an adapter's own pairs, each at one timestep: the logit, and what is left to learn.
 
+    Args:
+        world: the study's.
+        concepts: whose pairs the adapter was trained on.
+        encoded: those pairs.
+        lora: the adapter.
+
     Returns:
         ``logit``, the median z; ``solved``, the share with z above the cost margin; ``left``, the
         mean of sigmoid(m - z), the share of the largest gradient that is left.

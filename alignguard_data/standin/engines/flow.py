@@ -154,6 +154,9 @@ class FlowTraining:
         Args:
             latents: standardized, float (drawings, 4, 8, 8).
             scenes: of the drawings, in order.
+
+        Returns:
+            A scalar.
         """
         recipe = self.recipe
         number = (recipe.seed * recipe.steps + self.step) * num_workers() + rank()
@@ -174,6 +177,10 @@ class FlowTraining:
 
     def advance(self, latents: Tensor, scenes: Sequence[Scene]) -> float:
         """Train one step.
+
+        Args:
+            latents: standardized, float (drawings, 4, 8, 8).
+            scenes: of the drawings, in order.
 
         Returns:
             The loss on this worker's batch.
