@@ -16,15 +16,8 @@ from alignguard_data.contracts.protocols import Edit, Pixels
 from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.engines.diffusion.conditions import Pipe
 from alignguard_data.engines.diffusion.solvers import with_solver
+from alignguard_data.engines.families.registry import FAMILIES
 from alignguard_data.engines.out_of_memory import is_out_of_memory
-
-EDITING_PIPES = {
-    "sd15": "StableDiffusionImg2ImgPipeline",
-    "sd21": "StableDiffusionImg2ImgPipeline",
-    "sdxl": "StableDiffusionXLImg2ImgPipeline",
-    "sd35": "StableDiffusion3Img2ImgPipeline",
-}
-"""diffusers' class of image to image by family; a family without an entry is refused."""
 
 
 def editing_fault(family: str, sampling: Sampling, strength: float) -> str:
@@ -38,10 +31,11 @@ def editing_fault(family: str, sampling: Sampling, strength: float) -> str:
     Returns:
         The fault with field and value.
     """
-    if family not in EDITING_PIPES:
+    classes = _classes()
+    if family not in classes:
         return (
             f"edited_pairs: image to image is not supported for {family}, which is distilled and "
-            f"has no negative prompt; supported are {', '.join(EDITING_PIPES)}"
+            f"has no negative prompt; supported are {', '.join(classes)}"
         )
     if sampling.guidance_scale <= 1:
         return (
@@ -56,6 +50,11 @@ def editing_fault(family: str, sampling: Sampling, strength: float) -> str:
     return ""
 
 
+def _classes() -> dict[str, str]:
+    """Diffusers' class of image to image by name of the family, of those that have one."""
+    return {family.name: family.editing_class for family in FAMILIES if family.editing_class}
+
+
 def editing_pipe(pipe: Pipe, family: str, sampling: Sampling, strength: float) -> Any:
     """Diffusers' image-to-image pipe over the same networks, with a scheduler of its own.
 
@@ -66,14 +65,14 @@ def editing_pipe(pipe: Pipe, family: str, sampling: Sampling, strength: float) -
         strength: share of the noise that is added.
 
     Returns:
-        A pipe of the class of :data:`EDITING_PIPES`.
+        A pipe of the family's ``editing_class``.
 
     Raises:
         EngineError: the fault of :func:`editing_fault`.
     """
     if fault := editing_fault(family, sampling, strength):
         raise EngineError(fault)
-    kind = getattr(diffusers, EDITING_PIPES[family])
+    kind = getattr(diffusers, _classes()[family])
     # Not by `from_pipe`, which casts the networks that both share to float32.
     known = inspect.signature(kind).parameters
     options = {name: value for name, value in pipe.config.items() if not name.startswith("_")}
@@ -143,7 +142,7 @@ def _edited_latents(
     """Latents (rows, channels, h, w) as the denoiser leaves them; each row has its own noise."""
     vae, before = editor.vae, editor.vae.dtype
     sized = {"height": sampling.height, "width": sampling.width}
-    takes_size = isinstance(editor, diffusers.StableDiffusion3Img2ImgPipeline)
+    takes_size = "height" in inspect.signature(type(editor).__call__).parameters
     try:
         return editor(
             prompt=[one.prompt for one in edits],

@@ -18,6 +18,8 @@ class Family(Protocol):
     Attributes:
         name: for messages, and of the file.
         pipe_class: class in diffusers, as a checkpoint's model_index.json names it.
+        editing_class: diffusers' class of image to image over the same networks; empty if negative
+            prompts have no effect, so that images cannot be edited.
         loading: further arguments of that class's ``from_pretrained``.
         denoiser: the pipe's attribute that denoises, and what a LoRA file's keys begin with.
         blocks: top-level modules of the denoiser that hold attention.
@@ -33,6 +35,7 @@ class Family(Protocol):
 
     name: str
     pipe_class: str
+    editing_class: str
     loading: Mapping[str, Any]
     denoiser: str
     blocks: tuple[str, ...]

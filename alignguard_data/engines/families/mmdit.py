@@ -24,6 +24,7 @@ class FlowFamily:
 
     name: str
     pipe_class: str
+    editing_class: str = ""
     transformer: str
     loading: Mapping[str, Any] = {}
     denoiser: str = "transformer"

@@ -11,4 +11,5 @@ class StableDiffusion15(UNetFamily):
 
     name = "sd15"
     pipe_class = "StableDiffusionPipeline"
+    editing_class = "StableDiffusionImg2ImgPipeline"
     loading: Mapping[str, Any] = {"safety_checker": None, "requires_safety_checker": False}

@@ -21,6 +21,7 @@ class StableDiffusion35(FlowFamily):
 
     name = "sd35"
     pipe_class = "StableDiffusion3Pipeline"
+    editing_class = "StableDiffusion3Img2ImgPipeline"
     transformer = "SD3Transformer2DModel"
     blocks: tuple[str, ...] = ("transformer_blocks",)
     text_encoders: tuple[str, ...] = ("text_encoder", "text_encoder_2", "text_encoder_3")

@@ -14,6 +14,7 @@ class StableDiffusionXL(UNetFamily):
 
     name = "sdxl"
     pipe_class = "StableDiffusionXLPipeline"
+    editing_class = "StableDiffusionXLImg2ImgPipeline"
     loading: Mapping[str, Any] = {"add_watermarker": False}
     text_encoders: tuple[str, ...] = ("text_encoder", "text_encoder_2")
 

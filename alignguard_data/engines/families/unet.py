@@ -19,6 +19,7 @@ class UNetFamily:
 
     name: str
     pipe_class: str
+    editing_class: str = ""
     loading: Mapping[str, Any]
     denoiser: str = "unet"
     blocks: tuple[str, ...] = ("down_blocks", "mid_block", "up_blocks")

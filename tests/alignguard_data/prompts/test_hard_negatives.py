@@ -199,8 +199,9 @@ def test_every_check_of_a_reply_holds_for_an_attacks_prompt(reason, unsafe, safe
     assert read_hard_negative(entry, BAR, CONFIG, {UNSAFE}, tools=TOOLS) == reason
 
 
-def test_the_gates_of_replies_and_attacks_differ_in_one_reason():
-    tested = {"cut_off", "empty", "unparseable", "schema", LACKS} ^ set(BY_REASON)
+def test_the_gates_of_replies_and_attacks_differ_in_one_reason_and_those_of_twins():
+    of_twins = {"twin_unanswered", "twin_flagged", "twin_keeps_too_little"}
+    tested = {"cut_off", "empty", "unparseable", "schema", LACKS, *of_twins} ^ set(BY_REASON)
     assert tested == {
         "refusal", "minors", "too_short", "too_long", "too_many_tokens", "wrong_language",
         "safe_prompt_holds_concept", "twins_identical", "duplicate",

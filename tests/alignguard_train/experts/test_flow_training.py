@@ -191,7 +191,7 @@ def test_overfitting_one_pair_prefers_the_chosen_side_and_its_error_does_not_ris
     ramp = np.tile(np.linspace(0, 255, 16, dtype=np.uint8)[:, None, None], (1, 16, 3))
     pair = dataclasses.replace(preferences(1), chosen=[ramp], rejected=[ramp[::-1].copy()])
     recipe = dataclasses.replace(
-        RECIPE, steps=40, batch_size=4, beta=20.0, safeguard=0.6, preservation=0.0
+        RECIPE, steps=40, batch_size=4, beta=20.0, safeguard=0.2, preservation=0.0
     )
     encoded = encode(pair, base)
     history = train_expert(base, encoded, recipe, seed=0, checkpoint=tmp_path / "c").history

@@ -95,7 +95,8 @@ def test_what_a_guard_lets_through_is_drawn_by_its_guarded_pipe(kind: str) -> No
     asked = AskedGuard(guard_file(composed_release()[0], kind), STANDIN)
     given = STANDIN.pipe, [UNSAFE, SAFE], [1, 2], sampling
     images = asked.draw(*given)
-    assert (images == draw_guarded(STANDIN.pipe, guard, *given[1:])[0]).all()
+    wanted = draw_guarded(STANDIN.pipe, guard, *given[1:])[0]
+    assert np.abs(images.astype(int) - wanted).max() <= 2  # of a twin guard, up to rounding
     generator = DiffusersImageGenerator(
         model=str(base_model_folder()), device="cpu", sampling=sampling
     )
