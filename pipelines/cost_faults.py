@@ -32,7 +32,12 @@ def faults_of_costs(profile: "Profile") -> Iterator[str]:
             yield f"personal: {name} ({value:g}) is not for pairs that a user turns around"
     if profile.cost_model is None:
         return
-    chosen = profile.cost_model.features
+    chosen, measures = profile.cost_model.features, profile.evaluation_features
+    if measures and (measures.use, measures.params) == (chosen.use, chosen.params):
+        yield (
+            f"cost_model.features ({chosen.use}): evaluation_features measures with the same "
+            "weights; choose another extractor"
+        )
     for number, scorer in enumerate(profile.evaluation_scorers):
         model = scorer.params.get("model")
         if model is not None and model == chosen.params.get("model"):

@@ -62,6 +62,10 @@ def test_experts_with_a_cost_margin_wait_for_the_cost_model(tmp_path):
             {"cost_model": {**SECTION, "settings": {"min_auc": 0.6}}},
             r"min_auc must lie in \[0.9, 1\], got 0.6",
         ),
+        (
+            {"cost_model": {"features": {"use": "alignguard_data.standin:scene_features"}}},
+            r"cost_model.features \(.*scene_features\): evaluation_features measures",
+        ),
         ({"cost_model": {"features": {"use": "no.such:thing"}}}, "cannot be imported"),
         ({"cost_model": {}}, "cost_model.features"),
         (
