@@ -117,7 +117,8 @@ def build_pipe(base: Path) -> StableDiffusion3Pipeline:
         The pipe without T5; its transformer is as wide as both CLIP encoders.
     """
     vae = AutoencoderKL.from_pretrained(base / "vae")
-    vae.register_to_config(shift_factor=0.0)  # its latents are standardized
+    # Its latents are standardized. The path that it came from is no part of the checkpoint.
+    vae.register_to_config(shift_factor=0.0, _name_or_path="")
     trained = CLIPTextModel.from_pretrained(base / "text_encoder")
     tokenizers = [CLIPTokenizer.from_pretrained(base / "tokenizer") for _ in range(2)]
     return StableDiffusion3Pipeline(

@@ -4,6 +4,7 @@ Prompts and noise of the acceptance test come from seeds that no choice was made
 """
 
 import dataclasses
+import re
 from pathlib import Path
 from random import Random
 
@@ -104,6 +105,19 @@ def test_the_shipped_checkpoint_is_small_float32_safetensors() -> None:
     assert max(path.stat().st_size for path in files) < 5_000_000
     assert {path.suffix for path in files} == {".safetensors", ".json"}
     assert {t.dtype for path in weights for t in load_file(path).values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("folder", [base_model_folder(), flow_model_folder()])
+def test_no_shipped_config_names_a_path_of_the_machine_that_made_it(folder: Path) -> None:
+    texts = {path: path.read_text() for path in folder.rglob("*.json")}
+    assert len(texts) > 4
+    assert not [path for path, text in texts.items() if re.search(r'": "(/|[A-Z]:|~)', text)]
+
+
+def test_a_built_pipe_forgets_where_its_autoencoder_came_from(tmp_path: Path) -> None:
+    pipe = build_pipe(base_model_folder())
+    pipe.vae.save_pretrained(tmp_path)
+    assert BASE not in (tmp_path / "config.json").read_text()
 
 
 def test_it_has_the_base_models_autoencoder(pipe) -> None:
