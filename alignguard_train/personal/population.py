@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from hashlib import blake2b
 from pathlib import Path
 
 from alignguard_data.contracts.errors import NothingMade
@@ -30,6 +31,10 @@ def ban_table(config: PersonalConfig, categories: Sequence[str]) -> BanTable:
     )
 
 
+def _place(user_id: str) -> bytes:
+    return blake2b(f"order {user_id}".encode(), digest_size=8).digest()
+
+
 def population(
     config: PersonalConfig, table: BanTable, writer: BanWriter | None = None
 ) -> tuple[list[User], list[RefusedUser]]:
@@ -50,7 +55,9 @@ def population(
     stated: dict[str, list[str]] = {}
     if config.users_file:
         known = [*PUBLISHED_CATEGORIES, *table.release]
-        profiles, stated = read_users(Path(config.users_file), known)
+        read, stated = read_users(Path(config.users_file), known)
+        # A file may be sorted, and of each split the first users are measured.
+        profiles = sorted(read, key=lambda one: _place(one.user_id))
     else:
         profiles = draw_users(config.users, seed=config.seed)
     unseen = unseen_users(profiles, config.unseen_share)

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from alignguard_train.personal.profile_encoders import ProfileEncoder, Vectors
 
 ROOM = "personal"
-FORMAT = 1
+FORMAT = 2
 """Part of the fingerprint: raise it when an adapter, a row or a measure of equal input changes."""
 PERSONAL = "personal"
 """Name of the personal adapter in tables."""

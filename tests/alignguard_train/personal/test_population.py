@@ -99,3 +99,24 @@ def test_the_published_recipes(recipe, pairs, optimizer):
     )  # fmt: skip
     assert (made.caption_dropout, made.lr_floor, made.preservation) == (0.2, 1.0, 0.0)
     assert standin_personal().preservation > 0
+
+
+def test_of_a_sorted_file_the_first_users_are_no_longer_of_one_kind(tmp_path):
+    """Of each split the first users are measured."""
+    rows = [
+        {
+            "User_ID": f"{age}", "Age": age, "Gender": "male", "Religion": "None",
+            "Physical_Condition": "healthy", "Mental_Condition": "healthy",
+        }
+        for age in range(20, 60)
+    ]  # fmt: skip
+
+    def ages(lines):
+        file = tmp_path / "users.jsonl"
+        file.write_text("\n".join(json.dumps(row) for row in lines))
+        config = PersonalConfig(categories=MAPPING, users_file=str(file))
+        return [user.age for user in population(config, TABLE)[0] if user.split == "seen"]
+
+    found = ages(rows)
+    assert ages(rows[::-1]) == found
+    assert min(found[:10]) < 35 <= 45 < max(found[:10])
