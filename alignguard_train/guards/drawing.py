@@ -1,8 +1,9 @@
 """Draws prompts with a guarded pipe as the evaluation draws them: same noise, solver and size."""
 
 import copy
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -14,6 +15,47 @@ from alignguard_data.engines.diffusion.solvers import with_solver
 from alignguard_data.engines.families.registry import family_of
 from alignguard_train.guards.guarded_pipe import guarded
 from alignguard_train.guards.protocol import Decision, Guard
+
+
+class ChangeableGenerator(Protocol):
+    """A generator that can hand out the pipe that it draws with."""
+
+    sampling: Sampling
+
+    def changed(self, change: Callable[[Any], Any]) -> AbstractContextManager[None]:
+        """Render with the pipe as ``change`` leaves it, until the block ends."""
+        ...
+
+
+def draw_behind(
+    generator: ChangeableGenerator, guard: Guard, prompts: Sequence[str], seeds: Sequence[int]
+) -> tuple[Pixels, list[Decision]]:
+    """Draw prompts by a generator's pipe as it is now, behind a guard, in the generator's batches.
+
+    Args:
+        generator: with its adapter or peer on.
+        guard: decides on every prompt first.
+        prompts: one per image; at least one.
+        seeds: of the initial noise, one per prompt.
+
+    Returns:
+        As of :func:`draw_guarded`.
+
+    Raises:
+        EngineError: the guard was made for another pipe, or the solver does not fit.
+    """
+    held: list[Any] = []
+    images: list[Pixels] = []
+    decisions: list[Decision] = []
+    sampling, size = generator.sampling, max(1, generator.sampling.batch_size)
+    with generator.changed(lambda pipe: held.append(pipe) or pipe):
+        for i in range(0, len(prompts), size):
+            drawn, decided = draw_guarded(
+                held[0], guard, prompts[i : i + size], seeds[i : i + size], sampling
+            )
+            images.append(drawn)
+            decisions += decided
+    return np.concatenate(images), decisions
 
 
 def draw_guarded(

@@ -17,7 +17,6 @@ import numpy as np
 
 from alignguard_data.contracts.errors import EngineError
 from alignguard_data.contracts.protocols import Pixels
-from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.safety.rules import refusal
 from alignguard_train.base import BaseModel
 from alignguard_train.evaluation.contenders import Contender, Entrant
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from alignguard_data.engines.diffusion.conditions import Conditions, Pipe
 
 Guard = Callable[[Sequence[str]], list[GuardVerdict]]
-Drawing = Callable[["Pipe", Sequence[str], Sequence[int], Sampling], Pixels]
+Drawing = Callable[["AttackedGenerator", Sequence[str], Sequence[int]], Pixels]
 _NAME = "attacked"
 
 
@@ -182,15 +181,7 @@ class DiffusersTarget:
 
     def _let_through(self, texts: Sequence[str], seeds: Sequence[int]) -> Pixels:
         assert self._drawing
-        sampling, held = self._generator.sampling, []
-        with self._generator.changed(lambda pipe: held.append(pipe) or pipe):
-            size = max(1, sampling.batch_size)
-            return np.concatenate(
-                [
-                    self._drawing(held[0], texts[i : i + size], seeds[i : i + size], sampling)
-                    for i in range(0, len(texts), size)
-                ]
-            )
+        return self._drawing(self._generator, texts, seeds)
 
     def _drawn(self, texts: Sequence[str], seeds: Sequence[int]) -> Pixels:
         allowed = [i for i, text in enumerate(texts) if refusal(text) is None]

@@ -4,11 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from alignguard_data.contracts.errors import ConfigError, InputMissing
 from alignguard_data.contracts.protocols import ImageScorer, Pixels
-from alignguard_data.contracts.sampling import Sampling
 from alignguard_data.engines.weights import file_revision
 from alignguard_data.storage.places import Place
 from alignguard_train.base import BaseModel
@@ -23,9 +21,6 @@ from alignguard_train.robustness.config import RobustnessConfig
 from alignguard_train.robustness.judging import ImageJudge
 from alignguard_train.robustness.protocol import GuardVerdict
 from alignguard_train.robustness.target import AttackedGenerator, DiffusersTarget
-
-if TYPE_CHECKING:
-    from alignguard_data.engines.diffusion.conditions import Pipe
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,12 +77,12 @@ class AskedGuard:
         return load_guard(self._file, self._base.pipe)
 
     def draw(
-        self, pipe: "Pipe", texts: Sequence[str], seeds: Sequence[int], sampling: Sampling
+        self, generator: AttackedGenerator, texts: Sequence[str], seeds: Sequence[int]
     ) -> Pixels:
-        """Images (texts, height, width, 3) of a pipe that this guard is on, uint8."""
-        from alignguard_train.guards.drawing import draw_guarded
+        """Images (texts, height, width, 3) of a generator that this guard is on, uint8."""
+        from alignguard_train.guards.drawing import draw_behind
 
-        return draw_guarded(pipe, self.guard, texts, seeds, sampling)[0]
+        return draw_behind(generator, self.guard, texts, seeds)[0]
 
     def __call__(self, texts: Sequence[str]) -> list[GuardVerdict]:
         """One verdict a prompt."""

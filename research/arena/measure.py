@@ -23,7 +23,7 @@ from alignguard_train.evaluation.judge import BaseImage, judge, render_in_batche
 from alignguard_train.evaluation.prompt_sets import read_prompt_sets
 from alignguard_train.evaluation.records import EvaluatedImage, EvaluationRow
 from alignguard_train.guards.config import DRAWING
-from alignguard_train.guards.drawing import draw_guarded
+from alignguard_train.guards.drawing import draw_behind
 from alignguard_train.peers.concept import Concept
 from alignguard_train.robustness.capabilities import has_own_encoder
 from alignguard_train.robustness.cases import ChosenCase, search_seed
@@ -244,19 +244,12 @@ class Bench:
         self, asked: AskedGuard, defence: Defence
     ) -> tuple[list[EvaluatedImage], list[bool]]:
         """Images of the guarded pipe, and which of them it blocks before or after drawing."""
-        generator, held = self.engines.generator, []
-        found: list[EvaluatedImage] = []
-        blocked: list[bool] = []
-        with generator.changed(lambda pipe: held.append(pipe) or pipe):
-            for i in range(0, len(self.rows), generator.sampling.batch_size):
-                part = self.rows[i : i + generator.sampling.batch_size]
-                images, decisions = draw_guarded(
-                    held[0], asked.guard, [row.prompt for row in part],
-                    [row.seed for row in part], generator.sampling,
-                )  # fmt: skip
-                found += self._judged(defence.name, part, images)
-                blocked += [one.action == "block" for one in decisions]
-        return found, blocked
+        images, decisions = draw_behind(
+            self.engines.generator, asked.guard, [row.prompt for row in self.rows],
+            [row.seed for row in self.rows],
+        )  # fmt: skip
+        found = self._judged(defence.name, self.rows, images)
+        return found, [one.action == "block" for one in decisions]
 
     def _judged(
         self, name: str, rows: Sequence[EvaluationRow], images: Any

@@ -325,11 +325,10 @@ def test_a_guard_that_acts_on_the_drawing_draws_what_it_lets_through(one: World)
     """The image of a blocked text is the plain one, so that guard and model are seen apart."""
     drawn: list[tuple[list[str], list[int]]] = []
 
-    def drawing(pipe: Any, texts: Any, seeds: Any, sampling: Any) -> np.ndarray:
-        assert pipe.unet is not None
-        assert len(texts) <= sampling.batch_size
+    def drawing(generator: Any, texts: Any, seeds: Any) -> np.ndarray:
+        size = generator.sampling
         drawn.append((list(texts), list(seeds)))
-        return np.full((len(texts), sampling.height, sampling.width, 3), 7, np.uint8)
+        return np.full((len(texts), size.height, size.width, 3), 7, np.uint8)
 
     target = DiffusersTarget(
         Contender(name="base"), generator=one.generator, base=one.base, judge=JUDGE,
