@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from alignguard_data.contracts.figures import INK, MUTED, PALETTE, new_figure, png_bytes
 from alignguard_train.arena.fronts import Front
@@ -23,6 +24,19 @@ def front_plot(arena: Arena, front: Front) -> bytes:
     Returns:
         A PNG file.
     """
+    return png_bytes(front_figure(arena, front), DPI)
+
+
+def front_figure(arena: Arena, front: Front) -> Figure:
+    """The figure of :func:`front_plot`.
+
+    Args:
+        arena: the table.
+        front: of it.
+
+    Returns:
+        A figure with one panel.
+    """
     titles = {column.key: column.title for column in arena.columns}
     rows = max(3, len(front.points))
     figure, (axes,) = new_figure(8.2, 2.2 + 0.27 * rows)
@@ -40,7 +54,7 @@ def front_plot(arena: Arena, front: Front) -> bytes:
     axes.set_xlabel(f"{titles.get(front.cost, front.cost)} (less is better)", color=INK)
     axes.set_ylabel(f"{titles.get(front.safety, front.safety)} (less is better)", color=INK)
     _names(axes, {row.name: row.label for row in arena.rows}, front)
-    return png_bytes(figure, DPI)
+    return figure
 
 
 def _staircase(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
@@ -51,7 +65,10 @@ def _staircase(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
 
 
 def _names(axes: Axes, labels: Mapping[str, str], front: Front) -> None:
-    """Labels in a column to the right, in the order of the points, so that none covers another."""
+    """Labels in a column to the right, in the order of the points, so that none covers another.
+
+    A line ends at the left edge of its label, so that none runs over a text.
+    """
     order = sorted(front.points, key=lambda name: (*front.points[name], name))
     low, high = axes.get_xlim()
     places = np.linspace(0.0, 1.0, len(order)) if len(order) > 1 else np.full(len(order), 0.5)
@@ -67,7 +84,15 @@ def _names(axes: Axes, labels: Mapping[str, str], front: Front) -> None:
             fontsize=9,
             color=INK if on else MUTED,
             fontweight="bold" if on else "normal",
-            arrowprops={"arrowstyle": "-", "color": "#c9c9c6", "linewidth": 0.7},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": "#c9c9c6",
+                "linewidth": 0.7,
+                "connectionstyle": "arc,angleA=180,armA=12",
+                "relpos": (0.0, 0.5),
+                "shrinkA": 3,
+                "shrinkB": 0,
+            },
             annotation_clip=False,
         )
     axes.set_xlim(low, high)

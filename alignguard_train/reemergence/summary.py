@@ -49,7 +49,7 @@ def write_summary(data: DataRoot) -> Place:
         "weights": _weights(manifests.read(folder, "models").to_pylist()),
         "report": data.inside(folder / manifest.file(REPORT).name),
         ARENA: cells_block(
-            _cells(measures),
+            arena_cells(measures),
             release=str(manifest.counts["release"]),
             made_of=manifest.content_id,
         ),
@@ -136,8 +136,15 @@ def equal_losses(measures: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def _cells(measures: Sequence[Mapping[str, Any]]) -> Iterator[Cell]:
-    """IP after the longest fine-tuning, for the arena."""
+def arena_cells(measures: Sequence[Mapping[str, Any]]) -> Iterator[Cell]:
+    """IP after the longest fine-tuning, for the arena.
+
+    Args:
+        measures: rows of the table of measures.
+
+    Yields:
+        A cell for each safety adapter and variant.
+    """
     last = max(row["steps"] for row in measures)
     for row in measures:
         if (row["against"], row["metric"], row["steps"]) != ("", "ip", last):

@@ -14,6 +14,7 @@ from rich.console import Console
 from research.arena import page
 from research.arena.defences import Places, defences
 from research.arena.measure import Bench, key_of
+from research.reemergence.lines import LINES as TUNED
 from research.study import results
 from research.study.world import World
 
@@ -43,7 +44,11 @@ def main(
     if not page_only:
         places = Places(hardened=hardened, guards=guards)
         _measure(World(root), places, seeds, only, hours, lines)
-    page.draw(results.read(lines), results.read(lines.with_name(TIMES)))
+    _draw(lines)
+
+
+def _draw(lines: Path) -> None:
+    page.draw(results.read(lines), results.read(lines.with_name(TIMES)), results.read(TUNED))
 
 
 def _measure(
@@ -63,7 +68,7 @@ def _measure(
                 return
             started = time.monotonic()
             results.add(bench.line(defence, seed), lines)
-            page.draw(results.read(lines), results.read(lines.with_name(TIMES)))
+            _draw(lines)
             console.print(f"seed {seed} {defence.name}: {time.monotonic() - started:.0f} s")
     _time(bench, places, wanted, lines)
 

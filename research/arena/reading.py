@@ -11,7 +11,10 @@ from alignguard_train.arena.sources import Source
 from alignguard_train.arena.table import Arena, arena_of, label_of
 from alignguard_train.contracts.adapter_names import BASE
 from alignguard_train.contracts.intervals import Bootstrap, two_way_interval
+from alignguard_train.reemergence.config import VARIANTS
+from alignguard_train.reemergence.summary import arena_cells
 from research.arena.defences import LABELS
+from research.reemergence.page import CONDITION, measured, whole_seeds
 
 Lines = Mapping[str, Mapping[str, Any]]
 """By key."""
@@ -19,8 +22,17 @@ NEAR = "near-concepts"
 """The prompt set of the bits ``near_right``."""
 
 
-def arena_of_lines(known: Lines, times: Lines) -> Arena:
-    """The table; a defence's label says how many trainings, or seeds of the attacks, it is of."""
+def arena_of_lines(known: Lines, times: Lines, tuned: Lines) -> Arena:
+    """The table; a defence's label says how many trainings, or seeds of the attacks, it is of.
+
+    Args:
+        known: lines by key.
+        times: lines of times by key.
+        tuned: lines of :mod:`research.reemergence` by key; their adapters are another training.
+
+    Returns:
+        The table; a time or a fine-tuning of a defence without lines is in no row.
+    """
     by_defence: dict[str, list[Mapping[str, Any]]] = {}
     for line in sorted(known.values(), key=lambda line: line["seed"]):
         by_defence.setdefault(line["defence"], []).append(line)
@@ -31,6 +43,7 @@ def arena_of_lines(known: Lines, times: Lines) -> Arena:
         else []
     )
     cells += [cell for cell in _times(times) if cell.defence in by_defence]
+    relapses = [cell for cell in _tuned(tuned) if cell.defence in by_defence]
     source = Source(
         room="research",
         file="docs/arena/results.jsonl",
@@ -38,7 +51,15 @@ def arena_of_lines(known: Lines, times: Lines) -> Arena:
         release="the stand-in's world",
     )
     return arena_of(
-        [source],
+        [
+            source,
+            Source(
+                room="research",
+                file="docs/study/reemergence.jsonl",
+                cells=relapses,
+                release="a run of the stand-in profile",
+            ),
+        ],
         profile="standin",
         release="the stand-in's world",
         labels={**LABELS, **{name: _label(name, lines) for name, lines in by_defence.items()}},
@@ -96,6 +117,24 @@ def _times(times: Lines) -> Iterator[Cell]:
                     defence=line["defence"], column=column, value=value, n=1,
                     unit="training" if column == "training_seconds" else "images", over=over,
                 )  # fmt: skip
+
+
+def _tuned(lines: Lines) -> Iterator[Cell]:
+    if own := whole_fine_tunings(lines):
+        yield from arena_cells(measured(own))
+
+
+def whole_fine_tunings(tuned: Lines) -> list[Mapping[str, Any]]:
+    """The lines behind the re-emergence columns: on the release's own images, whole seeds only.
+
+    Args:
+        tuned: lines of :mod:`research.reemergence` by key.
+
+    Returns:
+        The lines; empty without a whole seed.
+    """
+    own = whole_seeds([line for line in tuned.values() if line["condition"] == CONDITION])
+    return own if any(line["variant"] in VARIANTS for line in own) else []
 
 
 def _each(lines: Iterable[Mapping[str, Any]], key: str) -> list[Any]:

@@ -10,6 +10,8 @@ from research.study.results import RESULTS
 
 LINES = RESULTS.with_name("reemergence.jsonl")
 """Kept beside the study's."""
+EXPERT_STEPS = 60
+"""Of `make run`'s experts when the kept lines were measured; the lines do not say."""
 _MODEL = ("adapter", "variant", "seed", "steps")
 _WEIGHTS = ("undoing", "undone_share", "size", "train_loss")
 
