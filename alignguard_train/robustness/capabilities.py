@@ -18,18 +18,21 @@ from alignguard_train.guards.config import DRAWING, GUARDS
 from alignguard_train.robustness.protocol import Capability
 
 
-def capabilities_of(name: str, *, guarded: bool = False) -> frozenset[Capability]:
+def capabilities_of(
+    name: str, *, guarded: bool = False, gated: bool = False
+) -> frozenset[Capability]:
     """What a target of this name gives.
 
     A peer that corrects images while they are denoised has no prediction of its own to attack:
     only peers in the weights give ``unet``. A guard on prompts takes nothing away: a search may ask
-    the model behind it, and what it finds goes through the guard.
+    the model behind it, and what it finds goes through the guard. A gate draws each text with
+    another adapter, so there is no one denoiser to ask for predictions.
     """
     given: set[Capability] = {"text_encoder", "token_gradients", "images", "judge"}
     model = behind_guard(name)
     method = model.removeprefix(PEER)
     if method == model or method in IN_WEIGHTS:
-        given |= {"unet", "base_unet"}
+        given |= {"base_unet"} if gated else {"unet", "base_unet"}
     if guarded or guard_of(name):
         given.add("guard")
     return frozenset(given)

@@ -63,6 +63,10 @@ class DiffusersTarget:
         concepts: what a peer is to avoid.
         guard: judges prompts; None gives no ``guard``.
         drawing: draws what ``guard`` lets through, of a guard that acts while images are drawn.
+        gate: draws each text with the expert that a gate chooses for it.
+
+    Raises:
+        EngineError: a gate with an adapter, a peer, or a guard that acts on the drawing.
     """
 
     def __init__(
@@ -75,15 +79,23 @@ class DiffusersTarget:
         concepts: Sequence[Concept] = (),
         guard: Guard | None = None,
         drawing: Drawing | None = None,
+        gate: Drawing | None = None,
     ) -> None:
+        if gate and (contender.adapter or contender.peer or drawing):
+            raise EngineError(
+                f"target {contender.name}: a gate chooses what draws, so no adapter, peer or "
+                "guard on the drawing goes with it"
+            )
         self.name = contender.name
         self.vocabulary: Vocabulary = _LateVocabulary(base)
-        self.capabilities = capabilities_of(contender.name, guarded=guard is not None)
+        self.capabilities = capabilities_of(
+            contender.name, guarded=guard is not None, gated=gate is not None
+        )
         self._adapter = contender.adapter
         self._entrant = Entrant(contender, generator, concepts)
         self._is_peer = contender.peer is not None
         self._generator, self._base, self._judge, self._guard = generator, base, judge, guard
-        self._drawing = drawing
+        self._drawing, self._gate = drawing, gate
         self._open: ExitStack | None = None
         self._defended = ExitStack()
         self._drawn_with: Any = None
@@ -162,40 +174,39 @@ class DiffusersTarget:
             return self._behind_guard(texts, seeds)
         self._defended.close()
         try:
-            return self._drawn(texts, seeds)
+            return self._drawn(texts, seeds, _plainly)
         finally:
             self._defend()
 
     def _behind_guard(self, texts: Sequence[str], seeds: Sequence[int]) -> Pixels:
         """Images as the guard has them drawn; those of a blocked text as without it."""
+        own = self._gate or _plainly
         if self._drawing is None:
-            return self._drawn(texts, seeds)
+            return self._drawn(texts, seeds, own)
         size = self._generator.sampling
         images = np.zeros((len(texts), size.height, size.width, 3), np.uint8)
         blocked = [one.blocked for one in self.guard(texts)]
-        for draw, stopped in ((self._drawn, True), (self._let_through, False)):
+        for draw, stopped in ((own, True), (self._drawing, False)):
             rows = [i for i, one in enumerate(blocked) if one is stopped]
             if rows:
-                images[rows] = draw([texts[i] for i in rows], [seeds[i] for i in rows])
+                images[rows] = self._drawn([texts[i] for i in rows], [seeds[i] for i in rows], draw)
         return images
 
-    def _let_through(self, texts: Sequence[str], seeds: Sequence[int]) -> Pixels:
-        assert self._drawing
-        return self._drawing(self._generator, texts, seeds)
-
-    def _drawn(self, texts: Sequence[str], seeds: Sequence[int]) -> Pixels:
+    def _drawn(self, texts: Sequence[str], seeds: Sequence[int], draw: Drawing) -> Pixels:
         allowed = [i for i, text in enumerate(texts) if refusal(text) is None]
         size = self._generator.sampling
         images = np.zeros((len(texts), size.height, size.width, 3), np.uint8)
         if allowed:
-            images[allowed] = self._generator.render(
-                [texts[i] for i in allowed], [seeds[i] for i in allowed]
+            images[allowed] = draw(
+                self._generator, [texts[i] for i in allowed], [seeds[i] for i in allowed]
             )
         return images
 
     def render_conditions(self, conditions: "Conditions", seeds: Sequence[int]) -> Pixels:
-        """See the protocol."""
+        """See the protocol; a gate, which reads texts, refuses."""
         self._need("images")
+        if self._gate:
+            raise EngineError(f"target {self.name}: its gate reads a text, not text states")
         pooled = conditions.pooled
         fixed = dataclasses.replace(
             conditions,
@@ -238,6 +249,10 @@ class DiffusersTarget:
             assert self._open
             self._layers = self._open.enter_context(live_lora(self._base.pipe, self._adapter))
         return self._layers
+
+
+def _plainly(generator: AttackedGenerator, texts: Sequence[str], seeds: Sequence[int]) -> Pixels:
+    return generator.render(texts, seeds)
 
 
 class _LateVocabulary:

@@ -1,9 +1,11 @@
 """The targets of a matrix by name: adapters, peers, and either behind a guard."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+
+import numpy as np
 
 from alignguard_data.contracts.errors import ConfigError, InputMissing
 from alignguard_data.contracts.protocols import ImageScorer, Pixels
@@ -96,6 +98,35 @@ class AskedGuard:
             )
             for one in self.guard.decide(texts)
         ]
+
+
+class ChosenExperts:
+    """A gate in front of experts as what a target draws with: every text tried is routed.
+
+    Args:
+        choose: class of each text.
+        experts: LoRA file by class; None, or no entry, draws with the base model.
+    """
+
+    def __init__(
+        self,
+        choose: Callable[[Sequence[str]], Sequence[str]],
+        experts: Mapping[str, Path | None],
+    ) -> None:
+        self._choose, self._experts = choose, experts
+
+    def __call__(
+        self, generator: AttackedGenerator, texts: Sequence[str], seeds: Sequence[int]
+    ) -> Pixels:
+        """Images (texts, height, width, 3) of a generator without an adapter, uint8."""
+        chosen = self._choose(texts)
+        size = generator.sampling
+        images = np.zeros((len(texts), size.height, size.width, 3), np.uint8)
+        for name in dict.fromkeys(chosen):
+            rows = [i for i, one in enumerate(chosen) if one == name]
+            with generator.adapted(self._experts.get(name)):
+                images[rows] = generator.render([texts[i] for i in rows], [seeds[i] for i in rows])
+        return images
 
 
 def file_inputs(models: Models, config: RobustnessConfig) -> dict[str, str]:

@@ -1,25 +1,21 @@
 """Gates: which expert acts is chosen for each prompt, from its text state.
 
 A merge gives every prompt the same weights. A gate reads what the guards read, the end-of-text
-state of the base model's encoder, and classifies it by logistic regression (scikit-learn); classes
-are learned from training prompts only.
+state of the base model's encoder, and classifies it by logistic regression; classes are learned
+from training prompts only.
 """
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from alignguard_train.evaluation.records import EvaluationRow
 from alignguard_train.guards.states import FrozenEncoder
+from alignguard_train.merge.linear_gate import LinearGate, fit_linear
 from research.study.trial import Gated
 from research.study.world import PAIRS, World
 
-STRENGTHS = (0.1, 1.0, 10.0, 100.0)
-"""Inverse strengths of the penalty."""
 CHOOSING_PROMPTS = 20
 NO_EXPERT = "none"
 STEP = 0.05
@@ -41,25 +37,33 @@ def gate_weights(
         class probabilities, and *unsafe* picks the expert of an unsafe prompt's concept and none
         for a safe prompt.
     """
-    states = FrozenEncoder.of(world.engines.base.pipe)
-    train = world.rows("train", _concepts(wanted), PAIRS)
-    choose = world.rows("choose", _concepts(wanted), CHOOSING_PROMPTS)
-    train_x, choose_x, x = (
-        states.states([row.prompt for row in part]).eos.numpy() for part in (train, choose, rows)
-    )
-    labels = list(_classes(wanted, train))
-    fitted = [_classifier(strength).fit(train_x, labels) for strength in STRENGTHS]
-    wanted_classes = list(_classes(wanted, choose))
-    best = max(fitted, key=lambda one: one.score(choose_x, wanted_classes))
-    probabilities = best.predict_proba(x)
-    owner = _owners(wanted, list(best.classes_))
+    gate, encoder = fitted(world, wanted), FrozenEncoder.of(world.engines.base.pipe)
+    states = encoder.states([row.prompt for row in rows]).eos
+    probabilities = gate.probabilities(states).double().numpy()
+    owner = _owners(wanted, list(gate.classes))
     if wanted.gate == "category, weighted":
         return np.round(probabilities @ owner / STEP) * STEP
     return owner[probabilities.argmax(axis=1)]
 
 
-def _classifier(strength: float) -> Pipeline:
-    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
+def fitted(world: World, wanted: Gated) -> LinearGate:
+    """The gate itself, fitted on training prompts; other prompts choose its penalty.
+
+    Args:
+        world: of the experts' concepts.
+        wanted: experts and kind of gate.
+
+    Returns:
+        Its classes are categories; of *unsafe* concepts, and none.
+    """
+    encoder = FrozenEncoder.of(world.engines.base.pipe)
+    train = world.rows("train", _concepts(wanted), PAIRS)
+    choose = world.rows("choose", _concepts(wanted), CHOOSING_PROMPTS)
+    (x, labels), (held, held_labels) = (
+        (encoder.states([row.prompt for row in part]).eos, list(_classes(wanted, part)))
+        for part in (train, choose)
+    )
+    return fit_linear(x, labels, held, held_labels)
 
 
 def _concepts(wanted: Gated) -> list[str]:
