@@ -1,5 +1,8 @@
 from .calibration import measure_activity
 from .config import MergeConfig
+from .expert_gate import ExpertGate
+from .gate_file import ExpertGateHeader
+from .linear_gate import LinearGate
 from .room import make_merges, merge_by, merged_file, merged_weights, spec
 from .strategies import (
     Merged,
@@ -14,6 +17,9 @@ from .strategies import (
 )
 
 __all__ = [
+    "ExpertGate",
+    "ExpertGateHeader",
+    "LinearGate",
     "MergeConfig",
     "Merged",
     "co_merge",

@@ -25,7 +25,7 @@ class LinearGate:
         weights: (classes, width), of standardized states.
         bias: (classes,).
         penalty: the chosen inverse strength.
-        held_out: share of the held-out states that it classifies right.
+        held_out: share of the states to choose the penalty with that it classifies right.
     """
 
     classes: tuple[str, ...]
