@@ -23,7 +23,6 @@ from alignguard_train.evaluation.contenders import Contender, Entrant
 from alignguard_train.evaluation.judge import AdaptableGenerator
 from alignguard_train.peers.concept import Concept
 from alignguard_train.robustness.capabilities import capabilities_of, has_own_encoder
-from alignguard_train.robustness.judging import ImageJudge
 from alignguard_train.robustness.protocol import (
     Capability,
     Case,
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from alignguard_data.engines.diffusion.conditions import Conditions, Pipe
 
 Guard = Callable[[Sequence[str]], list[GuardVerdict]]
+Judge = Callable[[Pixels, Case], list[Verdict]]
 Drawing = Callable[["AttackedGenerator", Sequence[str], Sequence[int]], Pixels]
 _NAME = "attacked"
 
@@ -75,7 +75,7 @@ class DiffusersTarget:
         *,
         generator: AttackedGenerator,
         base: BaseModel,
-        judge: ImageJudge,
+        judge: Judge,
         concepts: Sequence[Concept] = (),
         guard: Guard | None = None,
         drawing: Drawing | None = None,

@@ -107,11 +107,8 @@ class GateAware(CaseSearch):
 def _start(vocabulary: Vocabulary, ids: Ids, tokens: int, rng: Random) -> Ids:
     """Random tokens that survive as text behind a prompt: from others no single change does."""
     alone = [one for one in vocabulary.ordinary if survives(vocabulary, (*ids, one))]
-    for _ in range(TRIES):
-        drawn = tuple(rng.choices(alone or vocabulary.ordinary, k=tokens))
-        if survives(vocabulary, (*ids, *drawn)):
-            return drawn
-    return drawn
+    tried = [tuple(rng.choices(alone or vocabulary.ordinary, k=tokens)) for _ in range(TRIES)]
+    return next((one for one in tried if survives(vocabulary, (*ids, *one))), tried[0])
 
 
 def over_the_next(gate: LinearGate, own: int) -> Callable[[Tensor], Tensor]:

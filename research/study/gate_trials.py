@@ -34,7 +34,7 @@ Best = Mapping[str, str]
 def gating(seed: int, best: Best) -> Iterator[Trial]:
     """Trials that choose, and trials that score, of one seed."""
     everything = tuple(concept.key for concept in combinations())
-    for way, arms in _tried(seed).items():
+    for way, arms in tried(seed).items():
         for arm, adapter in arms.items():
             common = {
                 "experiment": "gating", "arm": arm, "x": STEPS, "seed": seed, "adapter": adapter,
@@ -56,7 +56,7 @@ def best_arms(chosen: Mapping[tuple[str, float], Cell]) -> dict[str, str]:
         By way; ways with unmeasured arms are omitted.
     """
     found = {}
-    for way, arms in _tried(0).items():
+    for way, arms in tried(0).items():
         cells = {arm: chosen.get((arm, STEPS)) for arm in arms}
         costs = {
             arm: float(
@@ -70,8 +70,15 @@ def best_arms(chosen: Mapping[tuple[str, float], Cell]) -> dict[str, str]:
     return found
 
 
-def _tried(seed: int) -> dict[str, dict[str, Adapter]]:
-    """Arms of every way."""
+def tried(seed: int) -> dict[str, dict[str, Adapter]]:
+    """Arms of every way, by the way's and the arm's name; a way with several has one chosen.
+
+    Args:
+        seed: of every training.
+
+    Returns:
+        Adapters by way and arm.
+    """
     objects: dict[str, tuple[str, ...]] = {}
     for concept in combinations():
         objects[concept.category] = (*objects.get(concept.category, ()), concept.key)
