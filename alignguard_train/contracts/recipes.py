@@ -288,7 +288,7 @@ def as_duo(recipe: ExpertRecipe, *, weight: float = 1.0, beta: float | None = No
 
     Args:
         recipe: the recipe to change.
-        weight: weight of the preservation. The authors' is 1e4 times their beta, in float32.
+        weight: weight of the preservation; the authors' is :func:`duo_prior`, in float32.
         beta: in DUO's convention, without the factor 1/2 of ours; None keeps the recipe's own.
 
     Returns:
@@ -299,6 +299,24 @@ def as_duo(recipe: ExpertRecipe, *, weight: float = 1.0, beta: float | None = No
         preservation_prompt="empty", preserve_others=0.0, caption_dropout=1.0, t_max=0.75,
         beta=recipe.beta if beta is None else 2 * beta,
     )  # fmt: skip
+
+
+def duo_prior(beta: float) -> float:
+    """The authors' weight of the preservation.
+
+    Their code (github.com/naver-ai/DUO, train/unlearn-sd.py) multiplies its ``ourloss_lambda`` of
+    1e6 by beta / 100. What it weighs is the squared distance to the reference on the pair's noise
+    at the last timestep under the empty prompt, a mean over rows and elements; the errors within
+    the preference loss are means over the elements too. Both are so here, so the number is used as
+    it is.
+
+    Args:
+        beta: in DUO's convention, half of a recipe's.
+
+    Returns:
+        The weight for :func:`as_duo`.
+    """
+    return 1e6 * beta / 100
 
 
 def sd15_duo() -> ExpertRecipe:
@@ -314,7 +332,7 @@ def sd15_duo() -> ExpertRecipe:
         sd15_expert(), rank=32, steps=1000, batch_size=4, accumulation=1, lr=6e-5, warmup_steps=0,
         flip=False,
     )  # fmt: skip
-    return as_duo(small, weight=5e6, beta=500.0)
+    return as_duo(small, weight=duo_prior(500.0), beta=500.0)
 
 
 def as_sc_dpo(

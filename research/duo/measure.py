@@ -11,7 +11,7 @@ from alignguard_data.images.config import EditedPairs
 from alignguard_data.release.reader import release_folder
 from alignguard_train.adapters.lora import save_lora
 from alignguard_train.contracts.adapter_names import BASE
-from alignguard_train.contracts.recipes import as_duo
+from alignguard_train.contracts.recipes import ExpertRecipe, as_duo, duo_prior
 from alignguard_train.evaluation.contenders import Contender, Entrant
 from alignguard_train.evaluation.judge import evaluation_rows, judge, render_in_batches
 from alignguard_train.evaluation.prompt_sets import read_prompt_sets
@@ -27,6 +27,7 @@ from alignguard_train.robustness.target import DiffusersTarget
 from pipelines.profile import Profile, load_profile
 from pipelines.resources import Engines
 from pipelines.room_inputs import merged_keys
+from research.duo.look_alikes import look_alikes
 
 STEPS, CASES, REPLAYS = 60, 14, 4
 ATTACKS: dict[str, dict[str, Any]] = {
@@ -38,17 +39,37 @@ ATTACKS: dict[str, dict[str, Any]] = {
     "concept_inversion": {},
 }
 """Name to parameters over the stand-in's preset."""
+DRAWN, LOOK_ALIKES = "drawn", "look-alikes"
+MEASURES = (DRAWN, LOOK_ALIKES, *ATTACKS)
+"""Of each arm and training seed, one line of the results each."""
 PROMPT_SIDE, IMAGE_SIDE = "prompt side", "image side"
-ARMS = (BASE, PROMPT_SIDE, IMAGE_SIDE)
+AUTHORS_PRIOR = "image side, authors' prior"
+EDITED = (IMAGE_SIDE, AUTHORS_PRIOR)
+"""Arms that train on edited pairs without prompts."""
+ARMS = (BASE, PROMPT_SIDE, *EDITED)
+
+
+def key_of(arm: str, seed: int, measure: str) -> str:
+    """Key of a line."""
+    return f"{arm}, seed {seed}, {measure}"
 
 
 def profile_of(arm: str) -> Profile:
     """The stand-in's profile; of the image side with edited pairs and DUO's recipe."""
     own = load_profile("standin")
     one = {"base_model": own.base_model.model_copy(update={"threads": 1})}
-    return own.model_copy(
-        update=one | ({"edited_pairs": EditedPairs()} if arm == IMAGE_SIDE else {})
-    )
+    return own.model_copy(update=one | ({"edited_pairs": EditedPairs()} if arm in EDITED else {}))
+
+
+def recipe_of(arm: str, recipe: ExpertRecipe) -> ExpertRecipe:
+    """The arm's recipe from the stand-in's, with as many steps in every arm.
+
+    The plain image side keeps the stand-in's weight of preservation. The authors' prior has theirs
+    for the recipe's own beta, which is half as large in their convention.
+    """
+    recipe = dataclasses.replace(recipe, steps=STEPS)
+    weights = {IMAGE_SIDE: recipe.preservation, AUTHORS_PRIOR: duo_prior(recipe.beta / 2)}
+    return as_duo(recipe, weight=weights[arm]) if arm in weights else recipe
 
 
 def adapter_of(engines: Engines, arm: str, seed: int, folder: Path) -> Path | None:
@@ -57,14 +78,11 @@ def adapter_of(engines: Engines, arm: str, seed: int, folder: Path) -> Path | No
         return None
     file = folder / f"{arm} {seed}.safetensors"
     if not file.is_file():
-        recipe = dataclasses.replace(engines.profile.recipe(), steps=STEPS)
-        if arm == IMAGE_SIDE:
-            recipe = as_duo(recipe, weight=recipe.preservation)
         job = ExpertJob(
             data=engines.data,
             categories=tuple(merged_keys(engines)),
             base=engines.base,
-            recipe=recipe,
+            recipe=recipe_of(arm, engines.profile.recipe()),
             seed=seed,
             checkpoint=folder / f"{arm} {seed}.checkpoint",
         )
@@ -79,14 +97,15 @@ Measured = tuple[str, Callable[[], dict[str, Any]]]
 def lines_of(
     engines: Engines, plain: Engines, arm: str, seed: int, folder: Path
 ) -> Iterator[Measured]:
-    """The arm's measures, one after another: what it draws, then each attack.
+    """The arm's measures, one after another, in the order of :data:`MEASURES`.
 
     Training reads the arm's release, the measures that of ``plain``, so all have the same prompts.
     """
     adapter = adapter_of(engines, arm, seed, folder)
     engines = plain
     common = {"arm": arm, "seed": seed, "steps": STEPS}
-    yield "drawn", lambda: {**common, "measure": "drawn", **_drawn(engines, arm, adapter)}
+    yield DRAWN, lambda: {**common, "measure": DRAWN, **_drawn(engines, arm, adapter)}
+    yield LOOK_ALIKES, lambda: {**common, "measure": LOOK_ALIKES, **look_alikes(engines, adapter)}
     target = DiffusersTarget(
         Contender(name=arm, adapter=adapter),
         generator=engines.attack_generator,
