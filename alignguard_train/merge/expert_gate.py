@@ -8,6 +8,7 @@ nearest one's expert. Someone who knows the gate can send a prompt to another ex
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,10 @@ Experts = Path | Mapping[str, Path]
 """LoRA file by category, or a folder of ``<category>.safetensors``."""
 HELD_OUT = 0.2
 """Share of a concept's captions that chooses the penalty."""
+ENOUGH = 0.9
+"""Share of the held-out captions below which fitting warns."""
+
+log = logging.getLogger(__name__)
 
 
 class ExpertGate:
@@ -61,7 +66,7 @@ class ExpertGate:
 
         Returns:
             The gate with the penalty that finds most held-out captions' categories, fitted with it
-            on all of them.
+            on all of them; ``header.held_out_right`` is their share, and a low one is logged.
 
         Raises:
             ConfigError: fewer than two categories, a missing or unreadable expert, an expert of
@@ -81,6 +86,11 @@ class ExpertGate:
         if faults or encoder is None:
             raise ConfigError("the gate", faults)
         gate, right = _fitted(texts, encoder)
+        if right < ENOUGH:
+            log.warning(
+                "the gate finds the category of only %.0f %% of %d held-out captions: the others "
+                "get another category's expert", 100 * right, len(texts.held_out),
+            )  # fmt: skip
         header = ExpertGateHeader(
             classes=gate.classes, penalty=gate.penalty, held_out_right=right,
             held_out=len(texts.held_out), fitted=len(texts.fitted) + len(texts.held_out),

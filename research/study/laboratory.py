@@ -82,12 +82,13 @@ def carry_out(world: World, trial: Trial) -> dict[str, Any]:
     with one_thread():
         rows = world.rows(trial.scenes, trial.measured, trial.prompts)
         if isinstance(trial.adapter, Gated):
-            merging, images = 0.0, _gated(world, rows, trial.adapter)
+            drawn = gated_images(world, rows, trial.adapter)
+            merging, images = 0.0, world.judged(rows, drawn)
         else:
             started = time.process_time()
-            lora = _lora(world, trial.adapter)
+            lora = lora_of(world, trial.adapter)
             merging = time.process_time() - started
-            images = world.judged(rows, _rendered(world, rows, lora))
+            images = world.judged(rows, rendered(world, rows, lora))
         seconds = [training_seconds(world, part) for part in parts_of(trial.adapter)]
         whole = None if None in seconds else sum(s for s in seconds if s is not None)
         steps = sum(part.steps for part in parts_of(trial.adapter))
@@ -112,7 +113,8 @@ def _separated(world: World, trial: Trial) -> dict[str, float]:
     return separation(world, adapter.concepts, world.encoded(adapter.concepts), lora)
 
 
-def _lora(world: World, adapter: Trained | Merged | None) -> Lora | None:
+def lora_of(world: World, adapter: Trained | Merged | None) -> Lora | None:
+    """The adapter's weights, trained and merged if they are missing; None for the base model."""
     if adapter is None:
         return None
     if isinstance(adapter, Trained):
@@ -133,8 +135,8 @@ def merged(world: World, wanted: Merged) -> Lora:
     return lora if wanted.scale == 1 else scaled(lora, wanted.scale)
 
 
-def _gated(world: World, rows: list[EvaluationRow], wanted: Gated) -> list[EvaluatedImage]:
-    """Results of prompts that are each drawn with the experts that the gate gives them."""
+def gated_images(world: World, rows: list[EvaluationRow], wanted: Gated) -> npt.NDArray[np.uint8]:
+    """Images (rows, height, width, 3), each drawn with the experts that the gate gives it."""
     experts = [load_lora(train(world, part)) for part in wanted.parts]
     weights = gate_weights(world, wanted, rows)
     images: list[npt.NDArray[np.uint8] | None] = [None] * len(rows)
@@ -142,13 +144,14 @@ def _gated(world: World, rows: list[EvaluationRow], wanted: Gated) -> list[Evalu
         chosen = np.flatnonzero((weights == own).all(axis=1))
         acting = [(lora, float(w)) for lora, w in zip(experts, own, strict=True) if w]
         lora = weighted_sum(*zip(*acting, strict=True)) if acting else None
-        drawn = _rendered(world, [rows[i] for i in chosen], lora)
+        drawn = rendered(world, [rows[i] for i in chosen], lora)
         for i, image in zip(chosen, drawn, strict=True):
             images[i] = image
-    return world.judged(rows, np.stack([image for image in images if image is not None]))
+    return np.stack([image for image in images if image is not None])
 
 
-def _rendered(world: World, rows: list[EvaluationRow], lora: Lora | None) -> npt.NDArray[np.uint8]:
+def rendered(world: World, rows: list[EvaluationRow], lora: Lora | None) -> npt.NDArray[np.uint8]:
+    """Images (rows, height, width, 3) by one adapter, or by the base model."""
     engines = world.engines
     prompts, seeds = [row.prompt for row in rows], [row.seed for row in rows]
     file = world.folder / "adapters" / f"measured-{id(rows)}-{time.monotonic_ns()}.safetensors"

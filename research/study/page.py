@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from alignguard_data.storage.shards import write_bytes
 from alignguard_train.evaluation.report.tables import percent, points
-from research.study import claims, drawings, peer_lines, separated
+from research.study import claims, drawings, gate_lines, peer_lines, separated
 from research.study.flow_trials import FlowWorld
 from research.study.gate_trials import PROMPTS
 from research.study.glyph_trials import SHORT
@@ -67,6 +67,9 @@ def draw(known: Mapping[str, Mapping[str, Any]], trials: Sequence[Trial]) -> Non
         separated=separated.rows(known, trials),
         held=claims.held(found["concepts"]),
         peers=peer_lines.rows(RESULTS.with_name("peers.jsonl")),
+        attacked=gate_lines.attacked(),
+        attacked_cases=gate_lines.seeds_attacked(),
+        two_named=gate_lines.two_named(),
         short=SHORT,
         flow_render_steps=FlowWorld.sampling.num_inference_steps,
         gate_prompts=PROMPTS,

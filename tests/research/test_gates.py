@@ -70,12 +70,10 @@ def test_each_prompt_is_drawn_with_its_own_expert_or_none(world, monkeypatch):
     given = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])[np.arange(len(rows)) % 3]
     monkeypatch.setattr(laboratory, "gate_weights", lambda *_: given)
     loras = [load_lora(laboratory.train(world, part)) for part in experts]
-    seen = []
-    monkeypatch.setattr(world, "judged", lambda rows, images: seen.append(images))
-    laboratory._gated(world, rows, Gated(parts=experts, gate="category"))
-    for row, own, image in zip(rows, given, seen[0], strict=True):
+    images = laboratory.gated_images(world, rows, Gated(parts=experts, gate="category"))
+    for row, own, image in zip(rows, given, images, strict=True):
         lora = loras[int(own.argmax())] if own.any() else None
-        (alone,) = laboratory._rendered(world, [row], lora)
+        (alone,) = laboratory.rendered(world, [row], lora)
         assert np.abs(alone.astype(int) - image).max() <= 1  # batches may differ in the last bit
 
 

@@ -206,6 +206,21 @@ def test_an_attached_gate_draws_with_the_chosen_expert(
         loaded.attach()
 
 
+def test_a_gate_that_cannot_tell_the_categories_apart_says_so(
+    experts: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Categories that have nothing to do with the captions."""
+    folder = release_of(tmp_path / "mixed", each=10)
+    file = folder / "data" / "train-00000-of-00001.parquet"
+    rows = pq.read_table(file).to_pylist()
+    for i, row in enumerate(rows):
+        row["concept"] = f"{'ball' if i % 2 else 'box'}.red"
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    gate = ExpertGate.fit(folder, experts, BASE.pipe)
+    assert gate.header.held_out_right < 0.9
+    assert f"only {100 * gate.header.held_out_right:.0f} % of" in caplog.text
+
+
 def test_every_fault_of_fitting_is_said_at_once(tmp_path: Path) -> None:
     one = release_of(tmp_path / "one", ("ball",), each=1)
     broken = tmp_path / "ball.safetensors"
