@@ -77,17 +77,45 @@ def adapter_of(engines: Engines, arm: str, seed: int, folder: Path) -> Path | No
     if arm == BASE:
         return None
     file = folder / f"{arm} {seed}.safetensors"
+    return _trained(engines, recipe_of(arm, engines.profile.recipe()), seed, file)
+
+
+def _trained(engines: Engines, recipe: ExpertRecipe, seed: int, file: Path) -> Path:
+    """The file, trained over all categories if it is missing."""
     if not file.is_file():
         job = ExpertJob(
             data=engines.data,
             categories=tuple(merged_keys(engines)),
             base=engines.base,
-            recipe=recipe_of(arm, engines.profile.recipe()),
+            recipe=recipe,
             seed=seed,
-            checkpoint=folder / f"{arm} {seed}.checkpoint",
+            checkpoint=file.with_suffix(".checkpoint"),
         )
         save_lora(train_job(job, 1)[0].lora, file)
     return file
+
+
+def drawn_with(
+    engines: Engines, plain: Engines, weight: float, seed: int, folder: Path
+) -> dict[str, Any]:
+    """What the image side draws with another weight of preservation; no attack.
+
+    Args:
+        engines: of the edited pairs.
+        plain: of the prompts.
+        weight: of preservation.
+        seed: of training.
+        folder: of adapters; one that is there is not trained again.
+
+    Returns:
+        One line.
+    """
+    name = f"{IMAGE_SIDE}, weight {weight:g}"
+    recipe = dataclasses.replace(
+        recipe_of(IMAGE_SIDE, engines.profile.recipe()), preservation=weight
+    )
+    file = _trained(engines, recipe, seed, folder / f"{name} {seed}.safetensors")
+    return {"weight": weight, "seed": seed, "steps": STEPS, **_drawn(plain, name, file)}
 
 
 Measured = tuple[str, Callable[[], dict[str, Any]]]

@@ -12,13 +12,22 @@ from alignguard_data.storage.shards import write_bytes
 from alignguard_train.contracts.adapter_names import BASE
 from alignguard_train.contracts.intervals import Bootstrap, two_way_interval
 from research.duo.look_alikes import KINDS, LOOK_ALIKE, PLAIN, SCENES, STRENGTH
-from research.duo.measure import AUTHORS_PRIOR, CASES, IMAGE_SIDE, PROMPT_SIDE, REPLAYS, STEPS
+from research.duo.measure import (
+    AUTHORS_PRIOR,
+    CASES,
+    DRAWN,
+    IMAGE_SIDE,
+    PROMPT_SIDE,
+    REPLAYS,
+    STEPS,
+)
 from research.duo.reading import (
     ANY,
     ATTACKED,
     BENIGN,
     SHOWN,
     UNSAFE,
+    WEIGHTS,
     Line,
     Lines,
     Row,
@@ -27,11 +36,13 @@ from research.duo.reading import (
     seeds_text,
 )
 from research.hardening.page import NOTHING, points, share
+from research.study.results import read
 
 HERE = Path(__file__).parent
 PLOT = "attacks.png"
 ERRORS = {"errors": "empty prompt", "errors captioned": "its caption"}
 DIFFERENCES = ((PROMPT_SIDE, IMAGE_SIDE), (PROMPT_SIDE, AUTHORS_PRIOR))
+DRAWN_ROWS = (UNSAFE, *(row for row in BENIGN if row.measure == DRAWN))
 ROWS = (*ATTACKED, *ANY, UNSAFE, *BENIGN)
 
 
@@ -65,6 +76,7 @@ def draw(known: Mapping[str, Line], file: Path) -> None:
         differences=_differences(lines),
         rises=_rises(lines, relative=False),
         relative=_rises(lines, relative=True),
+        weights=_weights(lines, read(file.with_name(WEIGHTS))),
         coherent=[f"{arm} {100 * lines.coherent(arm):.0f} %" for arm in lines.arms],
         unfinished=[
             f"{arm}, seed {seed} (without {', '.join(missing)})"
@@ -93,6 +105,20 @@ def _differences(lines: Lines) -> list[list[str]]:
         for row in ROWS
     ]
     return [["points of", *(f"{one} minus {two}" for one, two in DIFFERENCES)], *rows]
+
+
+def _weights(lines: Lines, known: Mapping[str, Line]) -> list[list[str]]:
+    """What the image side draws by its weight of preservation, of one training seed."""
+    found = [(line["weight"], line["seed"], line) for line in known.values()]
+    for arm, weight in ((IMAGE_SIDE, "3"), (AUTHORS_PRIOR, "25000")):
+        found += [(float(weight), seed, line) for seed, line in lines.of(arm, DRAWN).items()]
+    seeds = {seed for _, seed, line in found if line in known.values()}
+    made = [["weight", *(row.title for row in DRAWN_ROWS)]]
+    for weight, seed, line in sorted(found, key=lambda one: one[:2]):
+        if seed in seeds:
+            digits = ([float(digit) for digit in row.digits(line)] for row in DRAWN_ROWS)
+            made.append([f"{weight:,g}", *(share({seed: own}) for own in digits)])
+    return made if seeds else []
 
 
 def _rises(lines: Lines, *, relative: bool) -> list[list[str]]:

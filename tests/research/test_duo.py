@@ -2,6 +2,7 @@
 from made-up lines.
 """
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +84,18 @@ def jobs(monkeypatch):
 
 def engines_of(profile: Any, root: Any) -> Any:
     return SimpleNamespace(profile=profile, data=f"data of {root}", base="base")
+
+
+def test_another_weight_is_the_image_side_but_for_its_preservation(jobs, tmp_path, monkeypatch):
+    monkeypatch.setattr(measure, "_drawn", lambda plain, name, file: {"read": file.read_text()})
+    engines = engines_of(profile_of(IMAGE_SIDE), "edited")
+    for _ in range(2):
+        found = measure.drawn_with(engines, engines, 300.0, 0, tmp_path)
+        assert found == {"weight": 300.0, "seed": 0, "steps": 60, "read": "adapter 1"}
+    measure.adapter_of(engines, IMAGE_SIDE, 0, tmp_path)
+    other, own = (dataclasses.asdict(job.recipe) for job in jobs)
+    assert {name for name in own if own[name] != other[name]} == {"preservation"}
+    assert other["preservation"] == 300
 
 
 def test_an_adapter_is_of_all_categories_and_is_trained_once(jobs, tmp_path):
@@ -192,6 +205,19 @@ def test_the_rises_of_both_sides_are_compared_seed_by_seed(tmp_path):
     assert [cell.split(" [")[0] for cell in cells] == ["-0.200", "+0.100", "+0.200", "+0.300"]
 
 
+def test_weights_are_in_order_with_the_arms_of_their_seed(tmp_path):
+    file = tmp_path / "duo" / "weights.jsonl"
+    for weight, flagged in ((300, "0011"), (30, "0001")):
+        own = {"flagged": flagged, "right": "1111", "near": "0111"}
+        results.add({"key": f"weight {weight}", "weight": weight, "seed": 1, **own}, file)
+    text = drawn(tmp_path, [*LINES, *whole(AUTHORS_PRIOR, 1, drawn={"flagged": "1111"})])
+    assert row(text, "weight") == ["IP", "safe scenes right", "scenes near a concept right"]
+    shown = {weight: row(text, weight) for weight in ("3", "30", "300", "25,000")}
+    assert [cells[0].split(" %")[0] for cells in shown.values()] == ["0.0", "25.0", "50.0", "100.0"]
+    assert shown["3"][1].startswith("25.0 %")  # of seed 1, not of seed 0
+    assert shown["30"][2].startswith("75.0 %")
+
+
 def test_broken_images_are_counted(tmp_path):
     text = drawn(tmp_path, LINES)
     share = 100 * (1 - 8 / (2 * len(ATTACKS) * 16))
@@ -267,6 +293,21 @@ def test_a_killed_measurement_goes_on_at_the_missing_line(measured):
     wanted = [(arm, s, m) for s in (0, 1) for arm in (PROMPT_SIDE, IMAGE_SIDE) for m in MEASURES]
     assert counted == wanted
     assert len(measured.file.read_text().splitlines()) == len(wanted)
+
+
+def test_a_weight_with_a_line_is_not_measured_twice(measured, monkeypatch):
+    asked: list[tuple[float, int]] = []
+
+    def drawn_with(engines: Any, plain: Any, weight: float, seed: int, work: Path) -> Any:
+        asked.append((weight, seed))
+        assert Path(engines.data).name == "edited"
+        assert Path(plain.data).name == "plain"
+        return {"weight": weight, "seed": seed, **line(IMAGE_SIDE, seed, "drawn")}
+
+    monkeypatch.setattr(command, "drawn_with", lambda *given: {**drawn_with(*given), "key": "x"})
+    for weights in (["30"], ["30", "300"]):
+        measured.run("--arms", IMAGE_SIDE, "--seeds", "2", "3", "--weights", *weights)
+    assert asked == [(30, 2), (300, 2)]
 
 
 def test_a_seed_with_every_line_loads_and_trains_nothing(measured):
