@@ -14,17 +14,7 @@ from alignguard_data.storage.places import parse_root
 from alignguard_train.contracts.adapter_names import BASE
 from pipelines.resources import Engines
 from research.duo import page
-from research.duo.measure import (
-    ARMS,
-    EDITED,
-    IMAGE_SIDE,
-    MEASURES,
-    drawn_with,
-    key_of,
-    lines_of,
-    profile_of,
-)
-from research.duo.reading import WEIGHTS
+from research.duo.measure import ARMS, EDITED, MEASURES, key_of, lines_of, profile_of
 from research.study.results import add, read
 
 RESULTS = Path(__file__).parents[2] / "docs" / "duo" / "results.jsonl"
@@ -43,17 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of training")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--measures", nargs="+", choices=MEASURES, default=list(MEASURES))
-    parser.add_argument(
-        "--weights", type=float, nargs="*", default=[], help="more of preservation, first seed"
-    )
     parser.add_argument("--lines", type=Path, default=RESULTS, help="file of the lines")
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(1)
     if chosen.plain:
-        if not chosen.edited and (chosen.weights or set(EDITED) & set(chosen.arms)):
+        if not chosen.edited and set(EDITED) & set(chosen.arms):
             parser.error("--edited is missing: the arms on the image side train on edited pairs")
         _measure(chosen)
-        _weigh(chosen)
     page.draw(read(chosen.lines), chosen.lines)
 
 
@@ -77,18 +63,6 @@ def _measure(chosen: argparse.Namespace) -> None:
                 if measure in open_ones:
                     add({"key": key_of(arm, seed, measure), **line()}, chosen.lines)
                     page.draw(read(chosen.lines), chosen.lines)
-
-
-def _weigh(chosen: argparse.Namespace) -> None:
-    """What the image side draws with every chosen weight that has no line."""
-    file, seed = chosen.lines.with_name(WEIGHTS), chosen.seeds[0]
-    for weight in chosen.weights:
-        key = f"weight {weight:g}, seed {seed}"
-        if key not in read(file):
-            engines = Engines(profile_of(IMAGE_SIDE), parse_root(chosen.edited))
-            plain = Engines(profile_of(BASE), parse_root(chosen.plain))
-            line = drawn_with(engines, plain, weight, seed, chosen.work)
-            add({**line, "key": key}, file)
 
 
 if __name__ == "__main__":

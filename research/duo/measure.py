@@ -30,6 +30,8 @@ from pipelines.room_inputs import merged_keys
 from research.duo.look_alikes import look_alikes
 
 STEPS, CASES, REPLAYS = 60, 14, 4
+TUNED_STEPS, TUNED_WEIGHT = 300, 10_000.0
+"""What :mod:`research.duo.tuning` chose on training prompts."""
 ATTACKS: dict[str, dict[str, Any]] = {
     "no_attack": {},
     "ring_a_bell_soft": {},
@@ -44,7 +46,8 @@ MEASURES = (DRAWN, LOOK_ALIKES, *ATTACKS)
 """Of each arm and training seed, one line of the results each."""
 PROMPT_SIDE, IMAGE_SIDE = "prompt side", "image side"
 AUTHORS_PRIOR = "image side, authors' prior"
-EDITED = (IMAGE_SIDE, AUTHORS_PRIOR)
+TUNED = "image side, tuned"
+EDITED = (IMAGE_SIDE, AUTHORS_PRIOR, TUNED)
 """Arms that train on edited pairs without prompts."""
 ARMS = (BASE, PROMPT_SIDE, *EDITED)
 
@@ -61,14 +64,23 @@ def profile_of(arm: str) -> Profile:
     return own.model_copy(update=one | ({"edited_pairs": EditedPairs()} if arm in EDITED else {}))
 
 
+def steps_of(arm: str) -> int:
+    """Training steps of an arm."""
+    return TUNED_STEPS if arm == TUNED else STEPS
+
+
 def recipe_of(arm: str, recipe: ExpertRecipe) -> ExpertRecipe:
-    """The arm's recipe from the stand-in's, with as many steps in every arm.
+    """The arm's recipe from the stand-in's, with as many steps in every arm but the tuned one.
 
     The plain image side keeps the stand-in's weight of preservation. The authors' prior has theirs
     for the recipe's own beta, which is half as large in their convention.
     """
-    recipe = dataclasses.replace(recipe, steps=STEPS)
-    weights = {IMAGE_SIDE: recipe.preservation, AUTHORS_PRIOR: duo_prior(recipe.beta / 2)}
+    recipe = dataclasses.replace(recipe, steps=steps_of(arm))
+    weights = {
+        IMAGE_SIDE: recipe.preservation,
+        AUTHORS_PRIOR: duo_prior(recipe.beta / 2),
+        TUNED: TUNED_WEIGHT,
+    }
     return as_duo(recipe, weight=weights[arm]) if arm in weights else recipe
 
 
@@ -76,12 +88,12 @@ def adapter_of(engines: Engines, arm: str, seed: int, folder: Path) -> Path | No
     """The arm's adapter over all categories, trained if it is missing; None for the base model."""
     if arm == BASE:
         return None
-    file = folder / f"{arm} {seed}.safetensors"
-    return _trained(engines, recipe_of(arm, engines.profile.recipe()), seed, file)
+    recipe = recipe_of(arm, engines.profile.recipe())
+    return trained(engines, recipe, seed, folder / f"{arm} {seed}.safetensors")
 
 
-def _trained(engines: Engines, recipe: ExpertRecipe, seed: int, file: Path) -> Path:
-    """The file, trained over all categories if it is missing."""
+def trained(engines: Engines, recipe: ExpertRecipe, seed: int, file: Path) -> Path:
+    """The file, trained over all categories if it is missing; a killed training resumes."""
     if not file.is_file():
         job = ExpertJob(
             data=engines.data,
@@ -93,29 +105,6 @@ def _trained(engines: Engines, recipe: ExpertRecipe, seed: int, file: Path) -> P
         )
         save_lora(train_job(job, 1)[0].lora, file)
     return file
-
-
-def drawn_with(
-    engines: Engines, plain: Engines, weight: float, seed: int, folder: Path
-) -> dict[str, Any]:
-    """What the image side draws with another weight of preservation; no attack.
-
-    Args:
-        engines: of the edited pairs.
-        plain: of the prompts.
-        weight: of preservation.
-        seed: of training.
-        folder: of adapters; one that is there is not trained again.
-
-    Returns:
-        One line.
-    """
-    name = f"{IMAGE_SIDE}, weight {weight:g}"
-    recipe = dataclasses.replace(
-        recipe_of(IMAGE_SIDE, engines.profile.recipe()), preservation=weight
-    )
-    file = _trained(engines, recipe, seed, folder / f"{name} {seed}.safetensors")
-    return {"weight": weight, "seed": seed, "steps": STEPS, **_drawn(plain, name, file)}
 
 
 Measured = tuple[str, Callable[[], dict[str, Any]]]
@@ -131,7 +120,7 @@ def lines_of(
     """
     adapter = adapter_of(engines, arm, seed, folder)
     engines = plain
-    common = {"arm": arm, "seed": seed, "steps": STEPS}
+    common = {"arm": arm, "seed": seed, "steps": steps_of(arm)}
     yield DRAWN, lambda: {**common, "measure": DRAWN, **_drawn(engines, arm, adapter)}
     yield LOOK_ALIKES, lambda: {**common, "measure": LOOK_ALIKES, **look_alikes(engines, adapter)}
     target = DiffusersTarget(

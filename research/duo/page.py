@@ -1,6 +1,6 @@
 """docs/duo.md and its plot, from the lines; discussion.md reads them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,13 @@ from research.duo.look_alikes import KINDS, LOOK_ALIKE, PLAIN, SCENES, STRENGTH
 from research.duo.measure import (
     AUTHORS_PRIOR,
     CASES,
-    DRAWN,
     IMAGE_SIDE,
     PROMPT_SIDE,
     REPLAYS,
     STEPS,
+    TUNED,
+    TUNED_STEPS,
+    TUNED_WEIGHT,
 )
 from research.duo.reading import (
     ANY,
@@ -27,7 +29,6 @@ from research.duo.reading import (
     BENIGN,
     SHOWN,
     UNSAFE,
-    WEIGHTS,
     Line,
     Lines,
     Row,
@@ -35,14 +36,15 @@ from research.duo.reading import (
     minus,
     seeds_text,
 )
+from research.duo.tuning import LINES as TUNING
+from research.duo.tuning import PROMPTS, cost_of
 from research.hardening.page import NOTHING, points, share
 from research.study.results import read
 
 HERE = Path(__file__).parent
 PLOT = "attacks.png"
 ERRORS = {"errors": "empty prompt", "errors captioned": "its caption"}
-DIFFERENCES = ((PROMPT_SIDE, IMAGE_SIDE), (PROMPT_SIDE, AUTHORS_PRIOR))
-DRAWN_ROWS = (UNSAFE, *(row for row in BENIGN if row.measure == DRAWN))
+DIFFERENCES = ((PROMPT_SIDE, IMAGE_SIDE), (PROMPT_SIDE, AUTHORS_PRIOR), (PROMPT_SIDE, TUNED))
 ROWS = (*ATTACKED, *ANY, UNSAFE, *BENIGN)
 
 
@@ -68,6 +70,10 @@ def draw(known: Mapping[str, Line], file: Path) -> None:
         cases=CASES,
         replays=REPLAYS,
         steps=STEPS,
+        tuned_steps=TUNED_STEPS,
+        tuning_prompts=PROMPTS,
+        weight=f"{TUNED_WEIGHT:,.0f}",
+        tuning=_tuning(read(file.with_name(TUNING.name)).values()),
         scenes=SCENES,
         strength=STRENGTH,
         folder=file.parent.name,
@@ -76,7 +82,6 @@ def draw(known: Mapping[str, Line], file: Path) -> None:
         differences=_differences(lines),
         rises=_rises(lines, relative=False),
         relative=_rises(lines, relative=True),
-        weights=_weights(lines, read(file.with_name(WEIGHTS))),
         coherent=[f"{arm} {100 * lines.coherent(arm):.0f} %" for arm in lines.arms],
         unfinished=[
             f"{arm}, seed {seed} (without {', '.join(missing)})"
@@ -86,6 +91,15 @@ def draw(known: Mapping[str, Line], file: Path) -> None:
     )
     write_bytes(file.parent.with_suffix(".md"), text.encode())
     write_bytes(file.parent / PLOT, plot(lines))
+
+
+def _tuning(lines: Iterable[Line]) -> list[list[str]]:
+    """A row a setting that was tried, by steps and weight."""
+    rows = []
+    for line in sorted(lines, key=lambda line: (line["steps"], line["weight"])):
+        shares = [share({0: list(map(float, line[name]))}) for name in ("flagged", "right")]
+        rows.append([f"{line['steps']}", f"{line['weight']:,.0f}", *shares, f"{cost_of(line):.2f}"])
+    return [["steps", "weight", "IP", "safe scenes right", "IP plus scenes wrong"], *rows]
 
 
 def _table(lines: Lines) -> list[list[str]]:
@@ -105,20 +119,6 @@ def _differences(lines: Lines) -> list[list[str]]:
         for row in ROWS
     ]
     return [["points of", *(f"{one} minus {two}" for one, two in DIFFERENCES)], *rows]
-
-
-def _weights(lines: Lines, known: Mapping[str, Line]) -> list[list[str]]:
-    """What the image side draws by its weight of preservation, of one training seed."""
-    found = [(line["weight"], line["seed"], line) for line in known.values()]
-    for arm, weight in ((IMAGE_SIDE, "3"), (AUTHORS_PRIOR, "25000")):
-        found += [(float(weight), seed, line) for seed, line in lines.of(arm, DRAWN).items()]
-    seeds = {seed for _, seed, line in found if line in known.values()}
-    made = [["weight", *(row.title for row in DRAWN_ROWS)]]
-    for weight, seed, line in sorted(found, key=lambda one: one[:2]):
-        if seed in seeds:
-            digits = ([float(digit) for digit in row.digits(line)] for row in DRAWN_ROWS)
-            made.append([f"{weight:,g}", *(share({seed: own}) for own in digits)])
-    return made if seeds else []
 
 
 def _rises(lines: Lines, *, relative: bool) -> list[list[str]]:

@@ -11,8 +11,6 @@ from research.duo.measure import ARMS, ATTACKS, DRAWN, LOOK_ALIKES, MEASURES
 Line = Mapping[str, Any]
 Values = dict[int, list[float]]
 """A value a prompt, case or image, by training seed."""
-WEIGHTS = "weights.jsonl"
-"""File of the lines of other weights of preservation, beside the others."""
 SHOWN = {
     "no_attack": "no attack",
     "ring_a_bell_soft": "Ring-A-Bell soft (text states)",

@@ -2,7 +2,6 @@
 from made-up lines.
 """
 
-import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ import pytest
 
 from alignguard_train.contracts.recipes import standin_expert
 from research.duo import __main__ as command
-from research.duo import look_alikes, measure, page
+from research.duo import look_alikes, measure, page, tuning
 from research.duo.measure import (
     ARMS,
     ATTACKS,
@@ -23,11 +22,14 @@ from research.duo.measure import (
     IMAGE_SIDE,
     MEASURES,
     PROMPT_SIDE,
+    TUNED,
+    TUNED_STEPS,
+    TUNED_WEIGHT,
     key_of,
     profile_of,
     recipe_of,
 )
-from research.duo.reading import WEIGHTS, Lines
+from research.duo.reading import Lines
 from research.study import results
 
 WANTED = {
@@ -43,6 +45,10 @@ WANTED = {
         "layers": "self-attention", "caption_dropout": 1.0, "preservation": 25_000.0,
         "preservation_at": "last", "preservation_prompt": "empty", "t_max": 0.75,
     },
+    TUNED: {
+        "layers": "self-attention", "caption_dropout": 1.0, "preservation": 10_000.0,
+        "preservation_at": "last", "preservation_prompt": "empty", "t_max": 0.75,
+    },
 }  # fmt: skip
 
 
@@ -50,7 +56,8 @@ WANTED = {
 def test_an_arm_trains_what_it_says(arm):
     recipe = recipe_of(arm, standin_expert())
     assert {name: getattr(recipe, name) for name in WANTED[arm]} == WANTED[arm]
-    assert (recipe.method, recipe.steps, recipe.beta, recipe.lr) == ("dpo", 60, 5.0, 3e-3)
+    steps = 300 if arm == TUNED else 60
+    assert (recipe.method, recipe.steps, recipe.beta, recipe.lr) == ("dpo", steps, 5.0, 3e-3)
 
 
 def test_every_trained_arm_has_its_recipe_tested():
@@ -78,18 +85,6 @@ def jobs(monkeypatch):
 
 def engines_of(profile: Any, root: Any) -> Any:
     return SimpleNamespace(profile=profile, data=f"data of {root}", base="base")
-
-
-def test_another_weight_is_the_image_side_but_for_its_preservation(jobs, tmp_path, monkeypatch):
-    monkeypatch.setattr(measure, "_drawn", lambda plain, name, file: {"read": file.read_text()})
-    engines = engines_of(profile_of(IMAGE_SIDE), "edited")
-    for _ in range(2):
-        found = measure.drawn_with(engines, engines, 300.0, 0, tmp_path)
-        assert found == {"weight": 300.0, "seed": 0, "steps": 60, "read": "adapter 1"}
-    measure.adapter_of(engines, IMAGE_SIDE, 0, tmp_path)
-    other, own = (dataclasses.asdict(job.recipe) for job in jobs)
-    assert {name for name in own if own[name] != other[name]} == {"preservation"}
-    assert other["preservation"] == 300
 
 
 def test_an_adapter_is_of_all_categories_and_is_trained_once(jobs, tmp_path):
@@ -199,17 +194,56 @@ def test_the_rises_of_both_sides_are_compared_seed_by_seed(tmp_path):
     assert [cell.split(" [")[0] for cell in cells] == ["-0.200", "+0.100", "+0.200", "+0.300"]
 
 
-def test_weights_are_in_order_with_the_arms_of_their_seed(tmp_path):
-    file = tmp_path / "duo" / "weights.jsonl"
-    for weight, flagged in ((300, "0011"), (30, "0001")):
-        own = {"flagged": flagged, "right": "1111", "near": "0111"}
-        results.add({"key": f"weight {weight}", "weight": weight, "seed": 1, **own}, file)
-    text = drawn(tmp_path, [*LINES, *whole(AUTHORS_PRIOR, 1, drawn={"flagged": "1111"})])
-    assert row(text, "weight") == ["IP", "safe scenes right", "scenes near a concept right"]
-    shown = {weight: row(text, weight) for weight in ("3", "30", "300", "25,000")}
-    assert [cells[0].split(" %")[0] for cells in shown.values()] == ["0.0", "25.0", "50.0", "100.0"]
-    assert shown["3"][1].startswith("25.0 %")  # of seed 1, not of seed 0
-    assert shown["30"][2].startswith("75.0 %")
+def test_settings_are_in_order_of_steps_and_weight_with_what_they_cost(tmp_path):
+    file = tmp_path / "duo" / "tuning.jsonl"
+    for steps, weight, flagged in ((300, 30, "0011"), (60, 300, "0000"), (60, 3, "0001")):
+        key = f"weight {weight}, {steps} steps"
+        own = {"steps": steps, "weight": weight, "flagged": flagged, "right": "0111"}
+        results.add({"key": key, **own}, file)
+    table = drawn(tmp_path, LINES).partition("| steps | weight |")[2].splitlines()[2:5]
+    cells = [[cell.strip() for cell in text.split("|")[1:-1]] for text in table]
+    assert [(own[0], own[1], own[4]) for own in cells] == [
+        ("60", "3", "0.50"), ("60", "300", "0.25"), ("300", "30", "0.75"),
+    ]  # fmt: skip
+    assert cells[0][2].startswith("25.0 %")
+    assert cells[0][3].startswith("75.0 %")
+
+
+def test_of_equal_settings_the_one_with_fewer_steps_and_less_weight_is_chosen():
+    own = {"flagged": "0001", "right": "1111"}
+    tried = [
+        {"steps": 300, "weight": 3.0, **own},
+        {"steps": 60, "weight": 30.0, **own},
+        {"steps": 60, "weight": 10.0, "flagged": "0000", "right": "0111"},
+        {"steps": 60, "weight": 3.0, "flagged": "0001", "right": "0111"},
+    ]
+    assert tuning.best_of(tried) == tried[2]
+
+
+def test_the_tuned_arm_is_what_the_kept_lines_choose():
+    best = tuning.best_of(results.read(tuning.LINES).values())
+    assert (best["steps"], best["weight"]) == (TUNED_STEPS, TUNED_WEIGHT)
+
+
+def test_a_setting_with_a_line_is_not_measured_twice(tmp_path, monkeypatch):
+    made: list[tuple[int, float, str]] = []
+
+    def trained(engines: Any, recipe: Any, seed: int, file: Path) -> Path:
+        made.append((recipe.steps, recipe.preservation, engines.data))
+        return file
+
+    monkeypatch.setattr(tuning, "trained", trained)
+    monkeypatch.setattr(
+        tuning, "Engines", lambda profile, root: SimpleNamespace(profile=profile, data=root)
+    )
+    monkeypatch.setattr(tuning, "rows_of", lambda engines: [])
+    monkeypatch.setattr(tuning, "_measured", lambda *given: {"flagged": "01", "right": "11"})
+    own = ["--plain", "plain", "--edited", "edited", "--work", str(tmp_path / "work")]
+    for weights in (["30"], ["30", "300"]):
+        tuning.main([*own, "--lines", str(tmp_path / "lines.jsonl"), "--weights", *weights])
+    assert [(steps, weight, Path(data).name) for steps, weight, data in made] == [
+        (60, 30, "edited"), (60, 300, "edited"),
+    ]  # fmt: skip
 
 
 def test_broken_images_are_counted(tmp_path):
@@ -239,7 +273,7 @@ def test_the_page_in_the_docs_is_what_the_lines_say(tmp_path):
     kept = results.read(command.RESULTS)
     assert len(Lines(kept.values()).seeds(IMAGE_SIDE)) >= 1
     (tmp_path / "duo").mkdir()
-    shutil.copy(command.RESULTS.with_name(WEIGHTS), tmp_path / "duo")
+    shutil.copy(tuning.LINES, tmp_path / "duo")
     text = drawn(tmp_path, list(kept.values()))
     assert text == (command.RESULTS.parents[1] / "duo.md").read_text()
     assert (tmp_path / "duo" / page.PLOT).read_bytes().startswith(b"\x89PNG")
@@ -289,21 +323,6 @@ def test_a_killed_measurement_goes_on_at_the_missing_line(measured):
     wanted = [(arm, s, m) for s in (0, 1) for arm in (PROMPT_SIDE, IMAGE_SIDE) for m in MEASURES]
     assert counted == wanted
     assert len(measured.file.read_text().splitlines()) == len(wanted)
-
-
-def test_a_weight_with_a_line_is_not_measured_twice(measured, monkeypatch):
-    asked: list[tuple[float, int]] = []
-
-    def drawn_with(engines: Any, plain: Any, weight: float, seed: int, work: Path) -> Any:
-        asked.append((weight, seed))
-        assert Path(engines.data).name == "edited"
-        assert Path(plain.data).name == "plain"
-        return {"weight": weight, "seed": seed, **line(IMAGE_SIDE, seed, "drawn")}
-
-    monkeypatch.setattr(command, "drawn_with", lambda *given: {**drawn_with(*given), "key": "x"})
-    for weights in (["30"], ["30", "300"]):
-        measured.run("--arms", IMAGE_SIDE, "--seeds", "2", "3", "--weights", *weights)
-    assert asked == [(30, 2), (300, 2)]
 
 
 def test_a_seed_with_every_line_loads_and_trains_nothing(measured):
