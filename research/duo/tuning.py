@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: of the command; None takes those that it was called with.
     """
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--plain", required=True, help="data root with a release of plain pairs")
     parser.add_argument("--edited", required=True, help="data root with one of edited pairs")
     parser.add_argument("--work", type=Path, default=Path("data/duo"), help="folder of adapters")
