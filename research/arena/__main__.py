@@ -74,9 +74,13 @@ def _measure(
 
 
 def _time(bench: Bench, places: Places, wanted: Sequence[str], lines: Path) -> None:
-    """Times of the first seed's defences that have a line."""
+    """Times of the first seed's defences that have a line; of no guard, which reads prompts first.
+
+    A guard's contender is the base model, so its time here would be that of the base model.
+    """
     times = lines.with_name(TIMES)
-    for defence in defences(bench.world.concepts, 0, places):
+    timed = [one for one in defences(bench.world.concepts, 0, places) if not one.guard]
+    for defence in timed:
         key = key_of(defence, 0)
         asked = not wanted or defence.name in wanted
         if asked and key in results.read(lines) and key not in results.read(times):

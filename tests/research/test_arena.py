@@ -1,5 +1,6 @@
 """The arena's lines: keys, means over seeds, and the page that is drawn from them."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from alignguard_data.standin.factory import taxonomy_file
 from alignguard_data.taxonomy.parse import load_taxonomy
 from alignguard_train.contracts.adapter_names import ALL_SINGLE, BASE, MERGED
 from alignguard_train.contracts.peer_methods import PEERS
+from research.arena import __main__ as command
 from research.arena import defences as module
 from research.arena import page
 from research.arena.__main__ import RESULTS
@@ -118,6 +120,24 @@ def test_a_training_that_was_interrupted_has_no_seconds():
 def test_a_time_without_a_line_makes_no_row():
     names = [row.name for row in arena_of_lines(LINES, TIMES, {}).rows]
     assert "peer:sld" not in names
+
+
+def test_a_guard_is_not_timed_as_the_base_model_that_it_stands_before(tmp_path, monkeypatch):
+    guard = module.Defence(name="guard:sld", guard="sld", file=tmp_path / "guard")
+    made = [module.Defence(name=BASE), guard]
+    monkeypatch.setattr(command, "defences", lambda *given: made)
+    lines = tmp_path / "results.jsonl"
+    for one in made:
+        results.add({"key": key_of(one, 0)}, lines)
+    timed = SimpleNamespace(
+        world=SimpleNamespace(concepts=()),
+        times=lambda one, seed: {"key": key_of(one, seed), "defence": one.name},
+    )
+    command._time(timed, Places(), (), lines)
+    assert [one["defence"] for one in results.read(tmp_path / TIMES_FILE).values()] == [BASE]
+    kept = results.read(RESULTS.with_name(TIMES_FILE)).values()
+    assert kept
+    assert not [one for one in kept if one["defence"].startswith("guard")]
 
 
 def test_no_line_at_all_gives_an_empty_table():
