@@ -298,6 +298,7 @@ ALL: dict[str, Callable[[Cells], Sequence[Verdict]]] = {
     "conflicts": conflicts,
     "gating": gating,
     "flow": flow,
+    "flow, conflicts": flow,
     "later": later,
     "later object": later,
     "concepts": concepts,

@@ -16,7 +16,7 @@ SPECIFIC: Options = (("preserve_others", 0.75),)
 
 def conflicts(seed: int) -> Iterator[Trial]:
     """Five objects with two forbidden colours each; half and all of the shipped steps."""
-    objects = _objects()
+    objects = by_object()
     everything = tuple(key for own in objects for key in own)
     arms: dict[str, tuple[Strategy, Options]] = {
         "Co-Merge": ("co-merge", ()),
@@ -53,7 +53,7 @@ def conflicts(seed: int) -> Iterator[Trial]:
             )  # fmt: skip
 
 
-def _objects() -> list[tuple[str, ...]]:
+def by_object() -> list[tuple[str, ...]]:
     """Concepts of the harder world, by category."""
     found: dict[str, tuple[str, ...]] = {}
     for concept in combinations():
@@ -63,7 +63,7 @@ def _objects() -> list[tuple[str, ...]]:
 
 def later(seed: int) -> Iterator[Trial]:
     """Like the glyphs' `later`; the fifth object's forbidden colours are wanted by others."""
-    *old, new = _objects()
+    *old, new = by_object()
     flat = tuple(key for own in old for key in own)
     steps = 2 * FULL
     experts = tuple(Trained(concepts=own, steps=steps, seed=seed) for own in (*old, new))
@@ -101,8 +101,8 @@ def later(seed: int) -> Iterator[Trial]:
 
 def _short_single(seed: int) -> Trained:
     """All-single with too few steps to finish."""
-    everything = tuple(key for own in _objects() for key in own)
-    return Trained(concepts=everything, steps=FULL // 2 * len(_objects()), seed=seed)
+    everything = tuple(key for own in by_object() for key in own)
+    return Trained(concepts=everything, steps=FULL // 2 * len(by_object()), seed=seed)
 
 
 def data(seed: int) -> Iterator[Trial]:

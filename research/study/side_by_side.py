@@ -15,7 +15,7 @@ from alignguard_data.storage.child_process import end_with_parent
 from research.study import laboratory, results
 from research.study.combinations import Combinations
 from research.study.combinations import concepts as combinations
-from research.study.flow_trials import FlowWorld
+from research.study.flow_trials import FlowCombinations, FlowWorld
 from research.study.trial import Model, Trained, Trial, parts_of
 from research.study.world import World
 
@@ -36,11 +36,16 @@ def _flow_at(folder: Path) -> World:
     return FlowWorld(folder / "flow")
 
 
+@cache
+def _flow_combinations_at(folder: Path) -> World:
+    return FlowCombinations(folder / "flow-combinations")
+
+
 def world_of(folder: Path, concept: str, model: Model = "unet") -> World:
     """The world that contains a concept, drawn by a base model."""
-    if model == "flow":
-        return _flow_at(folder)
     other = any(concept == one.key for one in combinations())
+    if model == "flow":
+        return _flow_combinations_at(folder) if other else _flow_at(folder)
     return _combinations_at(folder) if other else world_at(folder)
 
 

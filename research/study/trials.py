@@ -22,6 +22,7 @@ EXPERIMENTS = {
     "conflicts": "categories that want the opposite of each other",
     "gating": "what makes experts worth having, where categories conflict",
     "flow": "the same question on a flow-matching transformer",
+    "flow, conflicts": "categories that want the opposite of each other, on flow matching",
     "later": "a category that comes later",
     "later object": "an object that comes later, in the harder world",
     "concepts": "how many concepts can be removed at once",
@@ -64,6 +65,7 @@ def all_trials(
         found += objects.conflicts(seed)
         found += gates.gating(seed, ways)
         found += flows.flow(concepts, seed)
+        found += flows.flow_conflicts(seed)
         found += glyphs.later(concepts, seed)
         found += objects.later(seed)
         found += glyphs.concepts(names, seed)

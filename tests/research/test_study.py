@@ -342,7 +342,8 @@ def test_the_study_draws_and_trains_as_its_kept_lines_were_made(tmp_path):
 
 def test_trials_of_the_flow_model_train_and_draw_with_it(tmp_path):
     """The same concepts on another base model: no line or adapter of the UNet is taken for one."""
-    flow = [one for one in TRIALS if one.experiment == "flow"]
+    flow = [one for one in TRIALS if one.model == "flow"]
+    assert {one.experiment for one in flow} == {"flow", "flow, conflicts"}
     assert {part.model for one in flow for part in parts_of(one.adapter)} == {"flow"}
     for one in flow:
         world = world_of(tmp_path, one.measured[0], one.model)
