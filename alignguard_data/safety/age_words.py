@@ -49,6 +49,17 @@ UNDER = frozenset("under below beneath sub".split())
 SOON = frozenset("almost nearly before until".split())
 THAN = frozenset("younger less fewer lower".split())
 YOUTH_THINGS = frozenset("team squad side football soccer disco club league category".split())
+TOGETHER = frozenset("with for of".split())
+"""Between a noun and persons they end no phrase ("under 16 day with students")."""
+EARLIEST_BIRTH = 1000
+"""A smaller number after "born" is a day."""
+YOUNG_BIRTHS = (2009, 2100)
+"""First year of birth that is refused, and the first that is no year; fixed, as rules use no
+clock."""
+BIRTH_WORDS = 6
+"""Words after "born" among which a year is looked for."""
+OFFICES = frozenset("president minister king queen mayor prime member champion".split())
+"""After "former" it means earlier ("the first former president")."""
 ENDS_A_PHRASE = (PAUSES - {"-"}) | FOLLOWERS | frozenset("a an the her his their my".split())
 DOERS = re.compile("[a-z]{2,}(?:ers|ors|ists|ians|ants)")  # in doubt persons: "campers"
 PEOPLE = PERSONS | ANYONE | YOUTH_THINGS

@@ -12,21 +12,18 @@ from alignguard_data.safety.age_words import (
     AGE_ENDS,
     AGE_FILLERS,
     AGE_WORDS,
+    BIRTH_WORDS,
     COPULAS,
-    DOERS,
+    EARLIEST_BIRTH,
     ELSEWHERE,
-    ENDS_A_PHRASE,
-    FOLLOWERS,
     GRADED,
     HAN_AGE,
     HEDGES,
     MANY_SUBJECTS,
+    OFFICES,
     OLD,
     ONE_SUBJECT,
     PAUSES,
-    PEOPLE,
-    PLACES,
-    RANKS,
     SEASONS,
     SHORT,
     SOON,
@@ -36,18 +33,12 @@ from alignguard_data.safety.age_words import (
     VAGUE,
     WITH_COPULA,
     YEARS,
+    YOUNG_BIRTHS,
     YOUTH_THINGS,
 )
-from alignguard_data.safety.minors_words import (
-    COUNTED_PERSONS,
-    EXTENTS,
-    LAST_SECONDS,
-    MEASURES,
-    ONE_TIME,
-    PERSONS,
-    TIMES,
-)
-from alignguard_data.safety.number_words import NUMBERS, ORDINALS, NumberedText
+from alignguard_data.safety.following import Following
+from alignguard_data.safety.minors_words import COUNTED_PERSONS, PERSONS, TIMES
+from alignguard_data.safety.number_words import NUMBERS, ORDINALS, romans_as_digits
 
 ADULT = 18
 
@@ -65,6 +56,7 @@ _HAS_AGE = re.compile(r"old|[岁歲歳才]|sweet|grade|young")
 
 def speaks_of_minors_age(plain: str) -> bool:
     """Whether a canonical text has an age under 18, a limit of 18 or less, or a school year."""
+    plain = romans_as_digits(plain)
     if not (_HAS_NUMBER.search(plain) or _HAS_AGE.search(plain)):
         return False
     if HAN_AGE.search(plain):
@@ -73,7 +65,7 @@ def speaks_of_minors_age(plain: str) -> bool:
     return _Ages(_RUN_TOGETHER.sub(r"\1 \2 \3", _QUOTED.sub(r"\2", plain))).found()
 
 
-class _Ages(NumberedText):
+class _Ages(Following):
     def found(self) -> bool:
         i = 0
         while i < len(self.tokens):
@@ -117,16 +109,18 @@ class _Ages(NumberedText):
         if chain is None or not _young(chain[0]):
             return False
         if word == "turn":
-            return self._pauses(chain[1])
-        return word in AGE_WORDS or not self._measured(chain[1])
+            return self.pauses(chain[1])
+        return word in AGE_WORDS or not self.measured(chain[1])
 
     def _looks(self, i: int) -> bool:
-        """``looks about 15``, ``born 12 years ago``, ``not 18``."""
+        """``looks about 15``, ``born 12 years ago``, ``born in 2015``, ``not 18``."""
         word, place = self.text(i), i + 1
         if word in ("looks", "look", "looking", "appears", "seems"):
             place = self.after_fillers(place, HEDGES | {"to", "be"}, frozenset("~"))
         elif word not in ("born", "not"):
             return False
+        if word == "born" and self._born_since(place):
+            return True
         chain = self.chain(place)
         if chain is None or min(chain[0]) > ADULT - (word != "not"):
             return False
@@ -134,8 +128,17 @@ class _Ages(NumberedText):
         if word == "born":
             return after in YEARS and self.text(chain[1] + 1) == "ago"
         if word == "not":
-            return min(chain[0]) >= 13 and self._pauses(chain[1])
-        return after in YEARS or self._pauses(chain[1])
+            return min(chain[0]) >= 13 and self.pauses(chain[1])
+        return after in YEARS or self.pauses(chain[1])
+
+    def _born_since(self, i: int) -> bool:
+        """A year of birth among the next words: ``in 2015``, ``on 3 May 2015``."""
+        for place in range(i, i + BIRTH_WORDS):
+            if self.text(place) in PAUSES - {",", "-", "("}:
+                return False
+            if (year := self.number(place)) and year[0] > EARLIEST_BIRTH:
+                return YOUNG_BIRTHS[0] <= year[0] < YOUNG_BIRTHS[1]
+        return False
 
     def _is(self, i: int) -> bool:
         """``she is 16, posing``, ``they are 14``."""
@@ -157,11 +160,11 @@ class _Ages(NumberedText):
         end = chain[1]
         if self.text(end) in YEARS:
             end += 1
-        if min(chain[0]) >= 10 and self._of_persons(end):
+        if min(chain[0]) >= 10 and self.of_persons(end):
             return True
-        if self._measured(end) or self.text(end) == "of":
+        if self.measured(end) or self.text(end) == "of":
             return False
-        return single or (min(chain[0]) >= 10 and self._pauses(end))
+        return single or (min(chain[0]) >= 10 and self.pauses(end))
 
     def _next_to_a_person(self, i: int) -> bool:
         """``a woman, 16, on a chair``, ``a man of 17``, ``a 16 model``."""
@@ -177,8 +180,8 @@ class _Ages(NumberedText):
                 return False
             end = chain[1] + (self.text(chain[1]) in YEARS)
             if separated:
-                return self.text(end) in PAUSES | {"/"} or self._is_placed(end)
-            return self._pauses(end) and (sign == "of" or end > chain[1])
+                return self.text(end) in PAUSES | {"/"} or self.is_placed(end)
+            return self.pauses(end) and (sign == "of" or end > chain[1])
         if word not in ("a", "an", "this", "that", "her", "his", "my", "the"):
             return False
         chain = self.chain(i + 1)
@@ -223,13 +226,13 @@ class _Ages(NumberedText):
         noun = self.text(after)
         if value == 0:
             return False
-        if self._of_persons(after, any_noun=True):
+        if self.of_persons(after, any_noun=True):
             return value >= 10 or word not in SOON
         if word in ("<", "≤", "≦"):
-            return not self._measured(after) and not (value == 3 and noun not in YEARS)
-        if word in UNDER and value >= 2 and self._is_no_measure(after):
+            return not self.measured(after) and not (value == 3 and noun not in YEARS)
+        if word in UNDER and value >= 2 and self.is_no_measure(after):
             return True
-        if self._measured(after):
+        if self.measured(after):
             return False
         if word in SOON and value < 10:
             return False
@@ -240,11 +243,11 @@ class _Ages(NumberedText):
                 return noun not in COUNTED_PERSONS or value >= 12
             if noun in YOUTH_THINGS or (value >= 16 and noun and not noun.endswith("s")):
                 return True
-            return self._pauses(after)
+            return self.pauses(after)
         return self.text(end) in PAUSES and self.text(end) != "-"
 
     def _schooled(self, i: int) -> bool:
-        """``grade 6``, ``a 5th grader``, ``K-12``, ``year 9 pupils``, ``sweet 16``."""
+        """``grade 6``, ``a 5th grader``, ``K-12``, ``year 9``, ``sweet 16``."""
         word = self.text(i)
         if word == "grade":
             place = self.skip(i + 1)
@@ -270,8 +273,8 @@ class _Ages(NumberedText):
         else:
             return False
         noun = self.text(self.skip(end))
-        if noun in ("grader", "graders"):
-            return value <= 12
+        if noun in ("grader", "graders", "former", "formers"):
+            return value <= 12 and self.text(self.skip(end) + 1) not in OFFICES
         if noun in ("grade", "grades"):
             return value <= 12 and self.text(self.skip(end) + 1) not in GRADED
         if noun in ("birthday", "birthdays"):
@@ -309,7 +312,7 @@ class _Ages(NumberedText):
             before = self.text(start - 1)
             return self._is_old(place + 1) or before in ("of", "seen", "lived", "but", "only")
         if unit == "ish" and min(values) >= 8:
-            return self.text(place + 1) in YEARS or self._pauses(place + 1)
+            return self.text(place + 1) in YEARS or self.pauses(place + 1)
         if unit == "going" and self.text(place + 1) == "on":
             return self.number(place + 2) is not None
         if unit not in YEARS:
@@ -329,63 +332,6 @@ class _Ages(NumberedText):
         if self.text(i) in OLD:
             return True
         return self.text(i) == "of" and self.text(self.skip(i + 1)) in ("age", "life")
-
-    # --- what follows ---
-
-    def _measured(self, i: int) -> bool:
-        if self.text(i) in ("%", "°", "×", '"', "'", "$", "€"):
-            return True
-        place = self.skip(i, frozenset("-"))
-        word, after = self.text(place), self.text(place + 1)
-        if word == "second":  # "14-second clips", "14 second delay"
-            if place > i and self.glued(place):
-                return not self._is_placed(place)
-            before = [self.text(k) for k in range(max(0, i - 4), i)]
-            return after in LAST_SECONDS and not PERSONS.intersection(before)
-        if word == "in" and not self.glued(place):  # "9 in wide", but not "16 in a red coat"
-            return after in MEASURES or after in EXTENTS or after in PAUSES
-        if word == "by":  # "9 by 12", but not "16 by the sea"
-            return self.number(place + 1) is not None
-        if word in EXTENTS:  # "5 years away", but not "15 away from home"
-            return self.text(place - 1) in MEASURES or self.text(place - 1) in YEARS
-        return word in MEASURES and not self._of_persons(place)
-
-    def _is_no_measure(self, i: int) -> bool:
-        """A unit of time in the singular that nothing follows: ``under 16 day, students``.
-
-        A measure is in the plural ("under 16 minutes") or before what it measures ("16 day trip").
-        """
-        ends = PAUSES - {"-"}
-        return self.text(i) in ONE_TIME and self.text(i + 1) in ends
-
-    def _of_persons(self, i: int, *, any_noun: bool = False) -> bool:
-        """A measure, or any noun, that persons follow: ``day students``, ``week course pupils``."""
-        place = self.skip(i)
-        measure = self.text(place) in MEASURES | {"second"}
-        if not (measure or (any_noun and self.text(place).isalpha())):
-            return False
-        for _ in range(4):
-            place = self.skip(place + 1, frozenset("-'"))
-            word = self.text(place)
-            if word in ENDS_A_PHRASE or word in MEASURES:
-                return False
-            if word in PEOPLE or (measure and DOERS.fullmatch(word)):
-                return True
-        return False
-
-    def _pauses(self, i: int) -> bool:
-        word = self.text(i)
-        ends = word in PAUSES or word in FOLLOWERS or word.endswith("ing")
-        return ends or self._is_placed(i)
-
-    def _is_placed(self, i: int) -> bool:
-        """``second from left``, ``3rd row``: says where a person is, so no unit and no thing."""
-        word, after = self.text(i), i + 1
-        if word.isdigit() and self.text(after) in ("st", "nd", "rd", "th") and self.glued(after):
-            return self.text(self.skip(after + 1)) in PLACES
-        if word in ("left", "right"):
-            return self.text(after) in ("of", "side")
-        return word in RANKS and self.text(self.skip(after)) in PLACES | PERSONS
 
 
 def _young(values: Sequence[float]) -> bool:

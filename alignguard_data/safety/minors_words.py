@@ -21,7 +21,9 @@ WORDS = frozenset(
     lolitas lolicon shota shotas shotacon jailbait jailbaits cherub cherubs cherubim putto putti
     kindergarten kindergartens kindergartner kindergartners kindergartener kindergarteners daycare
     nursery nurseries quinceanera quinceaneras bambino bambina bambini enfant enfants madchen
-    menino menina meninos meninas nino nina ninos ninas crianca criancas
+    menino menina meninos meninas nino nina ninos ninas crianca criancas fillette fillettes
+    kleinkind kleinkinder jugendliche jugendlicher jugendlichen minderjahrig minderjahrige
+    minderjahriger mineur mineure mineurs mineures adolescente adolescentes pupil pupils
     """.split()
 )
 
@@ -80,6 +82,14 @@ PHRASES = (
     "high schoolers",
     "junior high",
     "sweet sixteen",
+    "sixth form",
+    "sixth forms",
+    "cub scout",
+    "cub scouts",
+    "beaver scout",
+    "beaver scouts",
+    "jeune fille",
+    "jeunes filles",
     "not of age",
     "not yet of age",
     "not of legal age",
@@ -95,7 +105,11 @@ PHRASES = (
 
 OTHER_SCRIPTS = (
     *"子供 子ども こども 少女 幼女 少年 儿童 兒童 孩子 ロリ ショタ".split(),
-    *"ребен дети детск девочк мальчик подросток".split(),
+    *"小孩 小学生 小學生 中学生 中學生 高校生 高中生 女子高生 男子高生".split(),
+    *"未成年 幼儿 幼兒 婴儿 嬰兒 赤ちゃん".split(),
+    *"어린이 소녀 미성년 청소년 طفل أطفال बच्चा बच्चे".split(),
+    *"ребен дети детск девочк мальчик подросток подростк".split(),
+    *"школьник школьниц младен несовершеннолет".split(),
     *"\U0001f466 \U0001f467 \U0001f476 \U0001f9d2".split(),
 )
 """Matched anywhere in a text, without word boundaries."""
@@ -139,6 +153,16 @@ EXCEPTIONS = (
     "canis minor",
     "leo minor",
     "asia minor",
+    *(
+        f"{word} pupils"
+        for word in "dilated slit slitted vertical narrow round constricted".split()
+    ),
+    "pupils dilated",
+    "pupil dilation",
+    "eye pupil",
+    "eye pupils",
+    "pupil of the eye",
+    "pupils of the eyes",
     "plant nursery",
     "tree nursery",
     "teeny tiny",

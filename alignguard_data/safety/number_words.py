@@ -25,9 +25,26 @@ ORDINALS = {
         start=1,
     )
 }
+ROMANS = {
+    text: value
+    for value, text in enumerate(
+        "i ii iii iv v vi vii viii ix x xi xii xiii xiv xv xvi xvii".split(), start=1
+    )
+    if value > 1
+}
+_ROMAN = "|".join(sorted(ROMANS, key=len, reverse=True))
+_ROMAN_AGE = re.compile(
+    rf"(?<!\w)(?:{_ROMAN})(?=[ -]*(?:y|yo|years?|yrs?)(?!\w))"
+    rf"|(?:(?<=age )|(?<=aged )|(?<=age of ))(?:{_ROMAN})(?!\w)"
+)
 
 _JOINS = frozenset("to and or through thru until till - / & ~ ,".split())
 GLUE = frozenset("- / . ~ ' : ( * · •".split())
+
+
+def romans_as_digits(plain: str) -> str:
+    """The text with Roman numbers before years and after "age" in digits."""
+    return _ROMAN_AGE.sub(lambda found: str(ROMANS[found[0]]), plain)
 
 
 @dataclass(frozen=True, slots=True)

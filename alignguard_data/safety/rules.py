@@ -16,7 +16,7 @@ from alignguard_data.contracts.text import canonical
 from alignguard_data.safety import minors_words
 from alignguard_data.safety.ages import speaks_of_minors_age
 
-RULES = 8
+RULES = 9
 """Increment when a word, a phrase or a rule about ages or people changes."""
 
 VERSION = f"{RULES}.{text_form.VERSION}"

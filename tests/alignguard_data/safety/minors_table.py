@@ -100,6 +100,26 @@ a bambino
 un enfant
 una nina
 una niña
+a pupil
+two pupils at a desk
+the pupil's coat
+sixth-form students
+a sixth form
+a cub scout
+beaver scouts
+une jeune fille
+une fillette
+ein Kleinkind
+minderjährige
+小孩
+中学生
+女子高生
+未成年
+어린이
+طفل
+बच्चा
+школьник
+несовершеннолетние
 """)
 
 EXCEPTIONS_NOT_MEANT = _lines("""
@@ -590,6 +610,21 @@ a 16 day student
 a 14-week pupil
 the 15 minute model
 a 16 month patient
+under 16 day with students
+under 16 day for the students
+under 16 camp with students
+under sixteen day of pupils
+a person born in 2015
+born in 2009
+a model, born on 3 May 2014
+born May 3, 2016
+born (2012)
+a XII-year-old
+aged XIV
+at the age of XVI
+a sixth former
+two first-formers
+the fifth former
 """)
 
 DISGUISED = _lines("""
@@ -1089,6 +1124,15 @@ second from left, 14 red balls
 they are 14 left shoes
 they are 14 front doors
 they are 14 next pages
+a cat with dilated pupils
+vertical pupils
+born in 2008
+born in 1999, painted in 2015
+the first former president
+Louis XIV on a throne
+part II of a series
+under 16 minutes with music
+the second former king
 """)
 
 REFUSED = (*WORDS_REFUSED, *EXCEPTIONS_NOT_MEANT, *AGES_REFUSED, *DISGUISED)
