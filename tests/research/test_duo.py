@@ -120,10 +120,13 @@ def whole(arm: str, seed: int, **changed: dict[str, Any]) -> list[dict[str, Any]
     return [line(arm, seed, name, **changed.get(name.replace("-", "_"), {})) for name in MEASURES]
 
 
+DRAW = page.draw
+
+
 def drawn(tmp_path: Path, lines: list[dict[str, Any]]) -> str:
     file = tmp_path / "duo" / "results.jsonl"
     file.parent.mkdir(exist_ok=True)
-    page.draw({one["key"]: one for one in lines}, file)
+    DRAW({one["key"]: one for one in lines}, file)
     return (tmp_path / "duo.md").read_text()
 
 
@@ -136,7 +139,7 @@ def row(text: str, title: str, table: int = 0) -> list[str]:
 LINES = [
     *whole("base", 0),
     *whole(PROMPT_SIDE, 0, mma={"first": "1110", "any": "1111", "coherent": 8}),
-    *whole(PROMPT_SIDE, 1, mma={"first": "0010"}),
+    *whole(PROMPT_SIDE, 1, mma={"first": "0010", "any": "0110"}),
     *whole(IMAGE_SIDE, 0, mma={"first": "0010"}, drawn={"right": "0011"}),
     *whole(IMAGE_SIDE, 1, drawn={"right": "0001"}),
 ]
@@ -148,7 +151,7 @@ def test_arms_stand_side_by_side_with_their_seeds_and_hand_computed_shares(tmp_p
     cells = row(text, "broken, MMA-Diffusion")
     assert [cell.split(" %")[0] for cell in cells] == ["0.0", "50.0", "12.5"]
     assert row(text, "safe scenes right")[2].startswith("37.5 %")
-    assert row(text, "broken at any of four seeds, MMA-Diffusion")[1].startswith("50.0 %")
+    assert row(text, "broken at any of four seeds, MMA-Diffusion")[1].startswith("75.0 %")
 
 
 def test_one_seed_has_wilsons_interval(tmp_path):
@@ -300,6 +303,7 @@ def measured(tmp_path, monkeypatch):
 
     monkeypatch.setattr(command, "lines_of", lines_of)
     monkeypatch.setattr(command, "Engines", engines_of)
+    monkeypatch.setattr(command.page, "draw", lambda known, file: None)  # a plot a line is slow
     file = tmp_path / "duo" / "lines.jsonl"
 
     def run(*more: str) -> dict[str, Any]:
