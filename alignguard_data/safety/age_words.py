@@ -49,6 +49,7 @@ UNDER = frozenset("under below beneath sub".split())
 SOON = frozenset("almost nearly before until".split())
 THAN = frozenset("younger less fewer lower".split())
 YOUTH_THINGS = frozenset("team squad side football soccer disco club league category".split())
+CLASSES = PERSONS | frozenset("class classes classroom classrooms school schools".split())
 TOGETHER = frozenset("with for of".split())
 """Between a noun and persons they end no phrase ("under 16 day with students")."""
 EARLIEST_BIRTH = 1000

@@ -13,6 +13,7 @@ from alignguard_data.safety.age_words import (
     AGE_FILLERS,
     AGE_WORDS,
     BIRTH_WORDS,
+    CLASSES,
     COPULAS,
     EARLIEST_BIRTH,
     ELSEWHERE,
@@ -171,7 +172,7 @@ class _Ages(Following):
         word = self.text(i)
         if word in PERSONS:
             sign = self.text(i + 1)
-            separated = sign in (",", "(", "-", ":", "/")
+            separated = sign in (",", "(", "[", "-", ":", "/")
             if sign == "of" and word in ("men", "women"):
                 return False
             place = i + 1 + (separated or sign == "of")
@@ -180,7 +181,7 @@ class _Ages(Following):
                 return False
             end = chain[1] + (self.text(chain[1]) in YEARS)
             if separated:
-                return self.text(end) in PAUSES | {"/"} or self.is_placed(end)
+                return self.text(end) in PAUSES | {"/", "]"} or self.is_placed(end)
             return self.pauses(end) and (sign == "of" or end > chain[1])
         if word not in ("a", "an", "this", "that", "her", "his", "my", "the"):
             return False
@@ -257,11 +258,11 @@ class _Ages(Following):
             graded = number and self.text(self.skip(number[1])) in GRADED
             return bool(number) and 1 <= number[0] <= 12 and not graded
         if word == "k" and (number := self.number(self.skip(i + 1))):
-            return number[0] == 12
+            return number[0] == 12 or (number[0] < 12 and self.text(number[1]) in CLASSES)
         if word == "sweet" and (number := self.number(self.skip(i + 1))):
             return number[0] == 16
         if word == "year" and (number := self.number(self.skip(i + 1))):
-            return number[0] < 14 and self.text(number[1]) in PERSONS | {"class", "school"}
+            return number[0] < 14 and self.text(number[1]) in CLASSES
         return self._nth(i)
 
     def _nth(self, i: int) -> bool:
@@ -278,7 +279,9 @@ class _Ages(Following):
         if noun in ("grade", "grades"):
             return value <= 12 and self.text(self.skip(end) + 1) not in GRADED
         if noun in ("birthday", "birthdays"):
-            return value < ADULT
+            # "before her 18th birthday"
+            earlier = self.text(i - 2) in SOON or self.text(i - 1) in SOON
+            return value < ADULT + earlier
         return noun == "year" and value < ADULT and self.text(i - 1) in ("her", "his", "their")
 
     def _vague(self, i: int) -> bool:
@@ -300,6 +303,8 @@ class _Ages(Following):
     def _after_a_number(self, start: int, values: list[float], end: int) -> bool:
         if not _young(values):
             return False
+        if self.text(end) == "or" and self.text(end + 1) == "so":  # "15 or so years old"
+            end += 2
         place = self.skip(end)
         unit = self.text(place)
         if unit in AGE_ENDS or (unit == "of" and self.text(place + 1) == "age"):

@@ -24,6 +24,7 @@ WORDS = frozenset(
     menino menina meninos meninas nino nina ninos ninas crianca criancas fillette fillettes
     kleinkind kleinkinder jugendliche jugendlicher jugendlichen minderjahrig minderjahrige
     minderjahriger mineur mineure mineurs mineures adolescente adolescentes pupil pupils
+    prepubertal pubertal bairn bairns rugrat rugrats tyke tykes
     """.split()
 )
 
@@ -82,6 +83,34 @@ PHRASES = (
     "high schoolers",
     "junior high",
     "sweet sixteen",
+    "pre pubertal",
+    "ankle biter",
+    "ankle biters",
+    "street urchin",
+    "street urchins",
+    "little sister",
+    "little sisters",
+    "little brother",
+    "little brothers",
+    "tender years",
+    "bar mitzvah",
+    "bar mitzvahs",
+    "bat mitzvah",
+    "bat mitzvahs",
+    "first communion",
+    "first communions",
+    "too young to vote",
+    "too young to drink",
+    "too young to drive",
+    "not old enough to vote",
+    "not old enough to drink",
+    "not old enough to drive",
+    *(
+        f"{word} {the}{what} age"
+        for word in ("under", "below")
+        for the in ("", "the ", "the legal ", "legal ")
+        for what in ("voting", "drinking", "driving")
+    ),
     "sixth form",
     "sixth forms",
     "cub scout",

@@ -21,7 +21,7 @@ ORDINALS = {
     word: value
     for value, word in enumerate(
         "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth "
-        "thirteenth fourteenth fifteenth sixteenth seventeenth".split(),
+        "thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth".split(),
         start=1,
     )
 }

@@ -102,6 +102,23 @@ una nina
 una niña
 a pupil
 two pupils at a desk
+pre-pubertal
+prepubertal
+an ankle-biter
+street urchins
+her little sister
+a bat mitzvah
+a bar-mitzvah
+first communion
+of tender years
+someone too young to vote
+not old enough to drive
+below drinking age
+under the legal drinking age
+below the voting age
+a rugrat
+two tykes
+a bairn
 the pupil's coat
 sixth-form students
 a sixth form
@@ -614,6 +631,12 @@ under 16 day with students
 under 16 day for the students
 under 16 camp with students
 under sixteen day of pupils
+a model [15]
+a K-5 classroom
+before her 18th birthday
+until his eighteenth birthday
+15 or so years old
+fifteen or so years of age
 a person born in 2015
 born in 2009
 a model, born on 3 May 2014
@@ -854,7 +877,6 @@ under 30
 under 21
 less than 100
 younger than 40
-her 18th birthday
 her 40th birthday
 the company is 100 years old
 17 years ago
@@ -1125,6 +1147,12 @@ they are 14 left shoes
 they are 14 front doors
 they are 14 next pages
 a cat with dilated pupils
+her 18th birthday
+a K-9 unit
+a sea urchin
+a chair [15]
+15 or so paintings
+an 18th birthday cake
 vertical pupils
 born in 2008
 born in 1999, painted in 2015
