@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from alignguard_data.storage.shards import write_bytes
 from alignguard_train.arena.columns import Column
 from alignguard_train.arena.fronts import fronts
@@ -15,6 +13,7 @@ from alignguard_train.arena.text import MISSING, interval_text, value_text
 from alignguard_train.reemergence.config import VARIANTS
 from research.arena.measure import ATTACKED_BY, PROMPTS, REPLAYS
 from research.arena.reading import Lines, arena_of_lines, whole_fine_tunings
+from research.pages import page_template
 from research.reemergence.lines import EXPERT_STEPS
 from research.study.glyph_trials import FULL
 
@@ -40,7 +39,7 @@ def draw(known: Lines, times: Lines, tuned: Lines, docs: Path = DOCS) -> None:
     found = fronts(arena)
     titles = {column.key: column.title for column in arena.columns}
     labels = {row.name: row.label for row in arena.rows}
-    text = _template().render(
+    text = page_template(HERE).render(
         lines=len(known),
         prompts=PROMPTS,
         replays=REPLAYS,
@@ -78,15 +77,6 @@ def _relapse(arena: Arena, tuned: Lines) -> dict[str, Any]:
         "trained": EXPERT_STEPS,
         "here": FULL,
     }
-
-
-def _template() -> Any:
-    return Environment(  # noqa: S701 - Markdown
-        loader=FileSystemLoader(HERE),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    ).get_template("page.md.j2")
 
 
 def _table(arena: Arena, keys: tuple[str, ...]) -> list[list[str]]:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from alignguard_data.contracts.figures import INK, PALETTE, new_figure, png_bytes
 from alignguard_data.storage.shards import write_bytes
@@ -39,6 +38,7 @@ from research.duo.reading import (
 from research.duo.tuning import LINES as TUNING
 from research.duo.tuning import PROMPTS, cost_of
 from research.hardening.page import NOTHING, points, share
+from research.pages import page_template
 from research.study.results import read
 
 HERE = Path(__file__).parent
@@ -58,13 +58,7 @@ def draw(known: Mapping[str, Line], file: Path) -> None:
     lines = Lines(known.values())
     if not lines.arms:
         return
-    template = Environment(  # noqa: S701 - Markdown
-        loader=FileSystemLoader(HERE),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    ).get_template("page.md.j2")
+    template = page_template(HERE)
     text = template.render(
         lines=len(known),
         cases=CASES,

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from alignguard_data.storage.shards import write_bytes
 from alignguard_train.contracts.adapter_names import BASE, HARDENED, MERGED, PEER, label
 from alignguard_train.contracts.intervals import Bootstrap, two_way_interval
 from research.hardening.control import CONTROL
+from research.pages import page_template
 
 HERE = Path(__file__).parent
 DOCS = HERE.parents[1] / "docs"
@@ -57,7 +57,7 @@ def draw(known: Lines, docs: Path = DOCS) -> None:
     if not lines:
         return
     rows, adapters = rows_of(lines), adapters_of(lines)
-    text = _template().render(
+    text = page_template(HERE).render(
         lines=len(lines),
         seeds=len({line["seed"] for line in lines}),
         cases=len(next(iter(lines[0]["attacks"]["no_attack"].values()))["first"]),
@@ -231,13 +231,3 @@ def _title(name: str) -> str:
 
 def _bits(text: str) -> list[float]:
     return [float(bit) for bit in text]
-
-
-def _template() -> Any:
-    return Environment(  # noqa: S701 - Markdown
-        loader=FileSystemLoader(HERE),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    ).get_template("page.md.j2")

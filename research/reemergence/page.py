@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from alignguard_data.storage.shards import write_bytes
 from alignguard_train.contracts.adapter_names import label
@@ -14,6 +13,7 @@ from alignguard_train.reemergence.config import MINUS_SAFETY, MINUS_TUNING, STAR
 from alignguard_train.reemergence.measures import EQUAL, measures_table
 from alignguard_train.reemergence.page import TITLES
 from alignguard_train.reemergence.summary import equal_losses
+from research.pages import page_template
 from research.reemergence.lines import LINES, tables_of
 
 HERE = Path(__file__).parent
@@ -38,13 +38,7 @@ def draw(known: Mapping[str, Line], page: Path = PAGE, plot: Path = PLOT) -> Non
     if not lines:
         return
     measures = measured(lines)
-    template = Environment(  # noqa: S701 - Markdown
-        loader=FileSystemLoader(HERE),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    ).get_template("page.md.j2")
+    template = page_template(HERE)
     adapters = [name for name in ADAPTERS if any(line["adapter"] == name for line in lines)]
     text = template.render(
         seeds=len({line["seed"] for line in lines if line["variant"] in TITLES}),

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from alignguard_data.storage.shards import write_bytes
 from alignguard_train.evaluation.report.tables import percent, points
+from research.pages import page_template
 from research.study import claims, drawings, gate_lines, peer_lines, separated
 from research.study.flow_trials import FlowWorld
 from research.study.gate_trials import PROMPTS
@@ -42,12 +41,7 @@ def draw(known: Mapping[str, Mapping[str, Any]], trials: Sequence[Trial]) -> Non
     verdicts = {name: list(claims.ALL[name](found[name])) for name in claims.ALL}
     verdicts["merging"] = claims.merging(found["merging"], best)
     done = sum(trial.key in known for trial in trials)
-    template = Environment(
-        loader=FileSystemLoader(HERE),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    ).get_template("page.md.j2")
+    template = page_template(HERE)
     text = template.render(
         done=done,
         wanted=len(trials),
